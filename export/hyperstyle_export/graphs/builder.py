@@ -1,0 +1,203 @@
+"""A thin layer over onnx-ir for writing a graph node by node.
+
+The graphs are written directly rather than traced: the number of nodes, the names, the constants
+that are folded and the operators NVIDIA's parser wants to see are then ours to decide, and building
+the 1.3 GB hypernetwork takes seconds. Every graph is tested against its torch reference.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+from torch import Tensor
+
+OPSET = 18
+IR_VERSION = 10
+BATCH = "batch"
+
+Array = NDArray[np.float32]
+Dim = int | str
+State = Mapping[str, Tensor]
+"""Tensors of the reference networks under their checkpoint keys."""
+
+
+def to_array(tensor: Tensor) -> Array:
+    """A float32 view or copy of a parameter."""
+    return tensor.float().numpy()
+
+
+class GraphBuilder:
+    """Collects the nodes, inputs, outputs and initializers of one float32 graph."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._tape = ir.tape.Tape()
+        self._inputs: list[ir.Value] = []
+        self._outputs: list[ir.Value] = []
+        self._initializers: dict[str, ir.Value] = {}
+        self._scope = name
+        self._count = 0
+
+    def scoped(self, scope: str) -> GraphBuilder:
+        """Name what is built from here on after a layer of the checkpoint."""
+        self._scope = scope
+        return self
+
+    def input(self, name: str, shape: Sequence[Dim]) -> ir.Value:
+        """Declare a float32 graph input."""
+        value = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(shape))
+        self._inputs.append(value)
+        return value
+
+    def output(self, name: str, value: ir.Value, shape: Sequence[Dim]) -> None:
+        """Declare `value` a float32 graph output under `name`."""
+        if value in self._inputs or value in self._outputs:
+            value = self.op("Identity", value)
+        value.name = name
+        value.type = ir.TensorType(ir.DataType.FLOAT)
+        value.shape = ir.Shape(shape)
+        self._outputs.append(value)
+
+    def constant(self, name: str, array: NDArray[Any]) -> ir.Value:
+        """An initializer; asking for the same name again gives the same one."""
+        if name not in self._initializers:
+            array = array.astype(np.float32) if array.dtype == np.float64 else array
+            tensor = ir.tensor(np.require(array, requirements="C"), name=name)
+            value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), const_value=tensor)
+            value.shape = ir.Shape(array.shape)
+            self._initializers[name] = value
+        return self._initializers[name]
+
+    def integers(self, *values: int) -> ir.Value:
+        """A 1-D int64 constant: axes, shapes, indices."""
+        name = "i64_" + "_".join(str(v) for v in values).replace("-", "m")
+        return self.constant(name, np.array(values, np.int64))
+
+    def scalar(self, value: float) -> ir.Value:
+        """A 0-D float32 constant."""
+        return self.constant(f"f32_{value:.9g}", np.array(value, np.float32))
+
+    def op(self, op_type: str, *inputs: ir.Value | None, **attributes: object) -> ir.Value:
+        """Append a node with one output and return that output."""
+        name = f"{self._scope}/{op_type}_{self._count}"
+        self._count += 1
+        value = self._tape.op(op_type, inputs, attributes, name=name)  # type: ignore[arg-type]
+        value.name = f"{name}:0"
+        return value
+
+    def conv(
+        self,
+        x: ir.Value,
+        weight: ir.Value,
+        bias: ir.Value | None = None,
+        *,
+        stride: int = 1,
+        padding: tuple[int, int] = (0, 0),
+        group: int = 1,
+    ) -> ir.Value:
+        """2-D convolution; writes `kernel_shape`, as TensorRT wants where a kernel is an input."""
+        vertical, horizontal = padding
+        inputs = [x, weight] + ([bias] if bias is not None else [])
+        return self.op(
+            "Conv",
+            *inputs,
+            kernel_shape=kernel_shape(weight),
+            strides=[stride, stride],
+            pads=[vertical, horizontal, vertical, horizontal],
+            group=group,
+        )
+
+    def conv_transpose(
+        self,
+        x: ir.Value,
+        weight: ir.Value,
+        kernel_size: int,
+        *,
+        stride: int,
+        padding: int = 0,
+        group: int = 1,
+    ) -> ir.Value:
+        """2-D transposed convolution; weight [I, O/group, k, k]."""
+        return self.op(
+            "ConvTranspose",
+            x,
+            weight,
+            kernel_shape=[kernel_size, kernel_size],
+            strides=[stride, stride],
+            pads=[padding] * 4,
+            group=group,
+        )
+
+    def reshape(self, x: ir.Value, *shape: int) -> ir.Value:
+        """Reshape; 0 keeps an axis, -1 infers one."""
+        return self.op("Reshape", x, self.integers(*shape))
+
+    def index(self, value: int) -> ir.Value:
+        """A 0-D int64 constant: a Gather that drops the axis."""
+        return self.constant(f"i64_index_{value}", np.array(value, np.int64))
+
+    def parameter(self, state: State, name: str) -> ir.Value:
+        """A parameter as it is stored."""
+        return self.constant(name, to_array(state[name]))
+
+    def prelu(self, x: ir.Value, state: State, name: str) -> ir.Value:
+        """Leaky ReLU with one learned slope per channel."""
+        slope = to_array(state[f"{name}.weight"]).reshape(-1, 1, 1)
+        return self.op("PRelu", x, self.constant(f"{name}.weight", slope))
+
+    def equal_linear(
+        self, x: ir.Value, state: State, name: str, lr_mul: float = 1.0, gain: float = 1.0
+    ) -> ir.Value:
+        """Linear layer with equalised learning rate, times `gain`: [B,I] -> [B,O]."""
+        weight = equalised(state[f"{name}.weight"], state[f"{name}.weight"].shape[1], lr_mul * gain)
+        bias = (state[f"{name}.bias"].double() * (lr_mul * gain)).float().numpy()
+        kernel, shift = f"{name}.weight", f"{name}.bias"
+        return self.op(
+            "Gemm", x, self.constant(kernel, weight), self.constant(shift, bias), transB=1
+        )
+
+    def build(self) -> ir.Model:
+        """Give the finished model."""
+        graph = ir.Graph(
+            self._inputs,
+            self._outputs,
+            nodes=self._tape.nodes,
+            initializers=list(self._initializers.values()),
+            opset_imports={"": OPSET},
+            name=self.name,
+        )
+        return ir.Model(graph, ir_version=IR_VERSION, producer_name="hyperstyle-rt")
+
+
+def kernel_shape(weight: ir.Value) -> list[int]:
+    """The spatial shape of a kernel that is a graph input or a constant."""
+    assert weight.shape is not None
+    return [int(weight.shape[2]), int(weight.shape[3])]  # type: ignore[arg-type]
+
+
+def equalised(weight: Tensor, fan_in: int, gain: float = 1.0) -> Array:
+    """Fold the equalised learning rate gain / sqrt(fan_in) into a weight, in double precision."""
+    return (weight.double() * (gain / math.sqrt(fan_in))).float().numpy()
+
+
+def save_model(model: ir.Model, path: Path, external_above: int = 64 << 20) -> list[Path]:
+    """Write a model and check it; weights above `external_above` bytes in all go to `<path>.data`.
+
+    Returns
+    -------
+    list of Path
+        The files written: the graph, and its data file if there is one.
+    """
+    size = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value)
+    data = path.with_name(path.name + ".data")
+    external = size > external_above
+    ir.save(model, path, external_data=data.name if external else None, size_threshold_bytes=1024)
+    onnx.checker.check_model(str(path), full_check=True)
+    return [path, data] if external else [path]

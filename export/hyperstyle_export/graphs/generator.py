@@ -1,0 +1,178 @@
+"""`generator` graph: latents and run-time convolution weights -> image (design 2).
+
+The tuned convolutions' weights are graph inputs. Style modulation is put on the activations and
+demodulation on the outputs, so that one face's weights serve a batch of latents as ordinary
+convolutions. sqrt(2) of the activation is folded into demodulation, noise and bias.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from ..networks.config import GeneratorConfig, LayerSpec
+from ..networks.hyperstyle import HyperStyle
+from ..networks.layers import ACTIVATION_GAIN, ACTIVATION_SLOPE, DEMODULATION_EPS, fir_kernel
+from .builder import BATCH, GraphBuilder, State, to_array
+from .weights import base_weight
+
+MAX_PRODUCTS = 38_000_000  # floats a transposed convolution may hold at once: 152 MB
+
+
+def build_generator(model: HyperStyle) -> ir.Model:
+    """Latents [N,L,W] and all weight.<layer> -> image [N,3,H,W], reconstruction [N,3,h,w]."""
+    config, state = model.config, model.state_dict()
+    b = GraphBuilder("generator")
+    rows, width = config.generator.num_latents, config.generator.style_width
+    latents = b.input("latents", [BATCH, rows, width])
+    weights = {
+        layer.index: b.input(f"weight.{layer.name}", layer.weight_shape) for layer in config.tuned
+    }
+    for layer in config.generator.layers:
+        if layer.index not in weights:
+            weights[layer.index] = b.constant(f"{layer.name}.weight", base_weight(state, layer))
+    rgb = _synthesise(b, latents, weights, state, config.generator)
+
+    height, width = config.image_size
+    if config.crop_rows is not None:
+        top, bottom = config.crop_rows
+        rgb = b.op("Slice", rgb, b.integers(top), b.integers(bottom), b.integers(2))
+    b.output("image", rgb, [BATCH, 3, height, width])
+    pooled = face_pool(b, rgb, config.image_size, config.input_size)
+    b.output("reconstruction", pooled, [BATCH, 3, *config.input_size])
+    return b.build()
+
+
+def _synthesise(
+    b: GraphBuilder,
+    latents: ir.Value,
+    weights: dict[int, ir.Value],
+    state: State,
+    config: GeneratorConfig,
+) -> ir.Value:
+    """All layers in order; gives the sum of the RGB images, [N,3,S,S]."""
+    x = b.parameter(state, "decoder.input.input")  # [1,C,4,4]
+    rgb: ir.Value | None = None
+    rows: dict[int, ir.Value] = {}
+    for layer in config.layers:
+        b.scoped(layer.name)
+        if layer.latent_row not in rows:  # [N,W]
+            rows[layer.latent_row] = b.op("Gather", latents, b.index(layer.latent_row), axis=1)
+        modulation = f"decoder.{layer.name}.conv.modulation"
+        style = b.equal_linear(rows[layer.latent_row], state, modulation)  # [N,I]
+        if layer.is_to_rgb:
+            rgb = _to_rgb(b, x, style, weights[layer.index], state, layer, rgb)
+        else:
+            x = _styled_conv(b, x, style, weights[layer.index], state, layer)
+    assert rgb is not None
+    return rgb
+
+
+def _styled_conv(
+    b: GraphBuilder,
+    x: ir.Value,
+    style: ir.Value,
+    weight: ir.Value,
+    state: State,
+    layer: LayerSpec,
+) -> ir.Value:
+    """Modulate, convolve, demodulate, add noise and bias, activate: [N,I,h,w] -> [N,O,H,W]."""
+    name = f"decoder.{layer.name}"
+    x = b.op("Mul", x, b.reshape(style, 0, layer.in_channels, 1, 1))
+    demodulation = _demodulation(b, style, weight, layer)  # [N,O,1,1], sqrt(2) included
+    bias = to_array(state[f"{name}.activate.bias"] * ACTIVATION_GAIN)
+    if layer.upsample:
+        x = b.op("Mul", _up_conv(b, x, weight, layer), demodulation)
+        x = _blur(b, x, layer.out_channels, b.constant(f"{layer.name}.bias", bias))
+    else:
+        x = b.op("Mul", b.conv(x, weight, padding=(1, 1)), demodulation)
+        x = b.op("Add", x, b.constant(f"{layer.name}.bias", bias.reshape(-1, 1, 1)))
+    strength = state[f"{name}.noise.weight"] * ACTIVATION_GAIN
+    if strength.any():
+        noise = to_array(state[f"decoder.noises.noise_{layer.noise}"] * strength)
+        x = b.op("Add", x, b.constant(f"{layer.name}.noise", noise))
+    return b.op("LeakyRelu", x, alpha=ACTIVATION_SLOPE)
+
+
+def _demodulation(b: GraphBuilder, style: ir.Value, weight: ir.Value, layer: LayerSpec) -> ir.Value:
+    """sqrt(2) / sqrt(sum_i s_i^2 sum_k W_oik^2 + eps): [N,O,1,1]."""
+    energy = b.op("ReduceSumSquare", weight, b.integers(2, 3), keepdims=0)  # [O,I]
+    power = b.op("Gemm", b.op("Mul", style, style), energy, transB=1)  # [N,O]
+    norm = b.op("Sqrt", b.op("Add", power, b.scalar(DEMODULATION_EPS)))
+    norm = b.op("Div", b.scalar(ACTIVATION_GAIN), norm)
+    return b.reshape(norm, 0, layer.out_channels, 1, 1)
+
+
+def _to_rgb(
+    b: GraphBuilder,
+    x: ir.Value,
+    style: ir.Value,
+    weight: ir.Value,
+    state: State,
+    layer: LayerSpec,
+    skip: ir.Value | None,
+) -> ir.Value:
+    """A 1x1 modulated convolution as one small product per sample, plus the up-sampled skip."""
+    side, width = layer.resolution, layer.in_channels
+    kernel = b.reshape(weight, 1, 3, width)
+    kernel = b.op("Mul", kernel, b.op("Unsqueeze", style, b.integers(1)))  # [N,3,I]
+    rgb = b.op("MatMul", kernel, b.reshape(x, 0, width, side * side))  # [N,3,S*S]
+    rgb = b.reshape(rgb, 0, 3, side, side)
+    rgb = b.op("Add", rgb, b.parameter(state, f"decoder.{layer.name}.bias"))
+    if skip is None:
+        return rgb
+    # Zero insertion and FIR in one: a depthwise transposed convolution with the 4x4 kernel.
+    fir = np.tile(fir_kernel().numpy(), (3, 1, 1, 1))
+    skip = b.conv_transpose(skip, b.constant("rgb_fir", fir), 4, stride=2, padding=1, group=3)
+    return b.op("Add", rgb, skip)
+
+
+def _up_conv(b: GraphBuilder, x: ir.Value, weight: ir.Value, layer: LayerSpec) -> ir.Value:
+    """3x3 transposed convolution of stride 2, without padding: [N,I,h,w] -> [N,O,2h+1,2w+1].
+
+    ONNX Runtime's CPU kernel holds all its products, 9 x O x h x w floats, at once: 302 MB in the
+    last layer at 1024, more than anything else there. Large layers make their output channels in
+    parts.
+    """
+    kernel = b.op("Transpose", weight, perm=[1, 0, 2, 3])  # [I,O,3,3]
+    products = 9 * layer.out_channels * (layer.resolution // 2) ** 2
+    if products <= MAX_PRODUCTS:
+        return b.conv_transpose(x, kernel, 3, stride=2)
+    step = layer.out_channels * MAX_PRODUCTS // products
+    parts = []
+    for start in range(0, layer.out_channels, step):
+        stop = min(start + step, layer.out_channels)
+        part = b.op("Slice", kernel, b.integers(start), b.integers(stop), b.integers(1))
+        parts.append(b.conv_transpose(x, part, 3, stride=2))
+    return b.op("Concat", *parts, axis=1)
+
+
+def _blur(b: GraphBuilder, x: ir.Value, channels: int, bias: ir.Value) -> ir.Value:
+    """[1,3,3,1] low-pass after a stride-2 transposed convolution, one axis after the other.
+
+    The separable form needs 8 instead of 16 products per value and halves the time of the whole
+    1024 generator on a CPU against one 4x4 depthwise convolution.
+    """
+    taps = np.array([1, 3, 3, 1], np.float32) / 4  # sum 2 per axis
+    vertical = np.tile(taps.reshape(1, 1, 4, 1), (channels, 1, 1, 1))
+    horizontal = np.tile(taps.reshape(1, 1, 1, 4), (channels, 1, 1, 1))
+    vertical_fir = b.constant(f"fir_vertical_{channels}", vertical)
+    horizontal_fir = b.constant(f"fir_horizontal_{channels}", horizontal)
+    x = b.conv(x, vertical_fir, padding=(1, 0), group=channels)
+    return b.conv(x, horizontal_fir, bias, padding=(0, 1), group=channels)
+
+
+def face_pool(
+    b: GraphBuilder, x: ir.Value, image_size: tuple[int, int], pooled: tuple[int, int]
+) -> ir.Value:
+    """Adaptive average pooling between sizes in a whole ratio; repeats pixels when enlarging."""
+    (height, width), (out_height, out_width) = image_size, pooled
+    if (height, width) == (out_height, out_width):
+        return b.op("Identity", x)
+    if height % out_height == 0 and width % out_width == 0:
+        window = [height // out_height, width // out_width]
+        return b.op("AveragePool", x, kernel_shape=window, strides=window)
+    rows, columns = out_height // height, out_width // width
+    x = b.reshape(x, 0, 3, height, 1, width, 1)
+    x = b.op("Expand", x, b.integers(1, 1, 1, rows, 1, columns))
+    return b.reshape(x, 0, 3, out_height, out_width)

@@ -1,0 +1,73 @@
+"""`hypernet` graph: image and reconstruction -> accumulated offset codes (spec 5.2, design 1)."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from ..networks.config import HypernetworkConfig, LayerSpec
+from ..networks.hypernetwork import REFINEMENT_SLOPE, refinement_strides
+from ..networks.hyperstyle import HyperStyle
+from .batchnorm import conv_batchnorm
+from .builder import BATCH, Dim, GraphBuilder, State
+
+
+def build_hypernet(model: HyperStyle) -> ir.Model:
+    """image, reconstruction [B,3,h,w] and codes_in [B,M,K+1] -> codes = codes_in + [code, 1]."""
+    config, state = model.config, model.state_dict()
+    hypernetwork = config.hypernetwork
+    codes_shape: list[Dim] = [BATCH, len(config.tuned), hypernetwork.code_width + 1]
+    b = GraphBuilder("hypernet")
+    image = b.input("image", [BATCH, 3, *config.input_size])
+    reconstruction = b.input("reconstruction", [BATCH, 3, *config.input_size])
+    codes_in = b.input("codes_in", codes_shape)
+
+    x = b.scoped("hypernet.conv1").op("Concat", image, reconstruction, axis=1)
+    x = conv_batchnorm(b, x, state, "hypernet.conv1", "hypernet.bn1", stride=2)
+    x = b.prelu(x, state, "hypernet.relu")
+    for index, stride in enumerate(block_strides(hypernetwork)):
+        x = _basic_block(b, x, state, f"hypernet.body.{index}", stride)
+
+    codes = [_code(b, x, state, spec, hypernetwork) for spec in config.tuned]
+    b.scoped("codes")
+    stacked = b.op("Concat", *(b.op("Unsqueeze", code, b.integers(1)) for code in codes), axis=1)
+    # The column that counts iterations: pad the last axis of [B,M,K] with ones on the right.
+    counted = b.op("Pad", stacked, b.integers(0, 0, 0, 0, 0, 1), b.scalar(1.0))
+    b.output("codes", b.op("Add", codes_in, counted), codes_shape)
+    return b.build()
+
+
+def block_strides(config: HypernetworkConfig) -> list[int]:
+    """The first block of every group but the first halves the resolution."""
+    return [
+        2 if group and block == 0 else 1
+        for group, (_, count) in enumerate(config.trunk.groups)
+        for block in range(count)
+    ]
+
+
+def _basic_block(b: GraphBuilder, x: ir.Value, state: State, name: str, stride: int) -> ir.Value:
+    b.scoped(name)
+    skip, down = x, f"{name}.downsample"
+    if f"{down}.0.weight" in state:
+        skip = conv_batchnorm(b, x, state, f"{down}.0", f"{down}.1", stride=stride)
+    y = conv_batchnorm(b, x, state, f"{name}.conv1", f"{name}.bn1", stride=stride)
+    y = conv_batchnorm(b, b.op("Relu", y), state, f"{name}.conv2", f"{name}.bn2")
+    return b.op("Relu", b.op("Add", y, skip))
+
+
+def _code(
+    b: GraphBuilder, x: ir.Value, state: State, layer: LayerSpec, config: HypernetworkConfig
+) -> ir.Value:
+    """Features [B,C,h,w] -> the layer's code [B,K]."""
+    name = f"hypernet.refinement_blocks.{layer.index}"
+    b.scoped(name)
+    for n, stride in enumerate(refinement_strides(layer, config)):
+        conv = f"{name}.convs.{2 * n}"  # a leaky ReLU stands between any two
+        weight, bias = (b.parameter(state, f"{conv}.{kind}") for kind in ("weight", "bias"))
+        x = b.conv(x, weight, bias, stride=stride, padding=(1, 1))
+        x = b.op("LeakyRelu", x, alpha=REFINEMENT_SLOPE)
+    # Shared blocks end at one position: the mean over positions is that one.
+    x = b.reshape(b.op("GlobalAveragePool", x), 0, config.code_width)
+    if layer.index in config.shared_layers:
+        return b.equal_linear(x, state, f"{name}.linear")
+    return x

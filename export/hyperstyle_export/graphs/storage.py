@@ -1,0 +1,57 @@
+"""Storing weights in half precision; arithmetic stays in float32."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import onnx_ir as ir
+
+Storage = Literal["fp32", "fp16"]
+
+SMALLEST_HALF = np.float32(2.0**-24)  # the smallest subnormal number
+MIN_ELEMENTS = 1024  # smaller tensors are not worth a node
+
+
+def store_weights(model: ir.Model, storage: Storage) -> ir.Model:
+    """With "fp16", replace each larger float32 initializer by a half and a Cast node.
+
+    ONNX Runtime folds the casts when it loads the graph. A weight too small for a half keeps the
+    smallest one instead of vanishing: a base weight must not be zero (see `base_weight`).
+
+    Raises
+    ------
+    ValueError
+        If a weight is too large for a half.
+    """
+    if storage == "fp32":
+        return model
+    graph = model.graph
+    for name, value in list(graph.initializers.items()):
+        tensor = value.const_value
+        assert tensor is not None
+        if tensor.dtype != ir.DataType.FLOAT or tensor.size < MIN_ELEMENTS:
+            continue
+        half = ir.tensor(_to_half(name, tensor.numpy()), name=f"{name}.fp16")
+        stored = ir.Value(
+            name=half.name,
+            type=ir.TensorType(half.dtype),
+            shape=value.shape,
+            const_value=half,
+        )
+        cast = ir.node("Cast", [stored], {"to": ir.DataType.FLOAT}, name=f"{name}/Cast")
+        cast.outputs[0].type = value.type
+        cast.outputs[0].shape = value.shape
+        value.replace_all_uses_with(cast.outputs[0])
+        del graph.initializers[name]
+        cast.outputs[0].name = name
+        graph.register_initializer(stored)
+        graph.insert_before(graph[0], cast)
+    return model
+
+
+def _to_half(name: str, weight: np.ndarray) -> np.ndarray:
+    if np.abs(weight).max() > np.finfo(np.float16).max:
+        raise ValueError(f"{name} does not fit into fp16")
+    tiny = (weight != 0) & (np.abs(weight) < SMALLEST_HALF)
+    return np.where(tiny, np.copysign(SMALLEST_HALF, weight), weight).astype(np.float16)
