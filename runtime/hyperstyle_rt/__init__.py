@@ -1,0 +1,60 @@
+"""HyperStyle at run time, without PyTorch.
+
+>>> from hyperstyle_rt import HyperStyle
+>>> model = HyperStyle.load()                      # the embedded default bundle
+>>> inversion = model.invert("portrait.png")
+>>> inversion.save("portrait.safetensors")
+
+Importing this package is instant: numpy and ONNX Runtime are loaded when a name is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .bundle import Bundle
+    from .errors import (
+        BackendError,
+        BundleError,
+        HyperStyleError,
+        InversionError,
+        PictureError,
+    )
+    from .inversion import HyperStyle, Inversion
+
+_HOMES = {
+    "BackendError": "errors",
+    "Bundle": "bundle",
+    "BundleError": "errors",
+    "HyperStyle": "inversion",
+    "HyperStyleError": "errors",
+    "Inversion": "inversion",
+    "InversionError": "errors",
+    "PictureError": "errors",
+}
+
+__all__ = [
+    "BackendError",
+    "Bundle",
+    "BundleError",
+    "HyperStyle",
+    "HyperStyleError",
+    "Inversion",
+    "InversionError",
+    "PictureError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,288 @@
+"""Engine bundles: directories of graphs with a manifest, nothing of which is used unverified.
+
+A graph is a program (a TensorRT plan even native code), so no path leaves this module before the
+file's size and SHA-256 have been compared with the manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import BundleError
+from .files import read_regular, reason
+from .manifest import BundleFile, Manifest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MANIFEST_NAME = "manifest.json"
+LATENT_AVERAGE_NAME = "latent_average.safetensors"
+DATA_SUFFIX = ".data"  # of the file beside a graph that holds its large tensors
+DEFAULT_BUNDLE = "portraits"
+
+MAX_MANIFEST_SIZE = 1 << 20
+MAX_LATENT_AVERAGE_SIZE = 1 << 24
+_HASHED_AT_ONCE = 1 << 20
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle. Opening reads the manifest only; files are verified when asked for.
+
+    Attributes
+    ----------
+    directory:
+        Where the bundle is; it may be a symbolic link, the files in it may not.
+    manifest:
+        The checked content of its ``manifest.json``.
+    """
+
+    directory: Path
+    manifest: Manifest
+    _verified: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+
+    @classmethod
+    def open(cls, directory: str | Path) -> Bundle:
+        """Read and check a bundle's manifest.
+
+        Raises
+        ------
+        BundleError
+            If there is no bundle, or its manifest is damaged or of another version.
+        """
+        directory = Path(directory)
+        path = directory / MANIFEST_NAME
+        if not stat.S_ISDIR(_mode(directory)):
+            raise BundleError(f"there is no directory {directory}; give the directory of a bundle")
+        _stat_regular(path)
+        data = read_regular(path, MAX_MANIFEST_SIZE, BundleError)
+        try:
+            manifest = Manifest.parse(data)
+        except BundleError as error:
+            raise BundleError(f"{path}: {error}") from None
+        return cls(directory, manifest)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the manifest's ``files`` table as canonical JSON: what inversions are tied to.
+
+        Canonical: keys sorted, no white space, ASCII.
+        """
+        table = json.dumps(self.manifest.files_to_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(table.encode("ascii")).hexdigest()
+
+    def verified_path(self, role: str) -> Path:
+        """Verify a graph with its external data and give the graph's path.
+
+        Parameters
+        ----------
+        role:
+            ``encoder``, ``hypernet``, ``weights``, ``generator``, ``offsets`` or ``mapping``.
+
+        Raises
+        ------
+        BundleError
+            If the bundle has no such graph, or a file is missing, altered or not listed.
+        """
+        graphs = self.manifest.graphs
+        if role not in graphs:
+            raise BundleError(
+                f"bundle {self.directory} has no graph {role!r}, only {', '.join(sorted(graphs))}; "
+                "build it again with this graph"
+            )
+        data_name = graphs[role] + DATA_SUFFIX
+        if data_name in self.manifest.files:
+            self.verified_file(data_name)
+        elif os.path.lexists(self.directory / data_name):
+            raise BundleError(
+                f"{self.directory / data_name} is not listed in the bundle's manifest; "
+                "restore the bundle or build it again"
+            )
+        return self.verified_file(graphs[role])
+
+    def verified_file(self, name: str) -> Path:
+        """Verify one listed file and give its path.
+
+        A file is read once per instance: it is not verified again when it changes later.
+
+        Raises
+        ------
+        BundleError
+            If the file is not listed, missing, a symbolic link, or altered.
+        """
+        if name not in self.manifest.files:
+            raise BundleError(
+                f"bundle {self.directory} lists no file {name!r}; build it again with this file"
+            )
+        path = self.directory / name
+        if name not in self._verified:
+            _verify(path, self.manifest.files[name])
+            self._verified.add(name)
+        return path
+
+    def verify(self) -> None:
+        """Verify every file of the bundle.
+
+        Raises
+        ------
+        BundleError
+            For the first file that is missing, altered or not listed.
+        """
+        for name in self.manifest.files:
+            self.verified_file(name)
+        for role in self.manifest.graphs:
+            self.verified_path(role)
+
+    def latent_average(self) -> NDArray[np.float32] | None:
+        """Read the average latent that the encoder adds to what it finds in a picture.
+
+        Returns
+        -------
+        float32 [L,W], or None if the bundle carries none.
+
+        Raises
+        ------
+        BundleError
+            If the file is missing, altered, or does not hold that.
+        """
+        import numpy as np
+
+        from .tensors import parse
+
+        if LATENT_AVERAGE_NAME not in self.manifest.files:
+            return None
+        path = self.verified_file(LATENT_AVERAGE_NAME)
+        try:
+            tensors = parse(read_regular(path, MAX_LATENT_AVERAGE_SIZE, BundleError)).tensors
+        except ValueError as error:
+            raise BundleError(f"{path} {error}; build the bundle again") from None
+        average = tensors.get("latent_average")
+        shape = (self.manifest.num_latents, self.manifest.style_width)
+        if average is None or average.dtype != np.float32 or average.shape != shape:
+            raise BundleError(
+                f"{path} must hold the float32 tensor latent_average of shape {list(shape)}; "
+                "build the bundle again"
+            )
+        if not np.isfinite(average).all():
+            raise BundleError(f"{path} holds NaN or infinity; build the bundle again")
+        return average
+
+
+def default_bundle() -> Path:
+    """Find the embedded bundle: in the installed package, or in the repository it is run from.
+
+    Raises
+    ------
+    BundleError
+        If it is not there.
+    """
+    directory = _embedded_engines() / DEFAULT_BUNDLE
+    if not _is_bundle(directory):
+        raise BundleError(
+            f"the embedded bundle is missing at {directory}; "
+            "reinstall hyperstyle-rt or name another bundle with --bundle"
+        )
+    return directory
+
+
+def find_bundle(name_or_path: str | Path | None) -> Path:
+    """Find the bundle a user means.
+
+    Parameters
+    ----------
+    name_or_path:
+        None for the embedded default, a directory, or a bare name that is looked up in ``engines/``
+        here and in the embedded engines. A name that is both means the one with a manifest.
+
+    Raises
+    ------
+    BundleError
+        If there is none; the text lists the names there are.
+    """
+    if name_or_path is None:
+        return default_bundle()
+    path = Path(name_or_path)
+    candidates = [path]
+    if path.name == str(path):
+        candidates += [engines / path for engines in _engine_directories()]
+    for candidate in candidates:
+        if _is_bundle(candidate):
+            return candidate
+    if stat.S_ISDIR(_mode(path)):
+        return path  # to open it says what is missing
+    names = ", ".join(_available_names()) or "none"
+    raise BundleError(
+        f"there is no bundle {str(name_or_path)!r}; give a directory or a name found here: {names}"
+    )
+
+
+def _embedded_engines() -> Path:
+    packaged = _PACKAGE / "engines"
+    return packaged if packaged.is_dir() else _PACKAGE.parents[1] / "engines"
+
+
+def _engine_directories() -> list[Path]:
+    return [Path("engines"), _embedded_engines()]
+
+
+def _available_names() -> list[str]:
+    manifests = [f for e in _engine_directories() for f in e.glob(f"*/{MANIFEST_NAME}")]
+    return sorted({manifest.parent.name for manifest in manifests})
+
+
+def _is_bundle(directory: Path) -> bool:
+    return stat.S_ISREG(_mode(directory / MANIFEST_NAME))
+
+
+def _mode(path: Path) -> int:
+    """Give type and permissions, or 0 for what is absent, closed to us, or no path at all."""
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):
+        return 0
+
+
+def _stat_regular(path: Path) -> int:
+    """Refuse all but a regular file, links included; give its size."""
+    try:
+        status = path.lstat()
+    except (OSError, ValueError) as error:
+        raise BundleError(
+            f"cannot find {path} ({reason(error)}); give the directory of a bundle, or restore it"
+        ) from None
+    if stat.S_ISLNK(status.st_mode):
+        raise BundleError(f"{path} is a symbolic link; put the file itself in the bundle")
+    if not stat.S_ISREG(status.st_mode):
+        raise BundleError(f"{path} is not a regular file; restore the bundle or build it again")
+    return status.st_size
+
+
+def _verify(path: Path, expected: BundleFile) -> None:
+    size = _stat_regular(path)
+    if size != expected.size:
+        raise BundleError(
+            f"{path} has {size} bytes where the manifest says {expected.size}; "
+            "restore the bundle or build it again"
+        )
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.sha256()
+            while block := file.read(_HASHED_AT_ONCE):
+                digest.update(block)
+    except OSError as error:
+        raise BundleError(f"cannot read {path}: {reason(error)}") from error
+    if digest.hexdigest() != expected.sha256:
+        raise BundleError(
+            f"{path} is altered, its SHA-256 is not the manifest's; "
+            "restore the bundle or build it again"
+        )
