@@ -1,0 +1,49 @@
+"""Fixtures: golden data, and a small model of the official layout with synthetic weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    return GOLDEN
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A HyperStyle and a W-encoder file of the tiny model."""
+    pytest.importorskip("torch")
+    from models import TINY, TINY_OPTS
+    from synthetic import write_checkpoints
+
+    return write_checkpoints(TINY, tmp_path_factory.mktemp("tiny_checkpoints"), TINY_OPTS)
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(
+    tiny_checkpoints: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The tiny model as a bundle, by the exporter's own code path."""
+    from hyperstyle_export.bundle_writer import BundleFacts, write_bundle
+    from hyperstyle_export.checkpoints import load_model
+
+    directory = tmp_path_factory.mktemp("engines") / "tiny"
+    directory.mkdir()
+    model = load_model(*tiny_checkpoints)
+    facts = BundleFacts("tiny", "noise", "MIT", {"checkpoint": "synthetic"}, {"steps": 0})
+    write_bundle(model, directory, facts, "fp32", lambda _step: None)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def picture() -> np.ndarray:
+    """uint8 [64,64,3]."""
+    import fakeweights
+
+    return fakeweights.image_u8(1, 64, 64)

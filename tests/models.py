@@ -1,0 +1,64 @@
+"""Small configs of the official layout, each reaching a branch the others do not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from hyperstyle_export.networks.config import (
+    EncoderConfig,
+    GeneratorConfig,
+    HypernetworkConfig,
+    HyperStyleConfig,
+    TrunkConfig,
+)
+from hyperstyle_export.networks.hyperstyle import HyperStyle
+from synthetic import latent_average, synthetic_state
+
+# 32 px, seen at 64 px: the face pool repeats pixels. Layers 0, 2, 3 share a hypernetwork.
+TINY = HyperStyleConfig(
+    generator=GeneratorConfig((16, 16, 12, 8), style_width=16, mapping_depth=2),
+    encoder=EncoderConfig(TrunkConfig(8, ((8, 2), (12, 1), (16, 1), (24, 1))), 4, 16),
+    hypernetwork=HypernetworkConfig(
+        tuned_layers=(0, 2, 3, 5, 6, 8, 9),
+        shared_layers=(0, 2, 3),
+        trunk=TrunkConfig(8, ((8, 1), (12, 2), (16, 1), (24, 1))),
+        code_width=16,
+        shared_inner=8,
+        ordinary_inner=12,
+    ),
+    input_size=(64, 64),
+)
+TINY_OPTS = {"input_size": [64, 64], "dataset_type": "noise"}
+
+ALL_LAYERS = replace(TINY, hypernetwork=replace(TINY.hypernetwork, tuned_layers=tuple(range(11))))
+ORDINARY_ONLY = replace(
+    TINY, hypernetwork=replace(TINY.hypernetwork, tuned_layers=(5, 9, 10), shared_layers=())
+)
+# 64 px cropped to 48x64 rows, seen at 24x32: crop and average pooling.
+CARS = replace(
+    TINY,
+    generator=GeneratorConfig((16, 16, 12, 8, 8), style_width=16, mapping_depth=2),
+    input_size=(24, 32),
+    crop_rows=(8, 56),
+    hypernetwork=replace(TINY.hypernetwork, tuned_layers=(5, 6, 8), shared_layers=()),
+)
+# The generator makes what the networks read: no pooling at all.
+SAME_SIZE = replace(TINY, input_size=(32, 32))
+
+CONFIGS = {
+    "tiny": TINY,
+    "all_layers": ALL_LAYERS,
+    "ordinary_only": ORDINARY_ONLY,
+    "cars": CARS,
+    "same_size": SAME_SIZE,
+}
+
+
+def build_model(config: HyperStyleConfig) -> HyperStyle:
+    """The reference networks with synthetic weights, in eval mode."""
+    with torch.device("meta"):
+        model = HyperStyle(config)
+    state = synthetic_state(config) | {"latent_avg": latent_average(config)}
+    model.load_state_dict(state, assign=True)
+    return model.eval().requires_grad_(False)
