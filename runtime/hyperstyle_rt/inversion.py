@@ -19,12 +19,11 @@ from .bundle import Bundle, find_bundle
 from .errors import BundleError, HyperStyleError, InversionError
 from .imaging import check_picture, read_picture, to_input, to_picture
 from .inversion_file import InversionData, check_belongs, read_inversion, write_inversion
+from .manifest import MAX_ITERATIONS
 
 Picture = NDArray[np.uint8]
 OnIteration = Callable[[int, Array, Array], None]
 """Called with (iteration from 1, reconstruction float32 [3,H,W], codes float32 [M,K+1])."""
-
-MAX_ITERATIONS = 100
 
 
 @dataclass(frozen=True)

@@ -233,7 +233,7 @@ def _interpret(file: TensorFile, latent_average_of: LatentAverageOf | None) -> I
         if average is None:
             raise InversionError(
                 f"the inversion was made with bundle {bundle!r} ({digest[:12]}), which is not at "
-                "hand; open that bundle first, or invert the picture again with another"
+                "hand; name it with --bundle or open it first, or invert the picture again"
             )
         latents = _latents(file, average)
     else:

@@ -26,6 +26,7 @@ REQUIRED_ROLES = ("encoder", "hypernet", "weights", "generator")
 # Bounds that keep the arrays a manifest asks for small; the official models stay far below.
 MAX_SIDE = 4096
 MAX_WIDTH = 65536
+MAX_ITERATIONS = 100
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ class Manifest:
             num_latents=fields.integer("num_latents", 1, MAX_WIDTH),
             style_width=fields.integer("style_width", 1, MAX_WIDTH),
             code_width=fields.integer("code_width", 1, MAX_WIDTH),
-            default_iterations=fields.integer("default_iterations", 1, MAX_WIDTH),
+            default_iterations=fields.integer("default_iterations", 1, MAX_ITERATIONS),
             tuned_layers=tuple(_tuned_layer(layer) for layer in fields.children("tuned_layers")),
             graphs=_file_names(fields.child("graphs")),
             files=_files(fields.child("files")),

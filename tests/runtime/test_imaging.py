@@ -10,15 +10,14 @@ import cv2
 import fakeweights
 import numpy as np
 import pytest
+from hyperstyle_rt import imaging
+from hyperstyle_rt.errors import PictureError
+from hyperstyle_rt.picture_files import MAX_PIXELS, parse_picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pictures import BAD_PICTURES, ODD_PICTURES, encode, photo
 from PIL import Image
-
-from hyperstyle_rt import imaging
-from hyperstyle_rt.errors import PictureError
-from hyperstyle_rt.picture_files import MAX_PIXELS, parse_picture
 
 pytestmark = pytest.mark.filterwarnings("error")
 

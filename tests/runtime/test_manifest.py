@@ -164,7 +164,7 @@ def sound_manifests(draw):
         num_latents=2 * power - 2,
         style_width=draw(widths),
         code_width=draw(widths),
-        default_iterations=draw(widths),
+        default_iterations=draw(st.integers(1, 100)),
         tuned_layers=tuple(
             TunedLayer(index, f"layer.{index}", (draw(widths), draw(widths), kernel, kernel))
             for index in layers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 
 from ..bundle import Bundle
 from ..errors import BackendError
+
+logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float32]
 Buffers = dict[str, Any]
@@ -60,5 +63,10 @@ def open_backend(name: str, bundle: Bundle, threads: int | None) -> Backend:
     if name not in BACKENDS:
         raise BackendError(f"there is no backend {name!r}; choose one of {', '.join(BACKENDS)}")
     if name == "auto":
-        name = "cuda" if "cuda" in usable_providers() else "cpu"
+        if "cuda" in usable_providers():
+            try:
+                return OnnxRuntimeBackend(bundle, "cuda", threads)
+            except BackendError as error:
+                logger.warning("%s; using the CPU", error)
+        name = "cpu"
     return OnnxRuntimeBackend(bundle, name, threads)

@@ -29,6 +29,13 @@ class OnnxRuntimeBackend:
     ----------
     device:
         ``cpu`` or ``cuda``, where every tensor lives between graphs.
+
+    Raises
+    ------
+    BackendError
+        If the device's provider is not offered, or another one answered in its place.
+    BundleError
+        If a graph is missing or altered.
     """
 
     def __init__(self, bundle: Bundle, device: str, threads: int | None) -> None:
@@ -42,6 +49,7 @@ class OnnxRuntimeBackend:
                 f"{', '.join(ort.get_available_providers())}); install onnxruntime-gpu with the "
                 "CUDA and cuDNN libraries it names, or use --backend cpu"
             )
+        self._session("generator")  # finds out now whether the provider works; all tasks need it
 
     @property
     def provider(self) -> str:
@@ -90,7 +98,9 @@ class OnnxRuntimeBackend:
             options.intra_op_num_threads = self._threads
         provider = PROVIDERS[self.device]
         try:
-            session = ort.InferenceSession(str(path), options, providers=[provider])
+            session = ort.InferenceSession(
+                str(path), options, providers=[provider], enable_fallback=0
+            )
         except Exception as error:  # ONNX Runtime raises its own types, which share no base
             raise BundleError(
                 f"ONNX Runtime {ort.__version__} cannot load {path}; build the bundle again with "

@@ -99,6 +99,7 @@ ILL_FORMED = {
     "style_width_huge": (("style_width",), 2**53, "style_width must be"),
     "code_width_zero": (("code_width",), 0, "code_width must be"),
     "iterations_zero": (("default_iterations",), 0, "default_iterations must be"),
+    "iterations_many": (("default_iterations",), 101, "default_iterations must be"),
     "no_tuned_layers": (("tuned_layers",), [], "tuned_layers is empty"),
     "tuned_layers_null": (("tuned_layers",), None, "tuned_layers must be a list"),
     "tuned_layers_an_object": (("tuned_layers",), {}, "tuned_layers must be a list"),

@@ -1,0 +1,43 @@
+# `make demo` and `make test` need Python 3.10 or newer and nothing else.
+
+PYTHON ?= python3
+# The exporter's tests need torch; its CPU build is enough. Where your package index serves a CUDA
+# build by default, point pip at the CPU one: make test PIP_EXTRA_INDEX_URL=...
+TORCH ?= torch==2.13.0
+
+DEMO := .venv-demo
+DEV := .venv
+RESULT := demo.png
+
+.PHONY: demo test lint format clean
+
+demo: $(DEMO)/installed
+	$(DEMO)/bin/hyperstyle-rt invert examples/portrait_0.png --coupled --force --out $(RESULT)
+	@echo "input and reconstructions side by side: $(CURDIR)/$(RESULT)"
+
+test: $(DEV)/installed
+	$(DEV)/bin/python -m pytest -m "not slow and not gpu"
+
+lint: $(DEV)/installed
+	$(DEV)/bin/ruff check .
+	$(DEV)/bin/ruff format --check .
+	$(DEV)/bin/mypy
+
+format: $(DEV)/installed
+	$(DEV)/bin/ruff check --fix .
+	$(DEV)/bin/ruff format .
+
+# Only what a user gets: the wheel, no torch, no onnx.
+$(DEMO)/installed: pyproject.toml $(wildcard runtime/hyperstyle_rt/*.py)
+	$(PYTHON) -m venv $(DEMO)
+	$(DEMO)/bin/pip install --quiet --disable-pip-version-check .
+	@touch $@
+
+$(DEV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(DEV)
+	$(DEV)/bin/pip install --quiet --disable-pip-version-check $(TORCH)
+	$(DEV)/bin/pip install --quiet --disable-pip-version-check --editable '.[export,dev]'
+	@touch $@
+
+clean:
+	rm -rf $(DEMO) $(DEV) $(RESULT) build dist

@@ -1,0 +1,5 @@
+"""``python -m hyperstyle_rt.cli``."""
+
+from . import main
+
+main()

@@ -1,0 +1,309 @@
+"""``hyperstyle-rt doctor``: what of this machine can be used, and how to get what is missing."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .. import __version__
+from ..errors import BundleError
+from .terminal import (
+    cell,
+    error_console,
+    facts_table,
+    print_error,
+    print_json,
+    print_line,
+    print_tables,
+)
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+EXAMPLES = """
+[bold]Examples[/bold]
+
+hyperstyle-rt doctor
+
+hyperstyle-rt doctor --json
+"""
+
+# Module -> what to install for it.
+REQUIRED = {
+    "numpy": "numpy",
+    "onnxruntime": "onnxruntime",
+    "cv2": "opencv-python-headless",
+    "safetensors": "safetensors",
+}
+TENSORRT = "tensorrt"
+
+CPU_PROVIDER, CUDA_PROVIDER = "CPUExecutionProvider", "CUDAExecutionProvider"
+PROVIDERS = (CPU_PROVIDER, CUDA_PROVIDER, "TensorrtExecutionProvider")
+NOT_OFFERED = "not in this build of ONNX Runtime"
+
+GPU_EXTRA = "pip install 'hyperstyle-rt[gpu]'"
+
+# About the smallest ONNX model there is, in protocol buffers: y = -x, one float.
+NEGATION = (
+    b"\x08\x08"  # format version 8
+    b"\x3a\x32"  # the graph, 50 bytes:
+    b"\x0a\x0b\x0a\x01x\x12\x01y\x22\x03Neg"  # node x -> y, Neg
+    b"\x12\x01g"  # name g
+    b"\x5a\x0f\x0a\x01x\x12\x0a\x0a\x08\x08\x01\x12\x04\x0a\x02\x08\x01"  # input x: float [1]
+    b"\x62\x0f\x0a\x01y\x12\x0a\x0a\x08\x08\x01\x12\x04\x0a\x02\x08\x01"  # output y: float [1]
+    b"\x42\x04\x0a\x00\x10\x0d"  # operator set 13
+)
+
+
+@dataclass(frozen=True)
+class Driver:
+    """The NVIDIA driver.
+
+    Attributes
+    ----------
+    cuda:
+        The newest CUDA version it serves, e.g. ``12.4``.
+    devices:
+        Names of the GPUs it finds.
+    """
+
+    cuda: str
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What there is on a machine.
+
+    Attributes
+    ----------
+    versions:
+        Version of each module that can be imported.
+    import_errors:
+        Why the others cannot be.
+    providers:
+        ONNX Runtime provider -> None if a model ran on it, else why not.
+    driver:
+        None if there is none.
+    bundle:
+        Directory of the default bundle, None if there is none.
+    bundle_problem:
+        What is wrong with it, None if all its files are verified.
+    """
+
+    versions: Mapping[str, str]
+    import_errors: Mapping[str, str]
+    providers: Mapping[str, str | None]
+    driver: Driver | None
+    bundle: str | None
+    bundle_problem: str | None
+
+    def problems(self) -> list[str]:
+        """List what keeps pictures from being inverted on the CPU, with the cure, in sentences."""
+        problems = [
+            f"{module} cannot be imported ({self.import_errors[module]}); "
+            f"run: pip install --force-reinstall {distribution}"
+            for module, distribution in REQUIRED.items()
+            if module in self.import_errors
+        ]
+        broken = self.providers.get(CPU_PROVIDER)
+        if broken is not None:
+            problems.append(
+                f"ONNX Runtime cannot use the CPU ({broken}); "
+                "run: pip install --force-reinstall onnxruntime"
+            )
+        if self.bundle_problem is not None:
+            problems.append(self.bundle_problem)
+        return problems
+
+    def advice(self) -> list[str]:
+        """List what is missing for the GPU and how to get it, in sentences."""
+        if self.driver is None:
+            return ["There is no NVIDIA driver, so the CPU is used; for a GPU install its driver."]
+        if not self.driver.devices:
+            return [
+                "The NVIDIA driver finds no GPU; a container needs it passed, as by --gpus all."
+            ]
+        advice = []
+        missing = self.providers.get(CUDA_PROVIDER)
+        if missing == NOT_OFFERED and _installed("onnxruntime", "onnxruntime-gpu"):
+            advice.append(
+                "onnxruntime has overwritten files of onnxruntime-gpu; for the GPU run: "
+                "pip install --force-reinstall --no-deps onnxruntime-gpu"
+            )
+        elif missing == NOT_OFFERED:
+            advice.append(f"For the GPU run: {GPU_EXTRA}")
+        elif missing is not None:
+            advice.append(
+                "ONNX Runtime fails to use the GPU; install the CUDA and cuDNN libraries that its "
+                "message on standard error names"
+            )
+        if TENSORRT in self.import_errors:
+            advice.append(f"For TensorRT run: {GPU_EXTRA}")
+        return advice
+
+    def to_json(self) -> dict[str, Any]:
+        """Make the document of ``--json``."""
+        problems = self.problems()
+        facts = {"hyperstyle-rt": __version__, "platform": _platform()}
+        return (
+            {"ok": not problems}
+            | facts
+            | asdict(self)
+            | {
+                "problems": problems,
+                "advice": self.advice(),
+            }
+        )
+
+
+def doctor(
+    json_: Annotated[
+        bool, typer.Option("--json", metavar="", help="Print one JSON document instead of a table.")
+    ] = False,
+) -> None:
+    """Examine this machine: packages, ONNX Runtime's providers, GPU, the embedded bundle.
+
+    The exit status is 0 if pictures can be inverted on the CPU, else 2.
+    """
+    with error_console().status("examining this machine"):
+        findings = examine()
+    problems = findings.problems()
+    if json_:
+        print_json(findings.to_json())
+    else:
+        print_tables(_table(findings))
+        print_line("")
+        for sentence in findings.advice():
+            print_line(sentence)
+    for sentence in problems:
+        print_error(sentence)
+    if problems:
+        raise typer.Exit(2)
+
+
+def examine() -> Findings:
+    """Find out what there is; nothing that is missing or broken raises."""
+    versions: dict[str, str] = {}
+    import_errors: dict[str, str] = {}
+    for module in (*REQUIRED, TENSORRT):
+        try:
+            versions[module] = import_module(module).__version__
+        except ModuleNotFoundError as error:
+            import_errors[module] = "not installed" if error.name == module else _first_line(error)
+        except Exception as error:  # a broken package may raise anything when imported
+            import_errors[module] = _first_line(error)
+    bundle, bundle_problem = _default_bundle()
+    return Findings(
+        versions=versions,
+        import_errors=import_errors,
+        providers={name: _try_provider(name) for name in PROVIDERS if "onnxruntime" in versions},
+        driver=_nvidia_driver(),
+        bundle=bundle,
+        bundle_problem=bundle_problem,
+    )
+
+
+def _try_provider(provider: str) -> str | None:
+    """Run a model on a provider; give None, or why that does not work."""
+    import numpy as np
+    import onnxruntime as ort
+
+    if provider not in ort.get_available_providers():
+        return NOT_OFFERED
+    try:
+        # Without the fallback, which prints on standard output.
+        session = ort.InferenceSession(NEGATION, providers=[provider], enable_fallback=0)
+        if session.get_providers()[0] != provider:
+            return f"offered, but gives {session.get_providers()[0]}"
+        (y,) = session.run(None, {"x": np.ones(1, np.float32)})
+    except Exception as error:  # ONNX Runtime raises its own types, which share no base
+        return _first_line(error)
+    return None if y[0] == -1 else f"computes {y[0]} for -1"
+
+
+def _nvidia_driver() -> Driver | None:
+    """Ask the driver's own library, which needs nothing else installed."""
+    try:
+        cuda = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return None
+    version, count = ctypes.c_int(), ctypes.c_int()
+    cuda.cuDriverGetVersion(ctypes.byref(version))
+    if cuda.cuInit(0) == 0:
+        cuda.cuDeviceGetCount(ctypes.byref(count))
+    names = []
+    for index in range(count.value):
+        device, name = ctypes.c_int(), ctypes.create_string_buffer(256)
+        cuda.cuDeviceGet(ctypes.byref(device), index)
+        cuda.cuDeviceGetName(name, len(name), device)
+        names.append(name.value.decode(errors="replace"))
+    return Driver(f"{version.value // 1000}.{version.value % 1000 // 10}", tuple(names))
+
+
+def _default_bundle() -> tuple[str | None, str | None]:
+    """Verify the embedded bundle; give its directory and what is wrong, either may be None."""
+    from ..bundle import Bundle, default_bundle
+
+    directory = None
+    try:
+        directory = str(default_bundle())
+        Bundle.open(directory).verify()
+    except BundleError as error:
+        return directory, str(error)
+    return directory, None
+
+
+def _table(findings: Findings) -> Table:
+    facts: dict[str, str | Text] = {
+        "platform": _platform(),
+        "Python": platform.python_version(),
+        "hyperstyle-rt": __version__,
+    }
+    for module in (*REQUIRED, TENSORRT):
+        broken = findings.import_errors.get(module)
+        bad = "red" if module in REQUIRED else "dim"
+        facts[module] = cell(broken, bad) if broken else findings.versions[module]
+    for name, problem in findings.providers.items():
+        style = "dim" if problem == NOT_OFFERED else "red"
+        facts[name] = cell("works", "green") if problem is None else cell(problem, style)
+    driver = findings.driver
+    if driver is None:
+        facts["NVIDIA driver"] = cell("not found", "dim")
+    else:
+        facts["NVIDIA driver"] = f"CUDA {driver.cuda}; {', '.join(driver.devices) or 'no GPU'}"
+    if findings.bundle_problem is None:
+        facts["embedded bundle"] = cell(f"{findings.bundle} verified", "green")
+    else:
+        state = "not found" if findings.bundle is None else f"{findings.bundle} altered"
+        facts["embedded bundle"] = cell(state, "red")
+    return facts_table("hyperstyle-rt on this machine", facts)
+
+
+def _platform() -> str:
+    return platform.platform()
+
+
+def _installed(*distributions: str) -> bool:
+    """Whether pip has installed all of them."""
+    from importlib import metadata
+
+    try:
+        for distribution in distributions:
+            metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _first_line(error: Exception) -> str:
+    """Give the first line of an error's text, or its type if it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,316 @@
+"""The command line, in process and as a program of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import hyperstyle_rt
+import numpy as np
+import pytest
+from command_line import (
+    altered_copy,
+    files,
+    refuse,
+    run,
+    run_program,
+    run_python,
+    sentence,
+    succeed,
+    write_face,
+)
+from hyperstyle_rt import Bundle, HyperStyle, Inversion
+from hyperstyle_rt.cli import doctor, info, invert
+from hyperstyle_rt.imaging import read_picture, resize_bilinear, to_picture
+
+HEAVY = {"numpy", "cv2", "onnxruntime", "safetensors", "tensorrt", "torch"}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Run every test in an empty folder, on a terminal of known width."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def face(folder: Path) -> Path:
+    """``face.png`` in the folder of the test."""
+    return write_face()
+
+
+# Help
+
+
+@pytest.mark.parametrize("name", ["invert", "info", "doctor", ""])
+def test_help_shows_examples(name: str):
+    text = re.sub(r"\x1b\[[0-9;]*m", "", succeed(*name.split(), "--help"))
+    module = {"invert": invert, "info": info, "doctor": doctor}.get(name, hyperstyle_rt.cli)
+    examples = [line for line in module.EXAMPLES.splitlines() if line.startswith("hyperstyle-rt")]
+    assert len(examples) >= 2
+    for example in examples:
+        assert example in text
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys\n"
+        "from hyperstyle_rt.cli import main\n"
+        "sys.argv = ['hyperstyle-rt', 'invert', '--help']\n"
+        "try:\n    main()\nexcept SystemExit:\n    print(*sys.modules, file=sys.stderr)"
+    )
+    process = run_python("-c", code)
+    assert "hyperstyle_rt.cli.invert" in process.stderr
+    assert not HEAVY & set(process.stderr.split())
+
+
+def test_without_arguments_there_is_help():
+    assert "Usage: hyperstyle-rt" in run().output
+
+
+def test_version():
+    assert succeed("--version") == f"hyperstyle-rt {hyperstyle_rt.__version__}\n"
+
+
+# invert
+
+
+def test_invert_writes_what_the_api_gives(face: Path, tiny_bundle: Path):
+    line = succeed("invert", face, "--bundle", tiny_bundle, "-n", 2)
+    assert line.startswith("face.png -> face.inverted.png  (2 iterations, ")
+    expected = HyperStyle.load(tiny_bundle).invert(face, 2).image
+    assert np.array_equal(read_picture("face.inverted.png"), expected)
+    assert files() == {"face.png", "face.inverted.png"}
+
+
+def test_invert_as_json(face: Path, tiny_bundle: Path):
+    options = ("--bundle", tiny_bundle, "--save-inversion", "--steps", "--coupled", "--json")
+    document = json.loads(succeed("invert", face, "-o", "results", *options))
+    bundle = Bundle.open(tiny_bundle)
+    iterations = bundle.manifest.default_iterations
+    assert document["bundle"] == {
+        "name": bundle.manifest.name,
+        "directory": str(tiny_bundle),
+        "digest": bundle.digest,
+    }
+    assert "CPUExecutionProvider" in document["provider"]
+    assert document["errors"] == []
+    (inversion,) = document["inversions"]
+    assert inversion.pop("seconds") > 0
+    outputs = {
+        "result": "results/face.inverted.png",
+        "steps": [f"results/face.step{n}.png" for n in range(1, iterations + 1)],
+        "coupled": "results/face.coupled.png",
+        "inversion": "results/face.safetensors",
+    }
+    assert inversion == {"input": "face.png", "outputs": outputs, "iterations": iterations}
+    written = {outputs["result"], *outputs["steps"], outputs["coupled"], outputs["inversion"]}
+    assert files() == {"face.png", *written}
+    assert Inversion.load(outputs["inversion"]).iterations == iterations
+
+
+def test_steps_and_coupled_show_every_iteration(face: Path, tiny_bundle: Path):
+    succeed("invert", face, "--bundle", tiny_bundle, "-n", 3, "--steps", "--coupled")
+    frames: list[Any] = []
+    HyperStyle.load(tiny_bundle).invert(
+        face, 3, on_iteration=lambda _n, image, _codes: frames.append(to_picture(image))
+    )
+    for number, frame in enumerate(frames, 1):
+        assert np.array_equal(read_picture(f"face.step{number}.png"), frame)
+    assert np.array_equal(read_picture("face.inverted.png"), frames[-1])
+    height, width = frames[0].shape[:2]
+    coupled = read_picture("face.coupled.png")
+    shown = [resize_bilinear(read_picture(face), (height, width)), *frames]
+    gap = (coupled.shape[1] - 4 * width) // 3
+    for place, picture in enumerate(shown):
+        left = place * (width + gap)
+        assert np.array_equal(coupled[:, left : left + width], picture)
+
+
+def test_until_ends_early_and_lists_only_what_was_written(face: Path, tiny_bundle: Path):
+    options = ("--bundle", tiny_bundle, "-n", 5, "--until", 1e9, "--steps", "--json")
+    (inversion,) = json.loads(succeed("invert", face, *options))["inversions"]
+    assert inversion["iterations"] == 2
+    assert inversion["outputs"]["steps"] == ["face.step1.png", "face.step2.png"]
+    assert files() == {"face.png", "face.inverted.png", "face.step1.png", "face.step2.png"}
+
+
+def test_no_iterations_leave_the_encoders_picture(face: Path, tiny_bundle: Path):
+    succeed("invert", face, "--bundle", tiny_bundle, "-n", 0, "--steps", "--coupled")
+    assert files() == {"face.png", "face.inverted.png", "face.coupled.png"}
+    width = read_picture("face.inverted.png").shape[1]
+    assert 2 * width < read_picture("face.coupled.png").shape[1] < 3 * width
+
+
+def test_suffix_of_the_result_is_the_format_of_all(face: Path, tiny_bundle: Path):
+    options = ("--bundle", tiny_bundle, "-n", 1, "--steps", "--coupled")
+    succeed("invert", face, "-o", "new/x.JPG", *options)
+    assert files() == {"face.png", "new/x.JPG", "new/x.step1.JPG", "new/x.coupled.JPG"}
+    assert Path("new/x.JPG").read_bytes().startswith(b"\xff\xd8\xff")
+
+
+def test_several_pictures_go_to_a_directory(face: Path, tiny_bundle: Path):
+    shutil.copy(face, "last.png")
+    Path("results.png").mkdir()
+    succeed("invert", face, "last.png", "--bundle", tiny_bundle, "-o", "results.png", "--coupled")
+    names = {"face.inverted.png", "face.coupled.png", "last.inverted.png", "last.coupled.png"}
+    assert files() == {"face.png", "last.png"} | {f"results.png/{name}" for name in names}
+    iterations = Bundle.open(tiny_bundle).manifest.default_iterations
+    width = read_picture("results.png/face.inverted.png").shape[1]
+    assert read_picture("results.png/face.coupled.png").shape[1] > (1 + iterations) * width
+
+
+def test_backend_and_threads_reach_the_api(
+    face: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+):
+    calls = []
+    load = HyperStyle.load
+
+    def record(*arguments: Any, **options: Any) -> HyperStyle:
+        calls.append((arguments, options))
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(HyperStyle, "load", record)
+    succeed("invert", face, "--bundle", tiny_bundle, "--backend", "cpu", "--threads", 1)
+    assert calls == [((str(tiny_bundle), "cpu"), {"threads": 1})]
+
+
+def test_quiet_prints_nothing(face: Path, tiny_bundle: Path):
+    assert succeed("invert", face, "--bundle", tiny_bundle, "--quiet") == ""
+    assert Path("face.inverted.png").exists()
+
+
+def test_a_bad_picture_does_not_stop_the_others(face: Path, tiny_bundle: Path):
+    Path("bad.png").write_text("no picture")
+    shutil.copy(face, "last.png")
+    result = run("invert", "bad.png", face, "last.png", "--bundle", tiny_bundle, "--json")
+    assert result.exit_code == 2
+    text = sentence(result.stderr)
+    assert text.startswith("bad.png is not a picture")
+    document = json.loads(result.stdout)
+    assert document["errors"] == [{"input": "bad.png", "error": text}]
+    assert [done["input"] for done in document["inversions"]] == ["face.png", "last.png"]
+    pictures = {"bad.png", "face.png", "last.png"}
+    assert files() == pictures | {"face.inverted.png", "last.inverted.png"}
+
+
+def test_where_a_file_cannot_be_written_there_is_no_result(face: Path, tiny_bundle: Path):
+    shutil.copy(face, "last.png")
+    Path("face.safetensors").mkdir()
+    options = ("--bundle", tiny_bundle, "--save-inversion", "--force")
+    result = run("invert", face, "last.png", *options)
+    assert result.exit_code == 2
+    assert "cannot write face.safetensors" in sentence(result.stderr)
+    assert files() == {"face.png", "last.png", "last.inverted.png", "last.safetensors"}
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["face.inverted.png", "face.step2.png", "face.coupled.png", "face.safetensors"],
+)
+def test_existing_files_are_refused_before_any_work(
+    target: str, face: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def work(*_: object) -> None:
+        raise AssertionError("this is work")
+
+    monkeypatch.setattr(HyperStyle, "invert", work)
+    Path(target).write_text("mine")
+    options = ("--bundle", tiny_bundle, "-n", 2, "--steps", "--coupled", "--save-inversion")
+    text = refuse("invert", "missing.png", face, *options)
+    assert text.startswith(f"{target} exists; ")
+    assert "--force" in text
+    assert Path(target).read_text() == "mine"
+
+
+def test_force_replaces_existing_files(face: Path, tiny_bundle: Path):
+    Path("face.inverted.png").write_text("old")
+    succeed("invert", face, "--bundle", tiny_bundle, "--force")
+    assert read_picture("face.inverted.png").shape[2] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["face.png", "other/face.jpg"], "face.png and other/face.jpg would both be written to"),
+        (["face.png", "face.png"], "would both be written to face.inverted.png"),
+        (["face.png", "-o", "face.png"], "face.png is one of the pictures"),
+        (["face.png", "other/face.jpg", "-o", "x.png"], "one file for 2 pictures"),
+        (["face.png", "-o", "x.tiff"], "must end in one of .png, .jpg, .jpeg, .webp"),
+        (["face.png", "-o", "face.png/below"], "is not a directory"),
+        (["missing.png"], "cannot read missing.png"),
+        (["two\nlines.png"], "cannot read two?lines.png"),
+        (["."], "not a regular file"),
+        (["face.png", "--backend", "abacus"], "'abacus'; choose one of auto, cpu"),
+    ],
+)
+def test_invert_refuses(arguments: list[str], part: str, face: Path, tiny_bundle: Path):
+    Path("other").mkdir()
+    before = files()
+    assert part in refuse("invert", *arguments, "--bundle", tiny_bundle, "--force")
+    assert files() == before
+
+
+def test_invert_with_an_altered_bundle(face: Path, tiny_bundle: Path):
+    bundle = altered_copy(tiny_bundle)
+    before = files()
+    assert "encoder.onnx is altered" in refuse("invert", face, "--bundle", bundle)
+    assert files() == before
+
+
+def test_invert_with_an_unknown_bundle(face: Path):
+    assert "there is no bundle 'nowhere'" in refuse("invert", face, "--bundle", "nowhere")
+    assert files() == {"face.png"}
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--iterations", invert.MAX_ITERATIONS + 1), ("--until", "nan"), ("--threads", 0)],
+)
+def test_numbers_out_of_range_are_errors_of_usage(
+    option: str, value: object, face: Path, tiny_bundle: Path
+):
+    result = run("invert", face, "--bundle", tiny_bundle, option, value)
+    assert result.exit_code == 2
+    assert option in result.stderr
+    assert files() == {"face.png"}
+
+
+def test_interruption(face: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(HyperStyle, "invert", interrupt)
+    result = run("invert", face, "--bundle", tiny_bundle)
+    assert (result.exit_code, result.output) == (130, "error: interrupted\n")
+    assert files() == {"face.png"}
+
+
+def test_a_bug_keeps_its_traceback(face: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(HyperStyle, "invert", fail)
+    assert isinstance(run("invert", face, "--bundle", tiny_bundle).exception, ZeroDivisionError)
+
+
+# As a program of its own
+
+
+def test_program_inverts(face: Path, tiny_bundle: Path):
+    process = run_program("invert", face, "--bundle", tiny_bundle)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert process.stdout.startswith("face.png -> face.inverted.png")
+    assert Path("face.inverted.png").exists()
+
+
+def test_program_fails_with_one_sentence(face: Path, tiny_bundle: Path):
+    process = run_program("invert", "missing.png", "--bundle", tiny_bundle)
+    assert (process.returncode, process.stdout) == (2, "")
+    assert "cannot read missing.png" in sentence(process.stderr)
+    assert files() == {"face.png"}

@@ -1,0 +1,129 @@
+"""``hyperstyle-rt doctor`` on this machine and on machines we do not have."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import hyperstyle_rt
+import numpy as np
+import pytest
+from command_line import altered_copy, run, sentence, succeed
+from hyperstyle_rt import bundle as bundle_module
+from hyperstyle_rt.cli import doctor
+from hyperstyle_rt.cli.doctor import NOT_OFFERED, Driver, Findings
+
+DRIVER = Driver("12.4", ("NVIDIA A10",))
+
+
+@pytest.fixture
+def healthy(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' bundle in the place of the embedded one."""
+    monkeypatch.setattr(bundle_module, "default_bundle", lambda: tiny_bundle)
+
+
+@pytest.mark.usefixtures("healthy")
+def test_doctor_on_a_healthy_machine():
+    assert re.search(r"^CPUExecutionProvider +works *$", succeed("doctor"), re.MULTILINE)
+
+
+@pytest.mark.usefixtures("healthy")
+def test_doctor_as_json(tiny_bundle: Path):
+    document = json.loads(succeed("doctor", "--json"))
+    assert document["ok"] is True
+    assert document["problems"] == []
+    assert document["versions"]["numpy"] == np.__version__
+    assert document["providers"]["CPUExecutionProvider"] is None
+    assert document["bundle"] == str(tiny_bundle)
+    assert document["hyperstyle-rt"] == hyperstyle_rt.__version__
+
+
+def test_doctor_verifies_the_bundle(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    bundle = altered_copy(tiny_bundle)
+    monkeypatch.setattr(bundle_module, "default_bundle", lambda: bundle)
+    result = run("doctor")
+    assert result.exit_code == 2
+    assert "encoder.onnx is altered" in sentence(result.stderr)
+
+
+@pytest.mark.usefixtures("healthy")
+def test_doctor_without_onnxruntime(monkeypatch: pytest.MonkeyPatch):
+    def import_module(name: str) -> Any:
+        if name == "onnxruntime":
+            raise ImportError("libstdc++.so.6: version not found\nand more")
+        return sys.modules.get(name, np)
+
+    monkeypatch.setattr(doctor, "import_module", import_module)
+    result = run("doctor", "--json")
+    assert result.exit_code == 2
+    text = sentence(result.stderr)
+    assert "onnxruntime cannot be imported (libstdc++.so.6: version not found)" in text
+    assert "pip install --force-reinstall onnxruntime" in text
+    assert json.loads(result.stdout)["ok"] is False
+
+
+@pytest.mark.parametrize(
+    ("driver", "cuda", "installed", "part"),
+    [
+        (None, NOT_OFFERED, False, "no NVIDIA driver"),
+        (Driver("12.4", ()), NOT_OFFERED, False, "finds no GPU"),
+        (DRIVER, NOT_OFFERED, False, "pip install 'hyperstyle-rt[gpu]'"),
+        (DRIVER, NOT_OFFERED, True, "--force-reinstall --no-deps onnxruntime-gpu"),
+        (DRIVER, "offered, but gives CPUExecutionProvider", True, "CUDA and cuDNN libraries"),
+        (DRIVER, None, True, None),
+    ],
+)
+def test_advice_for_the_gpu(
+    driver: Driver | None,
+    cuda: str | None,
+    installed: bool,
+    part: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(doctor, "_installed", lambda *_: installed)
+    providers = {"CPUExecutionProvider": None, "CUDAExecutionProvider": cuda}
+    findings = Findings({}, {}, providers, driver, "portraits", None)
+    assert findings.problems() == []
+    if part is None:
+        assert findings.advice() == []
+    else:
+        (advice,) = findings.advice()
+        assert part in advice
+
+
+def test_a_cpu_that_fails_is_a_problem():
+    findings = Findings({}, {}, {"CPUExecutionProvider": "no memory"}, None, "portraits", None)
+    (problem,) = findings.problems()
+    assert "cannot use the CPU (no memory)" in problem
+
+
+def test_driver_is_asked_for_its_gpus(monkeypatch: pytest.MonkeyPatch):
+    class Library:
+        """Stands in for libcuda.so.1."""
+
+        def __init__(self, _name: str) -> None: ...
+
+        def cuInit(self, _flags: int) -> int:
+            return 0
+
+        def cuDriverGetVersion(self, version: Any) -> None:
+            version._obj.value = 12040
+
+        def cuDeviceGetCount(self, count: Any) -> None:
+            count._obj.value = 2
+
+        def cuDeviceGet(self, device: Any, index: int) -> None:
+            device._obj.value = 7 + index
+
+        def cuDeviceGetName(self, name: Any, _length: int, device: Any) -> None:
+            name.value = b"GPU %d" % device.value
+
+    monkeypatch.setattr(ctypes, "CDLL", Library)
+    assert doctor._nvidia_driver() == Driver("12.4", ("GPU 7", "GPU 8"))

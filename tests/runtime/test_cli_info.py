@@ -1,0 +1,140 @@
+"""``hyperstyle-rt info``: bundles and inversion files, good and bad."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import altered_copy, refuse, run, run_program, sentence, succeed, write_face
+from hyperstyle_rt import Bundle, Inversion
+from hyperstyle_rt import bundle as bundle_module
+from hyperstyle_rt.inversion_file import InversionData, write_inversion
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run every test in an empty folder, on a terminal of known width."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+def test_info_of_a_bundle(tiny_bundle: Path):
+    text = succeed("info", tiny_bundle)
+    manifest = Bundle.open(tiny_bundle).manifest
+    lines = text.splitlines()
+    for name, file in manifest.files.items():
+        (line,) = (line for line in lines if line.startswith(f"{name} "))
+        assert file.sha256[:12] in line
+        assert line.rstrip().endswith("verified")
+    for part in (manifest.name, manifest.domain, manifest.license, manifest.tuned_layers[-1].name):
+        assert part in text
+
+
+def test_info_without_argument_describes_the_default_bundle(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(bundle_module, "default_bundle", lambda: tiny_bundle)
+    bundle = Bundle.open(tiny_bundle)
+    assert json.loads(succeed("info", "--json")) == {
+        "directory": str(tiny_bundle),
+        "digest": bundle.digest,
+        "manifest": bundle.manifest.to_json(),
+        "problems": {},
+    }
+
+
+def test_info_names_all_bad_files(tiny_bundle: Path):
+    bundle = altered_copy(tiny_bundle)
+    (bundle / "generator.onnx").unlink()
+    result = run("info", bundle)
+    assert result.exit_code == 2
+    first, second = (sentence(line) for line in result.stderr.splitlines())
+    assert "encoder.onnx is altered" in first
+    assert "cannot find" in second
+    assert re.search(r"^encoder\.onnx .* bad *$", result.stdout, re.MULTILINE)
+    assert re.search(r"^weights\.onnx .* verified *$", result.stdout, re.MULTILINE)
+
+
+def test_info_finds_a_file_that_is_not_listed(tiny_bundle: Path):
+    shutil.copytree(tiny_bundle, "copy")
+    Path("copy/encoder.onnx.data").write_bytes(b"smuggled")
+    result = run("info", "copy", "--json")
+    assert result.exit_code == 2
+    assert "not listed" in sentence(result.stderr)
+    assert list(json.loads(result.stdout)["problems"]) == ["copy"]
+
+
+def test_info_shows_a_strangers_manifest_harmlessly(tiny_bundle: Path):
+    shutil.copytree(tiny_bundle, "copy")
+    path = Path("copy/manifest.json")
+    document = json.loads(path.read_text())
+    document["domain"] = "\x1b[2J[red]cats"
+    path.write_text(json.dumps(document))
+    assert "?[2J[red]cats" in succeed("info", "copy")
+
+
+def test_info_of_an_inversion(tiny_bundle: Path):
+    succeed("invert", write_face(), "--bundle", tiny_bundle, "-n", 2, "--save-inversion")
+    inversion, bundle = Inversion.load("face.safetensors"), Bundle.open(tiny_bundle)
+    arguments = ("info", "face.safetensors", "--bundle", tiny_bundle)
+    document = json.loads(succeed(*arguments, "--json"))
+    magnitudes = document.pop("magnitudes")
+    assert document == {
+        "file": "face.safetensors",
+        "bytes": Path("face.safetensors").stat().st_size,
+        "bundle": {"name": bundle.manifest.name, "digest": bundle.digest},
+        "iterations": 2,
+        "latents": list(inversion.latents.shape),
+        "codes": list(inversion.codes.shape),
+        "transform": None,
+    }
+    expected = np.sqrt(np.square(inversion.codes[:, :-1]).mean(axis=1))
+    assert list(magnitudes) == [layer.name for layer in bundle.manifest.tuned_layers]
+    assert np.allclose(list(magnitudes.values()), expected, rtol=1e-5)
+    process = run_program(*arguments)  # a process that has opened no bundle yet
+    assert (process.returncode, process.stderr) == (0, "")
+    assert f"{expected[0]:.4f}" in process.stdout
+
+
+def test_info_of_an_inversion_finds_its_bundle_by_name(tiny_bundle: Path):
+    name = Bundle.open(tiny_bundle).manifest.name
+    shutil.copytree(tiny_bundle, Path("engines") / name)
+    succeed("invert", write_face(), "--bundle", tiny_bundle, "--save-inversion")
+    process = run_program("info", "face.safetensors")
+    assert (process.returncode, process.stderr) == (0, "")
+    assert name in process.stdout
+
+
+def test_info_of_an_inversion_of_a_bundle_we_do_not_have():
+    latents, codes = np.ones((4, 6), np.float32), np.full((3, 5), 2, np.float32)
+    write_inversion("x.safetensors", InversionData(latents, codes, 2, "elsewhere", "0" * 64))
+    document = json.loads(succeed("info", "x.safetensors", "--json"))
+    assert document["bundle"] == {"name": "elsewhere", "digest": "0" * 64}
+    assert document["magnitudes"] == {"0": 2, "1": 2, "2": 2}
+
+
+def test_info_gives_no_names_of_another_bundles_layers(tiny_bundle: Path):
+    manifest = Bundle.open(tiny_bundle).manifest
+    shutil.copytree(tiny_bundle, Path("engines") / manifest.name)
+    latents = np.ones((manifest.num_latents, manifest.style_width), np.float32)
+    codes = np.ones((len(manifest.tuned_layers), manifest.code_width + 1), np.float32)
+    write_inversion("x.safetensors", InversionData(latents, codes, 1, manifest.name, "0" * 64))
+    layers = json.loads(succeed("info", "x.safetensors", "--json"))["magnitudes"]
+    assert list(layers) == [str(row) for row in range(len(codes))]
+
+
+def test_info_refuses():
+    Path("notes.txt").write_text("no inversion")
+    assert "notes.txt is not" in refuse("info", "notes.txt")
+    Path("x.safetensors").write_text("no inversion")
+    assert "x.safetensors is not" in refuse("info", "x.safetensors")
+    assert "cannot read y.safetensors" in refuse("info", "y.safetensors")
+    assert "there is no bundle" in refuse("info", "nowhere")
+    assert "there is no bundle" in refuse("info", "n" * 300)
+    result = run("info", "nowhere", "--bundle", "elsewhere")
+    assert result.exit_code == 2
+    assert "goes with an inversion file" in result.stderr

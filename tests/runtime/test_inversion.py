@@ -1,0 +1,237 @@
+"""The public Python API on a small bundle of the official layout."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hyperstyle_rt import (
+    BackendError,
+    BundleError,
+    HyperStyle,
+    HyperStyleError,
+    Inversion,
+    InversionError,
+    PictureError,
+)
+from hyperstyle_rt.imaging import to_picture, write_picture
+
+
+@pytest.fixture(scope="module")
+def model(tiny_bundle: Path) -> HyperStyle:
+    return HyperStyle.load(tiny_bundle, "cpu", threads=1)
+
+
+@pytest.fixture(scope="module")
+def inversion(model: HyperStyle, picture: np.ndarray) -> Inversion:
+    return model.invert(picture, iterations=3)
+
+
+def test_an_inversion_says_what_it_is(inversion: Inversion, model: HyperStyle) -> None:
+    assert inversion.latents.shape == (8, 16)
+    assert inversion.codes.shape == (7, 17)
+    assert (inversion.codes[:, -1] == 3).all()
+    assert inversion.iterations == 3
+    assert inversion.output.shape == (3, 32, 32)
+    assert inversion.image.dtype == np.uint8
+    assert np.array_equal(inversion.image, to_picture(inversion.output))
+    assert model.backend.provider.endswith("CPUExecutionProvider")
+
+
+def test_the_default_number_of_iterations_is_the_bundles(
+    model: HyperStyle, picture: np.ndarray
+) -> None:
+    assert model.invert(picture).iterations == model.bundle.manifest.default_iterations == 5
+
+
+def test_every_iteration_is_reported(model: HyperStyle, picture: np.ndarray) -> None:
+    seen: list[tuple[int, np.ndarray, np.ndarray]] = []
+    final = model.invert(picture, 4, on_iteration=lambda *step: seen.append(step))
+    assert [count for count, _, _ in seen] == [1, 2, 3, 4]
+    for count, image, codes in seen:
+        alone = model.invert(picture, iterations=count)
+        assert np.array_equal(image, alone.output)
+        assert np.array_equal(codes, alone.codes)
+    assert np.array_equal(seen[-1][1], final.output)
+    assert np.abs(seen[0][1] - seen[1][1]).max() > 1e-4
+
+
+def test_no_iterations_is_the_encoder_alone(model: HyperStyle, picture: np.ndarray) -> None:
+    start = model.invert(picture, iterations=0)
+    assert not start.codes.any()
+    assert all(not offsets.any() for offsets in model.offsets(start).values())
+
+
+def test_until_stops_when_the_reconstruction_settles(
+    model: HyperStyle, picture: np.ndarray
+) -> None:
+    moves: list[np.ndarray] = []
+    model.invert(picture, 5, on_iteration=lambda _n, image, _c: moves.append(image))
+    second_move = float(np.abs(moves[1] - moves[0]).mean())
+    assert model.invert(picture, 5, until=2 * second_move).iterations == 2
+    assert model.invert(picture, 5, until=0).iterations == 5
+
+
+def test_an_exception_in_the_callback_aborts(model: HyperStyle, picture: np.ndarray) -> None:
+    def stop(_count: int, _image: np.ndarray, _codes: np.ndarray) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model.invert(picture, on_iteration=stop)
+
+
+def test_a_saved_inversion_renders_the_identical_picture(
+    model: HyperStyle, inversion: Inversion, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "face.safetensors"
+    inversion.save(path)
+    loaded = Inversion.load(path)
+    assert np.array_equal(loaded.latents, inversion.latents)
+    assert np.array_equal(loaded.codes, inversion.codes)
+    assert np.array_equal(model.render(loaded), inversion.image)
+    again = HyperStyle.load(tiny_bundle, "cpu", threads=1)
+    assert np.array_equal(again.render(Inversion.load(path)), inversion.image)
+    with pytest.raises(InversionError, match="render"):
+        _ = loaded.image
+
+
+def test_an_inversion_is_read_by_a_process_that_opened_its_bundle(
+    inversion: Inversion, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "face.safetensors"
+    inversion.save(path)
+    script = (
+        "import sys; from hyperstyle_rt import HyperStyle, Inversion, InversionError\n"
+        "bundle, path = sys.argv[1:]\n"
+        "try: Inversion.load(path)\n"
+        "except InversionError: print('refused')\n"
+        "model = HyperStyle.load(bundle, 'cpu', threads=1)\n"
+        "print(model.render(Inversion.load(path)).shape)\n"
+    )
+    runtime = Path(__file__).parents[2] / "runtime"
+    result = subprocess.run(
+        [sys.executable, "-c", script, str(tiny_bundle), str(path)],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(runtime), "PATH": ""},
+        check=True,
+    )
+    assert result.stdout.split("\n")[:2] == ["refused", "(32, 32, 3)"]
+
+
+def test_one_face_renders_many_latents(model: HyperStyle, inversion: Inversion) -> None:
+    steps = np.linspace(0, 1, 3, dtype=np.float32)[:, None, None]
+    batch = inversion.latents + steps
+    pictures = model.render(inversion, batch)
+    assert pictures.shape == (3, 32, 32, 3)
+    assert np.array_equal(pictures[0], inversion.image)
+    single = model.render(inversion, batch[2])
+    assert single.shape == (32, 32, 3)
+    assert np.abs(single.astype(int) - pictures[2].astype(int)).max() <= 1
+    assert np.abs(pictures[2].astype(int) - pictures[0].astype(int)).max() > 5
+
+
+def test_offsets_have_the_official_shapes(model: HyperStyle, inversion: Inversion) -> None:
+    offsets = model.offsets(inversion)
+    assert {i: o.shape for i, o in offsets.items()} == {
+        layer.index: layer.shape for layer in model.bundle.manifest.tuned_layers
+    }
+    assert all(np.isfinite(o).all() and np.abs(o).max() > 1e-3 for o in offsets.values())
+
+
+def test_mapping_gives_w(model: HyperStyle) -> None:
+    z = np.linspace(-1, 1, 32, dtype=np.float32).reshape(2, 16)
+    assert model.map(z).shape == (2, 16)
+
+
+@pytest.mark.parametrize("shape", [(16,), (7, 16), (2, 8, 15), (1, 1, 8, 16)])
+def test_latents_of_another_shape_are_refused(
+    model: HyperStyle, inversion: Inversion, shape: tuple[int, ...]
+) -> None:
+    with pytest.raises(InversionError, match=r"\[8,16\]"):
+        model.render(inversion, np.zeros(shape, np.float32))
+
+
+def test_an_inversion_of_another_bundle_is_refused(model: HyperStyle, inversion: Inversion) -> None:
+    stranger = Inversion(replace(inversion.data, bundle_name="cats", bundle_digest="0" * 64))
+    with pytest.raises(InversionError, match="cats"):
+        model.render(stranger)
+    with pytest.raises(InversionError, match="cats"):
+        model.offsets(stranger)
+
+
+@pytest.mark.parametrize("options", [{"iterations": -1}, {"iterations": 101}, {"until": -0.1}])
+def test_senseless_options_are_refused(
+    model: HyperStyle, picture: np.ndarray, options: dict[str, float]
+) -> None:
+    with pytest.raises(HyperStyleError):
+        model.invert(picture, **options)
+
+
+def test_pictures_come_as_paths_or_arrays(
+    model: HyperStyle, picture: np.ndarray, inversion: Inversion, tmp_path: Path
+) -> None:
+    write_picture(tmp_path / "face.png", picture)
+    from_file = model.invert(tmp_path / "face.png", iterations=3)
+    assert np.array_equal(from_file.output, inversion.output)
+    with pytest.raises(PictureError):
+        model.invert(tmp_path / "nobody.png")
+    with pytest.raises(PictureError):
+        model.invert(picture.astype(np.float32))
+
+
+def test_backends_are_asserted(tiny_bundle: Path) -> None:
+    import onnxruntime as ort
+
+    with pytest.raises(BackendError, match="auto, cpu, cuda"):
+        HyperStyle.load(tiny_bundle, "gpu")
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        with pytest.raises(BackendError, match="onnxruntime-gpu"):
+            HyperStyle.load(tiny_bundle, "cuda")
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_fallback_to_another_provider_is_refused(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime runs on the CPU when a provider's libraries are missing, and only logs it."""
+    import onnxruntime as ort
+    from hyperstyle_rt.backends import onnxruntime as backend
+
+    if "CUDAExecutionProvider" in ort.get_available_providers():
+        pytest.skip("the CUDA provider is installed")
+    monkeypatch.setattr(backend, "usable_providers", lambda: backend.PROVIDERS)
+    with pytest.raises(BackendError, match="gave CPUExecutionProvider"):
+        HyperStyle.load(tiny_bundle, "cuda")
+    assert HyperStyle.load(tiny_bundle, "auto").backend.provider.endswith("CPUExecutionProvider")
+
+
+def test_an_altered_graph_is_not_loaded(tiny_bundle: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "tiny"
+    shutil.copytree(tiny_bundle, copy)
+    graph = bytearray((copy / "encoder.onnx").read_bytes())
+    graph[-1] ^= 1
+    (copy / "encoder.onnx").write_bytes(graph)
+    model = HyperStyle.load(copy, "cpu")
+    with pytest.raises(BundleError, match="SHA-256"):
+        model.invert(np.zeros((8, 8, 3), np.uint8))
+
+
+def test_a_file_of_an_official_1024_model_is_small(tmp_path: Path) -> None:
+    """Latents [18,512] relative to the average and codes [17,513]: at most 48 KB."""
+    from hyperstyle_rt.inversion_file import InversionData, write_inversion
+
+    random = np.random.default_rng(0)
+    average = random.standard_normal((18, 512), np.float32)
+    codes = random.standard_normal((17, 513), np.float32)
+    codes[:, -1] = 5
+    w = random.standard_normal(512, np.float32)
+    data = InversionData(w + average, codes, 5, "faces", "0" * 64)
+    write_inversion(tmp_path / "face.safetensors", data, average)
+    assert (tmp_path / "face.safetensors").stat().st_size <= 48 * 1024
