@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import multiprocessing.connection
-import resource
 import statistics
 import sys
 import tempfile
@@ -114,7 +113,17 @@ def worker(
         start = time.perf_counter()
         stages = run()
         pipe.send({**stages, "inversion": time.perf_counter() - start})
-    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    pipe.send(peak_memory())
+
+
+def peak_memory() -> int:
+    """Peak resident bytes of this process.
+
+    Not `ru_maxrss`, which starts at the size of the process that spawned this one.
+    """
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
 
 
 class Contender:

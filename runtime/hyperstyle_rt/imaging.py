@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,14 +23,9 @@ Picture = NDArray[np.uint8]
 # No compressed picture within the pixel limit is larger than this unless it was made to be.
 _MAX_FILE_BYTES = 1 << 29
 
-_ENCODER_SETTINGS: dict[str, list[int]] = {
-    ".png": [],
-    ".jpg": [cv2.IMWRITE_JPEG_QUALITY, 95],
-    ".jpeg": [cv2.IMWRITE_JPEG_QUALITY, 95],
-    ".webp": [cv2.IMWRITE_WEBP_QUALITY, 95],
-}
 # Of the files `read_picture` takes and `write_picture` makes.
-PICTURE_SUFFIXES = tuple(_ENCODER_SETTINGS)
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+_QUALITY = 95  # of JPEG and WebP
 _WEBP_MAX_SIDE = 16_383
 
 # Pillow's 8-bit resampling: coefficients in fixed point, 8 bits of pixel and 2 of headroom in 32.
@@ -78,6 +72,8 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
     if not data:
         raise PictureError(f"{path} is empty; copy or download it again")
     file = parse_picture(data, path)
+    import cv2  # 40 MB that those who bring arrays do without
+
     try:
         # Unchanged: keeps alpha and 16 bits, and leaves the orientation to us in every format.
         pixels = cv2.imdecode(np.frombuffer(file.data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -237,8 +233,14 @@ def write_picture(path: str | os.PathLike[str], image: Picture) -> None:
         raise PictureError(
             f"cannot write {path}: WebP holds at most {_WEBP_MAX_SIDE} pixels a side; use .png"
         )
+    import cv2  # see read_picture
+
+    settings = {
+        ".png": [],
+        ".webp": [cv2.IMWRITE_WEBP_QUALITY, _QUALITY],
+    }.get(suffix, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    _, encoded = cv2.imencode(suffix, bgr, _ENCODER_SETTINGS[suffix])
+    _, encoded = cv2.imencode(suffix, bgr, settings)
     write_atomically(path, encoded.tobytes(), PictureError)
 
 

@@ -73,7 +73,6 @@ REFUSED_BY_DECODER = {"two frame headers.jpg", "too few rows.png", "other data.w
 NOISY = {"too few rows.png"}
 
 
-
 @pytest.fixture(scope="module")
 def golden() -> dict[str, NDArray[Any]]:
     with np.load(GOLDEN / "misc.npz") as archive:
@@ -351,7 +350,7 @@ def test_failed_write_leaves_the_old_file_alone(
         raise OSError(28, "No space left on device")
 
     (tmp_path / "picture.png").write_bytes(b"old")
-    monkeypatch.setattr(os, "replace", fail)
+    monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(PictureError, match="No space left on device"):
         imaging.write_picture(tmp_path / "picture.png", photo())
     assert os.listdir(tmp_path) == ["picture.png"]
