@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
+from hyperstyle_rt import strict_json
 from hyperstyle_rt.bundle import LATENT_AVERAGE_NAME, MANIFEST_NAME, Bundle
 from hyperstyle_rt.errors import HyperStyleError
-from hyperstyle_rt.manifest import BundleFile, Manifest, TunedLayer
+from hyperstyle_rt.files import reason, write_atomically
+from hyperstyle_rt.manifest import FORMAT, BundleFile, Manifest, TunedLayer
+from hyperstyle_rt.manifest_fields import PLAIN_NAME, is_plain_name
 from safetensors.numpy import save
 
 from .graphs import GRAPHS, save_model
@@ -35,7 +39,13 @@ class BuildError(HyperStyleError):
 
 @dataclass(frozen=True)
 class BundleFacts:
-    """What a manifest says beyond the networks' shapes."""
+    """What a manifest says beyond the networks' shapes.
+
+    Raises
+    ------
+    BuildError
+        On construction, if a manifest may not say it.
+    """
 
     name: str
     domain: str = "unknown"
@@ -44,28 +54,72 @@ class BundleFacts:
     training: Mapping[str, Any] | None = None
     iterations: int = DEFAULT_ITERATIONS
 
+    def __post_init__(self) -> None:
+        if not is_plain_name(self.name):
+            raise BuildError(f"a bundle cannot be named {self.name!r}; give --name {PLAIN_NAME}.")
+        if not self.domain or not self.license:
+            raise BuildError("domain and license must not be empty; leave them out if unknown.")
+
 
 @contextmanager
 def staged(out: Path, overwrite: bool) -> Iterator[Path]:
-    """A temporary directory beside `out` that replaces it if the block succeeds.
+    """A temporary directory beside `out` that takes its place if the block succeeds.
 
     Raises
     ------
     BuildError
-        If `out` holds something and is not to be overwritten.
+        If `out` is anything but absent, an empty directory, or a bundle that is to be overwritten;
+        if it cannot be written.
     """
-    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not overwrite):
-        raise BuildError(f"{out} exists; name another --out, or replace it with --force.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    stage = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    out = out.resolve()
+    stage = out.parent / f".{out.name}.{uuid.uuid4().hex}.part"
     try:
+        _check_free(out, overwrite)
+        stage.mkdir(parents=True)
         yield stage
-        stage.chmod(0o755)
-        if out.exists():
-            shutil.rmtree(out)
-        stage.rename(out)
+        _put_in_place(stage, out)
+    except OSError as error:
+        raise BuildError(f"cannot write {out}: {reason(error)}.") from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def _check_free(out: Path, overwrite: bool) -> None:
+    """Refuse an `out` that must not be replaced: nothing but a bundle is ever removed."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise BuildError(f"{out} is no directory; name another --out.")
+    if not any(out.iterdir()):
+        return
+    if not _is_bundle(out):
+        raise BuildError(f"{out} holds something other than a bundle; name another --out.")
+    if not overwrite:
+        raise BuildError(f"{out} exists; name another --out, or replace it with --force.")
+
+
+def _is_bundle(directory: Path) -> bool:
+    """Whether a manifest of our format lies there, of whatever version and state."""
+    try:
+        document = strict_json.parse((directory / MANIFEST_NAME).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(document, dict) and document.get("format") == FORMAT
+
+
+def _put_in_place(stage: Path, out: Path) -> None:
+    """Rename `stage` to `out`; what was there is removed after that has succeeded."""
+    if not out.exists():
+        stage.rename(out)
+        return
+    retired = stage.with_suffix(".old")
+    out.rename(retired)
+    try:
+        stage.rename(out)
+    except OSError:
+        retired.rename(out)
+        raise
+    shutil.rmtree(retired)
 
 
 def write_bundle(
@@ -87,7 +141,7 @@ def write_bundle(
     graphs = {}
     for role, build in GRAPHS.items():
         on_progress(f"{role} graph")
-        graph = store_weights(build(model), storage)
+        graph = _stored(build(model), storage)
         save_model(graph, directory / f"{role}.onnx")
         graphs[role] = f"{role}.onnx"
     average = {"latent_average": to_array(model.latent_avg)}
@@ -97,10 +151,17 @@ def write_bundle(
     return Bundle.open(directory)
 
 
+def _stored(graph: ir.Model, storage: Storage) -> ir.Model:
+    try:
+        return store_weights(graph, storage)
+    except ValueError as error:
+        raise BuildError(f"{error}; use --storage fp32.") from error
+
+
 def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Write manifest.json into a bundle's directory."""
+    """Write manifest.json into a bundle's directory, replacing one that is there."""
     text = json.dumps(manifest.to_json(), indent=2, allow_nan=False)
-    (directory / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
+    write_atomically(directory / MANIFEST_NAME, f"{text}\n".encode(), BuildError)
 
 
 def _manifest(
@@ -129,7 +190,11 @@ def _manifest(
         ),
         graphs=graphs,
         files={
-            path.name: BundleFile(sha256(path), path.stat().st_size, storage)
+            path.name: BundleFile(
+                sha256(path),
+                path.stat().st_size,
+                "fp32" if path.name == LATENT_AVERAGE_NAME else storage,
+            )
             for path in sorted(directory.iterdir())
             if path.name not in UNLISTED
         },

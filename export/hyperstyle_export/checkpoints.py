@@ -1,31 +1,28 @@
 """Official checkpoint files -> reference networks (spec 1).
 
-Files are read with `weights_only=True`: nothing in them is executed. Every config is inferred from
-the shapes that are stored, so the official sizes and our small models take the same path. A file of
-another kind is told what it is.
+Every config is inferred from the shapes that are stored, so the official sizes and our small models
+take the same path. A file of another kind is told what it is.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-import pickle
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from hyperstyle_rt.errors import HyperStyleError
 from torch import Tensor
 
-from .layouts import infer_encoder, infer_generator, infer_hypernetwork
+from .layouts import LayoutError, infer_encoder, infer_generator, infer_hypernetwork
 from .networks.config import GeneratorConfig, HyperStyleConfig
 from .networks.generator import Generator
 from .networks.hyperstyle import HyperStyle
 from .networks.layers import fir_kernel
+from .torch_files import CheckpointError, read_torch_file
 
 logger = logging.getLogger(__name__)
 
@@ -34,18 +31,7 @@ State = dict[str, Tensor]
 OFFICIAL_INPUT_SIZE = (256, 256)
 CARS_INPUT_SIZE = (192, 256)
 AVERAGE_LATENT_SAMPLES = 100_000
-
-# Harmless types that option dictionaries in real files hold beside tensors and plain values.
-_SAFE_GLOBALS: list[Any] = [
-    argparse.Namespace,
-    np.dtype,
-    *{type(np.dtype(name)) for name in ("float32", "float64", "int32", "int64", "bool")},
-    np._core.multiarray.scalar,  # type: ignore[attr-defined]
-]
-
-
-class CheckpointError(HyperStyleError):
-    """A checkpoint that cannot be read, or is not what it was given as."""
+AVERAGE_LATENT_CHUNKS = 10
 
 
 @dataclass(frozen=True)
@@ -75,21 +61,26 @@ def load_model(checkpoint: Path, w_encoder: Path, dataset_type: str | None = Non
     """
     file = read_hyperstyle(checkpoint)
     encoder = read_w_encoder(w_encoder)
-    generator = infer_generator(file.decoder)
+    with _layout_of(checkpoint):
+        generator = infer_generator(file.decoder)
+        hypernetwork = infer_hypernetwork(file.hypernet, generator)
+    with _layout_of(w_encoder):
+        encoder_config = infer_encoder(encoder)
+    if encoder_config.style_width != generator.style_width:
+        raise CheckpointError(
+            f"{w_encoder} makes latents of width {encoder_config.style_width}, but the generator "
+            f"in {checkpoint} wants {generator.style_width}: the files are not of one model."
+        )
     kind = str(file.opts.get("dataset_type", "") if dataset_type is None else dataset_type)
     config = HyperStyleConfig(
         generator=generator,
-        encoder=infer_encoder(encoder),
-        hypernetwork=infer_hypernetwork(file.hypernet),
+        encoder=encoder_config,
+        hypernetwork=hypernetwork,
         input_size=_input_size(kind, file.opts, checkpoint),
         crop_rows=_crop_rows(kind, generator),
     )
-    if config.encoder.style_width != generator.style_width:
-        raise CheckpointError(
-            f"{w_encoder} makes latents of width {config.encoder.style_width}, but the generator "
-            f"in {checkpoint} wants {generator.style_width}: the files are not of one model."
-        )
-    _check_fir(file.decoder, checkpoint)
+    _check_input_size(config, checkpoint)
+    _check_fir(file.decoder, checkpoint, "decoder")
     with torch.device("meta"):
         model = HyperStyle(config)
     _load(model.encoder, encoder, w_encoder, "encoder")
@@ -101,7 +92,7 @@ def load_model(checkpoint: Path, w_encoder: Path, dataset_type: str | None = Non
 
 def read_hyperstyle(path: Path) -> HyperStyleFile:
     """Read a HyperStyle checkpoint (`hypernet.*` and `decoder.*`)."""
-    contents = _read(path)
+    contents = read_torch_file(path)
     state = _state_dict(contents)
     hypernet, decoder = _with_prefix(state, "hypernet"), _with_prefix(state, "decoder")
     if not hypernet or not decoder:
@@ -123,7 +114,7 @@ def read_hyperstyle(path: Path) -> HyperStyleFile:
 
 def read_w_encoder(path: Path) -> State:
     """Read a W-encoder checkpoint's `encoder.*` tensors; its own decoder is not used."""
-    contents = _read(path)
+    contents = read_torch_file(path)
     encoder = _with_prefix(_state_dict(contents), "encoder")
     if "linear.weight" not in encoder or "input_layer.0.weight" not in encoder:
         raise CheckpointError(
@@ -141,7 +132,7 @@ def read_generator(path: Path) -> tuple[Generator, Tensor | None]:
     Generator, Tensor or None
         The network in eval mode, and the average latent [W] if the file has one.
     """
-    contents = _read(path)
+    contents = read_torch_file(path)
     state = contents.get("g_ema")
     if not isinstance(state, Mapping):
         raise CheckpointError(
@@ -149,24 +140,27 @@ def read_generator(path: Path) -> tuple[Generator, Tensor | None]:
             "has a 'g_ema' entry."
         )
     state = _floats(state)
-    _check_fir(state, path)
+    _check_fir(state, path, "g_ema")
+    with _layout_of(path):
+        config = infer_generator(state)
     with torch.device("meta"):
-        generator = Generator(infer_generator(state))
+        generator = Generator(config)
     _load(generator, state, path, "g_ema")
     average = contents.get("latent_avg")
-    return generator.eval().requires_grad_(False), (
-        average.float().reshape(-1) if isinstance(average, Tensor) else None
-    )
+    if isinstance(average, Tensor):
+        average = _average_rows(average, 1, config.style_width, path)[0]
+    return generator.eval().requires_grad_(False), average
 
 
-def average_latent(generator: Generator, samples: int = AVERAGE_LATENT_SAMPLES) -> Tensor:
+@torch.no_grad()
+def average_latent(generator: Generator) -> Tensor:
     """Mean of mapped random vectors [W], for files that store no average (seed 0)."""
     source = torch.Generator().manual_seed(0)
     width, total = generator.config.style_width, torch.zeros(generator.config.style_width)
-    chunk = 10_000
-    for _ in range(samples // chunk):
-        total += generator.map(torch.randn(chunk, width, generator=source)).sum(dim=0)
-    return total / (samples // chunk * chunk)
+    for _ in range(AVERAGE_LATENT_CHUNKS):
+        z = torch.randn(AVERAGE_LATENT_SAMPLES // AVERAGE_LATENT_CHUNKS, width, generator=source)
+        total += generator.map(z).sum(dim=0)
+    return total / AVERAGE_LATENT_SAMPLES
 
 
 def describe(contents: Mapping[str, Any]) -> str:
@@ -194,37 +188,13 @@ def describe(contents: Mapping[str, Any]) -> str:
     return f"a torch file of an unknown kind (top-level names: {shown or 'none'})"
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Load a torch file without running anything in it."""
-    if not path.exists():
-        raise CheckpointError(f"{path} does not exist.")
-    if path.is_dir():
-        raise CheckpointError(f"{path} is a directory; give the checkpoint file itself.")
+@contextmanager
+def _layout_of(path: Path) -> Iterator[None]:
+    """Name the file in what is said of its layout."""
     try:
-        with torch.serialization.safe_globals(_SAFE_GLOBALS):
-            # Zip files are mapped, not copied: a 1.3 GB hypernetwork costs no memory of its own.
-            contents = torch.load(
-                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-            )
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} holds objects other than tensors and plain values, or is no torch file; "
-            "nothing in it was run. Save its state dict with torch.save and use that file "
-            f"({_first_line(error)})."
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AssertionError) as error:
-        raise CheckpointError(
-            f"{path} is damaged or no torch checkpoint; download or copy it again "
-            f"({_first_line(error)})."
-        ) from error
-    if not isinstance(contents, Mapping):
-        raise CheckpointError(f"{path} holds a {type(contents).__name__}, not a dictionary.")
-    return dict(contents)
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__
+        yield
+    except LayoutError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def _state_dict(contents: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -239,17 +209,26 @@ def _with_prefix(state: Mapping[str, Any], prefix: str) -> State:
 
 
 def _floats(state: Mapping[str, Any]) -> State:
-    """Tensors only, floating ones as float32; batch counters are of no use at inference."""
-    return {
-        k: v.float() if v.is_floating_point() else v
-        for k, v in state.items()
-        if isinstance(v, Tensor) and not k.endswith("num_batches_tracked")
-    }
+    """Tensors only, as float32; batch counters are of no use at inference.
+
+    Aliases stay aliases when they are converted: ten copies of one hypernetwork would not fit.
+    """
+    converted: dict[object, Tensor] = {}
+    floats = {}
+    for key, value in state.items():
+        if isinstance(value, Tensor) and not str(key).endswith("num_batches_tracked"):
+            place = value.data_ptr(), value.dtype, value.shape, value.stride()
+            if place not in converted:
+                converted[place] = value.detach().float()
+            floats[str(key)] = converted[place]
+    return floats
 
 
 def _options(contents: Mapping[str, Any]) -> dict[str, Any]:
-    opts = contents.get("opts", {})
-    return dict(vars(opts) if isinstance(opts, argparse.Namespace) else opts or {})
+    opts = contents.get("opts")
+    if isinstance(opts, argparse.Namespace):
+        opts = vars(opts)
+    return dict(opts) if isinstance(opts, Mapping) else {}
 
 
 def _input_size(dataset_type: str, opts: Mapping[str, Any], path: Path) -> tuple[int, int]:
@@ -257,9 +236,35 @@ def _input_size(dataset_type: str, opts: Mapping[str, Any], path: Path) -> tuple
     size = opts.get("input_size")
     if size is None:
         return CARS_INPUT_SIZE if "cars" in dataset_type else OFFICIAL_INPUT_SIZE
-    if not (isinstance(size, list | tuple) and len(size) == 2 and all(int(v) > 0 for v in size)):
-        raise CheckpointError(f"{path}: option 'input_size' is {size!r}, not [height, width].")
-    return int(size[0]), int(size[1])
+    if not (
+        isinstance(size, list | tuple)
+        and len(size) == 2
+        and all(type(side) is int and side > 0 for side in size)
+    ):
+        raise CheckpointError(
+            f"{path}: the option 'input_size' is {size!r}, not two positive integers "
+            "[height, width]."
+        )
+    return size[0], size[1]
+
+
+def _check_input_size(config: HyperStyleConfig, path: Path) -> None:
+    """Refuse sizes that the pooling or the shared refinement blocks cannot work on."""
+    (height, width), (rows, columns) = config.image_size, config.input_size
+    smaller = height % rows == 0 and width % columns == 0
+    larger = rows % height == 0 and columns % width == 0
+    if not smaller and not larger:
+        raise CheckpointError(
+            f"{path}: a generated image of {height} x {width} cannot be pooled to the input size "
+            f"{rows} x {columns}, only in whole ratios; give another --dataset-type or option "
+            "'input_size'."
+        )
+    most = 16 * 2 ** len(config.hypernetwork.trunk.groups)  # four more halvings leave one pixel
+    if config.hypernetwork.shared_layers and max(rows, columns) > most:
+        raise CheckpointError(
+            f"{path}: the input size {rows} x {columns} is larger than the {most} x {most} that "
+            "its shared refinement blocks reduce to one pixel."
+        )
 
 
 def _crop_rows(dataset_type: str, generator: GeneratorConfig) -> tuple[int, int] | None:
@@ -269,11 +274,14 @@ def _crop_rows(dataset_type: str, generator: GeneratorConfig) -> tuple[int, int]
     return generator.resolution // 8, generator.resolution * 7 // 8
 
 
-def _check_fir(decoder: State, path: Path) -> None:
-    for key, kernel in decoder.items():
-        if key.endswith(".kernel") and not torch.allclose(kernel, fir_kernel(), atol=1e-6):
+def _check_fir(state: State, path: Path, prefix: str) -> None:
+    for key, kernel in state.items():
+        if not key.endswith(".kernel"):
+            continue
+        expected = fir_kernel()
+        if kernel.shape != expected.shape or not torch.allclose(kernel, expected, atol=1e-6):
             raise CheckpointError(
-                f"{path}: '{key}' is not the [1, 3, 3, 1] filter; generators with another "
+                f"{path}: '{prefix}.{key}' is not the [1, 3, 3, 1] filter; generators with another "
                 "up-sampling filter are not supported."
             )
 
@@ -299,8 +307,8 @@ def _with_aliases(model: HyperStyle, state: State, path: Path) -> State:
         merged[key] = shared
     for index in model.config.hypernetwork.shared_layers:  # a file may store the one set only
         for name in ("w1", "b1", "w2", "b2"):
-            alias = f"refinement_blocks.{index}.hypernet.{name}"
-            merged.setdefault(alias, merged[f"shared_weight_hypernet.{name}"])
+            if (shared := state.get(f"shared_weight_hypernet.{name}")) is not None:
+                merged[f"refinement_blocks.{index}.hypernet.{name}"] = shared
     return merged
 
 
@@ -319,6 +327,12 @@ def _load(module: torch.nn.Module, state: State, path: Path, prefix: str) -> Non
         raise CheckpointError(
             f"{path} has a layout this version does not know: {'; '.join(problems[:3])}{more}."
         )
+    for key in {id(state[k]): k for k in own}.values():  # aliases once
+        if not torch.isfinite(state[key].sum()):  # takes no memory, and one wrong term spoils it
+            raise CheckpointError(
+                f"{path}: '{prefix}.{key}' holds NaN or infinity; use an earlier checkpoint of "
+                "that training."
+            )
     counters = {
         k: torch.zeros((), dtype=torch.long)
         for k in module.state_dict()
@@ -337,9 +351,16 @@ def _latent_average(stored: Tensor | None, model: HyperStyle, path: Path) -> Ten
             AVERAGE_LATENT_SAMPLES,
         )
         stored = average_latent(model.decoder)
-    if stored.numel() not in (width, rows * width):
+    return _average_rows(stored, rows, width, path)
+
+
+def _average_rows(stored: Tensor, rows: int, width: int, path: Path) -> Tensor:
+    """An average stored as [L,W], [1,W] or [W] -> [L,W]."""
+    if stored.shape[-1:] != (width,) or stored.numel() not in (width, rows * width):
         raise CheckpointError(
             f"{path}: 'latent_avg' has shape {tuple(stored.shape)}, expected ({rows}, {width}) or "
             f"({width},)."
         )
-    return stored.float().reshape(-1, width).expand(rows, width).contiguous()
+    if not torch.isfinite(stored).all():
+        raise CheckpointError(f"{path}: 'latent_avg' holds NaN or infinity.")
+    return stored.detach().float().reshape(-1, width).expand(rows, width).contiguous()

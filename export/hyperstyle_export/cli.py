@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from hyperstyle_rt import strict_json
+from hyperstyle_rt.bundle import MAX_MANIFEST_SIZE
+from hyperstyle_rt.cli.terminal import facts_table, print_error
 from hyperstyle_rt.errors import HyperStyleError
+from hyperstyle_rt.files import read_regular
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
+
+if TYPE_CHECKING:
+    from .tensorrt import Target
 
 EXAMPLE_PICTURE = Path(__file__).resolve().parents[2] / "examples" / "portrait_0.png"
 
@@ -25,6 +33,12 @@ EXAMPLES = """
 
 `python export/build_engines.py --checkpoint hyperstyle_cars.pt --w-encoder cars_w_encoder.pt
 --out engines/cars --storage fp16`
+
+`python export/build_engines.py --checkpoint hyperstyle_ffhq.pt --w-encoder faces_w_encoder.pt
+--out engines/faces --precision fp32,fp16 --tensorrt`
+
+`python export/build_engines.py --checkpoint hyperstyle_ffhq.pt --w-encoder faces_w_encoder.pt
+--out engines/faces --precision fp32,fp16 --tensorrt-rtx --sm 89`
 """
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
@@ -36,6 +50,13 @@ class StorageOption(str, Enum):
 
     FP32 = "fp32"
     FP16 = "fp16"
+
+
+class PrecisionOption(str, Enum):
+    """Precisions the bundle has graphs in."""
+
+    FP32 = "fp32"
+    FP32_FP16 = "fp32,fp16"
 
 
 @app.command(epilog=EXAMPLES)
@@ -55,6 +76,31 @@ def build(
     storage: Annotated[
         StorageOption, typer.Option(help="fp16 halves the files; arithmetic stays in float32.")
     ] = StorageOption.FP32,
+    precision: Annotated[
+        PrecisionOption,
+        typer.Option(help="fp32,fp16 adds graphs whose arithmetic is fp16, for GPUs."),
+    ] = PrecisionOption.FP32,
+    tensorrt: Annotated[
+        bool, typer.Option("--tensorrt", help="Also build TensorRT plans for this machine's GPU.")
+    ] = False,
+    tensorrt_rtx: Annotated[
+        bool, typer.Option("--tensorrt-rtx", help="Also build TensorRT-RTX plans, for any --sm.")
+    ] = False,
+    sm: Annotated[
+        int | None, typer.Option(help="Compute capability for --tensorrt-rtx: 89 is 8.9.")
+    ] = None,
+    workspace: Annotated[
+        int | None, typer.Option(min=1, help="MiB of GPU memory a TensorRT layer may use.")
+    ] = None,
+    timing_cache: Annotated[
+        Path | None, typer.Option(help="File of kernel times, for faster builds on one GPU.")
+    ] = None,
+    layer_report: Annotated[
+        bool, typer.Option("--layer-report", help="Write the engine inspector's output.")
+    ] = False,
+    training: Annotated[
+        Path | None, typer.Option(help="JSON file with training facts, for the manifest.")
+    ] = None,
     picture: Annotated[
         Path, typer.Option(help="Aligned picture to measure the finished bundle with.")
     ] = EXAMPLE_PICTURE,
@@ -64,18 +110,32 @@ def build(
 
     Nothing in the files is executed. The bundle appears whole or not at all; before it does, it is
     run in ONNX Runtime beside the torch networks, and the differences go into its manifest.
+    TensorRT plans are added after that; where they cannot be built, the bundle is kept without
+    them and the exit status is 1.
     """
     logging.basicConfig(format="%(message)s", handlers=[RichHandler(console=console)])
+    out = out.resolve()  # the working directory itself may be replaced
     try:
-        request = _Request(checkpoint, w_encoder, out, dataset_type, storage.value, picture, force)
-        figures = _build(request, name or out.name, domain, license_)
+        if tensorrt_rtx != (sm is not None):
+            raise HyperStyleError("--tensorrt-rtx and --sm go together; give both or neither.")
+        request = _Request(
+            checkpoint, w_encoder, out, dataset_type, storage.value, precision.value, picture, force
+        )
+        facts = {"name": name or out.name, "domain": domain, "license": license_}
+        figures = _build(request, facts | {"training": _training(training)})
     except HyperStyleError as error:
-        console.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+        print_error(str(error))
         raise typer.Exit(2) from None
-    table = Table(title=f"{out} against {figures.pop('against')}", show_header=False)
-    for key, value in figures.items():
-        table.add_row(key, str(value))
-    console.print(table)
+    facts = {key: str(value) for key, value in figures.items()}
+    console.print(facts_table("Bundle", {"directory": str(out), **facts}))
+    try:
+        plans = _Plans(tensorrt, sm, workspace, timing_cache, layer_report)
+        sizes = _build_plans(out, precision.value.split(","), plans)
+    except HyperStyleError as error:
+        print_error(str(error))
+        raise typer.Exit(1) from None
+    if sizes:
+        console.print(facts_table("TensorRT plans", sizes))
 
 
 @dataclass(frozen=True)
@@ -85,11 +145,34 @@ class _Request:
     out: Path
     dataset_type: str | None
     storage: Literal["fp32", "fp16"]
+    precision: str
     picture: Path
     force: bool
 
 
-def _build(request: _Request, name: str, domain: str, license_: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Plans:
+    tensorrt: bool
+    sm: int | None
+    workspace: int | None
+    timing_cache: Path | None
+    layer_report: bool
+
+
+def _training(path: Path | None) -> dict[str, Any] | None:
+    """Training facts for the manifest; None without a file."""
+    if path is None:
+        return None
+    try:
+        facts = strict_json.parse(read_regular(path, MAX_MANIFEST_SIZE, HyperStyleError))
+    except ValueError as error:
+        raise HyperStyleError(f"{path} {error}; give a JSON object") from None
+    if not isinstance(facts, dict):
+        raise HyperStyleError(f"{path} holds no JSON object of training facts")
+    return facts
+
+
+def _build(request: _Request, said: dict[str, Any]) -> dict[str, Any]:
     # torch and onnx take seconds to import: --help does without them
     from hyperstyle_rt.imaging import read_picture
 
@@ -101,12 +184,15 @@ def _build(request: _Request, name: str, domain: str, license_: str) -> dict[str
         write_manifest,
     )
     from .checkpoints import load_model
-    from .verification import check_accuracy, measure_accuracy
+    from .twins import add_half_graphs
+    from .verification import check_accuracy, measure_accuracy, measure_half
 
     example = read_picture(request.picture)
+    facts = BundleFacts(**said)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    shown = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     with (
-        Progress(*columns, console=console) as progress,
+        shown as progress,
         staged(request.out, request.force) as stage,
     ):
         task = progress.add_task("checkpoints")
@@ -117,10 +203,49 @@ def _build(request: _Request, name: str, domain: str, license_: str) -> dict[str
         model = load_model(request.checkpoint, request.w_encoder, request.dataset_type)
         files = {"checkpoint": request.checkpoint, "w_encoder": request.w_encoder}
         provenance = {role: f"{f.name} sha256:{sha256(f)}" for role, f in files.items()}
-        facts = BundleFacts(name, domain, license_, provenance)
+        facts = replace(facts, provenance=provenance)
         bundle = write_bundle(model, stage, facts, request.storage, on_progress)
         on_progress("comparison with the torch reference")
         figures = measure_accuracy(model, bundle, example)
         check_accuracy(figures, request.storage)
+        if "fp16" in request.precision:
+            bundle = add_half_graphs(model, bundle, on_progress)
+            on_progress("comparison of fp16 with fp32")
+            figures["fp16"] = measure_half(bundle, example)
         write_manifest(stage, replace(bundle.manifest, accuracy=figures))
     return figures
+
+
+def _build_plans(out: Path, precisions: list[str], plans: _Plans) -> dict[str, str]:
+    """Build the plans asked for; gives what there is to say about each."""
+    from hyperstyle_rt.bundle import Bundle
+
+    from .tensorrt import EngineOptions, add_plans, classic_target, rtx_target
+
+    bundle = Bundle.open(out)
+    targets: list[Callable[[], Target]] = [classic_target] if plans.tensorrt else []
+    if plans.sm is not None:
+        targets.append(partial(rtx_target, plans.sm))
+    workspace = None if plans.workspace is None else plans.workspace << 20
+    options = EngineOptions(
+        workspace=workspace, timing_cache=plans.timing_cache, layer_report=plans.layer_report
+    )
+    said = {}
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("TensorRT")
+        for make in targets:
+            target = make()
+            for precision in precisions:
+                bundle, built = add_plans(
+                    bundle,
+                    target,
+                    precision,
+                    options,
+                    lambda step: progress.update(task, description=step),
+                )
+                for role, plan in built.items():
+                    size = bundle.manifest.plans[target.key(precision)][f"{role}.plan"].size
+                    text = f"{size:,} bytes, {plan.layers} layers, {plan.seconds:.1f} s"
+                    said[f"{target.key(precision)}/{role}"] = text
+    return said

@@ -1,0 +1,346 @@
+"""The build command: a bundle that is right appears whole, anything else not at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fakeweights
+import numpy as np
+import pytest
+import torch
+from build_command import Command, snapshot
+from checkpoint_files import OTHER_KINDS, UNREADABLE, read, write_malicious, write_zip
+from hyperstyle_export import bundle_writer, verification
+from hyperstyle_export.bundle_writer import BuildError
+from hyperstyle_export.cli import app
+from hyperstyle_rt import HyperStyle
+from hyperstyle_rt.bundle import Bundle
+from models import TINY, build_model
+from typer.testing import CliRunner
+
+SCRIPT = Path(__file__).parents[2] / "export" / "build_engines.py"
+FIGURES = {
+    "latents_max_abs",
+    "offsets_max_abs",
+    "offsets_largest",
+    "image_max_abs",
+    "image_psnr_db",
+}
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_success_writes_a_bundle(command: Command) -> None:
+    bundle = command.succeed("--domain", "noise", "--license", "MIT")
+    manifest = bundle.manifest
+    assert (manifest.name, manifest.domain, manifest.license) == ("tiny", "noise", "MIT")
+    assert manifest.provenance == {
+        "checkpoint": f"hyperstyle.pt sha256:{digest(command.checkpoint)}",
+        "w_encoder": f"w_encoder.pt sha256:{digest(command.w_encoder)}",
+    }
+    assert manifest.resolution == 32
+    assert manifest.input_size == (64, 64)
+    assert [layer.index for layer in manifest.tuned_layers] == [0, 2, 3, 5, 6, 8, 9]
+    assert {path.name for path in command.out.iterdir()} == {*manifest.files, "manifest.json"}
+    assert {file.precision for file in manifest.files.values()} == {"fp32"}
+    assert np.array_equal(bundle.latent_average(), build_model(TINY).latent_avg.numpy())
+
+
+def test_success_measures_the_bundle(command: Command) -> None:
+    result = command.run()
+    accuracy = Bundle.open(command.out).manifest.accuracy
+    assert accuracy.keys() >= FIGURES
+    assert 0 < accuracy["latents_max_abs"] < 1e-5
+    assert 0 < accuracy["offsets_max_abs"] < 1e-5 < 0.01 < accuracy["offsets_largest"]
+    assert len(accuracy["image_max_abs"]) == accuracy["iterations"] == 2
+    assert all(0 < error < 1e-4 for error in accuracy["image_max_abs"])
+    assert accuracy["image_psnr_db"] > 90
+    assert accuracy["provider"].endswith("CPUExecutionProvider")
+    assert torch.__version__ in accuracy["against"]
+    for key in FIGURES:
+        assert key in result.stderr
+
+
+def test_bundle_inverts_as_its_reference(built: Path) -> None:
+    """The figures are not taken at their word: the same comparison once more, by hand."""
+    picture = fakeweights.image_u8(2, 64, 64)
+    output = HyperStyle.load(built, "cpu").invert(picture, iterations=3).output
+    *_, last = build_model(TINY).iterate(torch.from_numpy(fakeweights.to_input(picture)), 3)
+    assert np.abs(output - last.image[0].numpy()).max() < 1e-4
+
+
+def test_script_runs_from_a_checkout(command: Command) -> None:
+    words = [sys.executable, str(SCRIPT), *command.arguments("--name", "other")]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        words, env=environment, cwd=command.directory, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert "Traceback" not in done.stderr
+    bundle = Bundle.open(command.out)
+    bundle.verify()
+    assert bundle.manifest.name == "other"
+
+
+def test_dataset_type_replaces_that_of_the_file(command: Command) -> None:
+    contents = read(command.checkpoint)
+    del contents["opts"]["input_size"]
+    command.checkpoint = command.directory / "h.pt"
+    torch.save(contents, command.checkpoint)
+    manifest = command.succeed("--dataset-type", "cars").manifest
+    assert (manifest.crop_rows, manifest.image_size) == ((4, 28), (24, 32))
+    assert manifest.input_size == (192, 256)
+
+
+# What goes wrong inside a build: where, with what, and what is said of it (None: a bug, told so).
+FAILURES: dict[str, tuple[Any, str, BaseException, str | None]] = {
+    "disk_full": (
+        bundle_writer,
+        "save_model",
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        "cannot write .*engines/tiny: No space left on device",
+    ),
+    "bug_in_a_graph": (bundle_writer, "save_model", RuntimeError("bug"), None),
+    "manifest": (bundle_writer, "write_manifest", PermissionError(13, "denied"), "cannot write"),
+    "measurement": (verification, "measure_accuracy", BuildError("too far off"), "too far off"),
+    "bug_in_measurement": (verification, "measure_accuracy", ValueError("bug"), None),
+    "interrupt": (verification, "measure_accuracy", KeyboardInterrupt(), None),
+}
+
+
+@pytest.mark.parametrize("existing", [False, True], ids=["nothing", "a_bundle"])
+@pytest.mark.parametrize("case", FAILURES)
+def test_failure_leaves_nothing_behind(
+    case: str, existing: bool, command: Command, built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where, name, error, message = FAILURES[case]
+    if existing:
+        shutil.copytree(built, command.out)
+
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(where, name, fail)
+    force = ["--force"] if existing else []
+    if message is not None:
+        command.refuse(message, *force)
+        return
+    before = snapshot(command.directory)
+    result = command.run(*force)
+    assert result.exit_code not in (0, 2)
+    assert snapshot(command.directory) == before
+
+
+def test_failing_rename_brings_the_old_bundle_back(
+    command: Command, built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(built, command.out)
+    rename = Path.rename
+
+    def rename_but_not_in_place(self: Path, target: Path) -> Path:
+        if self.suffix == ".part":
+            raise PermissionError(errno.EPERM, "not now")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename_but_not_in_place)
+    command.refuse("cannot write .*: not now", "--force")
+
+
+def test_empty_directory_is_filled(command: Command) -> None:
+    command.out.mkdir(parents=True)
+    command.succeed()
+
+
+def test_bundle_is_replaced_only_with_force(command: Command, built: Path) -> None:
+    shutil.copytree(built, command.out)
+    (command.out / "LICENSE").write_text("of the first")
+    command.refuse("exists; name another --out, or replace it with --force", "--name", "second")
+    assert command.succeed("--name", "second", "--force").manifest.name == "second"
+    assert not (command.out / "LICENSE").exists()
+
+
+def test_damaged_bundle_is_replaced_with_force(command: Command, built: Path) -> None:
+    shutil.copytree(built, command.out)
+    (command.out / "encoder.onnx").unlink()
+    manifest = json.loads((command.out / "manifest.json").read_text())
+    (command.out / "manifest.json").write_text(json.dumps(manifest | {"version": 99}))
+    command.succeed("--force")
+
+
+STRANGERS: dict[str, Callable[[Path], object]] = {
+    "photos": lambda out: (out / "holiday.jpg").write_bytes(b"of 2019"),
+    "web_app": lambda out: (out / "manifest.json").write_text('{"name": "a web app"}'),
+    "list": lambda out: (out / "manifest.json").write_text("[]"),
+    "no_json": lambda out: (out / "manifest.json").write_text("Manifest-Version: 1.0"),
+    "nested_json": lambda out: (out / "manifest.json").write_text("[" * 100_000),
+    "manifest_directory": lambda out: (out / "manifest.json" / "x").mkdir(parents=True),
+    "hidden_file": lambda out: (out / ".git").write_text("gitdir: elsewhere"),
+}
+
+
+@pytest.mark.parametrize("force", [[], ["--force"]], ids=["plain", "force"])
+@pytest.mark.parametrize("case", STRANGERS)
+def test_other_directories_are_never_replaced(
+    case: str, force: list[str], command: Command
+) -> None:
+    command.out.mkdir(parents=True)
+    STRANGERS[case](command.out)
+    command.refuse("holds something other than a bundle; name another --out", *force)
+
+
+@pytest.mark.parametrize("force", [[], ["--force"]], ids=["plain", "force"])
+def test_files_are_never_replaced(force: list[str], command: Command) -> None:
+    command.out.parent.mkdir()
+    command.out.write_text("a file")
+    command.refuse("is no directory; name another --out", *force)
+    command.refuse("cannot write .*: Not a directory", *force, out=command.out / "below")
+
+
+def test_link_to_a_bundle_stays_a_link(command: Command, built: Path) -> None:
+    shutil.copytree(built, command.out)
+    link = command.directory / "current"
+    link.symlink_to(command.out)
+    command.succeed("--name", "second", "--force", out=link)
+    assert link.is_symlink()
+    assert Bundle.open(command.out).manifest.name == "second"
+
+
+def test_current_directory_can_be_named(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    command.out.mkdir(parents=True)
+    monkeypatch.chdir(command.out)
+    result = command.run(out=".")
+    assert result.exit_code == 0, result.output
+    assert Bundle.open(command.out).manifest.name == "tiny"
+
+
+@pytest.mark.parametrize(("umask", "file_mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_permissions_follow_the_umask(umask: int, file_mode: int, command: Command) -> None:
+    before = os.umask(umask)
+    try:
+        command.succeed()
+    finally:
+        os.umask(before)
+    assert command.out.stat().st_mode & 0o777 == 0o777 & ~umask
+    assert {path.stat().st_mode & 0o777 for path in command.out.iterdir()} == {file_mode}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_unreadable_checkpoints_are_one_sentence(
+    case: str, command: Command, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    write, message = UNREADABLE[case]
+    path = tmp_path_factory.mktemp("wrong") / "unreadable.pt"
+    write(path)
+    assert str(path) in command.refuse(message, checkpoint=path)
+
+
+@pytest.mark.parametrize("case", OTHER_KINDS)
+def test_other_checkpoints_are_one_sentence(case: str, command: Command) -> None:
+    contents, message = OTHER_KINDS[case]
+    path = command.directory / "other.pt"
+    torch.save(contents, path)
+    command.refuse(f"{message}; --checkpoint wants", checkpoint=path)
+
+
+@pytest.mark.parametrize("option", ["checkpoint", "w_encoder"])
+def test_nothing_in_a_file_is_run(option: str, command: Command) -> None:
+    path = command.directory / "malicious.pt"
+    marker = write_malicious(write_zip, path)
+    command.refuse("nothing in it was run", **{option: path})
+    assert not marker.exists()
+
+
+def test_exchanged_files_are_one_sentence(command: Command) -> None:
+    command.refuse(
+        "is a W-encoder checkpoint; --checkpoint wants",
+        checkpoint=command.w_encoder,
+        w_encoder=command.checkpoint,
+    )
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [("missing.png", "cannot read .*missing.png"), ("text.png", "text.png is not a picture")],
+)
+def test_unreadable_picture_is_refused_before_any_work(
+    picture: str, message: str, command: Command
+) -> None:
+    (command.directory / "text.png").write_text("not a picture")
+    command.refuse(
+        message, picture=command.directory / picture, checkpoint=command.directory / "missing.pt"
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("name", "a/b", "cannot be named 'a/b'; give --name a plain name"),
+        ("name", "..", r"cannot be named '\.\.'"),
+        ("name", "my bundle", "cannot be named 'my bundle'"),
+        ("domain", "", "domain and license must not be empty"),
+        ("license", "", "domain and license must not be empty"),
+    ],
+)
+def test_bad_facts_are_refused_before_any_work(
+    option: str, value: str, message: str, command: Command
+) -> None:
+    command.refuse(message, **{option: value}, checkpoint=command.directory / "missing.pt")
+
+
+def test_messages_are_shown_as_they_are(command: Command) -> None:
+    """Brackets are no markup, and what a file says moves no cursor."""
+    contents = read(command.checkpoint)
+    contents["opts"] = {"input_size": "[bold]\x1b[2J"}
+    directory = command.directory / "[red]"
+    directory.mkdir()
+    torch.save(contents, directory / "h.pt")
+    line = command.refuse(r"positive integers \[height, width\]\.$", checkpoint=directory / "h.pt")
+    assert "[red]/h.pt" in line
+    assert "[bold]" in line
+    assert "\x1b" not in line
+
+
+def test_brackets_in_the_directory_are_shown(command: Command) -> None:
+    out = command.directory / "[red]"
+    result = command.run("--name", "x", out=out)
+    assert result.exit_code == 0, result.output
+    assert "[red]" in result.stderr
+
+
+def test_help_shows_examples_that_would_run() -> None:
+    result = CliRunner().invoke(app, ["--help"], terminal_width=200)
+    assert result.exit_code == 0
+    assert "Examples" in result.stdout
+    assert result.stdout.count("python export/build_engines.py") >= 2
+    options = set(re.findall(r"--[a-z][a-z0-9-]*", result.stdout))
+    examples = result.stdout[result.stdout.index("Examples") :]
+    used = set(re.findall(r"--[a-z][a-z0-9-]*", examples))
+    assert {"--checkpoint", "--w-encoder", "--out", "--storage"} <= used
+    listed = set(re.findall(r"--[a-z][a-z0-9-]*", result.stdout[: result.stdout.index("Examples")]))
+    assert used <= listed, options
+
+
+def test_help_imports_nothing_heavy() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", str(SCRIPT), "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0
+    assert "--checkpoint" in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "hyperstyle_export.cli" in imported
+    assert not imported & {"torch", "onnx", "onnx_ir", "onnxruntime", "numpy", "cv2", "safetensors"}
