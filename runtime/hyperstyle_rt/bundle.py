@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from .errors import BundleError
 from .files import read_regular, reason
-from .manifest import BundleFile, Manifest
+from .manifest import BASE_PRECISION, BundleFile, Manifest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 MANIFEST_NAME = "manifest.json"
 LATENT_AVERAGE_NAME = "latent_average.safetensors"
+PLANS_DIRECTORY = "tensorrt"
 DATA_SUFFIX = ".data"  # of the file beside a graph that holds its large tensors
 DEFAULT_BUNDLE = "portraits"
 
@@ -74,27 +76,38 @@ class Bundle:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the manifest's ``files`` table as canonical JSON: what inversions are tied to.
+        """SHA-256 that inversions are tied to: of the ``files`` table as far as it defines them.
 
-        Canonical: keys sorted, no white space, ASCII.
+        The float32 graphs with their data and the average latent say what latents and codes mean.
+        Twins in other precisions compute the same, and so do files of later versions: to add them
+        to a bundle must not orphan the inversions made with it.
+
+        The table is taken as canonical JSON: keys sorted, no white space, ASCII.
         """
-        table = json.dumps(self.manifest.files_to_json(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(table.encode("ascii")).hexdigest()
+        names = {LATENT_AVERAGE_NAME}
+        for graph in self.manifest.graphs.values():
+            names |= {graph, graph + DATA_SUFFIX}
+        table = {k: v for k, v in self.manifest.files_to_json().items() if k in names}
+        text = json.dumps(table, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode("ascii")).hexdigest()
 
-    def verified_path(self, role: str) -> Path:
+    def verified_path(self, role: str, precision: str = BASE_PRECISION) -> Path:
         """Verify a graph with its external data and give the graph's path.
 
         Parameters
         ----------
         role:
             ``encoder``, ``hypernet``, ``weights``, ``generator``, ``offsets`` or ``mapping``.
+        precision:
+            ``fp32`` or one of the manifest's ``precisions``; optional graphs have no twins, theirs
+            are the float32 ones.
 
         Raises
         ------
         BundleError
             If the bundle has no such graph, or a file is missing, altered or not listed.
         """
-        graphs = self.manifest.graphs
+        graphs = self._graphs(precision)
         if role not in graphs:
             raise BundleError(
                 f"bundle {self.directory} has no graph {role!r}, only {', '.join(sorted(graphs))}; "
@@ -109,6 +122,61 @@ class Bundle:
                 "restore the bundle or build it again"
             )
         return self.verified_file(graphs[role])
+
+    def _graphs(self, precision: str) -> Mapping[str, str]:
+        manifest = self.manifest
+        if precision == BASE_PRECISION:
+            return manifest.graphs
+        if precision not in manifest.precisions:
+            offered = ", ".join([BASE_PRECISION, *manifest.precisions])
+            raise BundleError(
+                f"bundle {self.directory} has no {precision} graphs, only {offered}; use one of "
+                f"these, or build it again with --precision {BASE_PRECISION},fp16"
+            )
+        return {**manifest.graphs, **manifest.precisions[precision]}
+
+    def verified_plan(self, key: str, role: str) -> Path:
+        """Verify a TensorRT plan of the bundle and give its path.
+
+        Parameters
+        ----------
+        key:
+            One of the manifest's ``plans``.
+        role:
+            As of :meth:`verified_path`.
+
+        Raises
+        ------
+        BundleError
+            If the bundle has no such plan, or it is missing or altered: it must not be loaded.
+        """
+        return self._verified_beside_plans(key, f"{role}.plan")
+
+    def verified_ep_context(self, key: str, role: str) -> Path:
+        """Verify the model through which ONNX Runtime loads a plan, and the plan; give its path.
+
+        Raises
+        ------
+        BundleError
+            If the bundle has no such model or plan, or one is missing or altered.
+        """
+        self.verified_plan(key, role)
+        return self._verified_beside_plans(key, f"{role}.onnx")
+
+    def _verified_beside_plans(self, key: str, name: str) -> Path:
+        plans = self.manifest.plans.get(key, {})
+        if name not in plans:
+            offered = ", ".join(self.manifest.plans) or "nothing"
+            raise BundleError(
+                f"bundle {self.directory} has no {name} for TensorRT {key}, only plans for "
+                f"{offered}; build it again with --tensorrt on this machine"
+            )
+        directory = self.directory / PLANS_DIRECTORY / key
+        for parent in (directory.parent, directory):
+            if parent.is_symlink():
+                raise BundleError(f"{parent} is a symbolic link; put the directory itself there")
+        _verify(directory / name, plans[name])
+        return directory / name
 
     def verified_file(self, name: str) -> Path:
         """Verify one listed file and give its path.
@@ -140,8 +208,12 @@ class Bundle:
         """
         for name in self.manifest.files:
             self.verified_file(name)
-        for role in self.manifest.graphs:
-            self.verified_path(role)
+        for precision in (BASE_PRECISION, *self.manifest.precisions):
+            for role in self._graphs(precision):
+                self.verified_path(role, precision)
+        for key, plans in self.manifest.plans.items():
+            for name in plans:
+                self._verified_beside_plans(key, name)
 
     def latent_average(self) -> NDArray[np.float32] | None:
         """Read the average latent that the encoder adds to what it finds in a picture.

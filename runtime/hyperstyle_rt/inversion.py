@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .backends import Array, Backend, open_backend
+from .backends import Array, Backend, LoopingBackend, open_backend
 from .bundle import Bundle, find_bundle
 from .errors import BundleError, HyperStyleError, InversionError
 from .imaging import check_picture, read_picture, to_input, to_picture
 from .inversion_file import InversionData, check_belongs, read_inversion, write_inversion
-from .manifest import MAX_ITERATIONS
+from .manifest import BASE_PRECISION, MAX_ITERATIONS
 
 Picture = NDArray[np.uint8]
 OnIteration = Callable[[int, Array, Array], None]
@@ -130,7 +130,12 @@ class HyperStyle:
 
     @classmethod
     def load(
-        cls, path: str | Path | None = None, backend: str = "auto", *, threads: int | None = None
+        cls,
+        path: str | Path | None = None,
+        backend: str = "auto",
+        *,
+        threads: int | None = None,
+        precision: str = BASE_PRECISION,
     ) -> HyperStyle:
         """Open a bundle.
 
@@ -139,9 +144,12 @@ class HyperStyle:
         path:
             Directory or name of a bundle; None for the embedded default.
         backend:
-            ``auto``, ``cpu`` or ``cuda``.
+            One of :data:`~hyperstyle_rt.backends.BACKENDS`.
         threads:
             CPU threads; None for ONNX Runtime's own choice.
+        precision:
+            ``fp32``, or ``fp16`` for a GPU if the bundle was built with it. On a CPU fp16 graphs
+            are computed in float32 and save nothing.
 
         Raises
         ------
@@ -151,7 +159,7 @@ class HyperStyle:
             If the backend is not usable on this machine.
         """
         bundle = Bundle.open(find_bundle(path))
-        return cls(bundle, open_backend(backend, bundle, threads))
+        return cls(bundle, open_backend(backend, bundle, threads, precision))
 
     def invert(
         self,
@@ -186,8 +194,11 @@ class HyperStyle:
             raise HyperStyleError(f"until must be a number of at least 0, not {until}")
         backend, manifest = self.backend, self.bundle.manifest
         x = backend.upload(to_input(picture, manifest.input_size))
-        latents = backend.run("encoder", {"image": x})["latents"]
         codes = backend.upload(self._zero_codes())
+        if isinstance(backend, LoopingBackend) and on_iteration is None and until is None:
+            made = backend.run_loop(x, codes, count)
+            return self._inversion(made.latents, made.codes, made.image, count)
+        latents = backend.run("encoder", {"image": x})["latents"]
         result = self._generate(latents, self._weights(codes))
         done, before = 0, None
         while done < count:
@@ -204,15 +215,19 @@ class HyperStyle:
                 if before is not None and float(np.abs(now - before).mean()) < until:
                     break
                 before = now
+        return self._inversion(latents, codes, result["image"], done)
+
+    def _inversion(self, latents: Any, codes: Any, image: Any, iterations: int) -> Inversion:
+        """Bring the buffers of an inversion to the host."""
         data = InversionData(
-            latents=backend.download(latents)[0],
-            codes=backend.download(codes)[0],
-            iterations=done,
-            bundle_name=manifest.name,
+            latents=self.backend.download(latents)[0],
+            codes=self.backend.download(codes)[0],
+            iterations=iterations,
+            bundle_name=self.bundle.manifest.name,
             bundle_digest=self.bundle.digest,
             transform=None,
         )
-        return Inversion(data, backend.download(result["image"])[0])
+        return Inversion(data, self.backend.download(image)[0])
 
     def render(self, inversion: Inversion, latents: Array | None = None) -> Picture:
         """Render an inversion, or other latents with the weights of its face.
@@ -260,15 +275,18 @@ class HyperStyle:
         Offset index -> float32 [O,I,k,k]; the layer's weight is multiplied by 1 + offset.
         """
         check_belongs(inversion.data, self.bundle)
+        backend = self.backend
+        if backend.precision != BASE_PRECISION:  # half a weight is too coarse to divide by
+            backend = open_backend("cpu", self.bundle, None)
         weights, base = (
-            self._weights(self.backend.upload(codes))
+            backend.run("weights", {"codes": backend.upload(codes)})
             for codes in (inversion.codes[None], self._zero_codes())
         )
         expanded = {}
         for layer in self.bundle.manifest.tuned_layers:
             name = f"weight.{layer.name}"
-            tuned = self.backend.download(weights[name])
-            expanded[layer.index] = tuned / self.backend.download(base[name]) - 1
+            tuned = backend.download(weights[name])
+            expanded[layer.index] = tuned / backend.download(base[name]) - 1
         return expanded
 
     def map(self, z: Array) -> Array:

@@ -8,9 +8,9 @@ is required, and a change of meaning raises ``VERSION``, so an unknown field is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from . import strict_json
 from .errors import BundleError
@@ -22,6 +22,9 @@ METHOD = "hyperstyle"
 
 # The graphs every bundle has; "offsets" and "mapping" are the optional ones of this version.
 REQUIRED_ROLES = ("encoder", "hypernet", "weights", "generator")
+
+# The precision of `graphs`, which every bundle has; `precisions` lists twins in others.
+BASE_PRECISION = "fp32"
 
 # Bounds that keep the arrays a manifest asks for small; the official models stay far below.
 MAX_SIDE = 4096
@@ -95,6 +98,12 @@ class Manifest:
         File name to digest, size and precision: all but manifest.json, LICENSE and README.md.
     accuracy, training:
         Free-form: measured against the reference; how it was trained (None: not by this project).
+    precisions:
+        Other precision, e.g. ``fp16``, to the file names of the required graphs in it. They are
+        used together: the type of the tensors between ``weights`` and ``generator`` differs.
+    plans:
+        Key of a set of TensorRT plans, ``<version>-sm<arch>-<precision>``, to the files in the
+        directory ``tensorrt/<key>``: ``<role>.plan``, and ``<role>.onnx`` for ONNX Runtime.
 
     Raises
     ------
@@ -119,6 +128,8 @@ class Manifest:
     files: Mapping[str, BundleFile]
     accuracy: Mapping[str, Any]
     training: Mapping[str, Any] | None = None
+    precisions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    plans: Mapping[str, Mapping[str, BundleFile]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_geometry(self)
@@ -171,6 +182,8 @@ class Manifest:
             files=_files(fields.child("files")),
             accuracy=fields.child("accuracy").document,
             training=fields.child("training").document if fields.has("training") else None,
+            precisions=_by_key(fields, "precisions", _file_names),
+            plans=_by_key(fields, "plans", _files),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -201,14 +214,22 @@ class Manifest:
         }
         if self.training is not None:
             document["training"] = dict(self.training)
+        if self.precisions:
+            document["precisions"] = {key: dict(names) for key, names in self.precisions.items()}
+        if self.plans:
+            document["plans"] = {key: _files_to_json(plans) for key, plans in self.plans.items()}
         return document
 
     def files_to_json(self) -> dict[str, dict[str, Any]]:
         """Make the ``files`` table of the document."""
-        return {
-            name: {"sha256": file.sha256, "bytes": file.size, "precision": file.precision}
-            for name, file in self.files.items()
-        }
+        return _files_to_json(self.files)
+
+
+def _files_to_json(files: Mapping[str, BundleFile]) -> dict[str, dict[str, Any]]:
+    return {
+        name: {"sha256": file.sha256, "bytes": file.size, "precision": file.precision}
+        for name, file in files.items()
+    }
 
 
 def _check_version(fields: Fields) -> None:
@@ -228,6 +249,17 @@ def _check_version(fields: Fields) -> None:
             f"the bundle's method is {shown(method)} and this runtime knows {METHOD!r} only; "
             "update hyperstyle-rt or use another bundle"
         )
+
+
+T = TypeVar("T")
+
+
+def _by_key(fields: Fields, name: str, read: Callable[[Fields], T]) -> dict[str, T]:
+    """An optional object whose values are objects of one kind; absent is empty."""
+    if not fields.has(name):
+        return {}
+    table = fields.child(name)
+    return {key: read(table.child(key)) for key in table.plain_keys()}
 
 
 def _texts(fields: Fields) -> dict[str, str]:
@@ -304,9 +336,14 @@ def _check_tuned_layers(manifest: Manifest) -> None:
 
 
 def _check_graphs(manifest: Manifest) -> None:
-    for role in REQUIRED_ROLES:
-        if role not in manifest.graphs:
-            raise invalid(f"lacks the field graphs.{role}")
-    for role, name in manifest.graphs.items():
-        if name not in manifest.files:
-            raise invalid(f"field graphs.{role} names {shown(name)}, which is not among the files")
+    tables = {"graphs": manifest.graphs}
+    tables |= {f"precisions.{key}": names for key, names in manifest.precisions.items()}
+    for field_name, graphs in tables.items():
+        for role in REQUIRED_ROLES:
+            if role not in graphs:
+                raise invalid(f"lacks the field {field_name}.{role}")
+        for role, name in graphs.items():
+            if name not in manifest.files:
+                raise invalid(
+                    f"field {field_name}.{role} names {shown(name)}, which is not among the files"
+                )

@@ -1,5 +1,6 @@
 """Bundles are refused with one clear sentence or used exactly as their manifest says."""
 
+import copy
 import hashlib
 import json
 import os
@@ -148,7 +149,7 @@ def test_absent_roles_and_files_are_named(directory):
     assert "lists no file '../x'" in refusal(BundleError, bundle.verified_file, "../x")
 
 
-def test_digest_is_that_of_the_canonical_files_table(directory):
+def test_digest_is_that_of_the_canonical_table_of_what_defines_an_inversion(directory):
     table = ",".join(
         f'"{name}":{{"bytes":{len(content)},"precision":"fp32",'
         f'"sha256":"{hashlib.sha256(content).hexdigest()}"}}'
@@ -166,11 +167,99 @@ def with_file(directory: Path, name: str, content: bytes) -> Bundle:
     return Bundle.open(directory)
 
 
-def test_digest_changes_with_any_file_but_not_with_the_name(directory):
+def test_digest_does_not_change_with_the_name(directory):
     digest = Bundle.open(directory).digest
     renamed = Manifest.from_json(manifests.edited(("name",), "renamed"))
     assert Bundle(directory, renamed).digest == digest
-    assert with_file(directory, "hypernet.onnx", b"another").digest != digest
+
+
+@pytest.mark.parametrize("name", manifests.CONTENTS)
+def test_digest_changes_with_every_file_that_defines_an_inversion(name, directory):
+    digest = Bundle.open(directory).digest
+    assert with_file(directory, name, b"another").digest != digest
+
+
+def test_digest_outlives_what_computes_the_same(directory):
+    """Twins, plans and files of later versions are added without orphaning inversions."""
+    digest = Bundle.open(directory).digest
+    assert with_file(directory, "directions.safetensors", b"added later").digest == digest
+    assert with_twins(directory).digest == digest
+
+
+# --------------------------------------------------------------------- twins in other precisions
+
+KEY = "10.13.2-sm89-fp16"
+PLANS = ("encoder.plan", "encoder.onnx")
+
+
+def with_twins(directory: Path) -> Bundle:
+    """The bundle with fp16 twins of its graphs, one TensorRT plan and its model."""
+    document = copy.deepcopy(manifests.GOOD)
+    twins = {role: f"{role}.fp16.onnx" for role in document["graphs"]}
+    (directory / "tensorrt" / KEY).mkdir(parents=True)
+    for path in [*twins.values(), *(f"tensorrt/{KEY}/{name}" for name in PLANS)]:
+        (directory / path).write_bytes(Path(path).name.encode())
+    entries = {name: entry(name.encode(), "fp16") for name in twins.values()}
+    document["files"] |= entries
+    document["precisions"] = {"fp16": twins}
+    document["plans"] = {KEY: {name: entry(name.encode(), "fp16") for name in PLANS}}
+    (directory / "manifest.json").write_text(json.dumps(document), encoding="utf-8")
+    return Bundle.open(directory)
+
+
+def entry(content: bytes, precision: str) -> dict:
+    digest = hashlib.sha256(content).hexdigest()
+    return {"sha256": digest, "bytes": len(content), "precision": precision}
+
+
+def test_twins_are_given_by_precision(directory):
+    bundle = with_twins(directory)
+    bundle.verify()
+    assert bundle.verified_path("weights", "fp16") == directory / "weights.fp16.onnx"
+    assert bundle.verified_path("weights") == directory / "weights.onnx"
+
+
+def test_a_precision_the_bundle_lacks_is_named(directory):
+    sentence = refusal(BundleError, Bundle.open(directory).verified_path, "weights", "fp16")
+    assert "has no fp16 graphs, only fp32" in sentence
+    assert "--precision fp32,fp16" in sentence
+
+
+def test_an_altered_twin_is_refused(directory):
+    bundle = with_twins(directory)
+    (directory / "weights.fp16.onnx").write_bytes(b"weights.fp16.onnX")
+    for attempt in (lambda: bundle.verified_path("weights", "fp16"), bundle.verify):
+        assert "is altered" in refusal(BundleError, attempt)
+    bundle.verified_path("weights")
+
+
+def test_a_sound_plan_is_given(directory):
+    bundle, plans = with_twins(directory), directory / "tensorrt" / KEY
+    assert bundle.verified_plan(KEY, "encoder") == plans / "encoder.plan"
+    assert bundle.verified_ep_context(KEY, "encoder") == plans / "encoder.onnx"
+
+
+@pytest.mark.parametrize(("key", "role"), [(KEY, "generator"), ("11.4-sm89-fp16", "encoder")])
+def test_a_plan_the_bundle_lacks_is_named(key, role, directory):
+    sentence = refusal(BundleError, with_twins(directory).verified_plan, key, role)
+    assert f"no {role}.plan for TensorRT {key}, only plans for {KEY}" in sentence
+
+
+@pytest.mark.parametrize("trick", FILE_ATTACKS)
+def test_an_attacked_plan_is_refused(trick, directory):
+    attack, says = FILE_ATTACKS[trick]
+    bundle = with_twins(directory)
+    attack(directory / "tensorrt" / KEY / "encoder.plan")
+    assert says in refusal(BundleError, bundle.verified_plan, KEY, "encoder")
+    assert says in refusal(BundleError, bundle.verified_ep_context, KEY, "encoder")
+    assert says in refusal(BundleError, bundle.verify)
+
+
+@pytest.mark.parametrize("link", ["tensorrt", f"tensorrt/{KEY}"])
+def test_a_plan_behind_a_linked_directory_is_refused(link, directory):
+    bundle = with_twins(directory)
+    replace_by_link(directory / link, directory.parent / "elsewhere")
+    assert "is a symbolic link" in refusal(BundleError, bundle.verified_plan, KEY, "encoder")
 
 
 # ------------------------------------------------------------------------------ latent average

@@ -37,6 +37,48 @@ def test_manifest_to_json_is_the_inverse_of_from_json(without):
     assert list(written) == list(document)
 
 
+def with_twins() -> dict:
+    """The sound manifest with fp16 twins and the plan of one of them."""
+    document = copy.deepcopy(manifests.GOOD)
+    twins = {role: f"{role}.fp16.onnx" for role in document["graphs"]}
+    twin = {**document["files"]["encoder.onnx"], "precision": "fp16"}
+    document["files"] |= dict.fromkeys(twins.values(), twin)
+    return {
+        **document,
+        "precisions": {"fp16": twins},
+        "plans": {"10.13-sm89-fp16": {"encoder.plan": twin}},
+    }
+
+
+def test_twins_and_plans_are_read_and_written():
+    document = with_twins()
+    SCHEMA.validate(document)
+    manifest = Manifest.from_json(document)
+    assert manifest.precisions["fp16"]["weights"] == "weights.fp16.onnx"
+    assert manifest.plans["10.13-sm89-fp16"]["encoder.plan"].precision == "fp16"
+    assert manifest.to_json() == document
+
+
+def test_a_set_of_twins_is_whole_and_listed():
+    document = with_twins()
+    del document["precisions"]["fp16"]["generator"]
+    says = refusal(BundleError, Manifest.from_json, document)
+    assert "lacks the field precisions.fp16.generator" in says
+    assert not SCHEMA.is_valid(document)
+    document = with_twins()
+    del document["files"]["weights.fp16.onnx"]
+    says = refusal(BundleError, Manifest.from_json, document)
+    assert "precisions.fp16.weights names 'weights.fp16.onnx'" in says
+
+
+@pytest.mark.parametrize("key", ["../up", "a/b", "", "."])
+def test_a_key_of_plans_is_no_path(key):
+    document = with_twins()
+    document["plans"] = {key: document["plans"]["10.13-sm89-fp16"]}
+    assert "has the key" in refusal(BundleError, Manifest.from_json, document)
+    assert not SCHEMA.is_valid(document)
+
+
 def test_schema_accepts_the_sound_manifest():
     jsonschema.Draft202012Validator.check_schema(SCHEMA.schema)
     SCHEMA.validate(manifests.GOOD)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import onnx_ir as ir
 
 from ..networks.hyperstyle import HyperStyle
-from .builder import save_model
+from .builder import Precision, save_model
 from .encoder import build_encoder
 from .generator import build_generator
+from .generator_half import build_half_generator
 from .hypernet import build_hypernet
 from .mapping import build_mapping
 from .weights import build_weights
@@ -23,4 +25,12 @@ GRAPHS: dict[str, Callable[[HyperStyle], ir.Model]] = {
 }
 """Role in the bundle -> builder, in the order they are written."""
 
-__all__ = ["GRAPHS", "save_model"]
+HALF_GRAPHS: dict[str, Callable[[HyperStyle], ir.Model]] = {
+    "encoder": partial(build_encoder, precision="fp16"),
+    "hypernet": partial(build_hypernet, precision="fp16"),
+    "weights": partial(build_weights, precision="fp16"),
+    "generator": build_half_generator,
+}
+"""The same for the twins in fp16; all tensors between graphs stay float32 but weight.<layer>."""
+
+__all__ = ["GRAPHS", "HALF_GRAPHS", "Precision", "save_model"]

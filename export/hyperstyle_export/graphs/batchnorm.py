@@ -20,8 +20,8 @@ def fold(state: State, name: str) -> tuple[Tensor, Tensor]:
 def batchnorm(b: GraphBuilder, x: ir.Value, state: State, name: str) -> ir.Value:
     """A normalisation that cannot be folded into a neighbour: one multiply and one add."""
     gain, shift = (t.view(-1, 1, 1).float().numpy() for t in fold(state, name))
-    x = b.op("Mul", x, b.constant(f"{name}.gain", gain))
-    return b.op("Add", x, b.constant(f"{name}.shift", shift))
+    x = b.op("Mul", x, b.compute_constant(f"{name}.gain", gain))
+    return b.op("Add", x, b.compute_constant(f"{name}.shift", shift))
 
 
 def conv_batchnorm(
@@ -38,8 +38,8 @@ def conv_batchnorm(
     weight = (state[f"{conv}.weight"].double() * gain[:, None, None, None]).float().numpy()
     return b.conv(
         x,
-        b.constant(f"{conv}.weight", weight),
-        b.constant(f"{conv}.bias", shift.float().numpy()),
+        b.compute_constant(f"{conv}.weight", weight),
+        b.compute_constant(f"{conv}.bias", shift.float().numpy()),
         stride=stride,
         padding=(weight.shape[2] // 2, weight.shape[3] // 2),
     )

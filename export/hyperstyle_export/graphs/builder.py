@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -21,9 +21,13 @@ from torch import Tensor
 OPSET = 18
 IR_VERSION = 10
 BATCH = "batch"
+SMALLEST_HALF = np.float32(2.0**-24)  # the smallest subnormal number
 
 Array = NDArray[np.float32]
 Dim = int | str
+Precision = Literal["fp32", "fp16"]
+"""Type of the large tensors of a graph; inputs, outputs and whatever is small stay float32."""
+
 State = Mapping[str, Tensor]
 """Tensors of the reference networks under their checkpoint keys."""
 
@@ -34,10 +38,15 @@ def to_array(tensor: Tensor) -> Array:
 
 
 class GraphBuilder:
-    """Collects the nodes, inputs, outputs and initializers of one float32 graph."""
+    """Collects the nodes, inputs, outputs and initializers of one graph.
 
-    def __init__(self, name: str) -> None:
+    Precision is explicit, because TensorRT 11 knows no other: `to_compute` and `to_float` mark
+    where a graph enters and leaves its compute type, and add nothing to a graph of fp32.
+    """
+
+    def __init__(self, name: str, precision: Precision = "fp32") -> None:
         self.name = name
+        self.compute_type = ir.DataType.FLOAT16 if precision == "fp16" else ir.DataType.FLOAT
         self._tape = ir.tape.Tape()
         self._inputs: list[ir.Value] = []
         self._outputs: list[ir.Value] = []
@@ -52,18 +61,45 @@ class GraphBuilder:
 
     def input(self, name: str, shape: Sequence[Dim]) -> ir.Value:
         """Declare a float32 graph input."""
-        value = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(shape))
+        return self._input(name, shape, ir.DataType.FLOAT)
+
+    def compute_input(self, name: str, shape: Sequence[Dim]) -> ir.Value:
+        """Declare a graph input of the compute type."""
+        return self._input(name, shape, self.compute_type)
+
+    def _input(self, name: str, shape: Sequence[Dim], dtype: ir.DataType) -> ir.Value:
+        value = ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))
         self._inputs.append(value)
         return value
 
     def output(self, name: str, value: ir.Value, shape: Sequence[Dim]) -> None:
         """Declare `value` a float32 graph output under `name`."""
+        self._output(name, value, shape, ir.DataType.FLOAT)
+
+    def compute_output(self, name: str, value: ir.Value, shape: Sequence[Dim]) -> None:
+        """Declare `value` a graph output of the compute type under `name`."""
+        self._output(name, value, shape, self.compute_type)
+
+    def _output(self, name: str, value: ir.Value, shape: Sequence[Dim], dtype: ir.DataType) -> None:
         if value in self._inputs or value in self._outputs:
             value = self.op("Identity", value)
         value.name = name
-        value.type = ir.TensorType(ir.DataType.FLOAT)
+        value.type = ir.TensorType(dtype)
         value.shape = ir.Shape(shape)
         self._outputs.append(value)
+
+    def to_compute(self, x: ir.Value) -> ir.Value:
+        """Round a float32 tensor to the compute type."""
+        return self._cast(x, self.compute_type)
+
+    def to_float(self, x: ir.Value) -> ir.Value:
+        """Widen a tensor of the compute type to float32."""
+        return self._cast(x, ir.DataType.FLOAT)
+
+    def _cast(self, x: ir.Value, dtype: ir.DataType) -> ir.Value:
+        if self.compute_type == ir.DataType.FLOAT:
+            return x
+        return self.op("Cast", x, to=int(dtype))
 
     def constant(self, name: str, array: NDArray[Any]) -> ir.Value:
         """An initializer; asking for the same name again gives the same one."""
@@ -74,6 +110,18 @@ class GraphBuilder:
             value.shape = ir.Shape(array.shape)
             self._initializers[name] = value
         return self._initializers[name]
+
+    def compute_constant(self, name: str, array: Array) -> ir.Value:
+        """An initializer of the compute type.
+
+        Raises
+        ------
+        ValueError
+            If a value is too large for it.
+        """
+        if self.compute_type == ir.DataType.FLOAT16:
+            return self.constant(name, to_half(name, array))
+        return self.constant(name, array)
 
     def integers(self, *values: int) -> ir.Value:
         """A 1-D int64 constant: axes, shapes, indices."""
@@ -144,18 +192,22 @@ class GraphBuilder:
         return self.constant(f"i64_index_{value}", np.array(value, np.int64))
 
     def parameter(self, state: State, name: str) -> ir.Value:
-        """A parameter as it is stored."""
+        """A parameter as it is stored, in float32."""
         return self.constant(name, to_array(state[name]))
 
+    def compute_parameter(self, state: State, name: str) -> ir.Value:
+        """A parameter as it is stored, in the compute type."""
+        return self.compute_constant(name, to_array(state[name]))
+
     def prelu(self, x: ir.Value, state: State, name: str) -> ir.Value:
-        """Leaky ReLU with one learned slope per channel."""
+        """Leaky ReLU with one learned slope per channel, in the compute type."""
         slope = to_array(state[f"{name}.weight"]).reshape(-1, 1, 1)
-        return self.op("PRelu", x, self.constant(f"{name}.weight", slope))
+        return self.op("PRelu", x, self.compute_constant(f"{name}.weight", slope))
 
     def equal_linear(
         self, x: ir.Value, state: State, name: str, lr_mul: float = 1.0, gain: float = 1.0
     ) -> ir.Value:
-        """Linear layer with equalised learning rate, times `gain`: [B,I] -> [B,O]."""
+        """Linear layer with equalised learning rate, times `gain`: [B,I] -> [B,O], in float32."""
         weight = equalised(state[f"{name}.weight"], state[f"{name}.weight"].shape[1], lr_mul * gain)
         bias = (state[f"{name}.bias"].double() * (lr_mul * gain)).float().numpy()
         kernel, shift = f"{name}.weight", f"{name}.bias"
@@ -174,6 +226,23 @@ class GraphBuilder:
             name=self.name,
         )
         return ir.Model(graph, ir_version=IR_VERSION, producer_name="hyperstyle-rt")
+
+
+def to_half(name: str, weight: Array) -> NDArray[np.float16]:
+    """Round to fp16.
+
+    A value too small for it becomes the smallest number instead of vanishing: a base weight must
+    not be zero (see `base_weight`).
+
+    Raises
+    ------
+    ValueError
+        If a value is too large for it.
+    """
+    if np.abs(weight).max() > np.finfo(np.float16).max:
+        raise ValueError(f"{name} does not fit into fp16")
+    tiny = (weight != 0) & (np.abs(weight) < SMALLEST_HALF)
+    return np.where(tiny, np.copysign(SMALLEST_HALF, weight), weight).astype(np.float16)
 
 
 def kernel_shape(weight: ir.Value) -> list[int]:

@@ -7,26 +7,28 @@ import onnx_ir as ir
 from ..networks.config import TrunkConfig
 from ..networks.hyperstyle import HyperStyle
 from .batchnorm import batchnorm, conv_batchnorm
-from .builder import BATCH, GraphBuilder, State, to_array
+from .builder import BATCH, GraphBuilder, Precision, State, to_array
 
 
-def build_encoder(model: HyperStyle) -> ir.Model:
+def build_encoder(model: HyperStyle, precision: Precision = "fp32") -> ir.Model:
     """Image [B,3,h,w] -> latents [B,L,W] with the average added.
 
     The addition is the last operation on purpose: an inversion file stores one row, and gets the
-    latents back bit by bit by adding the average again.
+    latents back bit by bit by adding the average again. In fp16, whatever is one vector a sample
+    stays float32: it costs nothing, and a sum over all pixels would not fit.
     """
     config, state = model.config, model.state_dict()
     trunk = config.encoder.trunk
-    b = GraphBuilder("encoder")
+    b = GraphBuilder("encoder", precision)
     x = b.input("image", [BATCH, 3, *config.input_size])
     stem = "encoder.input_layer"
-    x = conv_batchnorm(b.scoped(stem), x, state, f"{stem}.0", f"{stem}.1")
+    x = b.scoped(stem).to_compute(x)
+    x = conv_batchnorm(b, x, state, f"{stem}.0", f"{stem}.1")
     x = b.prelu(x, state, f"{stem}.2")
     for index, stride in enumerate(unit_strides(trunk)):
         x = _unit(b, x, state, f"encoder.body.{index}", stride)
     b.scoped("encoder.linear")
-    x = b.reshape(b.op("GlobalAveragePool", x), 0, trunk.out_width)  # [B,C]
+    x = b.reshape(b.op("GlobalAveragePool", b.to_float(x)), 0, trunk.out_width)  # [B,C]
     w = b.equal_linear(x, state, "encoder.linear")  # [B,W]
     average = b.constant("latent_avg", to_array(state["latent_avg"]))
     latents = b.op("Add", b.op("Unsqueeze", w, b.integers(1)), average)
@@ -49,10 +51,10 @@ def _unit(b: GraphBuilder, x: ir.Value, state: State, name: str, stride: int) ->
     else:  # plain sub-sampling
         skip = x if stride == 1 else b.op("MaxPool", x, kernel_shape=[1, 1], strides=[stride] * 2)
     y = batchnorm(b, x, state, f"{residual}.0")
-    y = b.conv(y, b.parameter(state, f"{residual}.1.weight"), padding=(1, 1))
+    y = b.conv(y, b.compute_parameter(state, f"{residual}.1.weight"), padding=(1, 1))
     y = b.prelu(y, state, f"{residual}.2")
     y = conv_batchnorm(b, y, state, f"{residual}.3", f"{residual}.4", stride=stride)
-    gate = b.op("GlobalAveragePool", y)  # [B,C,1,1]
+    gate = b.op("GlobalAveragePool", b.to_float(y))  # [B,C,1,1]
     gate = b.op("Relu", b.conv(gate, b.parameter(state, f"{residual}.5.fc1.weight")))
     gate = b.op("Sigmoid", b.conv(gate, b.parameter(state, f"{residual}.5.fc2.weight")))
-    return b.op("Add", b.op("Mul", y, gate), skip)
+    return b.op("Add", b.op("Mul", y, b.to_compute(gate)), skip)

@@ -8,21 +8,21 @@ from ..networks.config import HypernetworkConfig, LayerSpec
 from ..networks.hypernetwork import REFINEMENT_SLOPE, refinement_strides
 from ..networks.hyperstyle import HyperStyle
 from .batchnorm import conv_batchnorm
-from .builder import BATCH, Dim, GraphBuilder, State
+from .builder import BATCH, Dim, GraphBuilder, Precision, State
 
 
-def build_hypernet(model: HyperStyle) -> ir.Model:
+def build_hypernet(model: HyperStyle, precision: Precision = "fp32") -> ir.Model:
     """image, reconstruction [B,3,h,w] and codes_in [B,M,K+1] -> codes = codes_in + [code, 1]."""
     config, state = model.config, model.state_dict()
     hypernetwork = config.hypernetwork
     codes_shape: list[Dim] = [BATCH, len(config.tuned), hypernetwork.code_width + 1]
-    b = GraphBuilder("hypernet")
+    b = GraphBuilder("hypernet", precision)
     image = b.input("image", [BATCH, 3, *config.input_size])
     reconstruction = b.input("reconstruction", [BATCH, 3, *config.input_size])
     codes_in = b.input("codes_in", codes_shape)
 
     x = b.scoped("hypernet.conv1").op("Concat", image, reconstruction, axis=1)
-    x = conv_batchnorm(b, x, state, "hypernet.conv1", "hypernet.bn1", stride=2)
+    x = conv_batchnorm(b, b.to_compute(x), state, "hypernet.conv1", "hypernet.bn1", stride=2)
     x = b.prelu(x, state, "hypernet.relu")
     for index, stride in enumerate(block_strides(hypernetwork)):
         x = _basic_block(b, x, state, f"hypernet.body.{index}", stride)
@@ -63,11 +63,11 @@ def _code(
     b.scoped(name)
     for n, stride in enumerate(refinement_strides(layer, config)):
         conv = f"{name}.convs.{2 * n}"  # a leaky ReLU stands between any two
-        weight, bias = (b.parameter(state, f"{conv}.{kind}") for kind in ("weight", "bias"))
+        weight, bias = (b.compute_parameter(state, f"{conv}.{kind}") for kind in ("weight", "bias"))
         x = b.conv(x, weight, bias, stride=stride, padding=(1, 1))
         x = b.op("LeakyRelu", x, alpha=REFINEMENT_SLOPE)
     # Shared blocks end at one position: the mean over positions is that one.
-    x = b.reshape(b.op("GlobalAveragePool", x), 0, config.code_width)
+    x = b.reshape(b.op("GlobalAveragePool", b.to_float(x)), 0, config.code_width)
     if layer.index in config.shared_layers:
         return b.equal_linear(x, state, f"{name}.linear")
     return x

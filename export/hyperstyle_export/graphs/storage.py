@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-import numpy as np
 import onnx_ir as ir
+
+from .builder import to_half
 
 Storage = Literal["fp32", "fp16"]
 
-SMALLEST_HALF = np.float32(2.0**-24)  # the smallest subnormal number
 MIN_ELEMENTS = 1024  # smaller tensors are not worth a node
 
 
@@ -32,7 +32,7 @@ def store_weights(model: ir.Model, storage: Storage) -> ir.Model:
         assert tensor is not None
         if tensor.dtype != ir.DataType.FLOAT or tensor.size < MIN_ELEMENTS:
             continue
-        half = ir.tensor(_to_half(name, tensor.numpy()), name=f"{name}.fp16")
+        half = ir.tensor(to_half(name, tensor.numpy()), name=f"{name}.fp16")
         stored = ir.Value(
             name=half.name,
             type=ir.TensorType(half.dtype),
@@ -48,10 +48,3 @@ def store_weights(model: ir.Model, storage: Storage) -> ir.Model:
         graph.register_initializer(stored)
         graph.insert_before(graph[0], cast)
     return model
-
-
-def _to_half(name: str, weight: np.ndarray) -> np.ndarray:
-    if np.abs(weight).max() > np.finfo(np.float16).max:
-        raise ValueError(f"{name} does not fit into fp16")
-    tiny = (weight != 0) & (np.abs(weight) < SMALLEST_HALF)
-    return np.where(tiny, np.copysign(SMALLEST_HALF, weight), weight).astype(np.float16)

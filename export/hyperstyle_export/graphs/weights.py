@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx_ir as ir
 
 from ..networks.config import HypernetworkConfig, HyperStyleConfig, LayerSpec
 from ..networks.hyperstyle import HyperStyle
-from .builder import Array, GraphBuilder, State, equalised, to_array
+from .builder import Array, GraphBuilder, Precision, State, equalised, to_array
 
 NEGLIGIBLE_WEIGHT = np.float32(1e-30)
+NEGLIGIBLE_SCALE = 1e-12  # of an output channel without weights
 
 
-def build_weights(model: HyperStyle) -> ir.Model:
+def build_weights(model: HyperStyle, precision: Precision = "fp32") -> ir.Model:
     """Codes [1,M,K+1] -> weight.<layer> [O,I,k,k] = scale * W * (1 + offset) per tuned layer.
 
     An offset is affine in its code, and the last column of the codes counts the summed terms: with
     the bias as one more row of the matrix the whole sum is a single product. The `1 +` of a shared
-    layer is folded into the second product the same way.
+    layer is folded into the second product the same way. In fp16 the weights are normalised, see
+    `normalised_weight`.
     """
     config, state = model.config, model.state_dict()
-    b = GraphBuilder("weights")
+    b = GraphBuilder("weights", precision)
+    base = base_weight if precision == "fp32" else normalised_weight
     codes = b.input("codes", [1, len(config.tuned), config.hypernetwork.code_width + 1])
+    codes = b.to_compute(codes)
     hidden = _shared_hidden(b, codes, state, config)
     for row, layer in enumerate(config.tuned):
         b.scoped(layer.name)
@@ -29,8 +35,9 @@ def build_weights(model: HyperStyle) -> ir.Model:
             factor = _shared_factor(b, hidden, state, layer, config.hypernetwork)
         else:
             factor = _ordinary_factor(b, codes, row, state, layer)
-        weight = b.op("Mul", factor, b.constant(f"{layer.name}.weight", base_weight(state, layer)))
-        b.output(f"weight.{layer.name}", weight, layer.weight_shape)
+        constant = b.compute_constant(f"{layer.name}.weight", base(state, layer))
+        weight = b.op("Mul", factor, constant)
+        b.compute_output(f"weight.{layer.name}", weight, layer.weight_shape)
     return b.build()
 
 
@@ -43,6 +50,22 @@ def base_weight(state: State, layer: LayerSpec) -> Array:
     stored = state[f"decoder.{layer.name}.conv.weight"][0]
     weight = equalised(stored, stored[0].numel())
     return np.where(weight == 0, NEGLIGIBLE_WEIGHT, weight)
+
+
+def channel_scale(state: State, layer: LayerSpec) -> Array:
+    """What the weights of fp16 graphs are divided by, per output channel: [O].
+
+    StyleGAN3's choice: the largest magnitude becomes 1 / sqrt(fan_in). A 3x3 convolution of 512
+    channels up to 900 then cannot overflow, whatever their signs.
+    """
+    weight = base_weight(state, layer)
+    largest = np.abs(weight).max(axis=(1, 2, 3)) * math.sqrt(weight[0].size)
+    return np.maximum(largest, NEGLIGIBLE_SCALE).astype(np.float32)
+
+
+def normalised_weight(state: State, layer: LayerSpec) -> Array:
+    """`base_weight` divided by `channel_scale`: [O,I,k,k]."""
+    return base_weight(state, layer) / channel_scale(state, layer)[:, None, None, None]
 
 
 def _shared_hidden(
@@ -61,11 +84,13 @@ def _shared_hidden(
     count, channels = len(layers), len(b2) // width
     rows = b.integers(*(config.hypernetwork.tuned_layers.index(i) for i in layers))
     code = b.reshape(b.op("Gather", codes, rows, axis=1), count, width + 1)  # [n,K+1]
-    matrix = b.constant("shared_weight_hypernet.w2", np.concatenate([w2, b2[None]]))
+    matrix = b.compute_constant("shared_weight_hypernet.w2", np.concatenate([w2, b2[None]]))
     hidden = b.reshape(b.op("MatMul", code, matrix), count, channels, width)  # rows are outputs
     terms = b.op("Slice", code, b.integers(width), b.integers(width + 1), b.integers(1))  # [n,1]
     terms = b.op("Expand", b.op("Unsqueeze", terms, b.integers(1)), b.integers(1, channels, 1))
-    ones = b.constant("shared_weight_hypernet.one", np.ones((count, channels, 1), np.float32))
+    ones = b.compute_constant(
+        "shared_weight_hypernet.one", np.ones((count, channels, 1), np.float32)
+    )
     return b.op("Concat", hidden, terms, ones, axis=2)
 
 
@@ -81,7 +106,7 @@ def _shared_factor(
     matrix = np.concatenate([w1, b1[None], np.ones_like(b1)[None]])  # [K+2,I*9]
     position = b.index(config.shared_layers.index(layer.index))
     rows = b.op("Gather", hidden, position, axis=0)  # [O,K+2]
-    factor = b.op("MatMul", rows, b.constant("shared_weight_hypernet.w1", matrix))
+    factor = b.op("MatMul", rows, b.compute_constant("shared_weight_hypernet.w1", matrix))
     return b.reshape(factor, *layer.weight_shape)
 
 
@@ -93,9 +118,9 @@ def _ordinary_factor(
     weight, bias = to_array(state[f"{head}.weight"]), to_array(state[f"{head}.bias"])
     matrix = np.concatenate([weight.reshape(len(bias), -1).T, bias[None]])  # [K+1,O*I]
     code = b.op("Gather", codes, b.index(row), axis=1)  # [1,K+1]
-    offset = b.op("MatMul", code, b.constant(f"{layer.name}.head", matrix))
+    offset = b.op("MatMul", code, b.compute_constant(f"{layer.name}.head", matrix))
     offset = b.reshape(offset, layer.out_channels, layer.in_channels, 1, 1)
-    return b.op("Add", offset, b.scalar(1.0))
+    return b.op("Add", offset, b.compute_constant("one", np.array(1.0, np.float32)))
 
 
 def _shared(state: State, name: str) -> Array:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import Bundle
 from ..errors import BackendError
+from ..manifest import BASE_PRECISION
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +20,7 @@ Array = NDArray[np.float32]
 Buffers = dict[str, Any]
 """Tensor name -> a tensor where the backend keeps it."""
 
-BACKENDS = ("auto", "cpu", "cuda")
+BACKENDS = ("auto", "cpu", "cuda", "tensorrt", "ort-tensorrt")
 
 
 class Backend(Protocol):
@@ -27,6 +29,11 @@ class Backend(Protocol):
     @property
     def provider(self) -> str:
         """What really runs the graphs, for people: ``ONNX Runtime CPUExecutionProvider``."""
+        ...
+
+    @property
+    def precision(self) -> str:
+        """Precision of the graphs that are run: ``fp32``, ``fp16``."""
         ...
 
     def run(self, role: str, inputs: Mapping[str, Any]) -> Buffers:
@@ -38,35 +45,62 @@ class Backend(Protocol):
         ...
 
     def download(self, buffer: Any) -> Array:
-        """Copy a buffer into an array of its own."""
+        """Copy a buffer into a float32 array of its own."""
         ...
 
 
-def open_backend(name: str, bundle: Bundle, threads: int | None) -> Backend:
+@dataclass(frozen=True)
+class LoopBuffers:
+    """What an inversion leaves on the device: latents, accumulated codes, the last image."""
+
+    latents: Any
+    codes: Any
+    image: Any
+
+
+@runtime_checkable
+class LoopingBackend(Backend, Protocol):
+    """A backend that runs a whole inversion faster than its graphs one by one."""
+
+    def run_loop(self, image: Any, codes: Any, iterations: int) -> LoopBuffers:
+        """Encoder, then the given number of iterations, from codes of zero."""
+        ...
+
+
+def open_backend(
+    name: str, bundle: Bundle, threads: int | None, precision: str = BASE_PRECISION
+) -> Backend:
     """Open a backend by its name: one of :data:`BACKENDS`.
 
     Parameters
     ----------
     name:
-        ``auto`` takes CUDA where ONNX Runtime can really use it, the CPU otherwise; ``cuda`` never
-        falls back.
+        ``auto`` takes CUDA where ONNX Runtime can really use it, the CPU otherwise; the others
+        never fall back. ``tensorrt`` runs the bundle's plans itself, ``ort-tensorrt`` lets ONNX
+        Runtime do it.
     threads:
         Threads of one operator on the CPU; None for ONNX Runtime's own choice.
+    precision:
+        ``fp32`` or another one the bundle has graphs in.
 
     Raises
     ------
     BackendError
         If there is no such backend, or it is not usable on this machine.
     """
-    from .onnxruntime import OnnxRuntimeBackend, usable_providers
-
     if name not in BACKENDS:
         raise BackendError(f"there is no backend {name!r}; choose one of {', '.join(BACKENDS)}")
+    if name == "tensorrt":
+        from .tensorrt import TensorrtBackend
+
+        return TensorrtBackend(bundle, precision)
+    from .onnxruntime import OnnxRuntimeBackend, usable_providers
+
     if name == "auto":
         if "cuda" in usable_providers():
             try:
-                return OnnxRuntimeBackend(bundle, "cuda", threads)
+                return OnnxRuntimeBackend(bundle, "cuda", threads, precision)
             except BackendError as error:
                 logger.warning("%s; using the CPU", error)
         name = "cpu"
-    return OnnxRuntimeBackend(bundle, name, threads)
+    return OnnxRuntimeBackend(bundle, name, threads, precision)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import logging
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +16,19 @@ import onnxruntime as ort
 
 from ..bundle import Bundle
 from ..errors import BackendError, BundleError
+from ..manifest import BASE_PRECISION
 from . import Array, Buffers
+from .cuda_driver import find_gpu
 
 logger = logging.getLogger(__name__)
 
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+PLANS = "ort-tensorrt"  # the bundle's own TensorRT plans, through ONNX Runtime
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    PLANS: "TensorrtExecutionProvider",
+}
+LOADED_TENSORRT = "10."  # the major version that ONNX Runtime's TensorRT provider is linked to
 DEVICE_ID = 0
 ERRORS_ONLY = 3  # ONNX Runtime's log severity: its warnings about graph clean-up are of no use
 
@@ -28,7 +39,10 @@ class OnnxRuntimeBackend:
     Attributes
     ----------
     device:
-        ``cpu`` or ``cuda``, where every tensor lives between graphs.
+        ``cpu``, ``cuda`` or ``ort-tensorrt``: what runs the graphs. Between them every tensor stays
+        in the memory of the CPU or of the GPU.
+    precision:
+        Of the graphs that are run; ``fp32`` or one of the bundle's others.
 
     Raises
     ------
@@ -38,8 +52,12 @@ class OnnxRuntimeBackend:
         If a graph is missing or altered.
     """
 
-    def __init__(self, bundle: Bundle, device: str, threads: int | None) -> None:
+    def __init__(
+        self, bundle: Bundle, device: str, threads: int | None, precision: str = BASE_PRECISION
+    ) -> None:
         self.device = device
+        self._memory = "cpu" if device == "cpu" else "cuda"
+        self.precision = precision
         self._bundle = bundle
         self._threads = threads
         self._sessions: dict[str, ort.InferenceSession] = {}
@@ -72,7 +90,7 @@ class OnnxRuntimeBackend:
             binding.bind_ortvalue_input(name, value)
         names = [output.name for output in session.get_outputs()]
         for name in names:
-            binding.bind_output(name, self.device, DEVICE_ID)
+            binding.bind_output(name, self._memory, DEVICE_ID)
         session.run_with_iobinding(binding)
         return dict(zip(names, binding.get_outputs(), strict=True))
 
@@ -80,19 +98,29 @@ class OnnxRuntimeBackend:
         """Copy a float32 array to the device."""
         if self.device == "cpu":  # an OrtValue on the CPU shares numpy's memory
             array = np.array(array, np.float32, order="C")
-        return ort.OrtValue.ortvalue_from_numpy(array, self.device, DEVICE_ID)
+        return ort.OrtValue.ortvalue_from_numpy(array, self._memory, DEVICE_ID)
 
     def download(self, buffer: ort.OrtValue) -> Array:
-        """Copy an OrtValue into an array of its own."""
-        return np.array(buffer.numpy(), copy=True)
+        """Copy an OrtValue into a float32 array of its own."""
+        return np.array(buffer.numpy(), np.float32, copy=True)
 
     def _session(self, role: str) -> ort.InferenceSession:
         if role not in self._sessions:
             self._sessions[role] = self._open(role)
         return self._sessions[role]
 
+    def _graph(self, role: str) -> Path:
+        """The verified file of a graph, or of the model that stands for its plan."""
+        if self.device != PLANS:
+            return self._bundle.verified_path(role, self.precision)
+        suffix = f"-sm{find_gpu().sm}-{self.precision}"
+        keys = [key for key in self._bundle.manifest.plans if key.endswith(suffix)]
+        loadable = [key for key in keys if key.startswith(LOADED_TENSORRT)]
+        key = loadable[-1] if loadable else f"{LOADED_TENSORRT}x{suffix}"
+        return self._bundle.verified_ep_context(key, role)
+
     def _open(self, role: str) -> ort.InferenceSession:
-        path = self._bundle.verified_path(role)
+        path = self._graph(role)
         options = _session_options(role)
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
@@ -112,6 +140,7 @@ class OnnxRuntimeBackend:
                 "install the CUDA and cuDNN libraries its log names, or use --backend cpu"
             )
         logger.debug("%s on %s", path.name, provider)
+        _return_freed_memory()
         return session
 
 
@@ -130,6 +159,13 @@ def _session_options(role: str) -> ort.SessionOptions:
     if role == "weights":
         options.add_session_config_entry("session.disable_prepacking", "1")
     return options
+
+
+def _return_freed_memory() -> None:
+    """Give back what loading a graph has freed: glibc would keep tens of megabytes per session."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import HyperStyleError
-from . import doctor, info, invert
+from . import check, doctor, info, invert
 from .terminal import print_error
 
 EXIT_ERROR = 2
@@ -55,6 +55,7 @@ app = typer.Typer(
 )
 app.command(epilog=invert.EXAMPLES)(invert.invert)
 app.command(epilog=info.EXAMPLES)(info.info)
+app.command(epilog=check.EXAMPLES)(check.check)
 app.command(epilog=doctor.EXAMPLES)(doctor.doctor)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InversionError, PictureError
-from ..manifest import MAX_ITERATIONS
+from ..manifest import BASE_PRECISION, MAX_ITERATIONS
 from .outputs import Extras, Outputs, plan_outputs, refuse_existing
 from .terminal import print_error, print_json, print_line, printable, progress_bar
 
@@ -109,7 +109,13 @@ def invert(
         str | None,
         typer.Option(help="Bundle directory or name. Default: the embedded one.", metavar="BUNDLE"),
     ] = None,
-    backend: Annotated[str, typer.Option(help="auto, cpu or cuda.", metavar="NAME")] = "auto",
+    backend: Annotated[
+        str,
+        typer.Option(help="auto, cpu, cuda, tensorrt or ort-tensorrt.", metavar="NAME"),
+    ] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="fp32, or fp16 for a GPU if the bundle has it.", metavar="NAME")
+    ] = BASE_PRECISION,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads. Default: one per core.", metavar="N")
     ] = None,
@@ -166,7 +172,7 @@ def invert(
     """
     from ..inversion import HyperStyle
 
-    model = HyperStyle.load(bundle, backend, threads=threads)
+    model = HyperStyle.load(bundle, backend, threads=threads, precision=precision)
     if iterations is None:
         iterations = model.bundle.manifest.default_iterations
     plan = plan_outputs(pictures, out, Extras(iterations if steps else 0, coupled, save_inversion))

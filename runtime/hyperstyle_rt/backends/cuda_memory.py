@@ -1,0 +1,221 @@
+"""Device memory, pinned memory, one stream and graphs, through cuda-python's runtime bindings.
+
+All work of a backend is queued on one stream. A buffer that nobody holds any more can therefore be
+given away at once: whatever is written into it is written after all that was queued before.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import weakref
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from ..errors import BackendError
+
+_HOST_TO_DEVICE, _DEVICE_TO_HOST, _DEVICE_TO_DEVICE = (
+    "cudaMemcpyHostToDevice",
+    "cudaMemcpyDeviceToHost",
+    "cudaMemcpyDeviceToDevice",
+)
+
+Pool = dict[int, list[int]]
+"""Size -> addresses of free blocks of that size."""
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceBuffer:
+    """A contiguous tensor in device memory; other libraries see it without a copy.
+
+    Attributes
+    ----------
+    address:
+        Device pointer.
+    shape, dtype:
+        Of the tensor.
+    """
+
+    address: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def nbytes(self) -> int:
+        """Its size."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """Version 3 of the protocol of CuPy, Numba, PyTorch, PyCUDA; synchronise before use."""
+        return {
+            "shape": self.shape,
+            "typestr": self.dtype.str,
+            "data": (self.address, False),
+            "strides": None,
+            "version": 3,
+        }
+
+
+class Cuda:
+    """One device with one stream, and the memory that is used on it.
+
+    Raises
+    ------
+    BackendError
+        If cuda-python is missing or the device cannot be used.
+    """
+
+    def __init__(self, device: int = 0) -> None:
+        try:
+            self._api: Any = import_module("cuda.bindings.runtime")
+        except ImportError as error:
+            raise BackendError(
+                f"cuda-python cannot be imported ({error}); run: pip install 'hyperstyle-rt[gpu]'"
+            ) from None
+        self._call("cudaSetDevice", device)
+        (self.stream,) = self._call("cudaStreamCreateWithFlags", self._api.cudaStreamNonBlocking)
+        self._free: Pool = defaultdict(list)
+        self._allocated: list[int] = []
+        self._pinned: tuple[int, int] = (0, 0)  # address, size
+        self._closed = False
+
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceBuffer:
+        """A buffer with arbitrary content; its memory is used again once nobody holds it."""
+        dtype = np.dtype(dtype)
+        size = max(math.prod(shape) * dtype.itemsize, 1)
+        if self._free[size]:
+            address = self._free[size].pop()
+        else:
+            address = int(self._call("cudaMalloc", size)[0])
+            self._allocated.append(address)
+        buffer = DeviceBuffer(address, shape, dtype)
+        weakref.finalize(buffer, self._free[size].append, address).atexit = False
+        return buffer
+
+    def upload(self, array: Any) -> DeviceBuffer:
+        """Copy a host array, or anything with a `__cuda_array_interface__`, into a float32 buffer.
+
+        Raises
+        ------
+        BackendError
+            If a device array is not contiguous float32.
+        """
+        interface = getattr(array, "__cuda_array_interface__", None)
+        if interface is None:
+            array = np.asarray(array, np.float32, order="C")
+            buffer = self.empty(array.shape, np.float32)
+            self.write(buffer, array)
+            return buffer
+        if interface["typestr"] != "<f4" or interface.get("strides") is not None:
+            raise BackendError("a device array must be contiguous float32; convert it first")
+        buffer = self.empty(tuple(interface["shape"]), np.float32)
+        self._call("cudaDeviceSynchronize")  # whoever made it may have used any stream
+        self._copy(buffer.address, interface["data"][0], buffer.nbytes, _DEVICE_TO_DEVICE)
+        return buffer
+
+    def write(self, buffer: DeviceBuffer, array: NDArray[np.float32]) -> None:
+        """Copy a float32 array of the buffer's shape into it, through pinned memory."""
+        self.synchronise()  # an earlier copy may still read the pinned memory
+        staging = self._staging(buffer.nbytes)
+        ctypes.memmove(staging, np.ascontiguousarray(array).ctypes.data, buffer.nbytes)
+        self._copy(buffer.address, staging, buffer.nbytes, _HOST_TO_DEVICE)
+
+    def copy(self, target: DeviceBuffer, source: DeviceBuffer) -> None:
+        """Queue a copy on the device between buffers of one size."""
+        self._copy(target.address, source.address, source.nbytes, _DEVICE_TO_DEVICE)
+
+    def download(self, buffer: DeviceBuffer) -> NDArray[Any]:
+        """Wait for all work, and copy a buffer into a host array of its type."""
+        staging = self._staging(buffer.nbytes)
+        self._copy(staging, buffer.address, buffer.nbytes, _DEVICE_TO_HOST)
+        self.synchronise()
+        array = np.empty(buffer.shape, buffer.dtype)
+        ctypes.memmove(array.ctypes.data, staging, buffer.nbytes)
+        return array
+
+    def synchronise(self) -> None:
+        """Wait until everything queued is done."""
+        self._call("cudaStreamSynchronize", self.stream)
+
+    def capture(self, work: Callable[[], None]) -> Any:
+        """Record what `work` queues into an executable graph, without running it."""
+        mode = self._api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        self._call("cudaStreamBeginCapture", self.stream, mode)
+        try:
+            work()
+        finally:  # the stream must leave capture whatever happens
+            (graph,) = self._call("cudaStreamEndCapture", self.stream)
+        (executable,) = self._call("cudaGraphInstantiate", graph, 0)
+        self._call("cudaGraphDestroy", graph)
+        return executable
+
+    def launch(self, executable: Any) -> None:
+        """Queue a captured graph."""
+        self._call("cudaGraphLaunch", executable, self.stream)
+
+    def destroy(self, executable: Any) -> None:
+        """Release a captured graph."""
+        self._call("cudaGraphExecDestroy", executable)
+
+    def close(self) -> None:
+        """Free all memory and the stream; no buffer may be used after this."""
+        if self._closed:
+            return
+        self._closed = True
+        self.synchronise()
+        for address in self._allocated:
+            self._call("cudaFree", address)
+        if self._pinned[0]:
+            self._call("cudaFreeHost", self._pinned[0])
+        self._call("cudaStreamDestroy", self.stream)
+
+    @contextmanager
+    def private_memory(self) -> Iterator[Pool]:
+        """Take and give back buffers in the block through a pool of their own.
+
+        A captured graph writes to the same addresses whenever it is launched: nothing else may
+        live there until the pool is given to :meth:`release`.
+        """
+        shared, self._free = self._free, defaultdict(list)
+        try:
+            yield self._free
+        finally:
+            self._free = shared
+
+    def release(self, pool: Pool) -> None:
+        """Let everybody use the free memory of a private pool."""
+        for size, addresses in pool.items():
+            self._free[size] += addresses
+            addresses.clear()
+
+    def _staging(self, size: int) -> int:
+        """Pinned memory of at least `size` bytes, one block for all copies."""
+        if size > self._pinned[1]:
+            if self._pinned[0]:
+                self.synchronise()
+                self._call("cudaFreeHost", self._pinned[0])
+            address = int(self._call("cudaHostAlloc", size, self._api.cudaHostAllocDefault)[0])
+            self._pinned = address, size
+        return self._pinned[0]
+
+    def _copy(self, target: int, source: int, size: int, kind: str) -> None:
+        kinds = self._api.cudaMemcpyKind
+        self._call("cudaMemcpyAsync", target, source, size, getattr(kinds, kind), self.stream)
+
+    def _call(self, function: str, *arguments: Any) -> tuple[Any, ...]:
+        status, *values = getattr(self._api, function)(*arguments)
+        if int(status) != 0:
+            name = getattr(status, "name", status)
+            raise BackendError(
+                f"CUDA refuses {function} ({name}); free GPU memory if it is short, or use "
+                "--backend cpu"
+            )
+        return tuple(values)

@@ -1,0 +1,115 @@
+"""``hyperstyle-rt check``: whether two ways of computing a bundle agree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .terminal import cell, columns_table, error_console, print_error, print_json, print_tables
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ..comparison import Comparison
+
+EXAMPLES = """
+[bold]Examples[/bold]
+
+hyperstyle-rt check --candidate cuda
+
+hyperstyle-rt check face.png --bundle engines/faces --candidate tensorrt-fp16
+
+hyperstyle-rt check --reference cpu --candidate cpu-fp16 --json
+"""
+
+EXIT_DIFFERENT = 1
+SAMPLES = 2  # pictures the bundle makes itself when none is given
+
+
+def check(
+    pictures: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Aligned pictures. Default: some that the bundle makes itself.",
+            metavar="PICTURE...",
+            show_default=False,
+        ),
+    ] = None,
+    bundle: Annotated[
+        str | None,
+        typer.Option(help="Bundle directory or name. Default: the embedded one.", metavar="BUNDLE"),
+    ] = None,
+    candidate: Annotated[
+        str,
+        typer.Option(help="cpu, cuda, tensorrt or ort-tensorrt; with -fp16 for its fp16 graphs."),
+    ] = "cpu-fp16",
+    reference: Annotated[str, typer.Option(help="What it is compared with.")] = "cpu",
+    iterations: Annotated[
+        int | None,
+        typer.Option("--iterations", "-n", min=1, max=100, help="Default: the bundle's."),
+    ] = None,
+    json_: Annotated[
+        bool, typer.Option("--json", metavar="", help="Print one JSON document instead of a table.")
+    ] = False,
+) -> None:
+    """Compare two backends on a bundle, graph by graph and over whole inversions.
+
+    On a CPU fp16 graphs are computed in float32: cpu-fp16 shows that they are right, not how
+    a GPU rounds. The exit status is 1 if a tensor is out of bounds.
+    """
+    from ..bundle import Bundle, find_bundle
+    from ..comparison import compare, open_contender, sample_picture
+    from ..imaging import read_picture
+
+    opened = Bundle.open(find_bundle(bundle))
+    with error_console().status("opening the graphs") as status:
+        expected, actual = (open_contender(name, opened) for name in (reference, candidate))
+        given = [read_picture(path) for path in pictures or []]
+        comparison = compare(
+            expected,
+            actual,
+            opened.manifest,
+            given or [sample_picture(opened, seed) for seed in range(SAMPLES)],
+            iterations or opened.manifest.default_iterations,
+            status.update,
+        )
+    show(comparison, json_)
+
+
+def show(comparison: Comparison, json_: bool) -> None:
+    """Print a comparison; exit with 1, naming the worst tensor, if one is out of bounds."""
+    if json_:
+        print_json(comparison.to_json())
+    else:
+        print_tables(comparison_table(comparison))
+    outside = comparison.outside()
+    if outside:
+        first = outside[0]
+        print_error(
+            f"{len(outside)} of {len(comparison.differences)} tensors of {comparison.candidate} "
+            f"differ too much from {comparison.reference}, the most {first.tensor} "
+            f"({first.stage}, picture {first.picture}: {first.relative:.2g} of its largest value)"
+        )
+        raise typer.Exit(EXIT_DIFFERENT)
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """Make a table with the worst picture of every tensor."""
+    columns = ("max abs", "mean abs", "relative", "PSNR", "cosine")
+    title = f"{comparison.candidate} against {comparison.reference}"
+    table = columns_table(title, "stage", "tensor", *columns, "", right=columns)
+    for difference in comparison.worst():
+        state = cell("ok", "green") if difference.within else cell("differs", "bold red")
+        table.add_row(
+            difference.stage,
+            cell(difference.tensor, "cyan"),
+            f"{difference.max_abs:.2e}",
+            f"{difference.mean_abs:.2e}",
+            f"{difference.relative:.2e}",
+            f"{difference.psnr:.1f} dB",
+            f"{difference.cosine:.7f}",
+            state,
+        )
+    return table

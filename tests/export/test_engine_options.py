@@ -1,0 +1,84 @@
+"""build_engines.py with fp16 graphs and TensorRT plans, from checkpoints to a bundle."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hyperstyle_export import verification
+from hyperstyle_export.cli import app
+from hyperstyle_rt.bundle import Bundle
+from hyperstyle_rt.imaging import write_picture
+from typer.testing import CliRunner, Result
+
+
+@pytest.fixture
+def files(tiny_checkpoints: tuple[Path, Path], picture: np.ndarray, tmp_path: Path) -> list[str]:
+    """The options that name what is read and written."""
+    write_picture(tmp_path / "picture.png", picture)
+    checkpoint, w_encoder = (str(path) for path in tiny_checkpoints)
+    paths = ["--checkpoint", checkpoint, "--w-encoder", w_encoder, "--out", str(tmp_path / "tiny")]
+    return [*paths, "--picture", str(tmp_path / "picture.png")]
+
+
+def build(files: list[str], *options: str) -> Result:
+    return CliRunner().invoke(app, [*files, *options], env={"COLUMNS": "200"})
+
+
+def test_both_precisions_in_one_go(files: list[str], tmp_path: Path) -> None:
+    result = build(files, "--precision", "fp32,fp16")
+    assert result.exit_code == 0, result.output
+    bundle = Bundle.open(tmp_path / "tiny")
+    bundle.verify()
+    assert set(bundle.manifest.precisions) == {"fp16"}
+    figures = bundle.manifest.accuracy["fp16"]
+    assert figures["iterations"] == 5
+    assert figures["image_psnr_db"] >= 45
+    assert {f.precision for n, f in bundle.manifest.files.items() if ".fp16." in n} == {"fp16"}
+
+
+def test_half_graphs_that_compute_something_else_are_not_written(
+    files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verification, "MIN_PSNR_TWINS", 100.0)
+    result = build(files, "--precision", "fp32,fp16")
+    assert result.exit_code == 2
+    assert "the fp16 graphs differ from those in fp32" in result.output
+    assert not (tmp_path / "tiny").exists()
+
+
+def test_plans_for_another_machine_in_one_go(files: list[str], tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
+    result = build(files, "--precision", "fp32,fp16", "--tensorrt-rtx", "--sm", "120")
+    assert result.exit_code == 0, result.output
+    bundle = Bundle.open(tmp_path / "tiny")
+    bundle.verify()
+    assert [key.split("-", 1)[1] for key in bundle.manifest.plans] == ["sm120-fp32", "sm120-fp16"]
+    assert "generator" in result.output
+    assert "layers" in result.output
+
+
+def test_without_tensorrt_the_bundle_is_kept(
+    files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    result = build(files, "--tensorrt")
+    assert result.exit_code == 1
+    assert result.output.count("error:") == 1
+    assert "tensorrt cannot be imported" in result.output
+    assert "the ONNX bundle is whole without it" in result.output
+    bundle = Bundle.open(tmp_path / "tiny")
+    bundle.verify()
+    assert not bundle.manifest.plans
+
+
+@pytest.mark.parametrize("options", [["--tensorrt-rtx"], ["--sm", "89"]])
+def test_rtx_and_its_architecture_go_together(
+    options: list[str], files: list[str], tmp_path: Path
+) -> None:
+    result = build(files, *options)
+    assert result.exit_code == 2
+    assert "--tensorrt-rtx and --sm go together" in result.output
+    assert not (tmp_path / "tiny").exists()

@@ -1,0 +1,171 @@
+"""What a machine with an NVIDIA GPU has to show: `make test-gpu`.
+
+Builds the plans of the default bundle (or of HYPERSTYLE_RT_BUNDLE), compares them with ONNX Runtime
+on the CPU, measures, and writes one JSON report (HYPERSTYLE_RT_REPORT, gpu-report.json).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hyperstyle_rt import BackendError, HyperStyle
+from hyperstyle_rt.backends.cuda_driver import find_gpu
+from hyperstyle_rt.bundle import Bundle, find_bundle
+from hyperstyle_rt.comparison import compare, open_contender, sample_picture
+
+pytestmark = pytest.mark.gpu
+
+RUNS = 20  # of which the median is reported
+INVERSIONS = 200
+ALLOWED_GROWTH = 1 << 20  # bytes over all of them
+EDITS = 8  # the largest batch of the generator's plans
+
+
+@pytest.fixture(scope="session")
+def report() -> Iterator[dict[str, Any]]:
+    """What is measured; written when all tests are done."""
+    try:
+        gpu = find_gpu()
+    except BackendError as error:
+        pytest.skip(f"no GPU: {error}")
+    figures: dict[str, Any] = {"gpu": gpu.name, "sm": gpu.sm}
+    yield figures
+    path = Path(os.environ.get("HYPERSTYLE_RT_REPORT", "gpu-report.json"))
+    path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def bundle(report: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A copy of the bundle with plans for this GPU, in every precision it has."""
+    from hyperstyle_export.tensorrt import EngineOptions, add_plans, classic_target
+
+    source = find_bundle(os.environ.get("HYPERSTYLE_RT_BUNDLE"))
+    copy = tmp_path_factory.mktemp("engines") / source.name
+    shutil.copytree(source, copy, ignore=shutil.ignore_patterns("tensorrt"))
+    opened, target = Bundle.open(copy), classic_target()
+    report["tensorrt"], report["bundle"] = target.title, opened.manifest.name
+    report["plans"] = {}
+    for precision in ("fp32", *opened.manifest.precisions):
+        opened, plans = add_plans(opened, target, precision, EngineOptions(), lambda _step: None)
+        listed = opened.manifest.plans[target.key(precision)]
+        report["plans"][precision] = {
+            role: {
+                "bytes": listed[f"{role}.plan"].size,
+                "layers": plan.layers,
+                "build_seconds": round(plan.seconds, 1),
+            }
+            for role, plan in plans.items()
+        }
+    return opened
+
+
+@pytest.fixture(params=["fp32", "fp16"])
+def precision(request: pytest.FixtureRequest, bundle: Bundle) -> str:
+    if request.param not in ("fp32", *bundle.manifest.precisions):
+        pytest.skip(f"the bundle has no {request.param} graphs")
+    return request.param
+
+
+@pytest.fixture
+def model(bundle: Bundle, precision: str) -> Iterator[HyperStyle]:
+    opened = HyperStyle.load(bundle.directory, "tensorrt", precision=precision)
+    yield opened
+    opened.backend.close()
+
+
+@pytest.fixture(scope="session")
+def picture(bundle: Bundle) -> np.ndarray:
+    return sample_picture(bundle, 0)
+
+
+def median_ms(work: Callable[[], Any], wait: Callable[[], None]) -> float:
+    """Median time of some work, waited for, in milliseconds."""
+    times = []
+    for _ in range(RUNS):
+        wait()
+        start = time.perf_counter()
+        work()
+        wait()
+        times.append(1e3 * (time.perf_counter() - start))
+    return round(statistics.median(times), 3)
+
+
+@pytest.mark.parametrize("backend", ["tensorrt", "cuda", "ort-tensorrt"])
+def test_accuracy(backend: str, precision: str, bundle: Bundle, report: dict[str, Any]) -> None:
+    name = backend if precision == "fp32" else f"{backend}-{precision}"
+    try:
+        candidate = open_contender(name, bundle)
+    except BackendError as error:
+        if backend == "tensorrt":
+            raise
+        pytest.skip(str(error))
+    pictures = [sample_picture(bundle, seed) for seed in (0, 1)]
+    iterations = bundle.manifest.default_iterations
+    reference = open_contender("cpu", bundle)
+    found = compare(reference, candidate, bundle.manifest, pictures, iterations, lambda _step: None)
+    report.setdefault("accuracy", {})[name] = found.to_json()
+    assert not found.outside()
+
+
+def test_graph_gives_what_the_plain_path_gives(model: HyperStyle, picture: np.ndarray) -> None:
+    captured = model.invert(picture)
+    plain = model.invert(picture, on_iteration=lambda *_: None)
+    again = model.invert(picture)
+    assert np.array_equal(captured.output, again.output)
+    assert np.abs(captured.output - plain.output).max() < 1e-2
+
+
+def test_latency(
+    model: HyperStyle, precision: str, picture: np.ndarray, report: dict[str, Any]
+) -> None:
+    backend, manifest = model.backend, model.bundle.manifest
+    inversion = model.invert(picture)
+    wait = backend._cuda.synchronise
+    h, w = manifest.input_size
+    image = backend.upload(np.zeros((1, 3, h, w), np.float32))
+    codes, latents = backend.upload(inversion.codes[None]), backend.upload(inversion.latents[None])
+    weights = backend.run("weights", {"codes": codes})
+    feeds = {
+        "encoder": {"image": image},
+        "hypernet": {"image": image, "reconstruction": image, "codes_in": codes},
+        "weights": {"codes": codes},
+        "generator": {"latents": latents, **weights},
+    }
+    stages = {
+        role: median_ms(lambda role=role, feed=feed: backend.run(role, feed), wait)
+        for role, feed in feeds.items()
+    }
+    edits = np.repeat(inversion.latents[None], EDITS, axis=0)
+    report.setdefault("milliseconds", {})[precision] = {
+        **stages,
+        "inversion": median_ms(lambda: model.invert(picture), wait),
+        "inversion without CUDA graph": median_ms(
+            lambda: model.invert(picture, on_iteration=lambda *_: None), wait
+        ),
+        f"{EDITS} edits": median_ms(lambda: model.synthesise(inversion, edits), wait),
+    }
+
+
+def test_many_inversions_do_not_grow(
+    model: HyperStyle, precision: str, picture: np.ndarray, report: dict[str, Any]
+) -> None:
+    def used() -> int:
+        free, total = model.backend._cuda._call("cudaMemGetInfo")
+        return total - free
+
+    model.invert(picture)
+    before = used()
+    for _ in range(INVERSIONS):
+        model.invert(picture)
+    growth = used() - before
+    report.setdefault("memory", {})[precision] = {"bytes": before, "growth": growth}
+    assert growth <= ALLOWED_GROWTH

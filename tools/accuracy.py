@@ -1,0 +1,144 @@
+#!/usr/bin/env python
+"""Two ways of computing a bundle, tensor by tensor; with torch, which `hyperstyle-rt check` lacks.
+
+Contenders: torch (needs --checkpoint and --w-encoder), cpu, cpu-fp16, cpu-fp16-rounded (every fp16
+tensor really rounded, as a GPU does and ONNX Runtime's CPU provider does not), cuda, tensorrt,
+ort-tensorrt, and those three with -fp16.
+
+    python tools/accuracy.py engines/faces --reference cpu --candidate cpu-fp16-rounded
+    python tools/accuracy.py engines/faces --reference torch --candidate cpu \
+        --checkpoint hyperstyle_ffhq.pt --w-encoder faces_w_encoder.pt --json
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path += [str(ROOT / "export"), str(ROOT / "runtime")]
+
+from hyperstyle_rt.bundle import Bundle, find_bundle
+from hyperstyle_rt.cli.check import SAMPLES, show
+from hyperstyle_rt.cli.terminal import error_console, print_error
+from hyperstyle_rt.comparison import (
+    BackendContender,
+    Contender,
+    compare,
+    open_contender,
+    sample_picture,
+)
+from hyperstyle_rt.errors import HyperStyleError
+from hyperstyle_rt.imaging import read_picture
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+    from hyperstyle_export.networks.hyperstyle import HyperStyle
+
+Array = NDArray[np.float32]
+ROUNDED = "cpu-fp16-rounded"
+TORCH = "torch"
+
+
+class TorchContender:
+    """The reference networks in the published form."""
+
+    name, precision = TORCH, "fp32"
+
+    def __init__(self, model: HyperStyle) -> None:
+        self._model = model
+
+    def latents(self, image: Array) -> Array:
+        """Encoder."""
+        return self._model.encode(_tensor(image)).numpy()
+
+    def codes(self, image: Array, reconstruction: Array, codes_in: Array) -> Array:
+        """Hypernetwork; the sum and the count are the graph's."""
+        from hyperstyle_export.networks.hypernetwork import with_count
+
+        new = with_count(self._model.hypernet.codes(_tensor(image), _tensor(reconstruction)))
+        return codes_in + new.numpy()
+
+    def weights(self, codes: Array) -> dict[str, Array]:
+        """Weights of the tuned layers, scale * W * (1 + offset)."""
+        offsets = self._model.hypernet.expand(_tensor(codes))
+        weights = {}
+        for layer in self._model.config.tuned:
+            conv = self._model.decoder.get_submodule(layer.name).conv
+            weight = conv.scale * conv.weight[0] * (1 + offsets[layer.index][0])
+            weights[f"weight.{layer.name}"] = weight.numpy()
+        return weights
+
+    def generate(self, latents: Array, codes: Array) -> dict[str, Array]:
+        """Generator."""
+        offsets = self._model.hypernet.expand(_tensor(codes))
+        image, reconstruction = self._model.generate(_tensor(latents), offsets)
+        return {"image": image.numpy(), "reconstruction": reconstruction.numpy()}
+
+
+def _tensor(array: Array) -> torch.Tensor:
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def open_any(
+    name: str, bundle: Bundle, checkpoint: Path | None, w_encoder: Path | None
+) -> Contender:
+    """Open a contender, those that need the exporter included."""
+    if name == ROUNDED:
+        from hyperstyle_export.rounding import RoundedHalfBackend
+
+        return BackendContender(name, RoundedHalfBackend(bundle))
+    if name != TORCH:
+        return open_contender(name, bundle)
+    if checkpoint is None or w_encoder is None:
+        raise HyperStyleError("torch needs the networks; give --checkpoint and --w-encoder")
+    import torch
+    from hyperstyle_export.checkpoints import load_model
+
+    torch.set_grad_enabled(False)
+    return TorchContender(load_model(checkpoint, w_encoder))
+
+
+def main(
+    bundle: Annotated[str | None, typer.Argument(help="Directory or name; default: embedded.")] = (
+        None
+    ),
+    reference: Annotated[str, typer.Option(help="See above.")] = "cpu",
+    candidate: Annotated[str, typer.Option(help="See above.")] = ROUNDED,
+    picture: Annotated[list[Path] | None, typer.Option(help="Aligned; may be repeated.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="HyperStyle checkpoint.")] = None,
+    w_encoder: Annotated[Path | None, typer.Option(help="W-encoder checkpoint.")] = None,
+    iterations: Annotated[int | None, typer.Option(min=1, max=100)] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Compare; exit with 1 and name the worst tensor if one is out of bounds."""
+    try:
+        opened = Bundle.open(find_bundle(bundle))
+        with error_console().status("opening the graphs") as status:
+            expected, actual = (
+                open_any(name, opened, checkpoint, w_encoder) for name in (reference, candidate)
+            )
+            pictures = [read_picture(path) for path in picture or []]
+            comparison = compare(
+                expected,
+                actual,
+                opened.manifest,
+                pictures or [sample_picture(opened, seed) for seed in range(SAMPLES)],
+                iterations or opened.manifest.default_iterations,
+                status.update,
+            )
+    except HyperStyleError as error:
+        print_error(str(error))
+        raise typer.Exit(2) from None
+    show(comparison, json_)
+
+
+if __name__ == "__main__":
+    typer.run(main)
