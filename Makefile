@@ -7,16 +7,19 @@ TORCH ?= torch==2.13.0
 
 DEMO := .venv-demo
 DEV := .venv
-RESULT := demo.png
 
-.PHONY: demo test lint format clean
+.PHONY: demo test test-gpu lint format clean
 
 demo: $(DEMO)/installed
-	$(DEMO)/bin/hyperstyle-rt invert examples/portrait_0.png --coupled --force --out $(RESULT)
-	@echo "input and reconstructions side by side: $(CURDIR)/$(RESULT)"
+	$(DEMO)/bin/hyperstyle-rt invert examples/portrait_0.png --coupled --force --out demo.png
+	@echo "the result: $(CURDIR)/demo.png, beside the input: $(CURDIR)/demo.coupled.png"
 
 test: $(DEV)/installed
 	$(DEV)/bin/python -m pytest -m "not slow and not gpu"
+
+# On a machine with an NVIDIA GPU, after: $(DEV)/bin/pip install --editable '.[gpu]'
+test-gpu: $(DEV)/installed
+	$(DEV)/bin/python -m pytest -m gpu tests/gpu
 
 lint: $(DEV)/installed
 	$(DEV)/bin/ruff check .
@@ -40,4 +43,4 @@ $(DEV)/installed: pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(DEMO) $(DEV) $(RESULT) build dist
+	rm -rf $(DEMO) $(DEV) demo.png demo.coupled.png build dist

@@ -236,7 +236,7 @@ def compare(
     on_progress:
         Called with what is computed next.
     """
-    precision = "fp16" if "fp16" in (reference.precision, candidate.precision) else "fp32"
+    precision = _coarsest(reference, candidate, manifest)
     scales = _channel_scales(reference.weights(_zero_codes(manifest)))
     differences = []
     for number, picture in enumerate(pictures):
@@ -256,6 +256,18 @@ def compare(
             bound = BOUNDS[precision, "inversion" if stage in runs[0] else "graph"]
             differences.append(_difference(stage, name, number, expected, actual, bound))
     return Comparison(reference.name, candidate.name, tuple(differences))
+
+
+def _coarsest(reference: Contender, candidate: Contender, manifest: Manifest) -> str:
+    """The precision whose bounds apply.
+
+    Backends share the weights as the bundle stores them; anything else has them unrounded.
+    """
+    contenders = (reference, candidate)
+    precisions = {contender.precision for contender in contenders}
+    if not all(isinstance(contender, BackendContender) for contender in contenders):
+        precisions |= {manifest.files[name].precision for name in manifest.graphs.values()}
+    return "fp16" if "fp16" in precisions else "fp32"
 
 
 def _graphs(

@@ -217,6 +217,16 @@ def test_link_to_a_bundle_stays_a_link(command: Command, built: Path) -> None:
     assert Bundle.open(command.out).manifest.name == "second"
 
 
+def test_staging_follows_links(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to("real")
+    with bundle_writer.staged(link, overwrite=False) as stage:
+        (stage / "file").touch()
+    assert link.is_symlink()
+    assert (tmp_path / "real" / "file").exists()
+
+
 def test_current_directory_can_be_named(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     command.out.mkdir(parents=True)
     monkeypatch.chdir(command.out)

@@ -14,12 +14,15 @@ import torch
 from hyperstyle_export.bundle_writer import BuildError, BundleFacts, write_bundle
 from hyperstyle_export.graphs import GRAPHS, HALF_GRAPHS, save_model
 from hyperstyle_export.networks.hyperstyle import HyperStyle
-from hyperstyle_export.rounding import round_half_tensors
+from hyperstyle_export.rounding import RoundedHalfBackend, round_half_tensors
 from hyperstyle_export.twins import add_half_graphs
 from hyperstyle_rt import HyperStyle as Runtime
 from hyperstyle_rt import Inversion
-from hyperstyle_rt.bundle import Bundle
+from hyperstyle_rt.backends import open_backend
+from hyperstyle_rt.bundle import Bundle, default_bundle
 from hyperstyle_rt.cli import app
+from hyperstyle_rt.comparison import sample_picture
+from hyperstyle_rt.errors import BundleError
 from hyperstyle_rt.imaging import read_picture, write_picture
 from models import CONFIGS, TINY, build_model
 from numpy.typing import NDArray
@@ -223,6 +226,20 @@ def test_command_line_inverts_in_half(
         assert result.exit_code == 0, result.stderr
         results[precision] = read_picture(out).astype(int)
     assert np.abs(results["fp16"] - results["fp32"]).max() <= 2
+
+
+def test_the_default_bundle_in_half() -> None:
+    try:
+        bundle = Bundle.open(default_bundle())
+    except BundleError as error:
+        pytest.skip(str(error))
+    if "fp16" not in bundle.manifest.precisions:
+        pytest.skip("the default bundle has no fp16 graphs")
+    picture = sample_picture(bundle, 0)
+    reference = Runtime(bundle, open_backend("cpu", bundle, None)).invert(picture, ITERATIONS)
+    half = Runtime(bundle, RoundedHalfBackend(bundle)).invert(picture, ITERATIONS)
+    assert np.isfinite(half.output).all()
+    assert psnr(half.output, reference.output) >= MIN_PSNR
 
 
 def test_a_weight_that_does_not_fit_is_refused_in_one_sentence(tmp_path: Path) -> None:

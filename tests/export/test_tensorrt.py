@@ -7,6 +7,7 @@ speed, and not that classic TensorRT builds it.
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -29,8 +30,8 @@ from hyperstyle_export.tensorrt import (
 )
 from hyperstyle_export.twins import add_half_graphs
 from hyperstyle_rt.backends.cuda_driver import Gpu
-from hyperstyle_rt.bundle import Bundle
-from hyperstyle_rt.errors import BackendError
+from hyperstyle_rt.bundle import Bundle, default_bundle
+from hyperstyle_rt.errors import BackendError, BundleError
 from models import ALL_LAYERS, CARS, TINY, build_model
 from onnx import TensorProto, helper
 from synthetic import official_config
@@ -89,6 +90,20 @@ def test_every_form_of_the_generator_compiles(config: Any, tmp_path: Path) -> No
         path = tmp_path / f"{precision}.onnx"
         save_model(graphs["generator"](build_model(config)), path)
         assert build_plan(rtx_target(89), path, "generator", EngineOptions(), silent).layers > 100
+
+
+@needs_rtx
+def test_the_default_bundle_compiles(tmp_path: Path) -> None:
+    try:
+        source = default_bundle()
+    except BundleError as error:
+        pytest.skip(str(error))
+    shutil.copytree(source, tmp_path / "default")
+    bundle = Bundle.open(tmp_path / "default")
+    for sm in ARCHITECTURES:
+        for precision in ("fp32", *bundle.manifest.precisions):
+            bundle, plans = add_plans(bundle, rtx_target(sm), precision, EngineOptions(), silent)
+            assert set(plans) >= {"encoder", "hypernet", "weights", "generator"}
 
 
 @needs_rtx

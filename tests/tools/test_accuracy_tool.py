@@ -82,6 +82,19 @@ def test_sound_bundles_pass(
     assert any(row["max_abs"] > 0 for row in document["differences"])
 
 
+def test_weights_stored_in_half_are_held_to_the_bounds_of_half(
+    tiny_checkpoints: tuple[Path, Path], tmp_path: Path
+) -> None:
+    model = load_model(*tiny_checkpoints)
+    stored = write_bundle(model, tmp_path, BundleFacts("tiny"), "fp16", lambda _step: None)
+    result = compare(stored, tiny_checkpoints, "torch", "cpu")
+    assert result.exit_code == 0, result.stderr
+    rows = json.loads(result.stdout)["differences"]
+    assert max(row["relative"] for row in rows) > 1e-4  # too much for fp32
+    spoil(stored, "weights.onnx", permute_outputs)
+    assert compare(stored, tiny_checkpoints, "torch", "cpu").exit_code == 1
+
+
 # What is done to which file, the stage and the tensors that show it first.
 FAULTS = {
     "a weight times 1.01": ("weights.onnx", scale_weight, "weights", {"weight.convs.3"}),

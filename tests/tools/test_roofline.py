@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from hyperstyle_rt.bundle import Bundle
 from onnx import TensorProto, helper
 from roofline import GPUS, ROLES, Gpu, Work, count, table
@@ -44,9 +43,3 @@ def test_the_table_has_every_graph(tiny_bundle: Path) -> None:
     lines = table(Bundle.open(tiny_bundle), "fp32").splitlines()
     assert [line.split("|")[1].strip() for line in lines[2:6]] == list(ROLES)
     assert all(line.count("|") == len(GPUS) + 4 for line in lines)
-
-
-@pytest.mark.parametrize("stage", ROLES)
-def test_the_documentation_shows_both_official_sizes(stage: str) -> None:
-    text = (Path(__file__).parents[2] / "docs" / "gpu.md").read_text(encoding="utf-8")
-    assert text.count(f"| {stage} | ") == 2
