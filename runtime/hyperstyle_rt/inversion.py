@@ -22,6 +22,10 @@ from .inversion_file import InversionData, check_belongs, read_inversion, write_
 from .manifest import BASE_PRECISION, MAX_ITERATIONS
 
 Picture = NDArray[np.uint8]
+
+LARGEST_KEPT = 512
+"""Resolution up to which the base weights, 94 MB, are kept: at 1024 memory is what is short."""
+
 OnIteration = Callable[[int, Array, Array], None]
 """Called with (iteration from 1, reconstruction float32 [3,H,W], codes float32 [M,K+1])."""
 
@@ -126,6 +130,7 @@ class HyperStyle:
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
         self.bundle = bundle
         self.backend = backend
+        self._base_weights: dict[str, Any] | None = None
         _remember_latent_average(bundle)
 
     @classmethod
@@ -199,7 +204,7 @@ class HyperStyle:
             made = backend.run_loop(x, codes, count)
             return self._inversion(made.latents, made.codes, made.image, count)
         latents = backend.run("encoder", {"image": x})["latents"]
-        result = self._generate(latents, self._weights(codes))
+        result = self._generate(latents, self._base(codes))
         done, before = 0, None
         while done < count:
             codes = backend.run(
@@ -307,6 +312,13 @@ class HyperStyle:
 
     def _weights(self, codes: Any) -> dict[str, Any]:
         return self.backend.run("weights", {"codes": codes})
+
+    def _base(self, zero_codes: Any) -> dict[str, Any]:
+        """The weights without offsets, from which every inversion starts; kept where it fits."""
+        weights = self._base_weights or self._weights(zero_codes)
+        if self.bundle.manifest.resolution <= LARGEST_KEPT:
+            self._base_weights = weights
+        return weights
 
     def _zero_codes(self) -> Array:
         manifest = self.bundle.manifest

@@ -121,7 +121,7 @@ class OnnxRuntimeBackend:
 
     def _open(self, role: str) -> ort.InferenceSession:
         path = self._graph(role)
-        options = _session_options(role)
+        options = _session_options()
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
         provider = PROVIDERS[self.device]
@@ -144,20 +144,17 @@ class OnnxRuntimeBackend:
         return session
 
 
-def _session_options(role: str) -> ort.SessionOptions:
+def _session_options() -> ort.SessionOptions:
     """Options that keep memory low without costing time: an inversion at 1024 needs 1 GB less.
 
     All sessions draw on one arena, so that the memory of one graph serves the next. A memory
-    pattern would add a block of its own beside it, planned after the first run. The matrices of
-    `weights` are used for a few rows per run: packed copies would not pay for their gigabyte.
+    pattern would add a block of its own beside it, planned after the first run.
     """
     _register_shared_arena()
     options = ort.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.use_env_allocators", "1")
-    if role == "weights":
-        options.add_session_config_entry("session.disable_prepacking", "1")
     return options
 
 
