@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Put ONNX Runtime (C headers and library), nlohmann-json and libmd below one directory, for machines
+# whose distribution has not all of them. Headers come from Debian's packages, verified by apt and
+# unpacked without installing; the library is the one of Python's onnxruntime, so that C and Python
+# compute with the same.
+#
+#     runtime/cpp/fetch_dependencies.sh DIRECTORY      # then cmake -DCMAKE_PREFIX_PATH=DIRECTORY/usr
+#
+# PYTHON names the interpreter that has onnxruntime. Exit code 3: not possible on this machine.
+set -euo pipefail
+
+directory=$1
+python=${PYTHON:-python3}
+suite=trixie # the first with libonnxruntime-dev
+packages=(libonnxruntime-dev nlohmann-json3-dev libmd-dev)
+
+cannot() {
+    echo "$1" >&2
+    exit 3
+}
+
+if [[ -e $directory/complete ]]; then exit 0; fi
+for tool in apt-get dpkg; do
+    command -v $tool >/dev/null || cannot "there is no $tool to fetch ONNX Runtime's headers with"
+done
+library=$("$python" - <<'PY'
+import importlib.util, pathlib
+spec = importlib.util.find_spec("onnxruntime")
+found = spec and sorted((pathlib.Path(spec.origin).parent / "capi").glob("libonnxruntime.so.*"))
+print(found[-1] if found else "")
+PY
+)
+[[ -n $library ]] || cannot "$python has no onnxruntime whose library could be used"
+
+mkdir -p "$directory"/apt/{lists,archives}/partial
+apt=$(cd "$directory/apt" && pwd)
+touch "$apt/status"
+cat >"$apt/$suite.sources" <<SOURCES
+Types: deb
+URIs: http://deb.debian.org/debian
+Suites: $suite
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+SOURCES
+# A list of packages of its own: nothing on the system changes, and no root is needed.
+private=(-q -o "Dir::Etc::sourcelist=$apt/$suite.sources" -o Dir::Etc::sourceparts=-
+    -o "Dir::State::lists=$apt/lists" -o "Dir::State::status=$apt/status"
+    -o "Dir::Cache::archives=$apt/archives" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
+    -o APT::Sandbox::User=)
+(
+    cd "$apt"
+    apt-get "${private[@]}" update >log 2>&1 &&
+        apt-get "${private[@]}" download "${packages[@]}" >>log 2>&1
+) || cannot "the packages ${packages[*]} of Debian $suite cannot be fetched: see $apt/log"
+for package in "$apt"/*.deb; do dpkg -x "$package" "$directory"; done
+
+# The wheel's library lacks the names that linkers and loaders look for.
+ln -sf "$library" "$directory/usr/lib/libonnxruntime.so"
+ln -sf "$library" "$directory/usr/lib/libonnxruntime.so.1"
+touch "$directory/complete"

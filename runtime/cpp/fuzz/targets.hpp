@@ -1,0 +1,8 @@
+// What the fuzzers and their replay call: readers of strangers' bytes must return or throw Failure;
+// whatever else they do ends the process.
+#pragma once
+
+#include <string_view>
+
+void fuzz_manifest(std::string_view data);
+void fuzz_safetensors(std::string_view data);

@@ -1,0 +1,188 @@
+#include "bundle.hpp"
+
+#include <cmath>
+#include <fstream>
+#include <stdexcept>
+#include <system_error>
+#include <vector>
+
+#include "failure.hpp"
+#include "files.hpp"
+#include "sha256.hpp"
+#include "tensors.hpp"
+
+namespace hsrt {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr const char* kManifestName = "manifest.json";
+constexpr const char* kLatentAverageName = "latent_average.safetensors";
+constexpr const char* kDataSuffix = ".data";  // of the file beside a graph with its large tensors
+constexpr uint64_t kMaxManifestSize = 1 << 20;
+constexpr uint64_t kMaxLatentAverageSize = 1 << 24;
+constexpr size_t kHashedAtOnce = 1 << 20;
+
+Failure refused(const std::string& sentence) { return Failure(HSRT_ERROR_BUNDLE, sentence); }
+
+// Refuse all but a regular file, links included; give its size.
+uint64_t size_of_regular(const fs::path& path) {
+  std::error_code error;
+  const fs::file_status found = fs::symlink_status(path, error);
+  if (!fs::status_known(found) || !fs::exists(found)) {
+    throw refused("cannot find " + text_of(path) + " (" + error.message() +
+                  "); give the directory of a bundle, or restore it");
+  }
+  if (fs::is_symlink(found)) {
+    throw refused(text_of(path) + " is a symbolic link; put the file itself in the bundle");
+  }
+  if (!fs::is_regular_file(found)) {
+    throw refused(text_of(path) + " is not a regular file; restore the bundle or build it again");
+  }
+  const uint64_t size = fs::file_size(path, error);
+  if (error) throw refused("cannot read " + text_of(path) + ": " + error.message());
+  return size;
+}
+
+std::string sha256_of_file(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::vector<char> block(kHashedAtOnce);
+  Sha256 hash;
+  while (file.read(block.data(), static_cast<std::streamsize>(block.size())), file.gcount() > 0) {
+    hash.update(block.data(), static_cast<size_t>(file.gcount()));
+  }
+  if (!file.eof()) throw refused("cannot read " + text_of(path) + "; check its permissions");
+  return hash.finish();
+}
+
+}  // namespace
+
+Bundle Bundle::open(const fs::path& directory) {
+  std::error_code error;
+  if (!fs::is_directory(directory, error)) {
+    throw refused("there is no directory " + text_of(directory) +
+                  "; give the directory of a bundle");
+  }
+  Bundle bundle;
+  bundle.directory_ = fs::absolute(directory, error);
+  if (error) throw refused("cannot find " + text_of(directory) + ": " + error.message());
+  const fs::path path = bundle.directory_ / kManifestName;
+  size_of_regular(path);
+  bundle.read_manifest(read_regular(path, kMaxManifestSize, HSRT_ERROR_BUNDLE));
+  return bundle;
+}
+
+Bundle Bundle::of_memory(std::map<std::string, std::string_view> files) {
+  Bundle bundle;
+  bundle.memory_ = std::move(files);
+  const auto found = bundle.memory_.find(kManifestName);
+  if (found == bundle.memory_.end()) {
+    throw refused("there is no manifest.json among the buffers; give all files of the bundle");
+  }
+  if (found->second.size() > kMaxManifestSize) {
+    throw refused("manifest.json is larger than " + std::to_string(kMaxManifestSize) +
+                  " bytes, so it is not the kind of file expected");
+  }
+  bundle.read_manifest(found->second);
+  return bundle;
+}
+
+void Bundle::read_manifest(std::string_view text) {
+  try {
+    manifest_ = Manifest::parse(text);
+  } catch (const Failure& failure) {
+    throw refused(place(kManifestName) + ": " + failure.text());
+  }
+  digest_ = manifest_.digest();
+}
+
+Graph Bundle::verified_graph(const std::string& role) {
+  const auto found = manifest_.graphs.find(role);
+  if (found == manifest_.graphs.end()) {
+    throw refused("the bundle has no graph '" + role + "'; build it again with this graph");
+  }
+  const std::string& name = found->second;
+  const std::string data_name = name + kDataSuffix;
+  const bool has_data = manifest_.files.count(data_name) != 0;
+  if (has_data) {
+    verify_file(data_name);
+  } else if (exists(data_name)) {
+    throw refused(place(data_name) +
+                  " is not listed in the bundle's manifest; restore the bundle or build it again");
+  }
+  verify_file(name);
+  if (!directory_.empty()) return {directory_ / name, {}, {}, {}};
+  if (!has_data) return {{}, memory_.at(name), {}, {}};
+  return {{}, memory_.at(name), data_name, memory_.at(data_name)};
+}
+
+void Bundle::verify() {
+  for (const auto& item : manifest_.files) verify_file(item.first);
+  for (const auto& item : manifest_.graphs) verified_graph(item.first);
+}
+
+std::optional<Matrix> Bundle::latent_average() {
+  if (manifest_.files.count(kLatentAverageName) == 0) return std::nullopt;
+  verify_file(kLatentAverageName);
+  const std::string where = place(kLatentAverageName);
+  const std::string content =
+      directory_.empty()
+          ? std::string(memory_.at(kLatentAverageName))
+          : read_regular(directory_ / kLatentAverageName, kMaxLatentAverageSize, HSRT_ERROR_BUNDLE);
+  TensorFile file;
+  try {
+    file = parse_tensors(content);
+  } catch (const std::invalid_argument& problem) {
+    throw refused(where + " " + problem.what() + "; build the bundle again");
+  }
+  const auto rows = static_cast<uint64_t>(manifest_.num_latents);
+  const auto width = static_cast<uint64_t>(manifest_.style_width);
+  const auto found = file.tensors.find("latent_average");
+  if (found == file.tensors.end() || found->second.dtype != "F32" ||
+      found->second.shape != std::vector<uint64_t>{rows, width}) {
+    throw refused(where + " must hold the float32 tensor latent_average of shape [" +
+                  std::to_string(rows) + ", " + std::to_string(width) +
+                  "]; build the bundle again");
+  }
+  Matrix average{rows, width, floats_of(found->second)};
+  for (const float value : average.values) {
+    if (!std::isfinite(value)) {
+      throw refused(where + " holds NaN or infinity; build the bundle again");
+    }
+  }
+  return average;
+}
+
+std::string Bundle::place(const std::string& name) const {
+  return directory_.empty() ? name : text_of(directory_ / name);
+}
+
+bool Bundle::exists(const std::string& name) const {
+  if (directory_.empty()) return memory_.count(name) != 0;
+  std::error_code error;
+  return fs::exists(fs::symlink_status(directory_ / name, error));
+}
+
+void Bundle::verify_file(const std::string& name) {
+  if (verified_.count(name) != 0) return;
+  const BundleFile& expected = manifest_.files.at(name);
+  const auto buffer = memory_.find(name);
+  if (directory_.empty() && buffer == memory_.end()) {
+    throw refused("there is no " + name + " among the buffers; give all files of the bundle");
+  }
+  const uint64_t size =
+      directory_.empty() ? buffer->second.size() : size_of_regular(directory_ / name);
+  if (size != expected.size) {
+    throw refused(place(name) + " has " + std::to_string(size) + " bytes where the manifest says " +
+                  std::to_string(expected.size) + "; restore the bundle or build it again");
+  }
+  const std::string digest =
+      directory_.empty() ? sha256(buffer->second) : sha256_of_file(directory_ / name);
+  if (digest != expected.sha256) {
+    throw refused(place(name) +
+                  " is altered, its SHA-256 is not the manifest's; restore the bundle or build it "
+                  "again");
+  }
+  verified_.insert(name);
+}
+
+}  // namespace hsrt

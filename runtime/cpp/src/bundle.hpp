@@ -1,0 +1,55 @@
+// Engine bundles in a directory or in memory, nothing of which is used unverified; see bundle.py.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+
+#include "inversion_file.hpp"
+#include "manifest.hpp"
+
+namespace hsrt {
+
+// A graph whose files have been verified: in a file, or in memory with its external data.
+struct Graph {
+  std::filesystem::path path;  // empty: in memory
+  std::string_view model;
+  std::string data_name;  // empty: it has no external data
+  std::string_view data;
+};
+
+class Bundle {
+ public:
+  // Both throw Failure (HSRT_ERROR_BUNDLE), as all of this class.
+  static Bundle open(const std::filesystem::path& directory);
+  static Bundle of_memory(std::map<std::string, std::string_view> files);
+
+  const Manifest& manifest() const { return manifest_; }
+  const std::string& digest() const { return digest_; }
+
+  // Verify a graph with its external data. One thread at a time, like verify().
+  Graph verified_graph(const std::string& role);
+
+  // Verify every file.
+  void verify();
+
+  // What the encoder adds to what it finds, [L,W]; none if the bundle does not carry it.
+  std::optional<Matrix> latent_average();
+
+ private:
+  std::filesystem::path directory_;  // empty: in memory
+  std::map<std::string, std::string_view> memory_;
+  Manifest manifest_;
+  std::string digest_;
+  std::set<std::string> verified_;
+
+  std::string place(const std::string& name) const;
+  bool exists(const std::string& name) const;
+  void read_manifest(std::string_view text);
+  void verify_file(const std::string& name);
+};
+
+}  // namespace hsrt

@@ -1,0 +1,180 @@
+#include "model.hpp"
+
+#include "boundary.hpp"
+#include "files.hpp"
+
+namespace hsrt {
+namespace {
+
+constexpr const char* kCannotBind = "ONNX Runtime cannot bind a tensor";
+
+std::string cannot_load(const std::string& role) {
+  return std::string("ONNX Runtime ") + OrtGetApiBase()->GetVersionString() +
+         " cannot load the graph '" + role + "'; build the bundle again with this version";
+}
+
+Owned<OrtSession> open_session(OrtEnv* env, const Graph& graph, const std::string& role,
+                               OrtSessionOptions* options) {
+  OrtSession* session = nullptr;
+  if (!graph.path.empty()) {
+    check_ort(ort_api().CreateSession(env, graph.path.c_str(), options, &session),
+              HSRT_ERROR_BUNDLE, cannot_load(role));
+    return Owned<OrtSession>(session);
+  }
+  if (!graph.data_name.empty()) {
+    const std::filesystem::path name = path_of(graph.data_name.c_str());
+    const ORTCHAR_T* names[] = {name.c_str()};
+    char* buffers[] = {const_cast<char*>(graph.data.data())};  // read, though the type says more
+    const size_t lengths[] = {graph.data.size()};
+    check_ort(
+        ort_api().AddExternalInitializersFromFilesInMemory(options, names, buffers, lengths, 1),
+        HSRT_ERROR_BUNDLE, cannot_load(role));
+  }
+  check_ort(ort_api().CreateSessionFromArray(env, graph.model.data(), graph.model.size(), options,
+                                             &session),
+            HSRT_ERROR_BUNDLE, cannot_load(role));
+  return Owned<OrtSession>(session);
+}
+
+std::vector<std::string> output_names(const OrtSession* session, const std::string& role) {
+  OrtAllocator* allocator = nullptr;
+  check_ort(ort_api().GetAllocatorWithDefaultOptions(&allocator), HSRT_ERROR_BACKEND,
+            cannot_load(role));
+  size_t count = 0;
+  check_ort(ort_api().SessionGetOutputCount(session, &count), HSRT_ERROR_BUNDLE, cannot_load(role));
+  std::vector<std::string> names;
+  for (size_t at = 0; at < count; ++at) {
+    char* name = nullptr;
+    check_ort(ort_api().SessionGetOutputName(session, at, allocator, &name), HSRT_ERROR_BUNDLE,
+              cannot_load(role));
+    names.emplace_back(name);
+    allocator->Free(allocator, name);
+  }
+  return names;
+}
+
+// What a binding gave, in the order of the names that were bound.
+Values bound_outputs(const OrtIoBinding* binding, const std::vector<std::string>& names) {
+  OrtAllocator* allocator = nullptr;
+  check_ort(ort_api().GetAllocatorWithDefaultOptions(&allocator), HSRT_ERROR_BACKEND, kCannotBind);
+  OrtValue** found = nullptr;
+  size_t count = 0;
+  check_ort(ort_api().GetBoundOutputValues(binding, allocator, &found, &count), HSRT_ERROR_BACKEND,
+            kCannotBind);
+  std::vector<Owned<OrtValue>> owned(found, found + count);
+  allocator->Free(allocator, found);
+  Values values;
+  for (size_t at = 0; at < owned.size() && at < names.size(); ++at) {
+    values[names[at]] = std::move(owned[at]);
+  }
+  return values;
+}
+
+}  // namespace
+
+Model::Model(Bundle bundle, const hsrt_model_options& options)
+    : options_(options), bundle_(std::move(bundle)) {
+  check_precision();
+  average_ = bundle_.latent_average();
+  check_offered(options.provider);
+  environment_ = environment();
+  host_ = host_memory();
+  device_ = device_memory(options);
+  provider_ = std::string("ONNX Runtime ") + OrtGetApiBase()->GetVersionString() + " " +
+              provider_name(options.provider);
+  // An EPContext model names its plan, a further file of the bundle, which is native code.
+  if (options.provider == HSRT_PROVIDER_TENSORRT) bundle_.verify();
+  opened("generator");
+}
+
+void Model::check_precision() const {
+  if (options_.precision == HSRT_PRECISION_ANY) return;
+  const std::string wanted = options_.precision == HSRT_PRECISION_FP16 ? "fp16" : "fp32";
+  for (const auto& [role, name] : manifest().graphs) {
+    const std::string& precision = manifest().files.at(name).precision;
+    if (precision != wanted) {
+      throw Failure(HSRT_ERROR_BUNDLE, "graph '" + role + "' of bundle '" + manifest().name +
+                                           "' is " + precision + " where " + wanted +
+                                           " was asked for; use another bundle or "
+                                           "HSRT_PRECISION_ANY");
+    }
+  }
+}
+
+const Model::Opened& Model::opened(const std::string& role) const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const auto found = opened_.find(role);
+  if (found != opened_.end()) return found->second;
+  return opened_.emplace(role, open(role)).first->second;
+}
+
+Model::Opened Model::open(const std::string& role) const {
+  const Graph graph = bundle_.verified_graph(role);
+  const Owned<OrtSessionOptions> options = session_options(role, options_);
+  Opened opened;
+  opened.session = open_session(environment_.get(), graph, role, options.get());
+  opened.outputs = output_names(opened.session.get(), role);
+  log(HSRT_LOG_DEBUG, ("opened the graph '" + role + "' on " + provider_).c_str());
+  return opened;
+}
+
+Values Model::run(const std::string& role, const Values& inputs,
+                  const std::set<std::string>& to_host) const {
+  const Opened& graph = opened(role);
+  OrtIoBinding* binding = nullptr;
+  check_ort(ort_api().CreateIoBinding(graph.session.get(), &binding), HSRT_ERROR_BACKEND,
+            kCannotBind);
+  const Owned<OrtIoBinding> owned(binding);
+  for (const auto& [name, value] : inputs) {
+    if (!value)
+      throw Failure(HSRT_ERROR_BUNDLE,
+                    "no graph of the bundle gives '" + name + "'; build it again");
+    check_ort(ort_api().BindInput(binding, name.c_str(), value.get()), HSRT_ERROR_BUNDLE,
+              kCannotBind);
+  }
+  for (const std::string& name : graph.outputs) {
+    const Owned<OrtMemoryInfo>& memory = to_host.count(name) != 0 ? host_ : device_;
+    check_ort(ort_api().BindOutputToDevice(binding, name.c_str(), memory.get()), HSRT_ERROR_BACKEND,
+              kCannotBind);
+  }
+  const std::string what = "ONNX Runtime could not run the graph '" + role +
+                           "'; free memory, or build the bundle again with this version";
+  check_ort(ort_api().SynchronizeBoundInputs(binding), HSRT_ERROR_BACKEND, what);
+  check_ort(ort_api().RunWithBinding(graph.session.get(), nullptr, binding), HSRT_ERROR_BACKEND,
+            what);
+  check_ort(ort_api().SynchronizeBoundOutputs(binding), HSRT_ERROR_BACKEND, what);
+  return bound_outputs(binding, graph.outputs);
+}
+
+Value Model::wrap(const std::vector<float>& values, const std::vector<int64_t>& shape) const {
+  OrtValue* value = nullptr;
+  check_ort(ort_api().CreateTensorWithDataAsOrtValue(
+                host_.get(), const_cast<float*>(values.data()), values.size() * sizeof(float),
+                shape.data(), shape.size(), ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, &value),
+            HSRT_ERROR_BACKEND, "ONNX Runtime cannot take a tensor");
+  return Value(value, Release());
+}
+
+const float* floats_of(const Value& value, const std::string& name,
+                       const std::vector<int64_t>& shape) {
+  const std::string what = "the graphs of the bundle gave '" + name +
+                           "' in another type or shape than the manifest says; build it again";
+  if (!value) throw Failure(HSRT_ERROR_BUNDLE, what);
+  OrtTensorTypeAndShapeInfo* info = nullptr;
+  check_ort(ort_api().GetTensorTypeAndShape(value.get(), &info), HSRT_ERROR_BUNDLE, what);
+  const Owned<OrtTensorTypeAndShapeInfo> owned(info);
+  ONNXTensorElementDataType type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
+  size_t rank = 0;
+  check_ort(ort_api().GetTensorElementType(info, &type), HSRT_ERROR_BUNDLE, what);
+  check_ort(ort_api().GetDimensionsCount(info, &rank), HSRT_ERROR_BUNDLE, what);
+  std::vector<int64_t> found(rank);
+  check_ort(ort_api().GetDimensions(info, found.data(), rank), HSRT_ERROR_BUNDLE, what);
+  if (type != ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT || found != shape) {
+    throw Failure(HSRT_ERROR_BUNDLE, what);
+  }
+  void* data = nullptr;
+  check_ort(ort_api().GetTensorMutableData(value.get(), &data), HSRT_ERROR_BUNDLE, what);
+  return static_cast<const float*>(data);
+}
+
+}  // namespace hsrt

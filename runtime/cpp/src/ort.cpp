@@ -1,0 +1,198 @@
+#include "ort.hpp"
+
+#include <onnxruntime_session_options_config_keys.h>
+
+#include <algorithm>
+#include <mutex>
+
+#include "boundary.hpp"
+
+namespace hsrt {
+namespace {
+
+// The youngest function used, AddExternalInitializersFromFilesInMemory, came with 1.18. Versions
+// only append, so that newer headers and newer libraries serve, too.
+constexpr uint32_t kNeededApi = 18;
+static_assert(ORT_API_VERSION >= kNeededApi, "ONNX Runtime's headers must be of 1.18 or newer");
+
+void ORT_API_CALL forward_log(void*, OrtLoggingLevel severity, const char*, const char*,
+                              const char*, const char* message) {
+  switch (severity) {
+    case ORT_LOGGING_LEVEL_VERBOSE: return log(HSRT_LOG_DEBUG, message);
+    case ORT_LOGGING_LEVEL_INFO: return log(HSRT_LOG_INFO, message);
+    case ORT_LOGGING_LEVEL_WARNING: return log(HSRT_LOG_WARNING, message);
+    default: return log(HSRT_LOG_ERROR, message);
+  }
+}
+
+// One CPU arena for all sessions, growing by what is asked for.
+void register_shared_arena(OrtEnv* env) {
+  const char* keys[] = {"max_mem", "arena_extend_strategy"};
+  const size_t values[] = {0, 1};  // no limit; as requested
+  OrtArenaCfg* config = nullptr;
+  check_ort(ort_api().CreateArenaCfgV2(keys, values, 2, &config), HSRT_ERROR_BACKEND,
+            "ONNX Runtime cannot configure an arena");
+  const Owned<OrtArenaCfg> owned_config(config);
+  OrtMemoryInfo* info = nullptr;
+  check_ort(ort_api().CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &info),
+            HSRT_ERROR_BACKEND, "ONNX Runtime cannot describe the host's memory");
+  const Owned<OrtMemoryInfo> owned_info(info);
+  OrtStatus* result = ort_api().CreateAndRegisterAllocator(env, info, config);
+  // Fails where the host application has registered an arena itself: then that one is shared.
+  if (result != nullptr) ort_api().ReleaseStatus(result);
+}
+
+OrtEnv* create_environment() {
+  OrtEnv* env = nullptr;
+  check_ort(ort_api().CreateEnvWithCustomLogger(forward_log, nullptr, ORT_LOGGING_LEVEL_WARNING,
+                                                "hyperstyle_rt", &env),
+            HSRT_ERROR_BACKEND, "ONNX Runtime cannot start");
+  return env;
+}
+
+GraphOptimizationLevel optimisation_level(hsrt_optimisation optimisation) {
+  switch (optimisation) {
+    case HSRT_OPTIMISE_NONE: return ORT_DISABLE_ALL;
+    case HSRT_OPTIMISE_BASIC: return ORT_ENABLE_BASIC;
+    case HSRT_OPTIMISE_EXTENDED: return ORT_ENABLE_EXTENDED;
+    default: return ORT_ENABLE_ALL;
+  }
+}
+
+void append_cuda(OrtSessionOptions* session, const std::string& device) {
+  OrtCUDAProviderOptionsV2* cuda = nullptr;
+  const char* what = "ONNX Runtime cannot use CUDA here; install the libraries it names";
+  check_ort(ort_api().CreateCUDAProviderOptions(&cuda), HSRT_ERROR_BACKEND, what);
+  const Owned<OrtCUDAProviderOptionsV2> owned(cuda);
+  const char* key = "device_id";
+  const char* value = device.c_str();
+  check_ort(ort_api().UpdateCUDAProviderOptions(cuda, &key, &value, 1), HSRT_ERROR_BACKEND, what);
+  check_ort(ort_api().SessionOptionsAppendExecutionProvider_CUDA_V2(session, cuda),
+            HSRT_ERROR_BACKEND, what);
+}
+
+void append_tensorrt(OrtSessionOptions* session, const std::string& device) {
+  OrtTensorRTProviderOptionsV2* tensorrt = nullptr;
+  const char* what = "ONNX Runtime cannot use TensorRT here; install the libraries it names";
+  check_ort(ort_api().CreateTensorRTProviderOptions(&tensorrt), HSRT_ERROR_BACKEND, what);
+  const Owned<OrtTensorRTProviderOptionsV2> owned(tensorrt);
+  const char* key = "device_id";
+  const char* value = device.c_str();
+  check_ort(ort_api().UpdateTensorRTProviderOptions(tensorrt, &key, &value, 1), HSRT_ERROR_BACKEND,
+            what);
+  check_ort(ort_api().SessionOptionsAppendExecutionProvider_TensorRT_V2(session, tensorrt),
+            HSRT_ERROR_BACKEND, what);
+}
+
+// A provider that cannot be appended is an error here: ONNX Runtime never falls back in silence.
+void append_provider(OrtSessionOptions* session, const hsrt_model_options& options) {
+  const std::string device = std::to_string(options.device);
+  if (options.provider == HSRT_PROVIDER_TENSORRT) append_tensorrt(session, device);
+  if (options.provider != HSRT_PROVIDER_CPU) append_cuda(session, device);
+}
+
+}  // namespace
+
+const OrtApi& ort_api_of(const OrtApiBase& base) {
+  const OrtApi* api = base.GetApi(kNeededApi);
+  if (api == nullptr) {
+    throw Failure(HSRT_ERROR_BACKEND, std::string("ONNX Runtime ") + base.GetVersionString() +
+                                          " does not serve API version " +
+                                          std::to_string(kNeededApi) +
+                                          "; install ONNX Runtime 1.18 or newer");
+  }
+  return *api;
+}
+
+const OrtApi& ort_api() {
+  static const OrtApi& api = ort_api_of(*OrtGetApiBase());
+  return api;
+}
+
+void check_ort(OrtStatus* result, hsrt_status status, const std::string& what) {
+  if (result == nullptr) return;
+  std::string words = ort_api().GetErrorMessage(result);
+  ort_api().ReleaseStatus(result);
+  std::replace(words.begin(), words.end(), '\n', ' ');
+  throw Failure(status, what + " (" + words.substr(0, 300) + ")");
+}
+
+Environment environment() {
+  static std::mutex mutex;
+  static std::weak_ptr<OrtEnv> current;
+  const std::lock_guard<std::mutex> lock(mutex);
+  Environment env = current.lock();
+  if (!env) {
+    env = Environment(create_environment(), Release());
+    register_shared_arena(env.get());
+    current = env;
+  }
+  return env;
+}
+
+const char* provider_name(hsrt_provider provider) {
+  switch (provider) {
+    case HSRT_PROVIDER_CUDA: return "CUDAExecutionProvider";
+    case HSRT_PROVIDER_TENSORRT: return "TensorrtExecutionProvider";
+    default: return "CPUExecutionProvider";
+  }
+}
+
+void check_offered(hsrt_provider provider) {
+  char** names = nullptr;
+  int count = 0;
+  check_ort(ort_api().GetAvailableProviders(&names, &count), HSRT_ERROR_BACKEND,
+            "ONNX Runtime cannot list its providers");
+  const std::vector<std::string> offered(names, names + count);
+  check_ort(ort_api().ReleaseAvailableProviders(names, count), HSRT_ERROR_BACKEND,
+            "ONNX Runtime cannot list its providers");
+  if (std::find(offered.begin(), offered.end(), provider_name(provider)) != offered.end()) return;
+  throw Failure(HSRT_ERROR_BACKEND,
+                std::string("ONNX Runtime ") + OrtGetApiBase()->GetVersionString() +
+                    " does not offer " + provider_name(provider) +
+                    "; load one that is built with it, or use HSRT_PROVIDER_CPU");
+}
+
+Owned<OrtSessionOptions> session_options(const std::string& role,
+                                         const hsrt_model_options& options) {
+  const char* what = "ONNX Runtime refuses a session option";
+  OrtSessionOptions* session = nullptr;
+  check_ort(ort_api().CreateSessionOptions(&session), HSRT_ERROR_BACKEND, what);
+  Owned<OrtSessionOptions> owned(session);
+  check_ort(ort_api().SetSessionLogSeverityLevel(session, ORT_LOGGING_LEVEL_ERROR),
+            HSRT_ERROR_BACKEND, what);
+  check_ort(ort_api().DisableMemPattern(session), HSRT_ERROR_BACKEND, what);
+  check_ort(
+      ort_api().SetSessionGraphOptimizationLevel(session, optimisation_level(options.optimisation)),
+      HSRT_ERROR_BACKEND, what);
+  check_ort(ort_api().AddSessionConfigEntry(session, kOrtSessionOptionsConfigUseEnvAllocators, "1"),
+            HSRT_ERROR_BACKEND, what);
+  if (role == "weights") {  // its matrices serve a few rows per run: packed copies would not pay
+    check_ort(
+        ort_api().AddSessionConfigEntry(session, kOrtSessionOptionsConfigDisablePrepacking, "1"),
+        HSRT_ERROR_BACKEND, what);
+  }
+  if (options.threads > 0) {
+    check_ort(ort_api().SetIntraOpNumThreads(session, options.threads), HSRT_ERROR_BACKEND, what);
+  }
+  append_provider(session, options);
+  return owned;
+}
+
+Owned<OrtMemoryInfo> host_memory() {
+  OrtMemoryInfo* info = nullptr;
+  check_ort(ort_api().CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &info),
+            HSRT_ERROR_BACKEND, "ONNX Runtime cannot describe the host's memory");
+  return Owned<OrtMemoryInfo>(info);
+}
+
+Owned<OrtMemoryInfo> device_memory(const hsrt_model_options& options) {
+  if (options.provider == HSRT_PROVIDER_CPU) return host_memory();
+  OrtMemoryInfo* info = nullptr;
+  check_ort(ort_api().CreateMemoryInfo("Cuda", OrtArenaAllocator, options.device, OrtMemTypeDefault,
+                                       &info),
+            HSRT_ERROR_BACKEND, "ONNX Runtime cannot describe the GPU's memory");
+  return Owned<OrtMemoryInfo>(info);
+}
+
+}  // namespace hsrt

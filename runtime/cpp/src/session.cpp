@@ -1,0 +1,203 @@
+#include "session.hpp"
+
+#include <cmath>
+
+#include "failure.hpp"
+
+namespace hsrt {
+namespace {
+
+std::vector<int64_t> codes_shape(const Manifest& manifest) {
+  return {1, static_cast<int64_t>(manifest.tuned_layers.size()), manifest.code_width + 1};
+}
+
+std::vector<int64_t> latents_shape(const Manifest& manifest, size_t count) {
+  return {static_cast<int64_t>(count), manifest.num_latents, manifest.style_width};
+}
+
+std::vector<int64_t> planes_shape(Size size, size_t count) {
+  return {static_cast<int64_t>(count), 3, size.height, size.width};
+}
+
+std::vector<float> copy_of(const Values& values, const std::string& name,
+                           const std::vector<int64_t>& shape) {
+  const auto found = values.find(name);
+  const float* floats = floats_of(found == values.end() ? nullptr : found->second, name, shape);
+  size_t count = 1;
+  for (const int64_t length : shape) count *= static_cast<size_t>(length);
+  return std::vector<float>(floats, floats + count);
+}
+
+double mean_distance(const std::vector<float>& one, const std::vector<float>& other) {
+  double sum = 0;
+  for (size_t at = 0; at < one.size(); ++at) sum += std::abs(one[at] - other[at]);
+  return sum / static_cast<double>(one.size());
+}
+
+Failure aborted() { return Failure(HSRT_ERROR_ABORTED, "the callback ended the inversion"); }
+
+int iterations_of(const hsrt_invert_options& options, const Manifest& manifest) {
+  if (options.iterations == HSRT_ENCODER_ONLY) return 0;
+  return options.iterations == 0 ? manifest.default_iterations : options.iterations;
+}
+
+}  // namespace
+
+void check_belongs(const InversionData& data, const Model& model) {
+  const Manifest& manifest = model.manifest();
+  if (data.bundle_digest != model.digest()) {
+    throw Failure(HSRT_ERROR_INVERSION,
+                  "the inversion was made with bundle '" + data.bundle_name + "' (" +
+                      data.bundle_digest.substr(0, 12) + ") and does not belong to bundle '" +
+                      manifest.name + "' (" + model.digest().substr(0, 12) +
+                      "); use a model of its own bundle, or invert the picture with this one");
+  }
+  const bool fits = data.codes.rows == manifest.tuned_layers.size() &&
+                    data.codes.columns == static_cast<size_t>(manifest.code_width) + 1 &&
+                    data.latents.rows == static_cast<size_t>(manifest.num_latents) &&
+                    data.latents.columns == static_cast<size_t>(manifest.style_width);
+  if (!fits) {
+    throw Failure(HSRT_ERROR_INVERSION,
+                  "the inversion's codes or latents have another shape than bundle '" +
+                      manifest.name + "' has, so it is damaged; invert the picture again");
+  }
+}
+
+// One inversion on its way; see inversion.py.
+class Session::Loop {
+ public:
+  Loop(Session& session, const std::vector<float>& image, const hsrt_invert_options& options)
+      : session_(session),
+        model_(*session.model_),
+        manifest_(model_.manifest()),
+        options_(options),
+        iterations_(iterations_of(options, manifest_)),
+        image_(model_.wrap(image, planes_shape(manifest_.input_size, 1))),
+        codes_(manifest_.tuned_layers.size() * (static_cast<size_t>(manifest_.code_width) + 1)) {}
+
+  void run() {
+    encode();
+    draw();
+    while (done_ < iterations_) {
+      refine();
+      draw();
+      report();
+      if (settled()) break;
+    }
+  }
+
+  Inversion result() {
+    Inversion inversion{session_.model_, {}, drawn_image()};
+    InversionData& data = inversion.data;
+    data.latents = {static_cast<size_t>(manifest_.num_latents),
+                    static_cast<size_t>(manifest_.style_width), std::move(latents_)};
+    data.codes = {manifest_.tuned_layers.size(), static_cast<size_t>(manifest_.code_width) + 1,
+                  std::move(codes_)};
+    data.iterations = done_;
+    data.bundle_name = manifest_.name;
+    data.bundle_digest = model_.digest();
+    check_inversion(data);
+    return inversion;
+  }
+
+ private:
+  Session& session_;
+  const Model& model_;
+  const Manifest& manifest_;
+  const hsrt_invert_options& options_;
+  const int iterations_;
+  const Value image_;
+  std::vector<float> latents_;
+  std::vector<float> codes_;
+  Values drawn_;               // by the generator, last
+  std::vector<float> before_;  // the reconstruction before that
+  int done_ = 0;
+
+  void ask_abort() const {
+    if (options_.abort != nullptr && options_.abort(options_.user) != 0) throw aborted();
+  }
+
+  void encode() {
+    ask_abort();
+    const Values encoded = model_.run("encoder", {{"image", image_}}, {"latents"});
+    latents_ = copy_of(encoded, "latents", latents_shape(manifest_, 1));
+  }
+
+  // Draw the picture of the codes so far; it leaves the device only where somebody looks at it.
+  void draw() {
+    ask_abort();
+    session_.weights(codes_);
+    ask_abort();
+    std::set<std::string> to_host;
+    const bool may_be_last = done_ == iterations_ || options_.until > 0;
+    if (may_be_last || options_.progress != nullptr) to_host.insert("image");
+    if (options_.until > 0) to_host.insert("reconstruction");
+    const Value latents = model_.wrap(latents_, latents_shape(manifest_, 1));
+    drawn_ = session_.generate(latents, to_host);
+  }
+
+  void refine() {
+    ask_abort();
+    const Value codes_in = model_.wrap(codes_, codes_shape(manifest_));
+    const Values refined = model_.run(
+        "hypernet",
+        {{"image", image_}, {"reconstruction", drawn_["reconstruction"]}, {"codes_in", codes_in}},
+        {"codes"});
+    codes_ = copy_of(refined, "codes", codes_shape(manifest_));
+    ++done_;
+  }
+
+  void report() const {
+    if (options_.progress == nullptr) return;
+    const std::vector<float> image = drawn_image();
+    const hsrt_progress progress = {sizeof(hsrt_progress), done_, iterations_, image.data(),
+                                    codes_.data()};
+    if (options_.progress(options_.user, &progress) != 0) throw aborted();
+  }
+
+  // Whether the reconstruction has come to rest, as the caller defines it.
+  bool settled() {
+    if (!(options_.until > 0)) return false;
+    std::vector<float> now =
+        copy_of(drawn_, "reconstruction", planes_shape(manifest_.input_size, 1));
+    const bool rests = !before_.empty() && mean_distance(now, before_) < options_.until;
+    before_ = std::move(now);
+    return rests;
+  }
+
+  std::vector<float> drawn_image() const {
+    return copy_of(drawn_, "image", planes_shape(manifest_.image_size, 1));
+  }
+};
+
+Inversion Session::invert(const std::vector<float>& image, const hsrt_invert_options& options) {
+  Loop loop(*this, image, options);
+  loop.run();
+  return loop.result();
+}
+
+std::vector<float> Session::render(const Inversion& inversion, const std::vector<float>& latents,
+                                   size_t count) {
+  const Manifest& manifest = model_->manifest();
+  weights(inversion.data.codes.values);
+  const Value value = model_->wrap(latents, latents_shape(manifest, count));
+  return copy_of(generate(value, {"image"}), "image", planes_shape(manifest.image_size, count));
+}
+
+const Values& Session::weights(const std::vector<float>& codes) {
+  if (expanded_weights_.empty() || codes != expanded_codes_) {
+    expanded_weights_.clear();  // their memory serves the next ones
+    const Value value = model_->wrap(codes, codes_shape(model_->manifest()));
+    expanded_weights_ = model_->run("weights", {{"codes", value}}, {});
+    expanded_codes_ = codes;
+  }
+  return expanded_weights_;
+}
+
+Values Session::generate(const Value& latents, const std::set<std::string>& to_host) {
+  Values inputs = expanded_weights_;
+  inputs["latents"] = latents;
+  return model_->run("generator", inputs, to_host);
+}
+
+}  // namespace hsrt

@@ -1,0 +1,98 @@
+// Bundles in memory, and bundles that somebody has altered.
+//
+//     test_bundles BUNDLE
+#include <filesystem>
+#include <fstream>
+#include <hyperstyle_rt/hyperstyle_rt.hpp>
+#include <iterator>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "fixture.hpp"
+
+namespace fs = std::filesystem;
+
+namespace {
+
+std::string read(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+std::map<std::string, std::string> files_of(const fs::path& bundle) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : fs::directory_iterator(bundle)) {
+    if (entry.is_regular_file()) files[entry.path().filename().string()] = read(entry.path());
+  }
+  return files;
+}
+
+hsrt_status load(const std::map<std::string, std::string>& files, hsrt_model** model) {
+  std::vector<hsrt_buffer> buffers;
+  for (const auto& [name, content] : files) {
+    buffers.push_back({name.c_str(), content.data(), content.size()});
+  }
+  return hsrt_model_load_memory(HSRT_API_VERSION, buffers.data(), buffers.size(), nullptr, model);
+}
+
+void test_memory_bundle(Fixture& f) {
+  const auto files = files_of(f.bundle);
+  hsrt_model* model = nullptr;
+  hsrt_session* session = nullptr;
+  hsrt_inversion* inversion = nullptr;
+  CHECK(load(files, &model) == HSRT_OK);
+  CHECK(hsrt_session_create(model, &session) == HSRT_OK);
+  CHECK(hsrt_session_invert(session, &f.picture, nullptr, &inversion) == HSRT_OK);
+  const auto expected = f.session.invert(f.picture).save();
+  std::vector<unsigned char> found(expected.size());
+  size_t size = 0;
+  CHECK(hsrt_inversion_save_memory(inversion, found.data(), found.size(), &size) == HSRT_OK);
+  CHECK(found == expected);
+  CHECK(fails(hsrt_inversion_save_memory(inversion, found.data(), 3, &size), HSRT_ERROR_ARGUMENT,
+              "are needed"));
+  hsrt_inversion_free(inversion);
+  hsrt_session_free(session);
+  hsrt_model_free(model);
+}
+
+void test_corrupt_bundles(Fixture& f) {
+  const auto sound = files_of(f.bundle);
+  hsrt_model* model = nullptr;
+  for (const char* name : {"manifest.json", "generator.onnx", "latent_average.safetensors"}) {
+    auto files = sound;
+    if (files.count(name) == 0) continue;
+    files[name][files[name].size() / 2] ^= 1;
+    CHECK(fails(load(files, &model), HSRT_ERROR_BUNDLE, ""));
+    files[name].pop_back();
+    CHECK(fails(load(files, &model), HSRT_ERROR_BUNDLE, ""));
+    files.erase(name);
+    CHECK(fails(load(files, &model), HSRT_ERROR_BUNDLE, "among the buffers"));
+  }
+  auto unlisted = sound;
+  unlisted["generator.onnx.data.not"] = "ignored";
+  CHECK(load(unlisted, &model) == HSRT_OK);
+  hsrt_model_free(model);
+  auto altered = sound;  // found when the graph is first run
+  altered["encoder.onnx"][100] ^= 1;
+  hsrt_session* session = nullptr;
+  hsrt_inversion* inversion = nullptr;
+  CHECK(load(altered, &model) == HSRT_OK);
+  CHECK(hsrt_session_create(model, &session) == HSRT_OK);
+  CHECK(fails(hsrt_session_invert(session, &f.picture, nullptr, &inversion), HSRT_ERROR_BUNDLE,
+              "is altered"));
+  hsrt_session_free(session);
+  hsrt_model_free(model);
+  CHECK(fails(hsrt_model_load(HSRT_API_VERSION, "not/there", nullptr, &model), HSRT_ERROR_BUNDLE,
+              "there is no directory"));
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  if (count != 2) return 2;
+  Fixture f(arguments[1]);
+  test_memory_bundle(f);
+  test_corrupt_bundles(f);
+  return outcome();
+}

@@ -1,0 +1,135 @@
+// What needs neither a bundle nor ONNX Runtime's graphs.
+#include <stdexcept>
+#include <string>
+
+#include "check.hpp"
+#include "failure.hpp"
+#include "fields.hpp"
+#include "imaging.hpp"
+#include "inversion_file.hpp"
+#include "ort.hpp"
+#include "sha256.hpp"
+#include "strict_json.hpp"
+#include "tensors.hpp"
+
+using namespace hsrt;
+
+namespace {
+
+// FIPS 180-4's examples, through however many updates.
+void test_sha256() {
+  const std::string empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+  const std::string abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+  const std::string million = "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0";
+  CHECK(sha256("") == empty);
+  CHECK(sha256("abc") == abc);
+  Sha256 in_pieces;
+  const std::string piece(1000, 'a');
+  for (int at = 0; at < 1000; ++at) in_pieces.update(piece.data(), piece.size());
+  CHECK(in_pieces.finish() == million);
+}
+
+bool refuses(const std::string& text, const std::string& reason) {
+  try {
+    parse_strict(text);
+    return false;
+  } catch (const std::invalid_argument& problem) {
+    return std::string(problem.what()).find(reason) != std::string::npos;
+  }
+}
+
+void test_strict_json() {
+  const Json document = parse_strict(R"({"a": [1, -2, 2.5, "x", null, true]})");
+  const auto& list = *document.as<Json::Object>()->at("a").as<Json::Array>();
+  CHECK(*list[0].as<uint64_t>() == 1 && *list[1].as<int64_t>() == -2);
+  CHECK(*list[2].as<double>() == 2.5 && *list[3].as<std::string>() == "x" && *list[5].as<bool>());
+  CHECK(refuses(R"({"a": 1, "a": 1})", "gives the key 'a' twice"));
+  CHECK(refuses(R"({"a": {"b": 1, "\u0062": 1}})", "gives the key 'b' twice"));
+  CHECK(refuses("[NaN]", "is not JSON"));
+  CHECK(refuses("[1e999]", "too large"));
+  CHECK(refuses("[" + std::string(21, '9') + "]", "too large"));
+  CHECK(refuses("\xef\xbb\xbf[]", "byte order mark"));
+  CHECK(refuses(std::string("[]\0", 3), "NUL"));
+  CHECK(refuses("[] []", "is not JSON"));
+  CHECK(refuses("[\"\xff\"]", "is not UTF-8"));
+  CHECK(refuses(R"(["\ud800"])", "is not UTF-8"));
+  CHECK(refuses(std::string(100000, '['), "nested too deeply"));
+  CHECK(shown(std::string_view("\x1b[2J'")) == "'\\x1b[2J\\''");
+}
+
+void test_names() {
+  for (const char* name : {"encoder.onnx", "_x", "convs.3", "a"}) CHECK(is_plain_name(name));
+  for (const char* name : {"", ".", "..", ".hidden", "a/b", "a\\b", "-a", "C:a", "\xc3\xa9"}) {
+    CHECK(!is_plain_name(name));
+  }
+  CHECK(is_plain_name(std::string(100, 'a')) && !is_plain_name(std::string(101, 'a')));
+}
+
+void test_resize_keeps_flat_pictures_and_ends() {
+  const std::vector<unsigned char> flat(3 * 7 * 5, 200);
+  CHECK(resize_bilinear(flat, {7, 5}, {64, 3}) == std::vector<unsigned char>(3 * 64 * 3, 200));
+  const std::vector<unsigned char> ends = {0, 0, 0, 255, 255, 255};
+  // Pillow 10: Image.fromarray(...).resize((4, 1), BILINEAR)
+  const std::vector<unsigned char> four = {0, 0, 0, 64, 64, 64, 191, 191, 191, 255, 255, 255};
+  CHECK(resize_bilinear(ends, {1, 2}, {1, 4}) == four);
+}
+
+void test_shared_style_gives_back_every_bit() {
+  const Matrix average = {2, 3, {1.0F, -2.5F, 1e-8F, 1e8F, 0.3F, -1e-8F}};
+  const std::vector<float> style = {0.1F, 3.7F, 1e-3F};
+  Matrix latents = average;
+  for (size_t at = 0; at < 6; ++at) latents.values[at] += style[at % 3];
+  const auto found = shared_style(latents, average);
+  CHECK(found.has_value());
+  for (size_t at = 0; found && at < 6; ++at) {
+    CHECK((*found)[at % 3] + average.values[at] == latents.values[at]);
+  }
+  latents.values[1] += 1.0F;
+  CHECK(!shared_style(latents, average).has_value());
+}
+
+void test_tensor_files_come_back() {
+  const std::vector<float> values = {1.0F, 2.0F};
+  const std::string_view bytes(reinterpret_cast<const char*>(values.data()), 8);
+  const std::string file = serialize_tensors({{"x", {"F32", {1, 2}, bytes}}}, {{"k", "v"}});
+  const TensorFile parsed = parse_tensors(file);
+  CHECK(parsed.metadata.at("k") == "v");
+  CHECK(floats_of(parsed.tensors.at("x")) == values);
+  CHECK(parsed.tensors.at("x").shape == (std::vector<uint64_t>{1, 2}));
+  for (size_t size = 0; size < file.size(); ++size) {
+    bool refused = false;
+    try {
+      parse_tensors(std::string_view(file).substr(0, size));
+    } catch (const std::invalid_argument&) {
+      refused = true;
+    }
+    CHECK(refused);
+  }
+}
+
+const OrtApi* ORT_API_CALL serves_nothing(uint32_t) noexcept { return nullptr; }
+const char* ORT_API_CALL says_old() noexcept { return "1.2.3"; }
+
+void test_old_onnxruntime_is_refused() {
+  const OrtApiBase old = {serves_nothing, says_old};
+  try {
+    ort_api_of(old);
+    CHECK(false);
+  } catch (const Failure& failure) {
+    CHECK(failure.status() == HSRT_ERROR_BACKEND);
+    CHECK(failure.text().find("ONNX Runtime 1.2.3 does not serve") == 0);
+  }
+}
+
+}  // namespace
+
+int main() {
+  test_sha256();
+  test_strict_json();
+  test_names();
+  test_resize_keeps_flat_pictures_and_ends();
+  test_shared_style_gives_back_every_bit();
+  test_tensor_files_come_back();
+  test_old_onnxruntime_is_refused();
+  return outcome();
+}
