@@ -8,7 +8,7 @@ TORCH ?= torch==2.13.0
 DEMO := .venv-demo
 DEV := .venv
 
-.PHONY: demo test test-gpu lint format clean
+.PHONY: demo test test-cpp test-gpu lint format clean
 
 demo: $(DEMO)/installed
 	$(DEMO)/bin/hyperstyle-rt invert examples/portrait_0.png --coupled --force --out demo.png
@@ -16,6 +16,10 @@ demo: $(DEMO)/installed
 
 test: $(DEV)/installed
 	$(DEV)/bin/python -m pytest -m "not slow and not gpu"
+
+# The C library: build, ctest, Python against C.
+test-cpp: $(DEV)/installed
+	PYTHON=$(CURDIR)/$(DEV)/bin/python tests/cpp/run.sh
 
 # On a machine with an NVIDIA GPU, after: $(DEV)/bin/pip install --editable '.[gpu]'
 test-gpu: $(DEV)/installed
