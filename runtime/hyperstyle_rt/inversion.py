@@ -316,7 +316,8 @@ class HyperStyle:
     def _base(self, zero_codes: Any) -> dict[str, Any]:
         """The weights without offsets, from which every inversion starts; kept where it fits."""
         weights = self._base_weights or self._weights(zero_codes)
-        if self.bundle.manifest.resolution <= LARGEST_KEPT:
+        small = self.bundle.manifest.resolution <= LARGEST_KEPT
+        if small and not isinstance(self.backend, LoopingBackend):  # it records its whole loop
             self._base_weights = weights
         return weights
 
