@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import os
+import re
 import stat
+import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import HyperStyleError
+
+_HASHED_AT_ONCE = 1 << 20
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.part")
+_ABANDONED = 60.0  # seconds without a byte written
 
 
 def read_regular(path: Path, limit: int, error: type[HyperStyleError]) -> bytes:
@@ -36,6 +45,15 @@ def read_regular(path: Path, limit: int, error: type[HyperStyleError]) -> bytes:
     return data
 
 
+def sha256(path: Path) -> str:
+    """SHA-256 of a file of any size, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_HASHED_AT_ONCE):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def write_atomically(path: Path, data: bytes, error: type[HyperStyleError]) -> None:
     """Write ``data`` to ``path``: under a temporary name beside it, then renamed over it.
 
@@ -58,6 +76,38 @@ def write_atomically(path: Path, data: bytes, error: type[HyperStyleError]) -> N
     finally:
         with contextlib.suppress(OSError, ValueError):
             temporary.unlink()
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove temporary files that :func:`write_atomically` left when its process was killed.
+
+    Files that may still be written to are left alone, and so is what cannot be removed.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        for path in directory.iterdir():
+            old = time.time() - _ABANDONED
+            if _TEMPORARY.fullmatch(path.name) and path.stat().st_mtime < old:
+                path.unlink()
+
+
+def make_directory(path: Path, error: type[HyperStyleError]) -> None:
+    """Create a directory and those above it, if they are not there; ``error`` if that fails."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise error(f"cannot create {path}: {reason(problem)}") from problem
+
+
+def is_directory(path: Path) -> bool:
+    """Whether there is such a directory; unlike pathlib's, for every text, overlong names too."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def visible_files(directory: Path) -> Iterator[Path]:
+    """Walk the files below a directory in sorted order; hidden files and directories are none."""
+    for folder, below, names in os.walk(directory):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
 
 
 def reason(problem: OSError | ValueError) -> str:

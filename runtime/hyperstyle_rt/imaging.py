@@ -7,13 +7,14 @@ stores BGR. Pictures are read and written as PNG, JPEG and WebP.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import resampling
 from .errors import PictureError
 from .files import read_regular, write_atomically
 from .picture_files import PictureFile, check_size, parse_picture
@@ -27,12 +28,6 @@ _MAX_FILE_BYTES = 1 << 29
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _QUALITY = 95  # of JPEG and WebP
 _WEBP_MAX_SIDE = 16_383
-
-# Pillow's 8-bit resampling: coefficients in fixed point, 8 bits of pixel and 2 of headroom in 32.
-_PRECISION_BITS = 32 - 8 - 2
-# Outputs computed by one matrix product, and the inputs it may hold (32 MB as float64).
-_BLOCK_OUTPUTS = 16
-_BLOCK_INPUTS = 1 << 22
 
 # float32 input value of every 8-bit level, as ToTensor and Normalize(0.5, 0.5) compute it.
 _LEVELS = (np.arange(256, dtype=np.float32) / np.float32(255) - np.float32(0.5)) / np.float32(0.5)
@@ -64,13 +59,29 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
     ------
     PictureError
         The file cannot be read, is of another format (the message names HEIC, TIFF, ... and how to
-        convert), is cut short or damaged, is an animation or a CMYK JPEG, or has no pixels or more
+        convert), is cut short or damaged, is an animation, or has no pixels or more
         than `picture_files.MAX_PIXELS`. Nothing is allocated for pixels before these checks.
     """
     path = Path(path)
+    return decode_picture(read_picture_file(path), path)
+
+
+def read_picture_file(path: Path) -> bytes:
+    """Read the bytes that :func:`decode_picture` takes.
+
+    Raises
+    ------
+    PictureError
+        The file cannot be read, is empty, or is too large to be a picture.
+    """
     data = read_regular(path, _MAX_FILE_BYTES, PictureError)
     if not data:
         raise PictureError(f"{path} is empty; copy or download it again")
+    return data
+
+
+def decode_picture(data: bytes, path: Path) -> Picture:
+    """Decode the content of a file as :func:`read_picture` does; the path is for the errors."""
     file = parse_picture(data, path)
     import cv2  # 40 MB that those who bring arrays do without
 
@@ -125,13 +136,6 @@ def check_picture(image: Any) -> Picture:
 def resize_bilinear(image: Picture, size: tuple[int, int]) -> Picture:
     """Resize exactly as Pillow's ``resize(..., BILINEAR)`` does, which HyperStyle was trained with.
 
-    A triangle filter, widened when scaling down (antialiased), in two passes of fixed point with
-    8-bit results. The sums are whole multiples of 2**-22 below 2**9, hence exact in float64 in any
-    order, so matrix products give Pillow's result to the last bit.
-
-    Along the rows first, always, like Pillow up to 12.1. Later versions begin with the columns
-    where that is faster, which changes the rounding of some pixels by one level.
-
     Parameters
     ----------
     image : ndarray, uint8 [H,W,3]
@@ -144,13 +148,7 @@ def resize_bilinear(image: Picture, size: tuple[int, int]) -> Picture:
     ndarray, uint8 [h,w,3]
         A new array, also when the size stays.
     """
-    height, width = size
-    if height < 1 or width < 1:
-        raise ValueError(f"cannot resize to {height} x {width}")
-    planes = image.transpose(2, 0, 1)  # [3HW]
-    planes = _resample(planes, width)  # [3Hw]
-    planes = _resample(planes.transpose(0, 2, 1), height)  # [3wh]
-    return planes.transpose(2, 1, 0).copy()  # [hw3]
+    return resampling.resize(image, size, resampling.BILINEAR)
 
 
 def to_input(image: Picture, size: tuple[int, int]) -> NDArray[np.float32]:
@@ -219,15 +217,27 @@ def write_picture(path: str | os.PathLike[str], image: Picture) -> None:
         that cannot be written.
     """
     path = Path(path)
+    encoded = encode_picture(path, image)
+    if not path.parent.is_dir():
+        raise PictureError(
+            f"cannot write {path}: there is no folder {path.parent}; create it first"
+        )
+    write_atomically(path, encoded, PictureError)
+
+
+def encode_picture(path: Path, image: Picture) -> bytes:
+    """Encode a picture in the format that the suffix of a path names; nothing is written.
+
+    Raises
+    ------
+    PictureError
+        Another suffix, or a picture too large for the format.
+    """
     image = check_picture(image)
     suffix = path.suffix.lower()
     if suffix not in PICTURE_SUFFIXES:
         raise PictureError(
             f"cannot write {path}: its name must end in one of {', '.join(PICTURE_SUFFIXES)}"
-        )
-    if not path.parent.is_dir():
-        raise PictureError(
-            f"cannot write {path}: there is no folder {path.parent}; create it first"
         )
     if suffix == ".webp" and max(image.shape) > _WEBP_MAX_SIDE:
         raise PictureError(
@@ -241,7 +251,7 @@ def write_picture(path: str | os.PathLike[str], image: Picture) -> None:
     }.get(suffix, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     _, encoded = cv2.imencode(suffix, bgr, settings)
-    write_atomically(path, encoded.tobytes(), PictureError)
+    return bytes(encoded)
 
 
 def side_by_side(pictures: Sequence[Picture]) -> Picture:
@@ -296,49 +306,3 @@ def _upright(picture: Picture, orientation: int) -> Picture:
     if orientation in (2, 3, 6, 7):
         picture = picture[:, ::-1]
     return np.ascontiguousarray(picture)
-
-
-def _resample(planes: Picture, size: int) -> Picture:
-    """Resample the last axis of uint8 [3,R,N] to `size` samples."""
-    samples = planes.shape[2]
-    if samples == size:
-        return planes
-    rows = planes.reshape(-1, samples)
-    resampled = np.empty((rows.shape[0], size), np.uint8)
-    for first, last, start, weights in _weight_blocks(samples, size):
-        step = max(1, _BLOCK_INPUTS // len(weights))
-        for top in range(0, len(rows), step):
-            block = rows[top : top + step, start : start + len(weights)].astype(np.float64)
-            sums = block @ weights
-            # Pillow's rounding, shift and clipping; the cast to uint8 truncates.
-            resampled[top : top + step, first:last] = np.minimum(sums + 0.5, 255)
-    return resampled.reshape(planes.shape[0], planes.shape[1], size)
-
-
-def _weight_blocks(samples: int, size: int) -> Iterator[tuple[int, int, int, NDArray[np.float64]]]:
-    """Cut the band matrix of a resize from `samples` to `size` into dense blocks.
-
-    Yields
-    ------
-    first, last : int
-        Range of outputs.
-    start : int
-        First input they need.
-    weights : ndarray, float64 [inputs, last - first]
-        Pillow's fixed-point coefficients over 2**22.
-    """
-    scale = samples / size
-    reach = max(scale, 1.0)  # half the width of the triangle
-    for first in range(0, size, _BLOCK_OUTPUTS):
-        last = min(first + _BLOCK_OUTPUTS, size)
-        centres = (np.arange(first, last) + 0.5) * scale
-        lower = np.maximum((centres - reach + 0.5).astype(np.int64), 0)
-        upper = np.minimum((centres + reach + 0.5).astype(np.int64), samples)
-        start, stop = int(lower[0]), int(upper[-1])
-        inputs = np.arange(start, stop)[:, None]
-        # In Pillow's own order of operations, so that every rounding of the doubles agrees.
-        triangle = 1.0 - np.abs((inputs - centres + 0.5) * (1.0 / reach))
-        triangle[(inputs < lower) | (inputs >= upper) | (triangle < 0)] = 0.0
-        triangle /= np.cumsum(triangle, axis=0)[-1]  # cumsum adds one by one, as Pillow
-        fixed = np.floor(0.5 + triangle * (1 << _PRECISION_BITS))
-        yield first, last, start, fixed / (1 << _PRECISION_BITS)

@@ -106,8 +106,8 @@ def parse_picture(data: bytes, path: Path) -> PictureFile:
     Raises
     ------
     PictureError
-        Not a PNG, JPEG or WebP file; cut short or damaged; an animation; a CMYK JPEG; without
-        pixels, or with more than `MAX_PIXELS` or `MAX_SIDE`.
+        Not a PNG, JPEG or WebP file; cut short or damaged; an animation; without pixels, or
+        with more than `MAX_PIXELS` or `MAX_SIDE`.
     """
     try:
         if data.startswith(_PNG_SIGNATURE):
@@ -202,13 +202,8 @@ def _parse_jpeg(data: bytes, path: Path) -> PictureFile:
         (length,) = struct.unpack_from(">H", data, position + 2)
         content, position = position + 4, position + 2 + length
         if marker in _JPEG_FRAMES:
-            height, width, components = struct.unpack_from(">xHHB", data, content)
+            height, width = struct.unpack_from(">xHH", data, content)
             check_size(height, width, str(path))
-            if components == 4:
-                raise PictureError(
-                    f"{path} is a CMYK JPEG, whose colours are meant for print; "
-                    "save it as RGB first"
-                )
         elif marker == _JPEG_APP1 and data.startswith(_EXIF_PREFIX, content):
             orientation = _exif_orientation(data[content:position])
         elif marker == _JPEG_START_OF_SCAN:

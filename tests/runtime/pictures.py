@@ -162,7 +162,6 @@ def _bad_pictures() -> dict[str, Callable[[Path], Path]]:
         + extended_webp[30:],
         "long side.png": png((1, 70_000), 8, 0, [bytes(70_000)]),
         # Kinds that are not read.
-        "cmyk.jpg": encode(Image.fromarray(photo()).convert("CMYK"), "JPEG"),
         "animation.png": encode(photo(), "PNG", **_frames()),
         "animation.webp": encode(photo(), "WEBP", **_frames()),
         "animation.gif": encode(photo(), "GIF", **_frames()),
@@ -263,6 +262,7 @@ def _odd_pictures() -> dict[str, Callable[[Path], tuple[Path, Picture]]]:
     picture = photo()
     image = Image.fromarray(picture)
     jpeg = encode(picture, "JPEG")
+    for_print = encode(image.convert("CMYK"), "JPEG")
     deep = np.array([[[0, 511, 128], [129, 33023, 65535]]], np.uint16)  # 511 / 257 = 1.99
     palette, bilevel = image.quantize(200), image.convert("1")
     apng = encode(picture, "PNG")
@@ -275,6 +275,7 @@ def _odd_pictures() -> dict[str, Callable[[Path], tuple[Path, Picture]]]:
         "CAPITALS.PNG": (encode(picture, "PNG"), picture),
         "png by content.jpg": (encode(picture, "PNG"), picture),
         "grüße aus köln.png": (encode(picture, "PNG"), picture),
+        "cmyk.jpg": (for_print, np.asarray(Image.open(io.BytesIO(for_print)).convert("RGB"))),
         "more after the end mark.jpg": (jpeg + jpeg + b"film clip", _upright(jpeg)),
         "thumbnail.jpg": (_jpeg_with_thumbnail(), _upright(jpeg)),
         "filling before a marker.jpg": (_before_tables(jpeg, b"\xff\xff"), _upright(jpeg)),

@@ -53,7 +53,6 @@ SAYS = {
     "60000 x 60000.jpg": "60000 x 60000 pixels",
     "60000 x 60000.webp": "60000 x 60000 pixels",
     "long side.png": "70000 x 1 pixels",
-    "cmyk.jpg": "save it as RGB",
     "animation.png": "is an animation; save the frame",
     "animation.webp": "is an animation; save the frame",
     "animation.gif": "a GIF",

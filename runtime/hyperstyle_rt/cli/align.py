@@ -1,0 +1,179 @@
+"""``hyperstyle-rt align``: photos to the aligned crops that the networks know."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import HyperStyleError, PictureError
+from .options import ForceOption, JsonOption, QuietOption
+from .outputs import check_writable, is_directory_name, refuse_existing
+from .terminal import print_error, print_json, print_line, printable, progress_bar
+
+if TYPE_CHECKING:
+    from ..photos import Portrait
+    from ..sources import Source
+
+EXAMPLES = """
+[bold]Examples[/bold]
+
+hyperstyle-rt align photo.jpg
+
+hyperstyle-rt align photo.jpg --out face.png --size 256
+
+hyperstyle-rt align party.jpg --face all --out faces
+
+hyperstyle-rt align photos --out faces --json
+"""
+
+LARGEST_SIDE = 4096
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """A crop that was written.
+
+    Attributes
+    ----------
+    photo, crop:
+        The files.
+    portrait:
+        What was found.
+    """
+
+    photo: Path
+    crop: Path
+    portrait: Portrait
+
+    def to_json(self) -> dict[str, Any]:
+        """Make the entry in the document of ``--json``."""
+        portrait = self.portrait
+        return {
+            "input": str(self.photo),
+            "output": str(self.crop),
+            "score": round(portrait.score, 4),
+            "box": portrait.box.round(2).tolist(),
+            "landmarks": portrait.landmarks.round(2).tolist(),
+            "transform": portrait.transform.tolist(),
+        }
+
+
+def align(
+    photos: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PHOTO",
+            help="Photos (PNG, JPEG or WebP), folders of photos, or quoted patterns.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Directory for [cyan]NAME.aligned.png[/cyan]; for one photo also the name of the "
+            "crop: .png, .jpg or .webp.",
+        ),
+    ] = Path(),
+    face: Annotated[
+        str,
+        typer.Option(
+            help="Of several faces: largest, all (NAME.face1.aligned.png, ...) or a number from 0, "
+            "the largest.",
+            metavar="WHICH",
+        ),
+    ] = "largest",
+    size: Annotated[
+        int, typer.Option(min=16, max=LARGEST_SIDE, help="Side of the crops.", metavar="N")
+    ] = 1024,
+    force: ForceOption = False,
+    json_: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Cut faces out of photos, aligned as the networks were trained.
+
+    A photo without a face does not stop the others: its error is printed at the
+    end, and the exit status is 2. `invert` does all this by itself.
+    """
+    from ..sources import find_sources
+
+    sources = find_sources(photos)
+    plan = _plan(sources, out)
+    done: list[Aligned] = []
+    errors: dict[Path, str] = {}
+    with progress_bar(quiet) as progress:
+        bar = progress.add_task("", total=len(sources))
+        for source, crop in zip(sources, plan, strict=True):
+            progress.update(bar, description=printable(source.path.name))
+            try:
+                aligned = _align_one(source.path, crop, face, size, force)
+            except PictureError as error:
+                errors[source.path] = str(error)
+            else:
+                done += aligned
+                if not json_ and not quiet:
+                    for each in aligned:
+                        print_line(f"{each.photo} -> {each.crop}")
+            progress.advance(bar)
+    if json_:
+        print_json(
+            {
+                "crops": [each.to_json() for each in done],
+                "errors": [{"input": str(path), "error": text} for path, text in errors.items()],
+            }
+        )
+    for text in errors.values():
+        print_error(text)
+    if errors:
+        raise typer.Exit(2)
+
+
+def _plan(sources: Sequence[Source], out: Path) -> list[Path]:
+    """Name the crop of every photo; of several faces each gets its number into the name."""
+    if is_directory_name(out):
+        check_writable(out)
+        return [out / f"{source.name}.aligned.png" for source in sources]
+    if len(sources) > 1:
+        raise HyperStyleError(
+            f"--out {out} names one file for {len(sources)} photos; give a directory"
+        )
+    check_writable(out.parent)
+    return [out]
+
+
+def _align_one(photo: Path, crop: Path, face: str, size: int, force: bool) -> list[Aligned]:
+    """Align a photo and write its crops."""
+    from ..files import reason
+    from ..imaging import read_picture, write_picture
+    from ..photos import ALL, find_portraits
+
+    picture = read_picture(photo)
+    try:
+        portraits = find_portraits(picture, size, face)
+    except PictureError as error:
+        raise PictureError(f"{photo}: {error}") from error
+    crops = [_numbered(crop, n) if face == ALL else crop for n in range(1, len(portraits) + 1)]
+    for path in crops:
+        if os.path.realpath(path) == os.path.realpath(photo):
+            raise PictureError(f"{path} is the photo itself; give another --out")
+        if not force:
+            refuse_existing([path])
+    try:
+        crop.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PictureError(f"cannot create {crop.parent}: {reason(error)}") from error
+    for path, portrait in zip(crops, portraits, strict=True):
+        write_picture(path, portrait.crop)
+    return [Aligned(photo, *each) for each in zip(crops, portraits, strict=True)]
+
+
+def _numbered(crop: Path, number: int) -> Path:
+    """`x.aligned.png` as `x.face1.aligned.png`, `x.png` as `x.face1.png`."""
+    ending = ".aligned.png" if crop.name.endswith(".aligned.png") else crop.suffix
+    return crop.with_name(f"{crop.name.removesuffix(ending)}.face{number}{ending}")

@@ -1,0 +1,311 @@
+"""Faces in photos, with three small networks of MediaPipe's through ONNX Runtime.
+
+A detector (BlazeFace, full range) proposes faces at several scales. On each, a face mesh of 468
+points finds the mouth and, roughly, the eyes, and a network for one eye finds the eyes' contours.
+``models/README.md`` says where they come from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+Picture = NDArray[np.uint8]
+Array = NDArray[np.float64]
+
+MODELS = Path(__file__).with_name("models")
+MODEL_DIGESTS = {
+    "face_detector.onnx": "f64a92f270b611b42dbb1f71aacb45f7e534231f294531d87dc6c3db9baa5737",
+    "face_mesh.onnx": "d81130566a1e48eea5ba30e77b2eb267906e45266c0fa6a3cb72f590d9f49eb3",
+    "eye_contour.onnx": "5d4a75a76f04739d6e79aae0f5ec9a45f2b8a5f88ef2fe6895633a81ec14b75f",
+}
+
+_OUTPUTS = {
+    "face_detector.onnx": ("boxes", "scores"),
+    "face_mesh.onnx": ("points", "presence"),
+    "eye_contour.onnx": ("points",),
+}
+
+# How the detector looks: the longer side of the photo, and how much of it is added as a black frame
+# on every side, without which faces that fill the photo go unseen.
+_LOOKS = ((96, 0.5), (384, 0.0), (768, 0.0))
+_STRIDE, _MULTIPLE = 4, 32  # of its grid; of which its input's sides must be multiples
+_LEAST_SCORE = 0.5
+_SAME_FACE = 0.3  # intersection over union
+
+# Mesh: side of its input, and the part of a face around its box that it wants to see. It looks
+# again around the points it has found, at least once and until the face stands upright.
+_MESH_SIDE, _MESH_SCALE = 192, 1.5
+_MESH_ROUNDS, _UPRIGHT = range(1, 6), np.cos(np.radians(5))
+_MOUTH_CORNERS = (61, 291)  # its vertices; left and right as seen, here and below
+_EYE_CORNERS = ((33, 133), (362, 263))
+
+# Eye: side of its input, and its width in eyes. Its points where dlib has 36 to 41.
+_EYE_SIDE, _EYE_SCALE = 64, 2.3
+_EYE_CONTOUR = (0, 11, 13, 8, 5, 3)
+# Measured on photos in the mirror and on renderings: the mesh counts pixels from the centre of the
+# first one, the eye's network from its edge.
+_EYE_ORIGIN = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """A face of a photo.
+
+    Attributes
+    ----------
+    score:
+        Of the detector, 0 to 1.
+    box:
+        float64 [4]: left, top, right, bottom in pixels of the photo; may stick out.
+    points:
+        float64 [4,2], as `alignment.face_points` gives them.
+    """
+
+    score: float
+    box: Array
+    points: Array
+
+
+def find_faces(photo: Picture) -> list[Face]:
+    """Find the faces of a photo, the largest first.
+
+    Where none is upright (within about 45 degrees), the photo is looked at from the other sides.
+
+    Parameters
+    ----------
+    photo:
+        uint8 [H,W,3] RGB.
+
+    Raises
+    ------
+    RuntimeError
+        If the packaged models are not those of this release.
+    """
+    for quarter_turns in (0, 1, 3, 2):
+        faces = _find_upright(np.ascontiguousarray(np.rot90(photo, quarter_turns)))
+        if faces:
+            return [_turned_back(face, photo.shape[:2], quarter_turns) for face in faces]
+    return []
+
+
+def _find_upright(photo: Picture) -> list[Face]:
+    located = [_locate(photo, *detection) for detection in _detect(photo)]
+    faces = sorted((face for face in located if face is not None), key=lambda face: -face.score)
+    kept: list[Face] = []
+    for face in faces:  # two boxes may have led to one face
+        if all(_overlap(face.box, other.box[None])[0] < _SAME_FACE for other in kept):
+            kept.append(face)
+    return sorted(kept, key=lambda face: -_area(face.box))
+
+
+def _turned_back(face: Face, shape: tuple[int, ...], quarter_turns: int) -> Face:
+    """Undo `np.rot90` for a face found in a turned photo; `shape` is the photo's own."""
+    height, width = shape
+
+    def back(points: Array) -> Array:
+        x, y = points.T
+        places = {0: (x, y), 1: (width - 1 - y, x), 2: (width - 1 - x, height - 1 - y)}
+        return np.stack(places.get(quarter_turns, (y, height - 1 - x)), axis=1)
+
+    corners = back(face.box.reshape(2, 2))
+    box = np.concatenate([corners.min(axis=0), corners.max(axis=0)])
+    return Face(face.score, box, back(face.points))
+
+
+def _detect(photo: Picture) -> list[tuple[float, Array, Array]]:
+    """Scores, boxes [4] and six key points [6,2] of faces, in pixels of the photo."""
+    longer = max(photo.shape[:2])
+    found = [
+        _detections(photo, side, round(side * frame))
+        for side, frame in _LOOKS
+        if frame or side <= 1.5 * longer
+    ]
+    scores = np.concatenate([each[0] for each in found])
+    values = np.concatenate([each[1] for each in found])  # [N,16]: box, key points
+    merged = []
+    while len(scores):
+        best = int(scores.argmax())
+        same = _overlap(values[best, :4], values[:, :4]) >= _SAME_FACE
+        same[best] = True
+        mean = np.average(values[same], axis=0, weights=scores[same])
+        merged.append((float(scores[best]), mean[:4], mean[4:].reshape(6, 2)))
+        scores, values = scores[~same], values[~same]
+    return merged
+
+
+def _detections(photo: Picture, side: int, frame: int) -> tuple[Array, Array]:
+    """Scores [N] and values [N,16] at one scale: left, top, right, bottom, six key points.
+
+    The photo is scaled to a longer side of `side` and framed by `frame` pixels.
+    """
+    import cv2
+
+    height, width = photo.shape[:2]
+    scale = side / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = cv2.resize(photo, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    canvas = (-(-(n + 2 * frame) // _MULTIPLE) * _MULTIPLE for n in small.shape[:2])
+    padded = np.zeros((*canvas, 3), np.uint8)
+    padded[frame : frame + size[1], frame : frame + size[0]] = small
+    boxes, raw_scores = _run("face_detector.onnx", padded, 2, -1)
+    scores = 1 / (1 + np.exp(-raw_scores[:, 0]))
+    values = boxes.reshape(-1, 8, 2)  # centre, size, key points
+    columns = padded.shape[1] // _STRIDE
+    cells = np.arange(len(scores))
+    anchors = np.stack([cells % columns, cells // columns], axis=1) * _STRIDE + _STRIDE / 2 - frame
+    sure = scores >= _LEAST_SCORE
+    scores, values, anchors = scores[sure], values[sure], anchors[sure]
+    centres, halves = values[:, 0] + anchors, values[:, 1] / 2
+    values[:, 0], values[:, 1] = centres - halves, centres + halves
+    values[:, 2:] += anchors[:, None]
+    stretch = np.array([width / size[0], height / size[1]])
+    return scores, (values * stretch - 0.5).reshape(-1, 16)
+
+
+def _locate(photo: Picture, score: float, box: Array, keypoints: Array) -> Face | None:
+    """Find the points of a detected face; None if the mesh sees no face there."""
+    centre, side = (box[:2] + box[2:]) / 2, float((box[2:] - box[:2]).max())
+    across = keypoints[1] - keypoints[0]  # from eye to eye, if the face is not upside down
+    down = np.array([-across[1], across[0]])
+    axes = (across, down, -across, -down)
+    axis = max(axes, key=lambda axis: _mesh(photo, centre, side, axis)[1])
+    for look in _MESH_ROUNDS:
+        before = axis / np.hypot(*axis)
+        mesh, presence = _mesh(photo, centre, side, axis)
+        if presence < 0:  # a logit: rather no face than a face
+            return None
+        axis = mesh[list(_EYE_CORNERS[1])].mean(axis=0) - mesh[list(_EYE_CORNERS[0])].mean(axis=0)
+        upright = mesh @ _rotation(axis).T
+        low, high = upright.min(axis=0), upright.max(axis=0)
+        centre, side = (low + high) / 2 @ _rotation(axis), float((high - low).max())
+        if look > 1 and axis @ before > _UPRIGHT * np.hypot(*axis):
+            break
+    left_eye, right_eye = (
+        _eye(photo, mesh[list(corners)], mirrored)
+        for corners, mirrored in zip(_EYE_CORNERS, (False, True), strict=True)
+    )
+    landmarks = np.array([left_eye, right_eye, *mesh[list(_MOUTH_CORNERS)]])
+    return Face(score, np.concatenate([mesh.min(axis=0), mesh.max(axis=0)]), landmarks)
+
+
+def _mesh(photo: Picture, centre: Array, side: float, axis: Array) -> tuple[Array, float]:
+    """The mesh [468,2] of a face of that size and direction, and how sure it is of one (logit)."""
+    crop, to_photo = _cut_out(photo, centre, side * _MESH_SCALE, axis, _MESH_SIDE)
+    points, presence = _run("face_mesh.onnx", crop)
+    return _mapped(points[:, :2], to_photo), float(presence[0, 0])
+
+
+def _eye(photo: Picture, corners: Array, mirrored: bool) -> Array:
+    """Centre [2] of an eye's contour, as dlib's landmarks give it.
+
+    `corners` [2,2] are its corners from left to right, roughly. The network knows left eyes; a
+    right one is shown to it in the mirror.
+    """
+    axis = corners[1] - corners[0]
+    side = float(np.hypot(*axis)) * _EYE_SCALE
+    crop, to_photo = _cut_out(photo, corners.mean(axis=0), side, axis, _EYE_SIDE)
+    if mirrored:
+        crop = crop[:, ::-1]
+    (points,) = _run("eye_contour.onnx", crop)
+    centre = points[list(_EYE_CONTOUR), :2].mean(axis=0) - _EYE_ORIGIN
+    if mirrored:
+        centre[0] = _EYE_SIDE - 1 - centre[0]
+    return _mapped(centre, to_photo)
+
+
+def _cut_out(
+    photo: Picture, centre: Array, side: float, axis: Array, pixels: int
+) -> tuple[Picture, Array]:
+    """Cut a square out of the photo, its upper edge along `axis`, black outside the photo.
+
+    Returns
+    -------
+    crop:
+        uint8 [pixels,pixels,3].
+    to_photo:
+        float64 [2,3], from pixels of the crop to pixels of the photo.
+    """
+    import cv2
+
+    turn = _rotation(axis).T * (side / pixels)
+    to_photo = np.column_stack([turn, centre - turn @ np.full(2, (pixels - 1) / 2)])
+    reach = side * 0.75  # half the diagonal, and a little
+    low = np.maximum(np.floor(centre - reach), 0).astype(np.int64)
+    high = np.minimum(np.ceil(centre + reach), photo.shape[1::-1]).astype(np.int64)
+    if (high <= low).any():
+        return np.zeros((pixels, pixels, 3), np.uint8), to_photo
+    part: Any = photo[low[1] : high[1], low[0] : high[0]]
+    shrink = np.ones(2)
+    if side >= 2 * pixels:  # else bilinear sampling would skip pixels
+        size = np.maximum(np.array(part.shape[1::-1]) * pixels // int(side), 1)
+        shrink = np.array(part.shape[1::-1]) / size
+        part = cv2.resize(part, size.tolist(), interpolation=cv2.INTER_AREA)
+    to_part = to_photo.copy()
+    to_part[:, 2] -= low
+    to_part /= shrink[:, None]
+    to_part[:, 2] += 0.5 / shrink - 0.5  # shrinking keeps edges of pixels, not centres
+    crop: Any = cv2.warpAffine(
+        np.ascontiguousarray(part),
+        to_part,
+        (pixels, pixels),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+    )
+    return crop, to_photo
+
+
+def _mapped(points: Array, transform: Array) -> Array:
+    """Points [...,2] through a transform [2,3]."""
+    mapped: Array = points @ transform[:, :2].T + transform[:, 2]
+    return mapped
+
+
+def _rotation(axis: Array) -> Array:
+    """[2,2]: turns `axis` to the right."""
+    x, y = axis / np.hypot(*axis)
+    return np.array([[x, y], [-y, x]])
+
+
+def _area(box: Array) -> float:
+    return float(np.prod(np.maximum(box[2:] - box[:2], 0)))
+
+
+def _overlap(box: Array, boxes: Array) -> Array:
+    """Intersection over union of a box [4] and boxes [N,4]."""
+    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
+    shared = np.prod(np.maximum(high - low, 0), axis=1)
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    return np.asarray(shared / np.maximum(_area(box) + areas - shared, 1e-9))
+
+
+def _run(model: str, image: Picture, span: int = 1, lowest: int = 0) -> list[Array]:
+    """Run a model on uint8 [H,W,3], which it reads as `lowest` to `lowest + span`.
+
+    Returns its outputs [rows,width] in the order of `_OUTPUTS`.
+    """
+    planes = np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32)
+    values = planes * np.float32(span / 255) + np.float32(lowest)
+    outputs = _session(model).run(_OUTPUTS[model], {"image": values})
+    return [output[0].astype(np.float64) for output in outputs]
+
+
+@lru_cache(maxsize=len(MODEL_DIGESTS))
+def _session(model: str) -> onnxruntime.InferenceSession:
+    import onnxruntime
+
+    data = (MODELS / model).read_bytes()
+    if hashlib.sha256(data).hexdigest() != MODEL_DIGESTS[model]:
+        raise RuntimeError(f"{MODELS / model} is not the file of this release; install it again")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # milliseconds of work, often beside an inversion
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,96 @@
+"""Faces found in photos, against renderings whose points are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from face_pictures import Known, in_a_photo, known_faces
+from hyperstyle_rt import faces
+from hyperstyle_rt.alignment import quadrilateral
+from hyperstyle_rt.faces import find_faces
+from pictures import photo
+
+FACES = known_faces()
+
+
+def corner_error(found: faces.Array, known: faces.Array) -> float:
+    """Mean distance of the crops' corners, in sides of the crop."""
+    ours, theirs = quadrilateral(found), quadrilateral(known)
+    return float(np.hypot(*(ours - theirs).T).mean() / np.hypot(*(theirs[3] - theirs[0])))
+
+
+def test_the_points_of_rendered_faces_are_found() -> None:
+    found = [find_faces(face.picture) for face in FACES]
+    assert [len(each) for each in found] == [1] * len(FACES)
+    errors = [corner_error(f[0].points, k.points) for f, k in zip(found, FACES, strict=True)]
+    assert np.median(errors) < 0.025
+    assert max(errors) < 0.04
+    assert all(f[0].score > 0.5 for f in found)
+
+
+@pytest.mark.parametrize(
+    ("size", "centre", "side", "turn"),
+    [
+        pytest.param((900, 1200), (900, 300), 700, 20, id="large and tilted"),
+        pytest.param((900, 1200), (300, 620), 160, -15, id="small"),
+        pytest.param((300, 400), (200, 150), 250, 90, id="lying"),
+        pytest.param((300, 400), (210, 150), 250, 180, id="upside down"),
+        pytest.param((300, 400), (200, 155), 250, -90, id="lying the other way"),
+    ],
+)
+def test_a_face_is_found_where_it_lies(
+    size: tuple[int, int], centre: tuple[int, int], side: float, turn: float
+) -> None:
+    known = in_a_photo(FACES[3], size, np.array(centre, float), side, turn)
+    (face,) = find_faces(known.picture)
+    assert corner_error(face.points, known.points) < 0.05
+    left, top, right, bottom = face.box
+    assert (known.points > [left, top]).all()
+    assert (known.points < [right, bottom]).all()
+
+
+def test_several_faces_come_the_largest_first() -> None:
+    large = in_a_photo(FACES[3], (500, 1000), np.array([250.0, 250.0]), 400, 5)
+    small = in_a_photo(FACES[5], (500, 1000), np.array([780.0, 250.0]), 260, -8)
+    scene = large.picture.copy()
+    scene[:, 560:] = small.picture[:, 560:]
+    first, second = find_faces(scene)
+    assert corner_error(first.points, large.points) < 0.04
+    assert corner_error(second.points, small.points) < 0.04
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (48, 64), (700, 500)])
+def test_no_face_is_seen_where_none_is(size: tuple[int, int]) -> None:
+    assert find_faces(photo(*size)) == []
+
+
+def test_a_grey_face_is_found() -> None:
+    face = FACES[0]
+    grey = np.repeat(face.picture.mean(axis=2).astype(np.uint8)[..., None], 3, axis=2)
+    (found,) = find_faces(grey)
+    assert corner_error(found.points, face.points) < 0.05
+
+
+def test_a_model_that_was_altered_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in faces.MODEL_DIGESTS:
+        data = bytearray((faces.MODELS / name).read_bytes())
+        data[-1] ^= 1
+        (tmp_path / name).write_bytes(data)
+    monkeypatch.setattr(faces, "MODELS", tmp_path)
+    faces._session.cache_clear()
+    try:
+        with pytest.raises(RuntimeError, match="not the file of this release"):
+            find_faces(FACES[0].picture)
+    finally:
+        faces._session.cache_clear()
+
+
+def test_the_renderings_are_about_aligned() -> None:
+    """Or the other tests would say little."""
+    for face in FACES:
+        assert isinstance(face, Known)
+        assert np.abs(quadrilateral(face.points).mean(axis=0) - 127.5).max() < 20
