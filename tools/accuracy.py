@@ -5,14 +5,15 @@ Contenders: torch (needs --checkpoint and --w-encoder), cpu, cpu-fp16, cpu-fp16-
 tensor really rounded, as a GPU does and ONNX Runtime's CPU provider does not), cuda, tensorrt,
 ort-tensorrt, and those three with -fp16.
 
-    python tools/accuracy.py engines/faces --reference cpu --candidate cpu-fp16-rounded
-    python tools/accuracy.py engines/faces --reference torch --candidate cpu \
+    python tools/accuracy.py --bundle engines/faces --candidate cpu-fp16-rounded
+    python tools/accuracy.py --bundle engines/faces --reference torch --candidate cpu \
         --checkpoint hyperstyle_ffhq.pt --w-encoder faces_w_encoder.pt --json
 """
 
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,18 +23,17 @@ import typer
 ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(ROOT / "export"), str(ROOT / "runtime")]
 
-from hyperstyle_rt.bundle import Bundle, find_bundle
-from hyperstyle_rt.cli.check import SAMPLES, show
-from hyperstyle_rt.cli.terminal import error_console, print_error
-from hyperstyle_rt.comparison import (
-    BackendContender,
-    Contender,
-    compare,
-    open_contender,
-    sample_picture,
+from hyperstyle_rt.bundle import Bundle
+from hyperstyle_rt.cli.check import (
+    BundleOption,
+    IterationsOption,
+    JsonOption,
+    PicturesArgument,
+    compare_and_show,
 )
+from hyperstyle_rt.cli.terminal import print_error
+from hyperstyle_rt.comparison import BackendContender, Contender, open_contender
 from hyperstyle_rt.errors import HyperStyleError
-from hyperstyle_rt.imaging import read_picture
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -107,37 +107,22 @@ def open_any(
 
 
 def main(
-    bundle: Annotated[str | None, typer.Argument(help="Directory or name; default: embedded.")] = (
-        None
-    ),
-    reference: Annotated[str, typer.Option(help="See above.")] = "cpu",
+    pictures: PicturesArgument = None,
+    bundle: BundleOption = None,
     candidate: Annotated[str, typer.Option(help="See above.")] = ROUNDED,
-    picture: Annotated[list[Path] | None, typer.Option(help="Aligned; may be repeated.")] = None,
+    reference: Annotated[str, typer.Option(help="See above.")] = "cpu",
     checkpoint: Annotated[Path | None, typer.Option(help="HyperStyle checkpoint.")] = None,
     w_encoder: Annotated[Path | None, typer.Option(help="W-encoder checkpoint.")] = None,
-    iterations: Annotated[int | None, typer.Option(min=1, max=100)] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    iterations: IterationsOption = None,
+    json_: JsonOption = False,
 ) -> None:
     """Compare; exit with 1 and name the worst tensor if one is out of bounds."""
+    open_one = partial(open_any, checkpoint=checkpoint, w_encoder=w_encoder)
     try:
-        opened = Bundle.open(find_bundle(bundle))
-        with error_console().status("opening the graphs") as status:
-            expected, actual = (
-                open_any(name, opened, checkpoint, w_encoder) for name in (reference, candidate)
-            )
-            pictures = [read_picture(path) for path in picture or []]
-            comparison = compare(
-                expected,
-                actual,
-                opened.manifest,
-                pictures or [sample_picture(opened, seed) for seed in range(SAMPLES)],
-                iterations or opened.manifest.default_iterations,
-                status.update,
-            )
+        compare_and_show(open_one, reference, candidate, bundle, pictures, iterations, json_)
     except HyperStyleError as error:
         print_error(str(error))
         raise typer.Exit(2) from None
-    show(comparison, json_)
 
 
 if __name__ == "__main__":

@@ -29,9 +29,12 @@ def ep_context_model(graph: Path, plan_name: str, sm: int, version: str) -> onnx
         GPU and TensorRT the plan is for; the provider compares them with its own.
     """
     source = onnx.load(graph, load_external_data=False)
+    constants = {tensor.name for tensor in source.graph.initializer}
+    # An input with a default value is a constant to TensorRT: its plan has no such input.
+    inputs = [value for value in source.graph.input if value.name not in constants]
     node = helper.make_node(
         "EPContext",
-        [value.name for value in source.graph.input],
+        [value.name for value in inputs],
         [value.name for value in source.graph.output],
         name=f"{source.graph.name}_plan",
         domain=DOMAIN,
@@ -43,9 +46,7 @@ def ep_context_model(graph: Path, plan_name: str, sm: int, version: str) -> onnx
         partition_name=source.graph.name,
         source=PROVIDER,
     )
-    wrapped = helper.make_graph(
-        [node], source.graph.name, list(source.graph.input), list(source.graph.output)
-    )
+    wrapped = helper.make_graph([node], source.graph.name, inputs, list(source.graph.output))
     opsets = [
         helper.make_opsetid("", source.opset_import[0].version),
         helper.make_opsetid(DOMAIN, 1),

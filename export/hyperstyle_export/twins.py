@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hyperstyle_rt.bundle import Bundle
+from hyperstyle_rt.files import sha256
 from hyperstyle_rt.manifest import BundleFile
 
-from .bundle_writer import BuildError, OnProgress, sha256, write_manifest
-from .graphs import HALF_GRAPHS, save_model
+from .bundle_writer import BuildError, OnProgress, write_manifest
+from .graphs import HALF_GRAPHS, build_half_channels, save_model
 from .networks.hyperstyle import HyperStyle
 
 
@@ -23,7 +24,10 @@ def add_half_graphs(model: HyperStyle, bundle: Bundle, on_progress: OnProgress) 
         If a weight is too large for fp16.
     """
     directory, names, files = bundle.directory, {}, dict(bundle.manifest.files)
-    for role, build in HALF_GRAPHS.items():
+    builders = dict(HALF_GRAPHS)
+    if bundle.manifest.refinement:
+        builders["channels"] = build_half_channels
+    for role, build in builders.items():
         on_progress(f"{role} graph in fp16")
         name = f"{role}.fp16.onnx"
         try:

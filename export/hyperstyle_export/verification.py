@@ -47,7 +47,7 @@ def measure_accuracy(
     JSON-able figures: largest absolute differences of latents, offsets and, after each iteration,
     images; the largest offset; the PSNR of the last image against the reference's in dB (peak 2).
     """
-    runtime = Runtime(bundle, open_backend("cpu", bundle, threads=None))
+    runtime = _on_cpu(bundle)
     images: list[NDArray[np.float32]] = []
     inversion = runtime.invert(
         picture, ITERATIONS, on_iteration=lambda _n, image, _codes: images.append(image)
@@ -67,7 +67,7 @@ def measure_accuracy(
         "offsets_max_abs": float(np.max([np.abs(a - b).max() for a, b in offsets])),
         "offsets_largest": float(np.max([np.abs(b).max() for _, b in offsets])),
         "image_max_abs": errors,
-        "image_psnr_db": _psnr(images[-1], reference[-1]),
+        "image_psnr_db": psnr_db(images[-1], reference[-1]),
     }
 
 
@@ -117,12 +117,11 @@ def measure_half(bundle: Bundle, picture: NDArray[np.uint8]) -> dict[str, Any]:
     BuildError
         If the images differ by more than fp16 explains.
     """
-    single = Runtime(bundle, open_backend("cpu", bundle, threads=None))
-    expected = single.invert(picture, HALF_ITERATIONS).output
+    expected = _on_cpu(bundle).invert(picture, HALF_ITERATIONS).output
     half = Runtime(bundle, RoundedHalfBackend(bundle))
     output = half.invert(picture, HALF_ITERATIONS).output
     assert output is not None and expected is not None
-    psnr = _psnr(output, expected)
+    psnr = psnr_db(output, expected)
     if not psnr >= MIN_PSNR_TWINS:  # not a number is out of bounds, too
         raise BuildError(
             f"the fp16 graphs differ from those in fp32 (PSNR {psnr} dB below {MIN_PSNR_TWINS} dB) "
@@ -131,7 +130,11 @@ def measure_half(bundle: Bundle, picture: NDArray[np.uint8]) -> dict[str, Any]:
     return {"against": "fp32", "iterations": HALF_ITERATIONS, "image_psnr_db": psnr}
 
 
-def _psnr(image: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
+def _on_cpu(bundle: Bundle) -> Runtime:
+    return Runtime(bundle, open_backend("cpu", bundle, threads=None))
+
+
+def psnr_db(image: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
     """In dB, for a peak of 2."""
     squared = float(np.square(image - reference, dtype=np.float64).mean())
     return round(float(10 * np.log10(4 / max(squared, 1e-20))), 2)

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from hyperstyle_export import verification
 from hyperstyle_export.cli import app
+from hyperstyle_rt.backends import plan_build
 from hyperstyle_rt.bundle import Bundle
+from hyperstyle_rt.cuda_driver import Gpu
+from hyperstyle_rt.errors import BackendError
 from hyperstyle_rt.imaging import write_picture
 from typer.testing import CliRunner, Result
 
@@ -64,14 +67,32 @@ def test_without_tensorrt_the_bundle_is_kept(
     files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setattr(plan_build, "find_gpu", lambda: Gpu("NVIDIA L4", 89))
     result = build(files, "--tensorrt")
     assert result.exit_code == 1
     assert result.output.count("error:") == 1
     assert "tensorrt cannot be imported" in result.output
-    assert "the ONNX bundle is whole without it" in result.output
+    assert result.output.rstrip().endswith("is whole without plans.")
     bundle = Bundle.open(tmp_path / "tiny")
     bundle.verify()
     assert not bundle.manifest.plans
+
+
+def test_without_a_gpu_the_bundle_is_kept(
+    files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_gpu() -> None:
+        raise BackendError("there is no NVIDIA driver on this machine; install it")
+
+    monkeypatch.setattr(plan_build, "find_gpu", no_gpu)
+    result = build(files, "--tensorrt")
+    assert result.exit_code == 1
+    assert "error: there is no NVIDIA driver on this machine; install it; the O" in result.output
+    Bundle.open(tmp_path / "tiny").verify()
+
+
+def test_nothing_is_said_of_plans_that_were_not_asked_for(files: list[str]) -> None:
+    assert "TensorRT" not in build(files).output
 
 
 @pytest.mark.parametrize("options", [["--tensorrt-rtx"], ["--sm", "89"]])

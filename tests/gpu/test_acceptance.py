@@ -12,18 +12,22 @@ import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hyperstyle_rt import BackendError, HyperStyle
-from hyperstyle_rt.backends.cuda_driver import find_gpu
+from hyperstyle_rt.backends.plan_build import EngineOptions, classic_target
 from hyperstyle_rt.bundle import Bundle, find_bundle
 from hyperstyle_rt.comparison import compare, open_contender, sample_picture
+from hyperstyle_rt.cuda_driver import find_gpu
+from hyperstyle_rt.imaging import to_input
 
 pytestmark = pytest.mark.gpu
 
+PRECISIONS = ("fp32", "fp16")
 RUNS = 20  # of which the median is reported
 INVERSIONS = 200
 ALLOWED_GROWTH = 1 << 20  # bytes over all of them
@@ -45,21 +49,24 @@ def report() -> Iterator[dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def bundle(report: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A copy of the bundle with plans for this GPU, in every precision it has."""
-    from hyperstyle_export.tensorrt import EngineOptions, add_plans, classic_target
+    """A copy of the bundle with plans for this GPU, in fp32 and fp16."""
+    from hyperstyle_export.recovery import recover_model
+    from hyperstyle_export.tensorrt import add_plans
+    from hyperstyle_export.twins import add_half_graphs
 
     source = find_bundle(os.environ.get("HYPERSTYLE_RT_BUNDLE"))
     copy = tmp_path_factory.mktemp("engines") / source.name
     shutil.copytree(source, copy, ignore=shutil.ignore_patterns("tensorrt"))
     opened, target = Bundle.open(copy), classic_target()
+    if "fp16" not in opened.manifest.precisions:
+        opened = add_half_graphs(recover_model(opened), opened, lambda _step: None)
     report["tensorrt"], report["bundle"] = target.title, opened.manifest.name
     report["plans"] = {}
-    for precision in ("fp32", *opened.manifest.precisions):
+    for precision in PRECISIONS:
         opened, plans = add_plans(opened, target, precision, EngineOptions(), lambda _step: None)
-        listed = opened.manifest.plans[target.key(precision)]
         report["plans"][precision] = {
             role: {
-                "bytes": listed[f"{role}.plan"].size,
+                "bytes": plan.size,
                 "layers": plan.layers,
                 "build_seconds": round(plan.seconds, 1),
             }
@@ -68,11 +75,10 @@ def bundle(report: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> 
     return opened
 
 
-@pytest.fixture(params=["fp32", "fp16"])
-def precision(request: pytest.FixtureRequest, bundle: Bundle) -> str:
-    if request.param not in ("fp32", *bundle.manifest.precisions):
-        pytest.skip(f"the bundle has no {request.param} graphs")
-    return request.param
+@pytest.fixture(params=PRECISIONS)
+def precision(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
 
 
 @pytest.fixture
@@ -124,6 +130,56 @@ def test_graph_gives_what_the_plain_path_gives(model: HyperStyle, picture: np.nd
     assert np.abs(captured.output - plain.output).max() < 1e-2
 
 
+def test_until_stops_where_the_cpu_stops(
+    model: HyperStyle, precision: str, picture: np.ndarray
+) -> None:
+    expected = HyperStyle.load(model.bundle.directory, "cpu", precision=precision)
+    for until in (0.0, 2.0):
+        assert (
+            model.invert(picture, 4, until).iterations
+            == expected.invert(picture, 4, until).iterations
+        )
+
+
+def test_device_arrays_in_and_out(model: HyperStyle, picture: np.ndarray) -> None:
+    backend = model.backend
+    expected = model.invert(picture)
+    x = backend.upload(to_input(picture, model.bundle.manifest.input_size))  # has __dlpack__
+    made = backend.invert(x)
+    assert np.array_equal(backend.download(made.image)[0], expected.output)
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        assert np.array_equal(torch.from_dlpack(made.image)[0].cpu().numpy(), expected.output)
+
+
+def test_pycuda_arrays_in_and_out(bundle: Bundle, picture: np.ndarray) -> None:
+    pytest.importorskip("pycuda")
+    gpuarray = pytest.importorskip("pycuda.gpuarray", exc_type=ImportError)
+    model = HyperStyle.load(bundle.directory, "tensorrt-pycuda")
+    expected = model.invert(picture)
+    x = gpuarray.to_gpu(to_input(picture, model.bundle.manifest.input_size))
+    made = model.backend.invert(x)
+    assert np.array_equal(made.image.get()[0], expected.output)
+    model.backend.close()
+
+
+def test_the_runtime_builds_the_plans_a_bundle_lacks(
+    bundle: Bundle, picture: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYPERSTYLE_RT_PLANS", str(tmp_path / "plans"))
+    from hyperstyle_export.bundle_writer import write_manifest
+
+    plain = tmp_path / "plain"
+    shutil.copytree(bundle.directory, plain, ignore=shutil.ignore_patterns("tensorrt"))
+    write_manifest(plain, replace(bundle.manifest, plans={}))
+    expected = HyperStyle.load(plain, "cpu").invert(picture)
+    for _ in range(2):
+        model = HyperStyle.load(plain, "tensorrt")
+        assert np.abs(model.invert(picture).output - expected.output).max() < 1e-2
+        model.backend.close()
+    assert len(list((tmp_path / "plans").glob("*/*.plan"))) == 4
+
+
 def test_latency(
     model: HyperStyle, precision: str, picture: np.ndarray, report: dict[str, Any]
 ) -> None:
@@ -148,6 +204,7 @@ def test_latency(
     report.setdefault("milliseconds", {})[precision] = {
         **stages,
         "inversion": median_ms(lambda: model.invert(picture), wait),
+        "inversion with until": median_ms(lambda: model.invert(picture, until=0.0), wait),
         "inversion without CUDA graph": median_ms(
             lambda: model.invert(picture, on_iteration=lambda *_: None), wait
         ),

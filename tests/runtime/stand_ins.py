@@ -31,6 +31,7 @@ class StandInCuda:
 
     cudaStreamNonBlocking = 1
     cudaHostAllocDefault = 0
+    cudaEventDisableTiming = 2
     cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
     cudaMemcpyKind = SimpleNamespace(
         cudaMemcpyHostToDevice="H2D", cudaMemcpyDeviceToHost="D2H", cudaMemcpyDeviceToDevice="D2D"
@@ -42,6 +43,7 @@ class StandInCuda:
         self.pinned: dict[int, Any] = {}
         self.recording: list[Callable[[], None]] | None = None
         self.executables = 0
+        self.events: set[int] = set()
         self.limit = 1 << 40
         self.weights_seen: list[tuple[str, dict[str, int]]] = []  # role, addresses by name
 
@@ -93,6 +95,26 @@ class StandInCuda:
         self.queue(kind, lambda: ctypes.memmove(target, source, size) and None)
         return (0,)
 
+    def cudaEventCreateWithFlags(self, flags: int) -> tuple[int, int]:
+        assert flags == self.cudaEventDisableTiming
+        self.events.add(event := 100 + len(self.events))
+        return 0, event
+
+    def cudaEventRecord(self, event: int, stream: int) -> tuple[int]:
+        assert event in self.events
+        assert stream == 77
+        self.calls.append("record event")
+        return (0,)
+
+    def cudaEventSynchronize(self, event: int) -> tuple[int]:
+        assert event in self.events
+        self.calls.append("wait for event")
+        return (0,)
+
+    def cudaEventDestroy(self, event: int) -> tuple[int]:
+        self.events.remove(event)
+        return (0,)
+
     def cudaStreamSynchronize(self, stream: int) -> tuple[int]:
         assert self.recording is None, "a wait while a stream is captured"
         self.calls.append("synchronise")
@@ -103,6 +125,7 @@ class StandInCuda:
         return 0, self.limit - used, self.limit
 
     def cudaDeviceSynchronize(self) -> tuple[int]:
+        self.calls.append("synchronise device")
         return (0,)
 
     def cudaStreamBeginCapture(self, stream: int, mode: int) -> tuple[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import re
 import sys
@@ -15,9 +14,10 @@ import pytest
 from command_line import altered_copy, run, sentence, succeed
 from hyperstyle_rt import bundle as bundle_module
 from hyperstyle_rt.cli import doctor
-from hyperstyle_rt.cli.doctor import NOT_OFFERED, Driver, Findings
+from hyperstyle_rt.cli.doctor import NOT_OFFERED, Findings
+from hyperstyle_rt.cuda_driver import Driver, Gpu
 
-DRIVER = Driver("12.4", ("NVIDIA A10",))
+DRIVER = Driver("12.4", 0, (Gpu("NVIDIA A10", 86),))
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_doctor_without_onnxruntime(monkeypatch: pytest.MonkeyPatch):
     ("driver", "cuda", "installed", "part"),
     [
         (None, NOT_OFFERED, False, "no NVIDIA driver"),
-        (Driver("12.4", ()), NOT_OFFERED, False, "finds no GPU"),
+        (Driver("12.4", 0, ()), NOT_OFFERED, False, "finds no GPU"),
         (DRIVER, NOT_OFFERED, False, "pip install 'hyperstyle-rt[gpu]'"),
         (DRIVER, NOT_OFFERED, True, "--force-reinstall --no-deps onnxruntime-gpu"),
         (DRIVER, "offered, but gives CPUExecutionProvider", True, "CUDA and cuDNN libraries"),
@@ -102,28 +102,3 @@ def test_a_cpu_that_fails_is_a_problem():
     findings = Findings({}, {}, {"CPUExecutionProvider": "no memory"}, None, "portraits", None)
     (problem,) = findings.problems()
     assert "cannot use the CPU (no memory)" in problem
-
-
-def test_driver_is_asked_for_its_gpus(monkeypatch: pytest.MonkeyPatch):
-    class Library:
-        """Stands in for libcuda.so.1."""
-
-        def __init__(self, _name: str) -> None: ...
-
-        def cuInit(self, _flags: int) -> int:
-            return 0
-
-        def cuDriverGetVersion(self, version: Any) -> None:
-            version._obj.value = 12040
-
-        def cuDeviceGetCount(self, count: Any) -> None:
-            count._obj.value = 2
-
-        def cuDeviceGet(self, device: Any, index: int) -> None:
-            device._obj.value = 7 + index
-
-        def cuDeviceGetName(self, name: Any, _length: int, device: Any) -> None:
-            name.value = b"GPU %d" % device.value
-
-    monkeypatch.setattr(ctypes, "CDLL", Library)
-    assert doctor._nvidia_driver() == Driver("12.4", ("GPU 7", "GPU 8"))

@@ -6,13 +6,17 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from command_line import altered_copy, refuse, run, run_program, sentence, succeed, write_face
 from hyperstyle_rt import Bundle, Inversion
 from hyperstyle_rt import bundle as bundle_module
+from hyperstyle_rt.backends import plan_cache
+from hyperstyle_rt.backends.plan_build import BuiltPlan, Target
 from hyperstyle_rt.inversion_file import InversionData, write_inversion
+from stand_ins import VERSION
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +24,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run every test in an empty folder, on a terminal of known width."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("HYPERSTYLE_RT_PLANS", str(tmp_path / "plans"))
 
 
 def test_info_of_a_bundle(tiny_bundle: Path):
@@ -43,6 +48,7 @@ def test_info_without_argument_describes_the_default_bundle(
         "directory": str(tiny_bundle),
         "digest": bundle.digest,
         "manifest": bundle.manifest.to_json(),
+        "cached_plans": [],
         "problems": {},
     }
 
@@ -68,6 +74,34 @@ def test_info_finds_a_file_that_is_not_listed(tiny_bundle: Path):
     assert list(json.loads(result.stdout)["problems"]) == ["copy"]
 
 
+def test_info_lists_and_verifies_plans(planned: Path):
+    shutil.copytree(planned, "copy")
+    key = f"{VERSION}-sm89-fp16"
+    text = succeed("info", "copy")
+    assert re.search(rf"^{re.escape(key)}/weights\.plan .* verified *$", text, re.MULTILINE)
+    plan = Path("copy/tensorrt", key, "weights.plan")
+    plan.write_bytes(plan.read_bytes().swapcase())
+    result = run("info", "copy", "--json")
+    assert result.exit_code == 2
+    assert "weights.plan is altered" in sentence(result.stderr)
+    assert list(json.loads(result.stdout)["problems"]) == [f"{key}/weights.plan"]
+
+
+def test_info_lists_plans_in_the_users_cache(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    def build(_target: Any, graph: Path, _role: str, plan: Path, *_rest: Any) -> BuiltPlan:
+        plan.write_bytes(b"plan")
+        return BuiltPlan(4, "ab" * 32, 1, 0.1)
+
+    monkeypatch.setattr(plan_cache, "build_plan", build)
+    target = Target("tensorrt", "TensorRT 10", VERSION, 89, "NVIDIA L4")
+    path = plan_cache.cached_plan(Bundle.open(tiny_bundle), target, "fp32", "encoder")
+    text = succeed("info", tiny_bundle)
+    assert re.search(rf"^{re.escape(VERSION)}-sm89-fp32/encoder +4 bytes", text, re.MULTILINE)
+    (listed,) = json.loads(succeed("info", tiny_bundle, "--json"))["cached_plans"]
+    assert listed["path"] == str(path)
+    assert (listed["role"], listed["sha256"]) == ("encoder", "ab" * 32)
+
+
 def test_info_shows_a_strangers_manifest_harmlessly(tiny_bundle: Path):
     shutil.copytree(tiny_bundle, "copy")
     path = Path("copy/manifest.json")
@@ -90,6 +124,7 @@ def test_info_of_an_inversion(tiny_bundle: Path):
         "iterations": 2,
         "latents": list(inversion.latents.shape),
         "codes": list(inversion.codes.shape),
+        "channels": None,
         "transform": None,
     }
     expected = np.sqrt(np.square(inversion.codes[:, :-1]).mean(axis=1))

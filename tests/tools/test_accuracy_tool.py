@@ -34,7 +34,7 @@ def compare(
 ) -> Result:
     options = ["--reference", reference, "--candidate", candidate, "--json"]
     options += ["--checkpoint", str(checkpoints[0]), "--w-encoder", str(checkpoints[1])]
-    return CliRunner().invoke(APP, [str(bundle.directory), *options])
+    return CliRunner().invoke(APP, ["--bundle", str(bundle.directory), *options])
 
 
 def spoil(bundle: Bundle, name: str, change: object) -> None:
@@ -136,6 +136,7 @@ def test_wrong_twins_are_caught(
 
 
 def test_torch_needs_its_checkpoints(bundle: Bundle) -> None:
-    result = CliRunner().invoke(APP, [str(bundle.directory), "--reference", "torch"])
+    options = ["--bundle", str(bundle.directory), "--reference", "torch"]
+    result = CliRunner().invoke(APP, options)
     assert result.exit_code == 2
     assert "give --checkpoint and --w-encoder" in result.stderr

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -20,7 +20,11 @@ Array = NDArray[np.float32]
 Buffers = dict[str, Any]
 """Tensor name -> a tensor where the backend keeps it."""
 
-BACKENDS = ("auto", "cpu", "cuda", "tensorrt", "ort-tensorrt")
+BACKENDS = ("auto", "cpu", "cuda", "tensorrt", "tensorrt-pycuda", "ort-tensorrt")
+
+
+GPU_BATCH = 8
+"""Latents that a GPU renders at once; what the generator's TensorRT plans are built for."""
 
 
 class Backend(Protocol):
@@ -34,6 +38,11 @@ class Backend(Protocol):
     @property
     def precision(self) -> str:
         """Precision of the graphs that are run: ``fp32``, ``fp16``."""
+        ...
+
+    @property
+    def largest_batch(self) -> int:
+        """How many latents are worth rendering at once."""
         ...
 
     def run(self, role: str, inputs: Mapping[str, Any]) -> Buffers:
@@ -51,20 +60,44 @@ class Backend(Protocol):
 
 @dataclass(frozen=True)
 class LoopBuffers:
-    """What an inversion leaves on the device: latents, accumulated codes, the last image."""
+    """What an inversion leaves on the device: latents, accumulated codes, the last image.
+
+    ``iterations`` is how many were done.
+    """
 
     latents: Any
     codes: Any
     image: Any
+    iterations: int
 
 
 @runtime_checkable
 class LoopingBackend(Backend, Protocol):
     """A backend that runs a whole inversion faster than its graphs one by one."""
 
-    def run_loop(self, image: Any, codes: Any, iterations: int) -> LoopBuffers:
-        """Encoder, then the given number of iterations, from codes of zero."""
+    def run_loop(
+        self, image: Any, codes: Any, iterations: int, until: float | None = None
+    ) -> LoopBuffers:
+        """Encoder, then at most the given number of iterations, from codes of zero.
+
+        `until` stops it earlier, as in :meth:`HyperStyle.invert`.
+        """
         ...
+
+
+def refuse_optional_inputs(role: str, inputs: Mapping[str, Any], of_plan: Collection[str]) -> None:
+    """Refuse inputs that a plan does not have: TensorRT has built their default values in.
+
+    Raises
+    ------
+    BackendError
+        If there are some.
+    """
+    if unknown := inputs.keys() - set(of_plan):
+        raise BackendError(
+            f"a TensorRT plan of the {role} cannot be fed {', '.join(sorted(unknown))}; use "
+            "--backend cuda or cpu for this"
+        )
 
 
 def open_backend(
@@ -76,8 +109,8 @@ def open_backend(
     ----------
     name:
         ``auto`` takes CUDA where ONNX Runtime can really use it, the CPU otherwise; the others
-        never fall back. ``tensorrt`` runs the bundle's plans itself, ``ort-tensorrt`` lets ONNX
-        Runtime do it.
+        never fall back. ``tensorrt`` runs TensorRT plans itself, ``tensorrt-pycuda`` does so beside
+        PyCUDA, ``ort-tensorrt`` lets ONNX Runtime run the bundle's plans.
     threads:
         Threads of one operator on the CPU; None for ONNX Runtime's own choice.
     precision:
@@ -94,6 +127,10 @@ def open_backend(
         from .tensorrt import TensorrtBackend
 
         return TensorrtBackend(bundle, precision)
+    if name == "tensorrt-pycuda":
+        from .pycuda_arrays import PycudaTensorrtBackend
+
+        return PycudaTensorrtBackend(bundle, precision)
     from .onnxruntime import OnnxRuntimeBackend, usable_providers
 
     if name == "auto":

@@ -1,5 +1,8 @@
 """Device memory, pinned memory, one stream and graphs, through cuda-python's runtime bindings.
 
+They work in the device's primary context, which PyTorch, CuPy, Numba and `pycuda.autoprimaryctx`
+use, too: addresses are good in all of them.
+
 All work of a backend is queued on one stream. A buffer that nobody holds any more can therefore be
 given away at once: whatever is written into it is written after all that was queued before.
 """
@@ -20,6 +23,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ..errors import BackendError
+from . import dlpack
 
 _HOST_TO_DEVICE, _DEVICE_TO_HOST, _DEVICE_TO_DEVICE = (
     "cudaMemcpyHostToDevice",
@@ -41,11 +45,14 @@ class DeviceBuffer:
         Device pointer.
     shape, dtype:
         Of the tensor.
+    device:
+        Number of the GPU.
     """
 
     address: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    device: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -62,6 +69,36 @@ class DeviceBuffer:
             "strides": None,
             "version": 3,
         }
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """Where it lies, as DLPack has it."""
+        return dlpack.CUDA, self.device
+
+    def __dlpack__(self, *, stream: Any = None, **_newer: Any) -> Any:
+        """Give a DLPack capsule, which keeps the buffer; synchronise before use."""
+        return dlpack.capsule_of(
+            self.address, self.shape, self.dtype, self.__dlpack_device__(), self
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """A copy to the host that is under way.
+
+    Attributes
+    ----------
+    address:
+        Pinned memory it goes to.
+    event:
+        CUDA event that follows it on the stream.
+    shape, dtype:
+        Of the tensor.
+    """
+
+    address: int
+    event: Any
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
 
 
 class Cuda:
@@ -85,6 +122,8 @@ class Cuda:
         self._free: Pool = defaultdict(list)
         self._allocated: list[int] = []
         self._pinned: tuple[int, int] = (0, 0)  # address, size
+        self._reading: Reading | None = None
+        self._device = device
         self._closed = False
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceBuffer:
@@ -96,29 +135,48 @@ class Cuda:
         else:
             address = int(self._call("cudaMalloc", size)[0])
             self._allocated.append(address)
-        buffer = DeviceBuffer(address, shape, dtype)
+        buffer = DeviceBuffer(address, shape, dtype, self._device)
         weakref.finalize(buffer, self._free[size].append, address).atexit = False
         return buffer
 
     def upload(self, array: Any) -> DeviceBuffer:
-        """Copy a host array, or anything with a `__cuda_array_interface__`, into a float32 buffer.
+        """Copy an array into a float32 buffer.
+
+        Parameters
+        ----------
+        array:
+            On the device anything with `__dlpack__` or `__cuda_array_interface__`: PyTorch, CuPy,
+            `pycuda.gpuarray.GPUArray`; on the host anything numpy takes.
 
         Raises
         ------
         BackendError
-            If a device array is not contiguous float32.
+            If a device array is not contiguous float32, or is on another GPU.
         """
+        place = array.__dlpack_device__() if hasattr(array, "__dlpack_device__") else None
+        if place is not None and place[0] == dlpack.CUDA:
+            if place[1] != self._device:
+                raise BackendError(
+                    f"the array is on GPU {place[1]}, the backend on GPU {self._device}; move it"
+                )
+            capsule = array.__dlpack__(stream=int(self.stream))  # its maker makes our stream wait
+            return self._adopt(dlpack.view(capsule))
         interface = getattr(array, "__cuda_array_interface__", None)
-        if interface is None:
-            array = np.asarray(array, np.float32, order="C")
-            buffer = self.empty(array.shape, np.float32)
-            self.write(buffer, array)
-            return buffer
-        if interface["typestr"] != "<f4" or interface.get("strides") is not None:
+        if interface is not None:
+            self._call("cudaDeviceSynchronize")  # whoever made it may have used any stream
+            return self._adopt(_view(interface))
+        array = np.asarray(array, np.float32, order="C")
+        buffer = self.empty(array.shape, np.float32)
+        self.write(buffer, array)
+        return buffer
+
+    def _adopt(self, view: dlpack.View) -> DeviceBuffer:
+        """Copy a tensor of another library; its owner may let go of it afterwards."""
+        if view.dtype != np.float32:
             raise BackendError("a device array must be contiguous float32; convert it first")
-        buffer = self.empty(tuple(interface["shape"]), np.float32)
-        self._call("cudaDeviceSynchronize")  # whoever made it may have used any stream
-        self._copy(buffer.address, interface["data"][0], buffer.nbytes, _DEVICE_TO_DEVICE)
+        buffer = self.empty(view.shape, view.dtype)
+        self._copy(buffer.address, view.address, buffer.nbytes, _DEVICE_TO_DEVICE)
+        self.synchronise()
         return buffer
 
     def write(self, buffer: DeviceBuffer, array: NDArray[np.float32]) -> None:
@@ -140,6 +198,31 @@ class Cuda:
         array = np.empty(buffer.shape, buffer.dtype)
         ctypes.memmove(array.ctypes.data, staging, buffer.nbytes)
         return array
+
+    def start_reading(self, buffer: DeviceBuffer) -> Reading:
+        """Queue a copy to the host; to be finished before the next is started."""
+        reading = self._reading
+        if reading is None or (reading.shape, reading.dtype) != (buffer.shape, buffer.dtype):
+            self._drop_reading()
+            (address,) = self._call("cudaHostAlloc", buffer.nbytes, self._api.cudaHostAllocDefault)
+            (event,) = self._call("cudaEventCreateWithFlags", self._api.cudaEventDisableTiming)
+            reading = self._reading = Reading(int(address), event, buffer.shape, buffer.dtype)
+        self._copy(reading.address, buffer.address, buffer.nbytes, _DEVICE_TO_HOST)
+        self._call("cudaEventRecord", reading.event, self.stream)
+        return reading
+
+    def finish_reading(self, reading: Reading) -> NDArray[Any]:
+        """Wait for a copy, not for what was queued after it; gives an array of its own."""
+        self._call("cudaEventSynchronize", reading.event)
+        array = np.empty(reading.shape, reading.dtype)
+        ctypes.memmove(array.ctypes.data, reading.address, array.nbytes)
+        return array
+
+    def _drop_reading(self) -> None:
+        if self._reading is not None:
+            self._call("cudaEventDestroy", self._reading.event)
+            self._call("cudaFreeHost", self._reading.address)
+            self._reading = None
 
     def synchronise(self) -> None:
         """Wait until everything queued is done."""
@@ -173,6 +256,7 @@ class Cuda:
         self.synchronise()
         for address in self._allocated:
             self._call("cudaFree", address)
+        self._drop_reading()
         if self._pinned[0]:
             self._call("cudaFreeHost", self._pinned[0])
         self._call("cudaStreamDestroy", self.stream)
@@ -219,3 +303,12 @@ class Cuda:
                 "--backend cpu"
             )
         return tuple(values)
+
+
+def _view(interface: dict[str, Any]) -> dlpack.View:
+    """Read a `__cuda_array_interface__`."""
+    shape, dtype = tuple(interface["shape"]), np.dtype(interface["typestr"])
+    strides = interface.get("strides")  # in bytes; PyCUDA gives them always
+    if strides and not dlpack.is_contiguous(shape, [s // dtype.itemsize for s in strides]):
+        raise BackendError("a device array must be contiguous float32; convert it first")
+    return dlpack.View(interface["data"][0], shape, dtype)

@@ -15,10 +15,10 @@ import numpy as np
 import onnxruntime as ort
 
 from ..bundle import Bundle
+from ..cuda_driver import find_gpu
 from ..errors import BackendError, BundleError
 from ..manifest import BASE_PRECISION
-from . import Array, Buffers
-from .cuda_driver import find_gpu
+from . import GPU_BATCH, Array, Buffers, refuse_optional_inputs
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +74,14 @@ class OnnxRuntimeBackend:
         """What really runs the graphs."""
         return f"ONNX Runtime {ort.__version__} {PROVIDERS[self.device]}"
 
+    @property
+    def largest_batch(self) -> int:
+        """One on a CPU, to which a batch saves little: every picture is then that of one render.
+
+        In a batch, small products are summed in another order and pixels may differ by one level.
+        """
+        return 1 if self.device == "cpu" else GPU_BATCH
+
     def run(self, role: str, inputs: Mapping[str, Any]) -> Buffers:
         """Run a graph on OrtValues; outputs are left on the device.
 
@@ -82,9 +90,12 @@ class OnnxRuntimeBackend:
         BundleError
             If the bundle lacks the graph, or its file is altered.
         BackendError
-            If ONNX Runtime cannot load the graph, or fell back to another provider.
+            If ONNX Runtime cannot load the graph, or fell back to another provider; if a plan is
+            fed an optional input of its graph.
         """
         session = self._session(role)
+        if self.device == PLANS:
+            refuse_optional_inputs(role, inputs, [value.name for value in session.get_inputs()])
         binding = session.io_binding()
         for name, value in inputs.items():
             binding.bind_ortvalue_input(name, value)

@@ -1,8 +1,9 @@
-"""Native TensorRT: plans of the bundle, all tensors on the device, the loop as one CUDA graph.
+"""Native TensorRT: plans, all tensors on the device, the loop as one CUDA graph.
 
 Before TensorRT is touched, the driver is asked for the GPU (a Runtime without a driver crashes the
 process) and the plan's digest is verified (a plan is native code). Tensors are bound by name: the
-order of an engine's outputs is TensorRT's own.
+order of an engine's outputs is TensorRT's own. Plans are the bundle's; where it has none for this
+GPU and TensorRT, the runtime builds them into the user's cache.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..bundle import Bundle
 from ..errors import BackendError, BundleError
-from . import Array, Buffers, LoopBuffers
-from .cuda_driver import find_gpu
+from . import GPU_BATCH, Array, Buffers, LoopBuffers, refuse_optional_inputs
 from .cuda_memory import Cuda, DeviceBuffer, Pool
+from .plan_build import classic_target
+from .plan_cache import cached_plan
 
 logger = logging.getLogger(__name__)
 
@@ -37,20 +40,19 @@ class TensorrtBackend:
     Raises
     ------
     BackendError
-        If there is no GPU, or TensorRT or cuda-python is missing.
+        If there is no GPU, TensorRT or cuda-python is missing, or a plan cannot be built.
     BundleError
-        If the bundle has no plan for exactly this GPU and TensorRT, or it is altered.
+        If the bundle's plan or graph is altered.
     """
 
     def __init__(self, bundle: Bundle, precision: str) -> None:
         self.precision = precision
         self._bundle = bundle
-        gpu = find_gpu()
-        self._trt = _import_tensorrt()
-        self.key = f"{self._trt.__version__}-sm{gpu.sm}-{precision}"
-        self._gpu = gpu.name
-        bundle.verified_plan(self.key, "generator")  # before anything is made; all tasks need it
+        self._target = classic_target()
+        self.key = self._target.key(precision)
+        self._plan("generator")  # before anything is made; all tasks need it
         self._cuda = Cuda()
+        self._trt: Any = import_module(self._target.module)
         self._log = self._trt.Logger(self._trt.Logger.WARNING)
         self._runtime = self._trt.Runtime(self._log)
         self._engines: dict[str, _Engine] = {}
@@ -59,7 +61,12 @@ class TensorrtBackend:
     @property
     def provider(self) -> str:
         """What runs the graphs."""
-        return f"TensorRT {self.key} on {self._gpu}"
+        return f"TensorRT {self.key} on {self._target.gpu}"
+
+    @property
+    def largest_batch(self) -> int:
+        """What the generator's plans are built for."""
+        return GPU_BATCH
 
     def run(self, role: str, inputs: Mapping[str, Any]) -> Buffers:
         """Queue a graph on device buffers; gives its outputs, which are not waited for.
@@ -73,6 +80,7 @@ class TensorrtBackend:
         """
         engine = self._engine(role)
         context = engine.context
+        refuse_optional_inputs(role, inputs, engine.inputs)
         for name in engine.inputs:
             buffer = inputs[name]
             if buffer.dtype != engine.dtypes[name] or not context.set_input_shape(
@@ -96,18 +104,64 @@ class TensorrtBackend:
         return outputs
 
     def upload(self, array: Any) -> DeviceBuffer:
-        """Copy a float32 array, or a device array of another library, to the device."""
+        """Copy a float32 array to the device, or a device array of another library on it."""
         return self._cuda.upload(array)
 
     def download(self, buffer: DeviceBuffer) -> Array:
         """Wait for the device, and copy a buffer into a float32 array of its own."""
         return np.asarray(self._cuda.download(buffer), np.float32)
 
-    def run_loop(self, image: Any, codes: Any, iterations: int) -> LoopBuffers:
-        """Run the whole inversion as one CUDA graph, captured when shapes or count change.
+    def invert(
+        self, image: Any, iterations: int | None = None, until: float | None = None
+    ) -> LoopBuffers:
+        """Invert a picture that is on the device, and leave the result there.
 
-        The buffers given back are those of the graph: valid until the next call.
+        Parameters
+        ----------
+        image:
+            float32 [1,3,h,w] of the bundle's input size, in [-1,1]: an array of PyTorch, CuPy,
+            PyCUDA or any library with `__dlpack__` or `__cuda_array_interface__`; numpy's, too.
+        iterations:
+            None for the bundle's default.
+        until:
+            As in :meth:`run_loop`.
+
+        Returns
+        -------
+        Buffers with `__dlpack__` and `__cuda_array_interface__`, complete when this returns. They
+        are written again by the next inversion.
+
+        Raises
+        ------
+        BackendError
+            If the array is of another shape or type, or on another GPU.
         """
+        manifest = self._bundle.manifest
+        x = self.upload(image)
+        if x.shape != (1, 3, *manifest.input_size):
+            raise BackendError(
+                f"the picture must be float32 {[1, 3, *manifest.input_size]}, not {list(x.shape)}; "
+                "resize it first"
+            )
+        shape = 1, len(manifest.tuned_layers), manifest.code_width + 1
+        codes = self.upload(np.zeros(shape, np.float32))
+        count = manifest.default_iterations if iterations is None else iterations
+        result = self.run_loop(x, codes, count, until)
+        self._cuda.synchronise()
+        return result
+
+    def run_loop(
+        self, image: Any, codes: Any, iterations: int, until: float | None = None
+    ) -> LoopBuffers:
+        """Run a whole inversion.
+
+        Without `until` it is one CUDA graph, captured when shapes or count change; the buffers
+        given back are those of the graph: valid until the next call.
+
+        With `until` it stops as :meth:`HyperStyle.invert` does, see `_stopping_loop`.
+        """
+        if until is not None:
+            return self._stopping_loop(image, codes, iterations, until)
         key = image.shape, codes.shape, iterations
         if self._loop is None or self._loop.key != key:
             self._drop_loop()
@@ -129,11 +183,40 @@ class TensorrtBackend:
         latents = self.run("encoder", {"image": image})["latents"]
         made = self._generate(latents, codes)
         for _ in range(iterations):
-            y = made["reconstruction"]
-            feeds = {"image": image, "reconstruction": y, "codes_in": codes}
-            codes = self.run("hypernet", feeds)["codes"]
+            codes = self._next_codes(image, made, codes)
             made = self._generate(latents, codes)
-        return LoopBuffers(latents, codes, made["image"])
+        return LoopBuffers(latents, codes, made["image"], iterations)
+
+    def _stopping_loop(
+        self, image: DeviceBuffer, codes: DeviceBuffer, iterations: int, until: float
+    ) -> LoopBuffers:
+        """The loop that stops when the reconstruction moves by less than `until`.
+
+        The device does not wait for the host: what it made of iteration t is on its way to the host
+        and compared there while the device computes the hypernetwork of iteration t + 1. What is
+        lost where the loop stops is that one graph, about a sixth of an iteration. (A conditional
+        node of a CUDA graph would lose nothing, but needs a kernel of our own and CUDA 12.4.)
+        """
+        latents = self.run("encoder", {"image": image})["latents"]
+        made = self._generate(latents, codes)
+        following = self._next_codes(image, made, codes) if iterations else codes
+        done, before = 0, None
+        while done < iterations:
+            codes, made, done = following, self._generate(latents, following), done + 1
+            if done == iterations:
+                break
+            reading = self._cuda.start_reading(made["reconstruction"])
+            following = self._next_codes(image, made, codes)
+            now = self._cuda.finish_reading(reading)
+            if before is not None and float(np.abs(now - before).mean()) < until:
+                break
+            before = now
+        return LoopBuffers(latents, codes, made["image"], done)
+
+    def _next_codes(self, image: DeviceBuffer, made: Buffers, codes: DeviceBuffer) -> DeviceBuffer:
+        feeds = {"image": image, "reconstruction": made["reconstruction"], "codes_in": codes}
+        following: DeviceBuffer = self.run("hypernet", feeds)["codes"]
+        return following
 
     def _generate(self, latents: DeviceBuffer, codes: DeviceBuffer) -> Buffers:
         weights = self.run("weights", {"codes": codes})
@@ -162,14 +245,20 @@ class TensorrtBackend:
             self._cuda.destroy(executable)
             self._cuda.release(memory)
 
+    def _plan(self, role: str) -> Path:
+        """The verified plan of a graph: the bundle's, or the one of the user's cache."""
+        if self.key in self._bundle.manifest.plans:
+            return self._bundle.verified_plan(self.key, role)
+        return cached_plan(self._bundle, self._target, self.precision, role)
+
     def _engine(self, role: str) -> _Engine:
         if role not in self._engines:
-            data = self._bundle.verified_plan(self.key, role).read_bytes()
-            engine = self._runtime.deserialize_cuda_engine(data)
+            plan = self._plan(role)
+            engine = self._runtime.deserialize_cuda_engine(plan.read_bytes())
             if engine is None:
                 raise BundleError(
-                    f"TensorRT cannot load the plan of {role} for {self.key}; build the bundle "
-                    "again with --tensorrt on this machine"
+                    f"TensorRT cannot load {plan}, the plan of {role}; build the bundle again with "
+                    "--tensorrt on this machine, or delete the plan if it is not the bundle's"
                 )
             self._engines[role] = _describe(self._trt, engine)
         return self._engines[role]
@@ -208,13 +297,3 @@ def _describe(trt: Any, engine: Any) -> _Engine:
         tuple(name for name in names if name not in inputs),
         {name: np.dtype(trt.nptype(engine.get_tensor_dtype(name))) for name in names},
     )
-
-
-def _import_tensorrt() -> Any:
-    try:
-        return import_module("tensorrt")
-    except (ImportError, OSError) as error:  # OSError: one of its libraries
-        raise BackendError(
-            f"TensorRT cannot be imported ({error}); run: pip install 'hyperstyle-rt[gpu]', or use "
-            "--backend cuda"
-        ) from None

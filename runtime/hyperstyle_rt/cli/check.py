@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,8 @@ from .terminal import cell, columns_table, error_console, print_error, print_jso
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ..comparison import Comparison
+    from ..bundle import Bundle
+    from ..comparison import Comparison, Contender
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -28,44 +30,65 @@ EXIT_DIFFERENT = 1
 SAMPLES = 2  # pictures the bundle makes itself when none is given
 
 
+PicturesArgument = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        help="Aligned pictures. Default: some that the bundle makes itself.",
+        metavar="PICTURE...",
+        show_default=False,
+    ),
+]
+BundleOption = Annotated[
+    str | None,
+    typer.Option(help="Bundle directory or name. Default: the embedded one.", metavar="BUNDLE"),
+]
+IterationsOption = Annotated[
+    int | None, typer.Option("--iterations", "-n", min=1, max=100, help="Default: the bundle's.")
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", metavar="", help="Print one JSON document instead of a table.")
+]
+
+
 def check(
-    pictures: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            help="Aligned pictures. Default: some that the bundle makes itself.",
-            metavar="PICTURE...",
-            show_default=False,
-        ),
-    ] = None,
-    bundle: Annotated[
-        str | None,
-        typer.Option(help="Bundle directory or name. Default: the embedded one.", metavar="BUNDLE"),
-    ] = None,
+    pictures: PicturesArgument = None,
+    bundle: BundleOption = None,
     candidate: Annotated[
         str,
         typer.Option(help="cpu, cuda, tensorrt or ort-tensorrt; with -fp16 for its fp16 graphs."),
     ] = "cpu-fp16",
     reference: Annotated[str, typer.Option(help="What it is compared with.")] = "cpu",
-    iterations: Annotated[
-        int | None,
-        typer.Option("--iterations", "-n", min=1, max=100, help="Default: the bundle's."),
-    ] = None,
-    json_: Annotated[
-        bool, typer.Option("--json", metavar="", help="Print one JSON document instead of a table.")
-    ] = False,
+    iterations: IterationsOption = None,
+    json_: JsonOption = False,
 ) -> None:
     """Compare two backends on a bundle, graph by graph and over whole inversions.
 
     On a CPU fp16 graphs are computed in float32: cpu-fp16 shows that they are right, not how
     a GPU rounds. The exit status is 1 if a tensor is out of bounds.
     """
+    from ..comparison import open_contender
+
+    compare_and_show(open_contender, reference, candidate, bundle, pictures, iterations, json_)
+
+
+def compare_and_show(
+    open_one: Callable[[str, Bundle], Contender],
+    reference: str,
+    candidate: str,
+    bundle: str | None,
+    pictures: list[Path] | None,
+    iterations: int | None,
+    json_: bool,
+) -> None:
+    """Do what `check` is asked for, with contenders that `open_one` opens by name."""
     from ..bundle import Bundle, find_bundle
-    from ..comparison import compare, open_contender, sample_picture
+    from ..comparison import compare, sample_picture
     from ..imaging import read_picture
 
     opened = Bundle.open(find_bundle(bundle))
+    opened.require_inverting()
     with error_console().status("opening the graphs") as status:
-        expected, actual = (open_contender(name, opened) for name in (reference, candidate))
+        expected, actual = (open_one(name, opened) for name in (reference, candidate))
         given = [read_picture(path) for path in pictures or []]
         comparison = compare(
             expected,

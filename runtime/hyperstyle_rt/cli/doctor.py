@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import platform
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import import_module
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import __version__
+from ..cuda_driver import Driver, find_driver
 from ..errors import BundleError
 from .terminal import (
     cell,
@@ -64,22 +63,6 @@ NEGATION = (
 
 
 @dataclass(frozen=True)
-class Driver:
-    """The NVIDIA driver.
-
-    Attributes
-    ----------
-    cuda:
-        The newest CUDA version it serves, e.g. ``12.4``.
-    devices:
-        Names of the GPUs it finds.
-    """
-
-    cuda: str
-    devices: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Findings:
     """What there is on a machine.
 
@@ -128,7 +111,7 @@ class Findings:
         """List what is missing for the GPU and how to get it, in sentences."""
         if self.driver is None:
             return ["There is no NVIDIA driver, so the CPU is used; for a GPU install its driver."]
-        if not self.driver.devices:
+        if not self.driver.gpus:
             return [
                 "The NVIDIA driver finds no GPU; a container needs it passed, as by --gpus all."
             ]
@@ -206,7 +189,7 @@ def examine() -> Findings:
         versions=versions,
         import_errors=import_errors,
         providers={name: _try_provider(name) for name in PROVIDERS if "onnxruntime" in versions},
-        driver=_nvidia_driver(),
+        driver=find_driver(),
         bundle=bundle,
         bundle_problem=bundle_problem,
     )
@@ -228,25 +211,6 @@ def _try_provider(provider: str) -> str | None:
     except Exception as error:  # ONNX Runtime raises its own types, which share no base
         return _first_line(error)
     return None if y[0] == -1 else f"computes {y[0]} for -1"
-
-
-def _nvidia_driver() -> Driver | None:
-    """Ask the driver's own library, which needs nothing else installed."""
-    try:
-        cuda = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return None
-    version, count = ctypes.c_int(), ctypes.c_int()
-    cuda.cuDriverGetVersion(ctypes.byref(version))
-    if cuda.cuInit(0) == 0:
-        cuda.cuDeviceGetCount(ctypes.byref(count))
-    names = []
-    for index in range(count.value):
-        device, name = ctypes.c_int(), ctypes.create_string_buffer(256)
-        cuda.cuDeviceGet(ctypes.byref(device), index)
-        cuda.cuDeviceGetName(name, len(name), device)
-        names.append(name.value.decode(errors="replace"))
-    return Driver(f"{version.value // 1000}.{version.value % 1000 // 10}", tuple(names))
 
 
 def _default_bundle() -> tuple[str | None, str | None]:
@@ -279,7 +243,8 @@ def _table(findings: Findings) -> Table:
     if driver is None:
         facts["NVIDIA driver"] = cell("not found", "dim")
     else:
-        facts["NVIDIA driver"] = f"CUDA {driver.cuda}; {', '.join(driver.devices) or 'no GPU'}"
+        names = ", ".join(f"{gpu.name} (sm {gpu.sm})" for gpu in driver.gpus)
+        facts["NVIDIA driver"] = f"CUDA {driver.cuda}; {names or 'no GPU'}"
     if findings.bundle_problem is None:
         facts["embedded bundle"] = cell(f"{findings.bundle} verified", "green")
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,7 +24,9 @@ from .terminal import (
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
+    from ..backends.plan_cache import CachedPlan
     from ..bundle import Bundle
     from ..inversion import Inversion
 
@@ -82,21 +85,24 @@ def _is_inversion_file(path: Path) -> bool:
 
 
 def _describe_bundle(name: str | None, json_: bool) -> None:
+    from ..backends.plan_cache import plans_of
     from ..bundle import Bundle, find_bundle
 
     bundle = Bundle.open(find_bundle(name))
     with error_console().status("verifying the files"):
         problems = _problems(bundle)
+    cached = list(plans_of(bundle))
     if json_:
         document = {
             "directory": str(bundle.directory),
             "digest": bundle.digest,
             "manifest": bundle.manifest.to_json(),
+            "cached_plans": [asdict(plan) | {"path": str(plan.path)} for plan in cached],
             "problems": problems,
         }
         print_json(document)
     else:
-        print_tables(*_bundle_tables(bundle, problems))
+        print_tables(*_bundle_tables(bundle, problems), *_plan_tables(bundle, cached, problems))
     for text in problems.values():
         print_error(text)
     if problems:
@@ -111,6 +117,12 @@ def _problems(bundle: Bundle) -> dict[str, str]:
             bundle.verified_file(name)
         except BundleError as error:
             problems[name] = str(error)
+    for key, files in bundle.manifest.plans.items():
+        for name in files:
+            try:
+                bundle.verified_plan_file(key, name)
+            except BundleError as error:
+                problems[f"{key}/{name}"] = str(error)
     if not problems:
         try:
             bundle.verify()  # looks for files beside the listed ones, too
@@ -163,10 +175,38 @@ def _files_table(bundle: Bundle, problems: Mapping[str, str]) -> Table:
     columns = ("file", "size", "precision", "SHA-256", "")
     table = columns_table("Files", *columns, right=("size",))
     for name, file in bundle.manifest.files.items():
-        state = cell("bad", "bold red") if name in problems else cell("verified", "green")
-        digest = file.sha256[:12]
+        digest, state = file.sha256[:12], _state(name, problems)
         table.add_row(cell(name, "cyan"), decimal(file.size), file.precision, digest, state)
     return table
+
+
+def _plan_tables(
+    bundle: Bundle, cached: Sequence[CachedPlan], problems: Mapping[str, str]
+) -> list[Table]:
+    """The bundle's TensorRT plans, and those of it in the user's cache; none if there are none."""
+    from rich.filesize import decimal
+
+    tables = []
+    if bundle.manifest.plans:
+        table = columns_table("TensorRT plans", "file", "size", "SHA-256", "", right=("size",))
+        for key, files in bundle.manifest.plans.items():
+            for name, file in files.items():
+                path = f"{key}/{name}"
+                digest, state = file.sha256[:12], _state(path, problems)
+                table.add_row(cell(path, "cyan"), decimal(file.size), digest, state)
+        tables.append(table)
+    if cached:
+        title = "TensorRT plans in the user's cache"
+        table = columns_table(title, "graph", "size", "SHA-256", "file", right=("size",))
+        for plan in cached:
+            graph = cell(f"{plan.key}/{plan.role}", "cyan")
+            table.add_row(graph, decimal(plan.size), plan.sha256[:12], cell(str(plan.path)))
+        tables.append(table)
+    return tables
+
+
+def _state(name: str, problems: Mapping[str, str]) -> Text:
+    return cell("bad", "bold red") if name in problems else cell("verified", "green")
 
 
 def _dimensions(shape: Sequence[int]) -> str:
@@ -226,6 +266,7 @@ def _inversion_document(
         "iterations": inversion.iterations,
         "latents": list(inversion.latents.shape),
         "codes": list(inversion.codes.shape),
+        "channels": None if data.channels is None else data.channels.size,
         "transform": None if data.transform is None else data.transform.tolist(),
         "magnitudes": dict(zip(layers, magnitudes, strict=True)),
     }
@@ -244,6 +285,7 @@ def _inversion_tables(
         "iterations": str(inversion.iterations),
         "latents": _dimensions(inversion.latents.shape),
         "offset codes": _dimensions(inversion.codes.shape),
+        "free offsets": "none" if data.channels is None else f"{data.channels.size} (refined)",
         "photo to crop": "not stored" if data.transform is None else str(data.transform.tolist()),
         "size": decimal(path.stat().st_size),
     }

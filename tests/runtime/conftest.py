@@ -1,0 +1,65 @@
+"""A bundle with plans, and a machine with a GPU, as far as the native backend can tell."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hyperstyle_rt.backends import plan_build
+from hyperstyle_rt.bundle import Bundle
+from hyperstyle_rt.cuda_driver import Gpu
+from hyperstyle_rt.manifest import BundleFile
+from stand_ins import VERSION, StandInCuda, StandInTensorrt
+
+
+@pytest.fixture(scope="session")
+def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with plans for the stand-in of TensorRT, in both precisions."""
+    pytest.importorskip("torch")
+    from hyperstyle_export.bundle_writer import BundleFacts, write_bundle, write_manifest
+    from hyperstyle_export.twins import add_half_graphs
+    from models import TINY, build_model
+
+    path = tmp_path_factory.mktemp("plans")
+    model = build_model(TINY)
+    bundle = write_bundle(model, path, BundleFacts("plans"), "fp32", lambda _step: None)
+    bundle = add_half_graphs(model, bundle, lambda _step: None)
+    plans: dict[str, dict[str, BundleFile]] = {}
+    for precision in ("fp32", "fp16"):
+        key = f"{VERSION}-sm89-{precision}"
+        (path / "tensorrt" / key).mkdir(parents=True)
+        plans[key] = {}
+        for role in bundle.manifest.graphs:
+            content = f"plan:{bundle.verified_path(role, precision)}".encode()
+            (path / "tensorrt" / key / f"{role}.plan").write_bytes(content)
+            digest = hashlib.sha256(content).hexdigest()
+            plans[key][f"{role}.plan"] = BundleFile(digest, len(content), precision)
+    write_manifest(path, replace(bundle.manifest, plans=plans))
+    return path
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StandInCuda:
+    """A machine with an L4, TensorRT and an empty cache of plans."""
+    stand_in = StandInCuda()
+    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", stand_in)
+    monkeypatch.setitem(sys.modules, "tensorrt", StandInTensorrt(stand_in))
+    monkeypatch.setattr(plan_build, "find_gpu", lambda: Gpu("NVIDIA L4", 89))
+    monkeypatch.setenv("HYPERSTYLE_RT_PLANS", str(tmp_path / "cached plans"))
+    return stand_in
+
+
+@pytest.fixture(scope="session")
+def edit_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle with directions of all kinds."""
+    from direction_files import add_to_bundle
+    from test_directions import DIRECTIONS
+
+    path = tmp_path_factory.mktemp("edit") / "tiny"
+    shutil.copytree(tiny_bundle, path)
+    add_to_bundle(Bundle.open(path), DIRECTIONS)
+    return path
