@@ -14,6 +14,13 @@ from .generator import build_generator
 from .generator_half import build_half_generator
 from .hypernet import build_hypernet
 from .mapping import build_mapping
+from .refine import (
+    build_channels,
+    build_channels_adjoint,
+    build_features,
+    build_refine,
+    build_weights_adjoint,
+)
 from .weights import build_weights
 
 GRAPHS: dict[str, Callable[[HyperStyle], ir.Model]] = {
@@ -25,6 +32,15 @@ GRAPHS: dict[str, Callable[[HyperStyle], ir.Model]] = {
 }
 """Role in the bundle -> builder, in the order they are written."""
 
+REFINEMENT_GRAPHS: dict[str, Callable[[HyperStyle], ir.Model]] = {
+    "features": build_features,
+    "refine": build_refine,
+    "weights_adjoint": build_weights_adjoint,
+    "channels": build_channels,
+    "channels_adjoint": build_channels_adjoint,
+}
+"""The same for the graphs that refine inversions, which read the tensors of those above."""
+
 HALF_GRAPHS: dict[str, Callable[[HyperStyle], ir.Model]] = {
     "encoder": partial(build_encoder, precision="fp16"),
     "hypernet": partial(build_hypernet, precision="fp16"),
@@ -33,4 +49,15 @@ HALF_GRAPHS: dict[str, Callable[[HyperStyle], ir.Model]] = {
 }
 """The same for the twins in fp16; all tensors between graphs stay float32 but weight.<layer>."""
 
-__all__ = ["GRAPHS", "HALF_GRAPHS", "Precision", "save_model"]
+build_half_channels = partial(build_channels, precision="fp16")
+"""Renders refined inversions in fp16; to refine takes float32."""
+
+__all__ = [
+    "GRAPHS",
+    "HALF_GRAPHS",
+    "REFINEMENT_GRAPHS",
+    "Precision",
+    "build_channels",
+    "build_half_channels",
+    "save_model",
+]

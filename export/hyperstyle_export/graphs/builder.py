@@ -21,6 +21,7 @@ from torch import Tensor
 OPSET = 18
 IR_VERSION = 10
 BATCH = "batch"
+EXTERNAL_ABOVE = 1 << 20  # bytes of weights that stay in the graph's own file
 SMALLEST_HALF = np.float32(2.0**-24)  # the smallest subnormal number
 
 Array = NDArray[np.float32]
@@ -66,6 +67,17 @@ class GraphBuilder:
     def compute_input(self, name: str, shape: Sequence[Dim]) -> ir.Value:
         """Declare a graph input of the compute type."""
         return self._input(name, shape, self.compute_type)
+
+    def optional_input(self, name: str, shape: Sequence[Dim], default: Array) -> ir.Value:
+        """Declare a float32 graph input that is `default` where a host does not feed it.
+
+        An initializer of an input's name: ONNX Runtime takes what it is fed instead. TensorRT's
+        parser knows no such inputs and builds the default in.
+        """
+        value = self._input(name, shape, ir.DataType.FLOAT)
+        value.const_value = ir.tensor(np.require(default, np.float32, "C"), name=name)
+        self._initializers[name] = value
+        return value
 
     def _input(self, name: str, shape: Sequence[Dim], dtype: ir.DataType) -> ir.Value:
         value = ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))
@@ -256,7 +268,7 @@ def equalised(weight: Tensor, fan_in: int, gain: float = 1.0) -> Array:
     return (weight.double() * (gain / math.sqrt(fan_in))).float().numpy()
 
 
-def save_model(model: ir.Model, path: Path, external_above: int = 64 << 20) -> list[Path]:
+def save_model(model: ir.Model, path: Path, external_above: int = EXTERNAL_ABOVE) -> list[Path]:
     """Write a model and check it; weights above `external_above` bytes in all go to `<path>.data`.
 
     Returns

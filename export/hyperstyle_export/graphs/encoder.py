@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import onnx_ir as ir
 
 from ..networks.config import TrunkConfig
@@ -20,13 +22,8 @@ def build_encoder(model: HyperStyle, precision: Precision = "fp32") -> ir.Model:
     config, state = model.config, model.state_dict()
     trunk = config.encoder.trunk
     b = GraphBuilder("encoder", precision)
-    x = b.input("image", [BATCH, 3, *config.input_size])
-    stem = "encoder.input_layer"
-    x = b.scoped(stem).to_compute(x)
-    x = conv_batchnorm(b, x, state, f"{stem}.0", f"{stem}.1")
-    x = b.prelu(x, state, f"{stem}.2")
-    for index, stride in enumerate(unit_strides(trunk)):
-        x = _unit(b, x, state, f"encoder.body.{index}", stride)
+    image = b.input("image", [BATCH, 3, *config.input_size])
+    *_, x = trunk_features(b, image, state, trunk)
     b.scoped("encoder.linear")
     x = b.reshape(b.op("GlobalAveragePool", b.to_float(x)), 0, trunk.out_width)  # [B,C]
     w = b.equal_linear(x, state, "encoder.linear")  # [B,W]
@@ -35,6 +32,20 @@ def build_encoder(model: HyperStyle, precision: Precision = "fp32") -> ir.Model:
     rows, width = config.generator.num_latents, config.generator.style_width
     b.output("latents", latents, [BATCH, rows, width])
     return b.build()
+
+
+def trunk_features(
+    b: GraphBuilder, image: ir.Value, state: State, trunk: TrunkConfig
+) -> Iterator[ir.Value]:
+    """What the stem and every unit after it make of an image [B,3,h,w], in the compute type."""
+    stem = "encoder.input_layer"
+    x = b.scoped(stem).to_compute(image)
+    x = conv_batchnorm(b, x, state, f"{stem}.0", f"{stem}.1")
+    x = b.prelu(x, state, f"{stem}.2")
+    yield x
+    for index, stride in enumerate(unit_strides(trunk)):
+        x = _unit(b, x, state, f"encoder.body.{index}", stride)
+        yield x
 
 
 def unit_strides(trunk: TrunkConfig) -> list[int]:

@@ -1,0 +1,183 @@
+"""Vector-Jacobian products of convolutions and poolings; see `adjoint`.
+
+The adjoint of a convolution is a transposed one, and the other way round. The gradient by a kernel
+is one matrix product per tap, of the output's gradient with the input shifted by the tap: that is
+what matrix libraries are fast at, where a convolution with a kernel as large as the picture is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+import onnx_ir as ir
+
+from .adjoint_rules import Rule, attribute, input_of, reshaped, shape_of
+from .builder import GraphBuilder
+
+TURNED_FROM = 4  # pixels per output channel from which a kernel is worth turning
+
+
+def _geometry(node: ir.Node) -> tuple[int, tuple[int, int], int]:
+    """(stride, padding (vertical, horizontal), group) of a convolution as our builder writes it."""
+    strides = attribute(node, "strides", [1, 1])
+    pads = attribute(node, "pads", [0, 0, 0, 0])
+    assert strides[0] == strides[1] and list(pads[:2]) == list(pads[2:])
+    assert set(attribute(node, "dilations", [1])) == {1}
+    assert not any(attribute(node, "output_padding", [0]))
+    return strides[0], (pads[0], pads[1]), attribute(node, "group", 1)
+
+
+def _conv(b: GraphBuilder, node: ir.Node, gradient: ir.Value, position: int) -> ir.Value:
+    if position == 0:
+        return _conv_by_input(b, node, gradient)
+    assert position == 1, "a convolution's bias is a constant"
+    stride, padding, group = _geometry(node)
+    assert group == 1
+    x, kernel = input_of(node, 0), input_of(node, 1)
+    shape = shape_of(kernel)
+    rows = _rows(b, gradient, node.outputs[0])
+    taps = _taps(b, x, shape_of(node.outputs[0]), shape, stride, padding)
+    products = [b.op("Gemm", rows, tap, transB=1) for tap in taps]  # [O,I]
+    return reshaped(b, b.op("Transpose", _stacked(b, products, shape[:2]), perm=[1, 2, 0]), shape)
+
+
+def _conv_by_input(b: GraphBuilder, node: ir.Node, gradient: ir.Value) -> ir.Value:
+    """A transposed convolution; without a stride, also a convolution with the kernel turned round.
+
+    The latter is faster, and holds no product of every tap with every pixel, but turning a kernel
+    that comes at run time costs as much as a few pixels' products.
+    """
+    x, kernel = input_of(node, 0), input_of(node, 1)
+    stride, padding, group = _geometry(node)
+    size = shape_of(kernel)[2:]
+    made = shape_of(node.outputs[0])[2:]
+    small_kernel = kernel.const_value is not None or TURNED_FROM * shape_of(kernel)[0] <= prod(made)
+    if stride == 1 and small_kernel:
+        around = (size[0] - 1 - padding[0], size[1] - 1 - padding[1])
+        return b.conv(gradient, _turned(b, kernel, group), padding=around, group=group)
+    reached = [stride * (n - 1) + k - 2 * p for n, k, p in zip(made, size, padding, strict=True)]
+    return b.op(
+        "ConvTranspose",
+        gradient,
+        kernel,
+        kernel_shape=list(size),
+        strides=[stride, stride],
+        pads=[*padding, *padding],
+        output_padding=[n - m for n, m in zip(shape_of(x)[2:], reached, strict=True)],
+        group=group,
+    )
+
+
+def _turned(b: GraphBuilder, kernel: ir.Value, group: int) -> ir.Value:
+    """Kernel [O,I/g,h,w] -> [I,O/g,h,w], turned by 180 degrees.
+
+    The taps change places in an exact product with a matrix of one 1 a row: ONNX Runtime gathers
+    single numbers ten times as slowly.
+    """
+    out_channels, in_channels, height, width = shape_of(kernel)
+    taps = height * width
+    exchange = b.constant(f"exchange_{taps}", np.eye(taps, dtype=np.float32)[::-1])
+    x = b.op("MatMul", reshaped(b, kernel, [out_channels * in_channels, taps]), exchange)
+    x = reshaped(b, x, [group, out_channels // group, in_channels, taps])
+    x = b.op("Transpose", x, perm=[0, 2, 1, 3])
+    shape = [group * in_channels, out_channels // group, height, width]
+    turned = reshaped(b, x, shape)
+    turned.type, turned.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(shape)
+    return turned
+
+
+def _conv_transpose(b: GraphBuilder, node: ir.Node, gradient: ir.Value, position: int) -> ir.Value:
+    """The kernel [I,O/g,h,w] is that of the convolution from output to input."""
+    x, kernel = input_of(node, 0), input_of(node, 1)
+    stride, padding, group = _geometry(node)
+    if position == 0:
+        return b.conv(gradient, kernel, stride=stride, padding=padding, group=group)
+    assert position == 1 and group == 1
+    shape = shape_of(kernel)
+    rows = _rows(b, x, x)
+    taps = _taps(b, gradient, shape_of(x), shape, stride, padding)
+    # [O,I], as the weights are kept: their transposition before the node and this one cancel.
+    products = [b.op("Gemm", tap, rows, transB=1) for tap in taps]
+    stacked = _stacked(b, products, (shape[1], shape[0]))
+    return reshaped(b, b.op("Transpose", stacked, perm=[2, 1, 0]), shape)
+
+
+def _rows(b: GraphBuilder, x: ir.Value, like: ir.Value) -> ir.Value:
+    """[1,C,h,w] -> [C,h*w]."""
+    batch, channels, height, width = shape_of(like)
+    assert batch == 1
+    return reshaped(b, x, [channels, height * width])
+
+
+def _taps(
+    b: GraphBuilder,
+    x: ir.Value,
+    small: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: int,
+    padding: tuple[int, int],
+) -> list[ir.Value]:
+    """What each tap of a convolution [O,I,h,w] of `x` to the shape `small` reads: [I,h*w] each."""
+    _, channels, height, width = kernel
+    vertical, horizontal = padding
+    if vertical or horizontal:
+        x = b.op("Pad", x, b.integers(0, 0, vertical, horizontal, 0, 0, vertical, horizontal))
+    taps = []
+    for row in range(height):
+        for column in range(width):
+            stop = row + stride * (small[2] - 1) + 1, column + stride * (small[3] - 1) + 1
+            bounds = [b.integers(row, column), b.integers(*stop), b.integers(2, 3)]
+            if stride > 1:
+                bounds.append(b.integers(stride, stride))
+            read = b.op("Slice", x, *bounds)
+            taps.append(reshaped(b, read, [channels, small[2] * small[3]]))
+    return taps
+
+
+def _stacked(b: GraphBuilder, products: list[ir.Value], shape: Sequence[int]) -> ir.Value:
+    """One matrix per tap -> [taps,...]."""
+    return b.op("Concat", *(reshaped(b, product, [1, *shape]) for product in products), axis=0)
+
+
+def _average_pool(b: GraphBuilder, node: ir.Node, gradient: ir.Value, _position: int) -> ir.Value:
+    """Of windows side by side: each pixel has its share of its window's gradient."""
+    _, channels, height, width = shape_of(node.outputs[0])
+    rows, columns = attribute(node, "kernel_shape", None)
+    assert list(attribute(node, "strides", None)) == [rows, columns]
+    x = b.op("Mul", gradient, b.scalar(1 / (rows * columns)))
+    x = reshaped(b, x, [1, channels, height, 1, width, 1])
+    x = b.op("Expand", x, b.integers(1, channels, height, rows, width, columns))
+    return reshaped(b, x, shape_of(node.inputs[0]))
+
+
+def _global_average_pool(
+    b: GraphBuilder, node: ir.Node, gradient: ir.Value, _position: int
+) -> ir.Value:
+    shape = shape_of(node.inputs[0])
+    gradient = b.op("Mul", gradient, b.scalar(1 / (shape[2] * shape[3])))
+    return b.op("Expand", gradient, b.integers(*shape))
+
+
+def _sub_sampling(b: GraphBuilder, node: ir.Node, gradient: ir.Value, _position: int) -> ir.Value:
+    """Of a MaxPool with windows of one pixel: zeros between the pixels that were taken."""
+    assert set(attribute(node, "kernel_shape", None)) == {1}
+    stride = attribute(node, "strides", None)[0]
+    _, channels, height, width = shape_of(node.outputs[0])
+    shape = shape_of(node.inputs[0])
+    x = reshaped(b, gradient, [1, channels, height, 1, width, 1])
+    x = b.op("Pad", x, b.integers(*[0] * 9, stride - 1, 0, stride - 1))
+    x = reshaped(b, x, [1, channels, height * stride, width * stride])
+    stop = b.integers(*shape[2:])  # the last pixel taken may have fewer neighbours
+    return b.op("Slice", x, b.integers(0, 0), stop, b.integers(2, 3))
+
+
+CONVOLUTION_RULES: dict[str, Rule] = {
+    "AveragePool": _average_pool,
+    "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
+    "GlobalAveragePool": _global_average_pool,
+    "MaxPool": _sub_sampling,
+}
+"""Operator -> its rule."""

@@ -1,0 +1,70 @@
+"""Using a finished graph as a part of another one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
+
+from .builder import GraphBuilder
+
+INFERENCE_LOGGER = "onnx_ir.passes.common.shape_inference"
+
+
+def inline(b: GraphBuilder, model: ir.Model, inputs: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
+    """Append the nodes of `model` to the graph under construction, reading `inputs`.
+
+    Parameters
+    ----------
+    inputs:
+        Name of a graph input -> the value to read in its place. An optional input that is not
+        named keeps its default.
+
+    Returns
+    -------
+    The value under each name of `model`: its outputs, and whatever is between.
+    """
+    values: dict[str, ir.Value] = {}
+    for name, value in model.graph.initializers.items():
+        if name not in inputs:
+            assert value.const_value is not None
+            values[name] = b.constant(name, value.const_value.numpy())
+    values |= inputs
+    for node in model.graph:
+        (made,) = node.outputs
+        assert made.name is not None
+        b.scoped((node.name or model.graph.name or "").rsplit("/", 1)[0])
+        read = [None if value is None else values[value.name or ""] for value in node.inputs]
+        copy = b.op(node.op_type, *read, **node.attributes)
+        if made.shape is not None and made.shape.is_static():
+            copy.shape, copy.type = made.shape, made.type
+        values[made.name] = copy
+    return values
+
+
+def with_shapes(model: ir.Model) -> ir.Model:
+    """Write the shape of every tensor into the graph, in place.
+
+    Raises
+    ------
+    ValueError
+        If a shape is not known in advance: an input's is not, or an operator makes it from data.
+    """
+    logging.getLogger(INFERENCE_LOGGER).setLevel(logging.ERROR)
+    ShapeInferencePass()(model)
+    for node in model.graph:
+        for value in node.outputs:
+            if value.shape is None or not value.shape.is_static():
+                raise ValueError(f"the shape of {value.name} ({node.op_type}) is not fixed")
+    return model
+
+
+def prune(model: ir.Model) -> ir.Model:
+    """Remove the nodes, initializers and inputs that no output needs, in place."""
+    RemoveUnusedNodesPass()(model)
+    inputs, outputs = model.graph.inputs, model.graph.outputs
+    for value in [v for v in inputs if not v.uses() and v not in outputs]:
+        inputs.remove(value)
+    return model

@@ -1,0 +1,42 @@
+"""Large tensors that several graphs of a bundle have in common, stored once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from .builder import save_model
+
+
+def save_sharing(model: ir.Model, path: Path, saved: Iterable[Path]) -> None:
+    """Write a model that reads from other graphs' data files what it has in common with them.
+
+    Parameters
+    ----------
+    saved:
+        Graphs in the same directory. A tensor is theirs if name, type, shape and all its bytes are;
+        what is in no data file is written into the model's own file.
+    """
+    offered = {
+        name: tensor
+        for graph in saved
+        for name, value in ir.load(graph).graph.initializers.items()
+        if isinstance(tensor := value.const_value, ir.ExternalTensor)
+    }
+    for name, value in model.graph.initializers.items():
+        tensor, other = value.const_value, offered.get(name)
+        assert tensor is not None
+        if other is not None and _same(tensor, other):
+            value.const_value = other
+    save_model(model, path, external_above=1 << 31)
+
+
+def _same(one: ir.TensorProtocol, other: ir.TensorProtocol) -> bool:
+    """Whether two tensors are the same, bit by bit; neither is copied."""
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    bits = f"u{one.numpy().itemsize}"
+    return np.array_equal(one.numpy().view(bits), other.numpy().view(bits))

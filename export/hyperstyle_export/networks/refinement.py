@@ -1,0 +1,90 @@
+"""What a refinement makes small, and what it changes: the twin of the graphs of `graphs/refine`.
+
+After Pivotal Tuning Inversion (Roich et al. 2022): the latents stay, the generator's weights follow
+one picture. Here only HyperStyle's weight offsets move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .config import HyperStyleConfig
+from .generator import Offsets
+from .hyperstyle import HyperStyle
+
+# Weights of the terms, all of them mean squares of pictures in [-1,1].
+PIXELS = 1.0
+SCALES = ((2, 1.0), (4, 1.0), (8, 1.0))  # (window of the mean, weight): tones before details
+EDGES = 1.0
+FEATURES = 0.02  # each tensor of features is measured in units of its own mean square
+
+FEATURE_GROUPS = 2  # groups of the encoder's trunk whose last unit the perceptual term compares
+FEATURE_POOL = 2  # pixels a side that become one before: a quarter of the time
+
+
+def feature_units(config: HyperStyleConfig) -> list[int]:
+    """Number of units passed where the encoder's features are taken: 0 is after the stem."""
+    units = [0]
+    for _, count in config.encoder.trunk.groups[:FEATURE_GROUPS]:
+        units.append(units[-1] + count)
+    return units
+
+
+def features(model: HyperStyle, picture: Tensor) -> list[Tensor]:
+    """Picture [1,3,h,w], of the encoder's input size -> what the perceptual term compares.
+
+    After the encoder's stem and the last units of its first groups: edges, texture, parts. They are
+    cheap, and sharp in space, where the last ones see a face only as a point in W.
+    """
+    wanted = feature_units(model.config)
+    x = model.encoder.input_layer(F.avg_pool2d(picture, FEATURE_POOL))
+    found = [x]
+    for passed, unit in enumerate(list(model.encoder.body)[: wanted[-1]], 1):
+        x = unit(x)
+        if passed in wanted:
+            found.append(x)
+    return found
+
+
+def refinement_loss(
+    image: Tensor, target: Tensor, seen: Sequence[Tensor], wanted: Sequence[Tensor]
+) -> Tensor:
+    """Weighted sum of mean squares: of pixels, of means over windows, of edges, of features.
+
+    Parameters
+    ----------
+    image, target:
+        [1,3,H,W], RGB in [-1,1].
+    seen, wanted:
+        Features of the image's reconstruction, and of the target.
+    """
+    difference = image - target
+    total = PIXELS * difference.square().mean()
+    height, width = difference.shape[2:]
+    for window, weight in SCALES:
+        if height % window == 0 and width % window == 0:
+            total = total + weight * F.avg_pool2d(difference, window).square().mean()
+    for axis in (2, 3):
+        total = total + EDGES * difference.diff(dim=axis).square().mean()
+    for made, aim in zip(seen, wanted, strict=True):
+        total = total + FEATURES * (made - aim).square().mean() / aim.square().mean()
+    return total
+
+
+def channel_count(config: HyperStyleConfig) -> int:
+    """P: pairs of output and input channel in all tuned layers."""
+    return sum(layer.out_channels * layer.in_channels for layer in config.tuned)
+
+
+def add_channels(config: HyperStyleConfig, offsets: Offsets, channels: Tensor) -> dict[int, Tensor]:
+    """Free offsets [P], one for each pair of channels, added to offsets [1,O,I,k,k] per layer."""
+    sizes = [layer.out_channels * layer.in_channels for layer in config.tuned]
+    return {
+        layer.index: offsets[layer.index]
+        + part.view(1, layer.out_channels, layer.in_channels, 1, 1)
+        for layer, part in zip(config.tuned, torch.split(channels, sizes), strict=True)
+    }

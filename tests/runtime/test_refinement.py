@@ -1,0 +1,315 @@
+"""Refining inversions through the public API, on a small bundle of the official layout."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import succeed
+from hyperstyle_rt import (
+    BundleError,
+    HyperStyle,
+    HyperStyleError,
+    Inversion,
+    InversionError,
+    refinement,
+)
+from hyperstyle_rt.bundle import Bundle
+from hyperstyle_rt.imaging import read_picture, to_input, to_picture, write_picture
+from hyperstyle_rt.refinement import Adam, Limits
+
+STEPS = 12
+
+
+@pytest.fixture(scope="module")
+def model(tiny_bundle: Path) -> HyperStyle:
+    return HyperStyle.load(tiny_bundle, "cpu", threads=1)
+
+
+@pytest.fixture(scope="module")
+def inversion(model: HyperStyle, picture: np.ndarray) -> Inversion:
+    return model.invert(picture, iterations=2)
+
+
+@pytest.fixture(scope="module")
+def refined(model: HyperStyle, inversion: Inversion, picture: np.ndarray) -> Inversion:
+    return model.refine(inversion, picture, STEPS)
+
+
+def distance(inversion: Inversion, picture: np.ndarray) -> float:
+    """Mean square in the generator's size."""
+    target = to_input(picture, inversion.output.shape[1:])[0]
+    return float(np.square(inversion.output - target).mean())
+
+
+@pytest.mark.parametrize(("space", "share"), [("channels", 0.8), ("codes", 0.995)])
+def test_steps_bring_the_picture_closer(
+    model: HyperStyle, inversion: Inversion, picture: np.ndarray, space: str, share: float
+) -> None:
+    """The weights are noise: within the hypernetwork's space of offsets little can be done."""
+    losses: list[float] = []
+    refined = model.refine(
+        inversion, picture, STEPS, space=space, on_step=lambda _n, loss, _i: losses.append(loss)
+    )
+    assert len(losses) == STEPS + 1
+    assert losses[-1] < share * losses[0]
+    assert distance(refined, picture) < share * distance(inversion, picture)
+    assert np.array_equal(refined.latents, inversion.latents)
+    assert refined.iterations == inversion.iterations == 2
+    if space == "codes":
+        assert refined.channels is None
+        assert (refined.codes[:, -1] == 2).all()
+        assert not np.array_equal(refined.codes, inversion.codes)
+    else:
+        assert np.array_equal(refined.codes, inversion.codes)
+        pairs = sum(o * i for o, i, _, _ in (t.shape for t in model.bundle.manifest.tuned_layers))
+        assert refined.channels.shape == (pairs,)
+        assert refined.data.channels.dtype == np.float16
+
+
+def test_every_state_is_reported(
+    model: HyperStyle, inversion: Inversion, picture: np.ndarray
+) -> None:
+    seen: list[tuple[int, float, np.ndarray]] = []
+    refined = model.refine(inversion, picture, 3, on_step=lambda *step: seen.append(step))
+    assert [done for done, _, _ in seen] == [0, 1, 2, 3]
+    assert np.abs(seen[0][2] - inversion.output).max() < 1e-5
+    assert np.abs(seen[-1][2] - refined.output).max() < 1e-2  # rounded to halves since
+    assert np.abs(seen[-1][2] - seen[0][2]).max() > 1e-2
+
+
+def test_a_refined_inversion_is_an_ordinary_one(
+    model: HyperStyle, refined: Inversion, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    assert np.array_equal(refined.image, to_picture(refined.output))
+    refined.save(tmp_path / "face.safetensors")
+    loaded = Inversion.load(tmp_path / "face.safetensors")
+    assert np.array_equal(loaded.channels, refined.channels)
+    again = HyperStyle.load(tiny_bundle, "cpu", threads=1)
+    assert np.array_equal(again.render(loaded), refined.image)
+    batch = np.stack([refined.latents, refined.latents + 0.5])
+    assert np.array_equal(model.render(refined, batch)[0], refined.image)
+
+
+def test_free_offsets_are_among_the_offsets(
+    model: HyperStyle, inversion: Inversion, refined: Inversion
+) -> None:
+    before, after = model.offsets(inversion), model.offsets(refined)
+    start = 0
+    for layer in model.bundle.manifest.tuned_layers:
+        out_channels, in_channels, *_ = layer.shape
+        stop = start + out_channels * in_channels
+        added = refined.channels[start:stop].reshape(out_channels, in_channels, 1, 1)
+        difference = after[layer.index] - before[layer.index]
+        assert np.abs(difference - added).max() <= 1e-3, layer.name
+        start = stop
+
+
+def test_between_a_refined_face_and_another(
+    model: HyperStyle, inversion: Inversion, refined: Inversion
+) -> None:
+    """Both ends are the faces themselves, whichever of them is refined."""
+    for first, second in ((inversion, refined), (refined, inversion), (refined, refined)):
+        start, middle, end = model.interpolate(first, second, [0.0, 0.5, 1.0])
+        assert np.array_equal(start, first.image)
+        assert np.array_equal(end, second.image)
+        assert (first is second) == np.array_equal(middle, first.image)
+
+
+@pytest.mark.parametrize("space", ["channels", "codes"])
+def test_refining_goes_on_from_where_it_was(
+    model: HyperStyle, refined: Inversion, picture: np.ndarray, space: str
+) -> None:
+    losses: list[float] = []
+    further = model.refine(
+        refined, picture, 8, space=space, on_step=lambda _n, loss, _i: losses.append(loss)
+    )
+    assert further.channels is not None
+    assert losses[-1] < losses[0]
+    assert distance(further, picture) < distance(refined, picture)
+
+
+def test_no_steps_change_nothing(
+    model: HyperStyle, inversion: Inversion, picture: np.ndarray
+) -> None:
+    same = model.refine(inversion, picture, 0, space="codes")
+    assert np.array_equal(same.codes, inversion.codes)
+    assert np.array_equal(same.image, inversion.image)
+
+
+def test_time_limits(
+    model: HyperStyle, inversion: Inversion, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that advances a second whenever it is looked at."""
+    ticks = iter(range(1000))
+    monkeypatch.setattr(refinement, "time", type("Clock", (), {"monotonic": lambda: next(ticks)}))
+    seen: list[int] = []
+    model.refine(inversion, picture, 60, seconds=4, on_step=lambda n, _l, _i: seen.append(n))
+    assert seen == [0, 1, 2, 3]
+
+
+def test_stops_when_settled(model: HyperStyle, inversion: Inversion, picture: np.ndarray) -> None:
+    seen: list[int] = []
+
+    def note(done: int, _loss: float, _image: np.ndarray) -> None:
+        seen.append(done)
+
+    model.refine(inversion, picture, 40, until=0.999, on_step=note)
+    assert seen[-1] == refinement.SETTLED_OVER  # no ten steps make the loss a thousandth
+    assert Limits(5, until=0.1).settled([1.0] * 11)
+    assert not Limits(5, until=0.1).settled([1.0] * 10)
+    assert not Limits(5, until=0.1).settled([1.0] * 10 + [0.8])
+    assert not Limits(5).settled([1.0] * 100)
+
+
+def test_an_exception_in_the_callback_aborts(
+    model: HyperStyle, inversion: Inversion, picture: np.ndarray
+) -> None:
+    def stop(_done: int, _loss: float, _image: np.ndarray) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model.refine(inversion, picture, on_step=stop)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"steps": -1}, "steps"),
+        ({"steps": 100_001}, "100000"),
+        ({"seconds": -1.0}, "seconds"),
+        ({"seconds": float("nan")}, "seconds"),
+        ({"until": -0.1}, "until"),
+        ({"space": "pixels"}, "channels or codes"),
+    ],
+)
+def test_senseless_options_are_refused(
+    model: HyperStyle,
+    inversion: Inversion,
+    picture: np.ndarray,
+    options: dict[str, object],
+    complaint: str,
+) -> None:
+    with pytest.raises(HyperStyleError, match=complaint):
+        model.refine(inversion, picture, **options)
+
+
+def test_what_cannot_be_refined_is_refused(
+    model: HyperStyle, inversion: Inversion, picture: np.ndarray
+) -> None:
+    stranger = Inversion(replace(inversion.data, bundle_name="cats", bundle_digest="0" * 64))
+    with pytest.raises(InversionError, match="cats"):
+        model.refine(stranger, picture)
+    styled = replace(inversion, styles=np.zeros(3, np.float32))
+    with pytest.raises(InversionError, match="before the edit"):
+        model.refine(styled, picture)
+    channels = np.zeros(3, np.float16)
+    foreign = Inversion(replace(inversion.data, channels=channels))
+    with pytest.raises(InversionError, match=r"channels of shape \[3\]"):
+        model.render(foreign)
+
+
+def test_another_precision_is_refused(
+    model: HyperStyle, inversion: Inversion, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model.backend, "precision", "fp16")
+    with pytest.raises(HyperStyleError, match="--precision fp32"):
+        model.refine(inversion, picture)
+
+
+def test_a_bundle_without_the_graphs_says_so(
+    model: HyperStyle, inversion: Inversion, refined: Inversion, picture: np.ndarray
+) -> None:
+    bundle = Bundle(model.bundle.directory, replace(model.bundle.manifest, refinement={}))
+    old = HyperStyle(bundle, model.backend)
+    assert np.array_equal(old.render(inversion), inversion.image)
+    with pytest.raises(BundleError, match="build it again"):
+        old.refine(inversion, picture)
+    with pytest.raises(BundleError, match="build it again"):
+        old.render(refined)
+
+
+def test_no_graph_is_opened_before_all_it_reads_is_verified(
+    tiny_bundle: Path, inversion: Inversion, picture: np.ndarray, tmp_path: Path
+) -> None:
+    """The graphs may read the data files of others: an altered one is found, whosever it is."""
+    copy = tmp_path / "tiny"
+    shutil.copytree(tiny_bundle, copy)
+    graph = bytearray((copy / "refine.onnx").read_bytes())
+    graph[-1] ^= 1
+    (copy / "refine.onnx").write_bytes(graph)
+    with pytest.raises(BundleError, match=r"refine.onnx.*SHA-256"):
+        HyperStyle.load(copy, "cpu").refine(inversion, picture, 1)
+    shutil.copy(tiny_bundle / "refine.onnx", copy)
+    bundle = Bundle.open(copy)
+    entry = replace(bundle.manifest.files["refine.onnx"], sha256="0" * 64, size=3)
+    (copy / "weights.onnx.data").write_bytes(b"abc")
+    files = {**bundle.manifest.files, "weights.onnx.data": entry}
+    altered = Bundle(copy, replace(bundle.manifest, files=files))
+    assert altered.verified_path("encoder") == copy / "encoder.onnx"
+    with pytest.raises(BundleError, match=r"weights.onnx.data.*SHA-256"):
+        altered.verified_path("refine")
+    assert set(altered.graph_digests("refine", "fp32")) == {"refine.onnx", "weights.onnx.data"}
+    assert set(altered.graph_digests("encoder", "fp32")) == {"encoder.onnx"}
+
+
+def test_adam_is_adam() -> None:
+    """Against torch's, with rates of its own for every number, scaled from step to step."""
+    torch = pytest.importorskip("torch")
+    rates = np.array([0.1, 0.01, 0.0], np.float32)
+    adam, state = Adam(rates), np.array([1.0, -2.0, 3.0], np.float32)
+    parameters = [torch.tensor([value], requires_grad=True) for value in state]
+    optimiser = torch.optim.Adam(
+        [{"params": [p], "lr": r} for p, r in zip(parameters, rates, strict=True)],
+        betas=refinement.MOMENTS,
+        eps=refinement.TINY,
+    )
+    for factor in (1.0, 0.5, 0.25):
+        state = state + adam.step(2 * state, factor)
+        for group, rate in zip(optimiser.param_groups, rates, strict=True):
+            group["lr"] = factor * rate
+        optimiser.zero_grad()
+        sum(p.square().sum() for p in parameters).backward()
+        optimiser.step()
+        expected = torch.cat(parameters).detach().numpy()
+        assert np.abs(state - expected).max() < 1e-5
+
+
+def test_progress_is_the_larger_share() -> None:
+    limits = Limits(10, seconds=4)
+    assert limits.progress(5, 0) == 0.5
+    assert limits.progress(5, 3) == 0.75
+    assert limits.progress(20, 3) == 1.0
+    assert Limits(0).progress(0, 0) == 1.0
+    assert Limits(10, seconds=0).progress(0, 0) == 1.0
+
+
+def test_a_second_of_limit_is_a_second(
+    model: HyperStyle, inversion: Inversion, picture: np.ndarray
+) -> None:
+    began = time.monotonic()
+    model.refine(inversion, picture, 100_000, seconds=0.2)
+    assert 0.2 <= time.monotonic() - began < 20
+
+
+def test_the_command_line_refines(
+    tiny_bundle: Path, model: HyperStyle, picture: np.ndarray, tmp_path: Path
+) -> None:
+    write_picture(tmp_path / "face.png", picture)
+    options = ["--bundle", tiny_bundle, "--threads", 1, "--iterations", 1, "--save-inversion"]
+    for space in ("channels", "codes"):
+        out = tmp_path / space
+        words = ["invert", tmp_path / "face.png", "--out", out, *options, "--coupled"]
+        succeed(*words, "--refine", 5, "--refine-space", space)
+        loaded = Inversion.load(out / "face.safetensors")
+        assert (loaded.channels is not None) == (space == "channels")
+        made = read_picture(out / "face.inverted.png")
+        assert np.array_equal(made, model.render(loaded))
+        assert not np.array_equal(made, model.invert(picture, 1).image)
+        # the input, one iteration, and what was refined
+        width = read_picture(out / "face.coupled.png").shape[1]
+        assert width >= 3 * made.shape[1]

@@ -1,0 +1,1 @@
+"""How far gradient steps bring an inversion, how fast, and beside what."""
