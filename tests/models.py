@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from hyperstyle_export.networks.config import (
@@ -62,3 +63,14 @@ def build_model(config: HyperStyleConfig) -> HyperStyle:
     state = synthetic_state(config) | {"latent_avg": latent_average(config)}
     model.load_state_dict(state, assign=True)
     return model.eval().requires_grad_(False)
+
+
+def finetuned_generator(path: Path, config: HyperStyleConfig = TINY) -> Path:
+    """Write the generator of a model, a little off, as fine-tuning saves it (`g_ema`)."""
+    state = build_model(config).decoder.state_dict()
+    source = torch.Generator().manual_seed(0)
+    for key, value in state.items():
+        if key.endswith("conv.weight"):
+            state[key] = value + 0.3 * torch.randn(value.shape, generator=source)
+    torch.save({"g_ema": state}, path)
+    return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import uuid
@@ -17,12 +16,15 @@ from hyperstyle_rt import strict_json
 from hyperstyle_rt.bundle import LATENT_AVERAGE_NAME, MANIFEST_NAME, Bundle
 from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.files import reason, write_atomically
+from hyperstyle_rt.files import sha256 as sha256
 from hyperstyle_rt.manifest import FORMAT, BundleFile, Manifest, TunedLayer
 from hyperstyle_rt.manifest_fields import PLAIN_NAME, is_plain_name
 from safetensors.numpy import save
 
-from .graphs import GRAPHS, save_model
+from .graphs import GRAPHS, REFINEMENT_GRAPHS, save_model
 from .graphs.builder import to_array
+from .graphs.generator import optional_inputs
+from .graphs.sharing import save_sharing
 from .graphs.storage import Storage, store_weights
 from .networks.hyperstyle import HyperStyle
 
@@ -30,7 +32,8 @@ OnProgress = Callable[[str], None]
 """Called with what is done next, e.g. "weights graph"."""
 
 DEFAULT_ITERATIONS = 5
-UNLISTED = (MANIFEST_NAME, "LICENSE", "README.md")
+BY_HAND = ("LICENSE", "README.md")  # a rebuild keeps them
+UNLISTED = (MANIFEST_NAME, *BY_HAND)
 
 
 class BuildError(HyperStyleError):
@@ -108,10 +111,13 @@ def _is_bundle(directory: Path) -> bool:
 
 
 def _put_in_place(stage: Path, out: Path) -> None:
-    """Rename `stage` to `out`; what was there is removed after that has succeeded."""
+    """Rename `stage` to `out`; what was there is removed after that, but for what is `BY_HAND`."""
     if not out.exists():
         stage.rename(out)
         return
+    for name in BY_HAND:
+        if (out / name).is_file() and not (stage / name).exists():
+            shutil.copy2(out / name, stage / name)
     retired = stage.with_suffix(".old")
     out.rename(retired)
     try:
@@ -144,10 +150,16 @@ def write_bundle(
         graph = _stored(build(model), storage)
         save_model(graph, directory / f"{role}.onnx")
         graphs[role] = f"{role}.onnx"
+    saved = [directory / name for name in graphs.values()]
+    refinement = {}
+    for role, build in REFINEMENT_GRAPHS.items():
+        on_progress(f"{role} graph")
+        save_sharing(_stored(build(model), storage), directory / f"{role}.onnx", saved)
+        refinement[role] = f"{role}.onnx"
     average = {"latent_average": to_array(model.latent_avg)}
     (directory / LATENT_AVERAGE_NAME).write_bytes(save(average))
     on_progress("digests")
-    write_manifest(directory, _manifest(model, directory, facts, storage, graphs))
+    write_manifest(directory, _manifest(model, directory, facts, storage, graphs, refinement))
     return Bundle.open(directory)
 
 
@@ -170,6 +182,7 @@ def _manifest(
     facts: BundleFacts,
     storage: Storage,
     graphs: Mapping[str, str],
+    refinement: Mapping[str, str],
 ) -> Manifest:
     config = model.config
     return Manifest(
@@ -200,13 +213,6 @@ def _manifest(
         },
         accuracy={},
         training=facts.training,
+        optional_inputs=optional_inputs(model),
+        refinement=refinement,
     )
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -21,7 +22,7 @@ from rich.logging import RichHandler
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
-    from .tensorrt import Target
+    from hyperstyle_rt.backends.plan_build import Target
 
 EXAMPLE_PICTURE = Path(__file__).resolve().parents[2] / "examples" / "portrait_0.png"
 
@@ -39,6 +40,8 @@ EXAMPLES = """
 
 `python export/build_engines.py --checkpoint hyperstyle_ffhq.pt --w-encoder faces_w_encoder.pt
 --out engines/faces --precision fp32,fp16 --tensorrt-rtx --sm 89`
+
+`python export/build_engines.py --adapt toonify.pt --base engines/faces --out engines/toon`
 """
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
@@ -61,10 +64,25 @@ class PrecisionOption(str, Enum):
 
 @app.command(epilog=EXAMPLES)
 def build(
-    checkpoint: Annotated[Path, typer.Option(help="HyperStyle checkpoint (.pt).")],
-    w_encoder: Annotated[Path, typer.Option(help="W-encoder checkpoint (.pt).")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Bundle directory to write.")],
-    name: Annotated[str | None, typer.Option(help="Bundle name; default: that of --out.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="HyperStyle checkpoint (.pt).", show_default=False)
+    ] = None,
+    w_encoder: Annotated[
+        Path | None, typer.Option(help="W-encoder checkpoint (.pt).", show_default=False)
+    ] = None,
+    adapt: Annotated[
+        Path | None,
+        typer.Option(
+            help="Instead of the two: a fine-tuned generator (.pt with g_ema), for --base.",
+            show_default=False,
+        ),
+    ] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(help="Bundle the generator was fine-tuned from.", show_default=False),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Bundle name; default: from --out.")] = None,
     domain: Annotated[str, typer.Option(help="What the pictures show.")] = "unknown",
     license_: Annotated[
         str, typer.Option("--license", help="Licence of the weights, for the manifest.")
@@ -108,6 +126,9 @@ def build(
 ) -> None:
     """Turn a HyperStyle checkpoint and its W-encoder into an engine bundle of ONNX graphs.
 
+    Or, with --adapt, a fine-tuned generator into a bundle that renders what its base inverts; its
+    storage and precisions are those of the base.
+
     Nothing in the files is executed. The bundle appears whole or not at all; before it does, it is
     run in ONNX Runtime beside the torch networks, and the differences go into its manifest.
     TensorRT plans are added after that; where they cannot be built, the bundle is kept without
@@ -118,24 +139,46 @@ def build(
     try:
         if tensorrt_rtx != (sm is not None):
             raise HyperStyleError("--tensorrt-rtx and --sm go together; give both or neither.")
-        request = _Request(
-            checkpoint, w_encoder, out, dataset_type, storage.value, precision.value, picture, force
-        )
-        facts = {"name": name or out.name, "domain": domain, "license": license_}
-        figures = _build(request, facts | {"training": _training(training)})
+        name = name or _plain(out.name)
+        said: dict[str, Any] = {"name": name, "domain": domain, "license": license_}
+        said["training"] = _training(training)
+        if adapt is not None and base is not None and checkpoint is None and w_encoder is None:
+            figures = _build_adapted(_AdaptRequest(adapt, base, out, picture, force), said)
+        elif checkpoint is not None and w_encoder is not None and adapt is None and base is None:
+            request = _Request(
+                checkpoint,
+                w_encoder,
+                out,
+                dataset_type,
+                storage.value,
+                precision.value,
+                picture,
+                force,
+            )
+            figures = _build(request, said)
+        else:
+            raise HyperStyleError(
+                "give --checkpoint with --w-encoder, or --adapt with --base, and not both pairs."
+            )
     except HyperStyleError as error:
         print_error(str(error))
         raise typer.Exit(2) from None
     facts = {key: str(value) for key, value in figures.items()}
     console.print(facts_table("Bundle", {"directory": str(out), **facts}))
+    if not (tensorrt or tensorrt_rtx):
+        return
+    plans = _Plans(tensorrt, sm, workspace, timing_cache, layer_report)
     try:
-        plans = _Plans(tensorrt, sm, workspace, timing_cache, layer_report)
         sizes = _build_plans(out, precision.value.split(","), plans)
     except HyperStyleError as error:
-        print_error(str(error))
+        print_error(f"{error}; the ONNX bundle in {out} is whole without plans.")
         raise typer.Exit(1) from None
-    if sizes:
-        console.print(facts_table("TensorRT plans", sizes))
+    console.print(facts_table("TensorRT plans", sizes))
+
+
+def _plain(directory: str) -> str:
+    """Make a bundle's name of its directory's: ``my dir`` -> ``my-dir``."""
+    return re.sub(r"[^A-Za-z0-9_.]+", "-", directory).strip("-.")[:100] or directory
 
 
 @dataclass(frozen=True)
@@ -151,12 +194,27 @@ class _Request:
 
 
 @dataclass(frozen=True)
+class _AdaptRequest:
+    generator: Path
+    base: Path
+    out: Path
+    picture: Path
+    force: bool
+
+
+@dataclass(frozen=True)
 class _Plans:
     tensorrt: bool
     sm: int | None
     workspace: int | None
     timing_cache: Path | None
     layer_report: bool
+
+
+def _progress() -> Progress:
+    """What is done and for how long, on a terminal only."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _training(path: Path | None) -> dict[str, Any] | None:
@@ -189,10 +247,8 @@ def _build(request: _Request, said: dict[str, Any]) -> dict[str, Any]:
 
     example = read_picture(request.picture)
     facts = BundleFacts(**said)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    shown = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     with (
-        shown as progress,
+        _progress() as progress,
         staged(request.out, request.force) as stage,
     ):
         task = progress.add_task("checkpoints")
@@ -216,11 +272,38 @@ def _build(request: _Request, said: dict[str, Any]) -> dict[str, Any]:
     return figures
 
 
+def _build_adapted(request: _AdaptRequest, said: dict[str, Any]) -> dict[str, Any]:
+    from hyperstyle_rt.bundle import Bundle, find_bundle
+    from hyperstyle_rt.imaging import read_picture
+
+    from .adapted import load_adapted, measure_adapted, write_adapted
+    from .bundle_writer import BundleFacts, sha256, staged, write_manifest
+
+    example = read_picture(request.picture)
+    base = Bundle.open(find_bundle(request.base))
+    facts = BundleFacts(**said)
+    with _progress() as progress, staged(request.out, request.force) as stage:
+        task = progress.add_task("generator")
+
+        def on_progress(step: str) -> None:
+            progress.update(task, description=step)
+
+        model = load_adapted(request.generator, base)
+        provenance = {"generator": f"{request.generator.name} sha256:{sha256(request.generator)}"}
+        facts = replace(facts, provenance=provenance)
+        bundle = write_adapted(model, base, stage, facts, on_progress)
+        on_progress("comparison with the torch reference")
+        figures = measure_adapted(model, base, bundle, example)
+        write_manifest(stage, replace(bundle.manifest, accuracy=figures))
+    return figures
+
+
 def _build_plans(out: Path, precisions: list[str], plans: _Plans) -> dict[str, str]:
     """Build the plans asked for; gives what there is to say about each."""
+    from hyperstyle_rt.backends.plan_build import EngineOptions, classic_target, rtx_target
     from hyperstyle_rt.bundle import Bundle
 
-    from .tensorrt import EngineOptions, add_plans, classic_target, rtx_target
+    from .tensorrt import add_plans
 
     bundle = Bundle.open(out)
     targets: list[Callable[[], Target]] = [classic_target] if plans.tensorrt else []
@@ -231,8 +314,7 @@ def _build_plans(out: Path, precisions: list[str], plans: _Plans) -> dict[str, s
         workspace=workspace, timing_cache=plans.timing_cache, layer_report=plans.layer_report
     )
     said = {}
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
+    with _progress() as progress:
         task = progress.add_task("TensorRT")
         for make in targets:
             target = make()
@@ -245,7 +327,6 @@ def _build_plans(out: Path, precisions: list[str], plans: _Plans) -> dict[str, s
                     lambda step: progress.update(task, description=step),
                 )
                 for role, plan in built.items():
-                    size = bundle.manifest.plans[target.key(precision)][f"{role}.plan"].size
-                    text = f"{size:,} bytes, {plan.layers} layers, {plan.seconds:.1f} s"
+                    text = f"{plan.size:,} bytes, {plan.layers} layers, {plan.seconds:.1f} s"
                     said[f"{target.key(precision)}/{role}"] = text
     return said

@@ -35,15 +35,30 @@ def read_torch_file(path: Path) -> dict[str, Any]:
     Raises
     ------
     CheckpointError
+        As :func:`read_torch_object`, and if the file holds something other than a dictionary.
+    """
+    contents = read_torch_object(path)
+    if not isinstance(contents, Mapping):
+        raise CheckpointError(
+            f"{path} holds a {type(contents).__name__}, not a dictionary; give the file that the "
+            "training wrote."
+        )
+    return dict(contents)
+
+
+def read_torch_object(path: Path) -> Any:
+    """Load whatever tensors and plain values a torch file holds.
+
+    Raises
+    ------
+    CheckpointError
         If the file is missing, damaged, no torch file, or holds more than tensors and plain values.
     """
     _check_regular(path)
     try:
         with torch.serialization.safe_globals(_SAFE_GLOBALS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch thinks of files that it then refuses
-            contents = torch.load(
-                path, map_location="cpu", weights_only=True, mmap=_is_mappable(path)
-            )
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_mappable(path))
     except Exception as error:  # in a damaged pickle any operation of torch's reader may fail
         if refused := _REFUSED_TYPE.search(str(error)):
             raise CheckpointError(
@@ -53,12 +68,6 @@ def read_torch_file(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} is damaged or no torch file; download or copy it again."
         ) from error
-    if not isinstance(contents, Mapping):
-        raise CheckpointError(
-            f"{path} holds a {type(contents).__name__}, not a dictionary; give the file that the "
-            "training wrote."
-        )
-    return dict(contents)
 
 
 class _ScalarType:

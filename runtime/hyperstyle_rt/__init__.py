@@ -16,36 +16,52 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .adaptation import Adaptation
+    from .batch import invert_many
     from .bundle import Bundle
     from .errors import (
         BackendError,
         BundleError,
+        EditError,
         HyperStyleError,
         InversionError,
         PictureError,
     )
     from .inversion import HyperStyle, Inversion
+    from .photos import Portrait, find_portraits, paste
 
 _HOMES = {
+    "Adaptation": "adaptation",
     "BackendError": "errors",
     "Bundle": "bundle",
     "BundleError": "errors",
+    "EditError": "errors",
     "HyperStyle": "inversion",
     "HyperStyleError": "errors",
     "Inversion": "inversion",
     "InversionError": "errors",
     "PictureError": "errors",
+    "Portrait": "photos",
+    "find_portraits": "photos",
+    "invert_many": "batch",
+    "paste": "photos",
 }
 
 __all__ = [
+    "Adaptation",
     "BackendError",
     "Bundle",
     "BundleError",
+    "EditError",
     "HyperStyle",
     "HyperStyleError",
     "Inversion",
     "InversionError",
     "PictureError",
+    "Portrait",
+    "find_portraits",
+    "invert_many",
+    "paste",
 ]
 
 

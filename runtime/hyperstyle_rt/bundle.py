@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import BundleError
-from .files import read_regular, reason
+from .files import read_regular, reason, sha256
 from .manifest import BASE_PRECISION, BundleFile, Manifest
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ DEFAULT_BUNDLE = "portraits"
 
 MAX_MANIFEST_SIZE = 1 << 20
 MAX_LATENT_AVERAGE_SIZE = 1 << 24
-_HASHED_AT_ONCE = 1 << 20
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -97,7 +96,8 @@ class Bundle:
         Parameters
         ----------
         role:
-            ``encoder``, ``hypernet``, ``weights``, ``generator``, ``offsets`` or ``mapping``.
+            ``encoder``, ``hypernet``, ``weights``, ``generator``, ``offsets``, ``mapping``, or one
+            of the manifest's ``refinement``.
         precision:
             ``fp32`` or one of the manifest's ``precisions``; optional graphs have no twins, theirs
             are the float32 ones.
@@ -107,33 +107,66 @@ class Bundle:
         BundleError
             If the bundle has no such graph, or a file is missing, altered or not listed.
         """
-        graphs = self._graphs(precision)
-        if role not in graphs:
-            raise BundleError(
-                f"bundle {self.directory} has no graph {role!r}, only {', '.join(sorted(graphs))}; "
-                "build it again with this graph"
-            )
-        data_name = graphs[role] + DATA_SUFFIX
-        if data_name in self.manifest.files:
-            self.verified_file(data_name)
-        elif os.path.lexists(self.directory / data_name):
+        graph = self._graph_file(role, precision)
+        data_name = graph + DATA_SUFFIX
+        for name in self._read_with(graph):
+            self.verified_file(name)
+        if data_name not in self.manifest.files and os.path.lexists(self.directory / data_name):
             raise BundleError(
                 f"{self.directory / data_name} is not listed in the bundle's manifest; "
                 "restore the bundle or build it again"
             )
-        return self.verified_file(graphs[role])
+        return self.verified_file(graph)
+
+    def graph_digests(self, role: str, precision: str) -> dict[str, str]:
+        """SHA-256, as listed, of all files of a graph by name; raises as :meth:`verified_path`."""
+        name = self._graph_file(role, precision)
+        return {n: self.manifest.files[n].sha256 for n in (name, *self._read_with(name))}
+
+    def _graph_file(self, role: str, precision: str) -> str:
+        """Name of a graph's file."""
+        graphs = self._graphs(precision)
+        if role not in graphs:
+            self.require_inverting()
+            raise BundleError(
+                f"bundle {self.directory} has no graph {role!r}, only {', '.join(sorted(graphs))}; "
+                "build it again with this graph"
+            )
+        return graphs[role]
+
+    def _read_with(self, graph: str) -> list[str]:
+        """Files that a graph may read its large tensors from; another's only to refine."""
+        listed = self.manifest.files
+        if graph in self.manifest.refinement.values():
+            return [name for name in listed if name.endswith(DATA_SUFFIX)]
+        return [graph + DATA_SUFFIX] if graph + DATA_SUFFIX in listed else []
+
+    def require_inverting(self) -> None:
+        """Refuse an adapted bundle, which cannot do without its base.
+
+        Raises
+        ------
+        BundleError
+            If this is one.
+        """
+        if self.manifest.base is not None:
+            raise BundleError(
+                f"bundle {self.manifest.name!r} only renders what bundle "
+                f"{self.manifest.base.name!r} has inverted; use it with hyperstyle-rt adapt"
+            )
 
     def _graphs(self, precision: str) -> Mapping[str, str]:
         manifest = self.manifest
+        graphs = {**manifest.refinement, **manifest.graphs}
         if precision == BASE_PRECISION:
-            return manifest.graphs
+            return graphs
         if precision not in manifest.precisions:
             offered = ", ".join([BASE_PRECISION, *manifest.precisions])
             raise BundleError(
                 f"bundle {self.directory} has no {precision} graphs, only {offered}; use one of "
                 f"these, or build it again with --precision {BASE_PRECISION},fp16"
             )
-        return {**manifest.graphs, **manifest.precisions[precision]}
+        return {**graphs, **manifest.precisions[precision]}
 
     def verified_plan(self, key: str, role: str) -> Path:
         """Verify a TensorRT plan of the bundle and give its path.
@@ -150,7 +183,7 @@ class Bundle:
         BundleError
             If the bundle has no such plan, or it is missing or altered: it must not be loaded.
         """
-        return self._verified_beside_plans(key, f"{role}.plan")
+        return self.verified_plan_file(key, f"{role}.plan")
 
     def verified_ep_context(self, key: str, role: str) -> Path:
         """Verify the model through which ONNX Runtime loads a plan, and the plan; give its path.
@@ -161,9 +194,16 @@ class Bundle:
             If the bundle has no such model or plan, or one is missing or altered.
         """
         self.verified_plan(key, role)
-        return self._verified_beside_plans(key, f"{role}.onnx")
+        return self.verified_plan_file(key, f"{role}.onnx")
 
-    def _verified_beside_plans(self, key: str, name: str) -> Path:
+    def verified_plan_file(self, key: str, name: str) -> Path:
+        """Verify one of the files listed under a set of plans and give its path.
+
+        Raises
+        ------
+        BundleError
+            If it is not listed, missing or altered.
+        """
         plans = self.manifest.plans.get(key, {})
         if name not in plans:
             offered = ", ".join(self.manifest.plans) or "nothing"
@@ -213,7 +253,7 @@ class Bundle:
                 self.verified_path(role, precision)
         for key, plans in self.manifest.plans.items():
             for name in plans:
-                self._verified_beside_plans(key, name)
+                self.verified_plan_file(key, name)
 
     def latent_average(self) -> NDArray[np.float32] | None:
         """Read the average latent that the encoder adds to what it finds in a picture.
@@ -347,13 +387,10 @@ def _verify(path: Path, expected: BundleFile) -> None:
             "restore the bundle or build it again"
         )
     try:
-        with path.open("rb") as file:
-            digest = hashlib.sha256()
-            while block := file.read(_HASHED_AT_ONCE):
-                digest.update(block)
+        digest = sha256(path)
     except OSError as error:
         raise BundleError(f"cannot read {path}: {reason(error)}") from error
-    if digest.hexdigest() != expected.sha256:
+    if digest != expected.sha256:
         raise BundleError(
             f"{path} is altered, its SHA-256 is not the manifest's; "
             "restore the bundle or build it again"

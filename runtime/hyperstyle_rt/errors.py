@@ -21,5 +21,9 @@ class InversionError(HyperStyleError):
     """An inversion file that is damaged or belongs to another bundle."""
 
 
+class EditError(HyperStyleError):
+    """An edit with an unknown direction or a bad amount, or a directions file that is damaged."""
+
+
 class BackendError(HyperStyleError):
     """A backend or execution provider that is not usable on this machine."""

@@ -6,8 +6,9 @@ an inversion is the latents and the offset codes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,16 @@ from numpy.typing import NDArray
 
 from .backends import Array, Backend, LoopingBackend, open_backend
 from .bundle import Bundle, find_bundle
-from .errors import BundleError, HyperStyleError, InversionError
+from .directions import Direction, bundle_directions
+from .editing import Amounts, Blend, Edited, edit_latents, linear, linear_additions
+from .errors import HyperStyleError
 from .imaging import check_picture, read_picture, to_input, to_picture
-from .inversion_file import InversionData, check_belongs, read_inversion, write_inversion
+from .inversion_file import InversionData, check_belongs
 from .manifest import BASE_PRECISION, MAX_ITERATIONS
+from .refinement import DEFAULT_STEPS, Limits, OnStep, refine
+from .rendering import Renderer
+from .result import Inversion as Inversion
+from .result import remember_latent_average
 
 Picture = NDArray[np.uint8]
 
@@ -28,97 +35,6 @@ LARGEST_KEPT = 512
 
 OnIteration = Callable[[int, Array, Array], None]
 """Called with (iteration from 1, reconstruction float32 [3,H,W], codes float32 [M,K+1])."""
-
-
-@dataclass(frozen=True)
-class Inversion:
-    """A picture as latents and offset codes of one bundle.
-
-    Attributes
-    ----------
-    data:
-        What an inversion file holds.
-    output:
-        Reconstruction, float32 [3,H,W], about [-1,1], not clamped; None when read from a file.
-    """
-
-    data: InversionData
-    output: Array | None = None
-
-    @property
-    def latents(self) -> Array:
-        """w+ latents, float32 [L,W]."""
-        return self.data.latents
-
-    @property
-    def codes(self) -> Array:
-        """Accumulated offset codes, float32 [M,K+1]; the last column counts the iterations."""
-        return self.data.codes
-
-    @property
-    def iterations(self) -> int:
-        """How many iterations the codes sum up."""
-        return self.data.iterations
-
-    @property
-    def image(self) -> Picture:
-        """Reconstruction, uint8 [H,W,3] RGB, truncated as in the original.
-
-        Raises
-        ------
-        InversionError
-            If the inversion was read from a file: `model.render(inversion)` makes the picture.
-        """
-        if self.output is None:
-            raise InversionError(
-                "an inversion read from a file has no picture; make it with model.render(inversion)"
-            )
-        return to_picture(self.output)
-
-    def save(self, path: str | Path) -> None:
-        """Write an inversion file (.safetensors), replacing one of that name as a whole.
-
-        Raises
-        ------
-        InversionError
-            If the file cannot be written.
-        """
-        write_inversion(path, self.data, _latent_averages.get(self.data.bundle_digest))
-
-    @classmethod
-    def load(cls, path: str | Path) -> Inversion:
-        """Read an inversion file.
-
-        A file stores its latents relative to its bundle's average where it can: the bundle must
-        have been opened in this process, or be found under its name.
-
-        Raises
-        ------
-        InversionError
-            If the file is missing, damaged, or of a bundle that is not at hand.
-        """
-        return cls(read_inversion(path, _latent_average_of))
-
-
-_latent_averages: dict[str, Array] = {}
-"""Bundle digest -> average latent [L,W] of the bundles opened in this process."""
-
-
-def _latent_average_of(bundle_name: str, bundle_digest: str) -> Array | None:
-    """The average latent of the bundle an inversion file names; None if it is not at hand."""
-    if bundle_digest not in _latent_averages:
-        try:
-            bundle = Bundle.open(find_bundle(bundle_name))
-        except BundleError:
-            return None
-        _remember_latent_average(bundle)
-    return _latent_averages.get(bundle_digest)
-
-
-def _remember_latent_average(bundle: Bundle) -> None:
-    average = bundle.latent_average()
-    if average is not None:
-        _latent_averages[bundle.digest] = average
 
 
 class HyperStyle:
@@ -130,8 +46,9 @@ class HyperStyle:
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
         self.bundle = bundle
         self.backend = backend
+        self._renderer = Renderer(bundle.manifest, backend)
         self._base_weights: dict[str, Any] | None = None
-        _remember_latent_average(bundle)
+        remember_latent_average(bundle)
 
     @classmethod
     def load(
@@ -164,6 +81,7 @@ class HyperStyle:
             If the backend is not usable on this machine.
         """
         bundle = Bundle.open(find_bundle(path))
+        bundle.require_inverting()
         return cls(bundle, open_backend(backend, bundle, threads, precision))
 
     def invert(
@@ -172,6 +90,8 @@ class HyperStyle:
         iterations: int | None = None,
         until: float | None = None,
         on_iteration: OnIteration | None = None,
+        *,
+        transform: NDArray[Any] | None = None,
     ) -> Inversion:
         """Invert an aligned picture.
 
@@ -187,6 +107,9 @@ class HyperStyle:
             difference on the [-1,1] scale); None to do all iterations.
         on_iteration:
             Called after every iteration.
+        transform:
+            Kept with the inversion: [3,3], from pixels of the photo that the picture was cut out of
+            to pixels of a rendered one, ``portrait.transform_to(manifest.resolution)``.
 
         Raises
         ------
@@ -200,18 +123,18 @@ class HyperStyle:
         backend, manifest = self.backend, self.bundle.manifest
         x = backend.upload(to_input(picture, manifest.input_size))
         codes = backend.upload(self._zero_codes())
-        if isinstance(backend, LoopingBackend) and on_iteration is None and until is None:
-            made = backend.run_loop(x, codes, count)
-            return self._inversion(made.latents, made.codes, made.image, count)
+        if isinstance(backend, LoopingBackend) and on_iteration is None:
+            made = backend.run_loop(x, codes, count, until)
+            return self._inversion(made.latents, made.codes, made.image, made.iterations, transform)
         latents = backend.run("encoder", {"image": x})["latents"]
-        result = self._generate(latents, self._base(codes))
+        result = self._renderer.generate(latents, self._base(codes))
         done, before = 0, None
         while done < count:
             codes = backend.run(
                 "hypernet",
                 {"image": x, "reconstruction": result["reconstruction"], "codes_in": codes},
             )["codes"]
-            result = self._generate(latents, self._weights(codes))
+            result = self._renderer.generate(latents, self._renderer.weights(codes))
             done += 1
             if on_iteration is not None:
                 on_iteration(done, backend.download(result["image"])[0], backend.download(codes)[0])
@@ -220,9 +143,16 @@ class HyperStyle:
                 if before is not None and float(np.abs(now - before).mean()) < until:
                     break
                 before = now
-        return self._inversion(latents, codes, result["image"], done)
+        return self._inversion(latents, codes, result["image"], done, transform)
 
-    def _inversion(self, latents: Any, codes: Any, image: Any, iterations: int) -> Inversion:
+    def _inversion(
+        self,
+        latents: Any,
+        codes: Any,
+        image: Any,
+        iterations: int,
+        transform: NDArray[Any] | None,
+    ) -> Inversion:
         """Bring the buffers of an inversion to the host."""
         data = InversionData(
             latents=self.backend.download(latents)[0],
@@ -230,11 +160,147 @@ class HyperStyle:
             iterations=iterations,
             bundle_name=self.bundle.manifest.name,
             bundle_digest=self.bundle.digest,
-            transform=None,
+            transform=None if transform is None else np.asarray(transform, np.float32),
         )
         return Inversion(data, self.backend.download(image)[0])
 
-    def render(self, inversion: Inversion, latents: Array | None = None) -> Picture:
+    def refine(
+        self,
+        inversion: Inversion,
+        image: str | Path | Picture,
+        steps: int = DEFAULT_STEPS,
+        *,
+        space: str = "channels",
+        seconds: float | None = None,
+        until: float | None = None,
+        on_step: OnStep | None = None,
+    ) -> Inversion:
+        """Bring an inversion closer to its picture by gradient steps on the weight offsets.
+
+        Parameters
+        ----------
+        inversion:
+            Of this model.
+        image:
+            What was inverted, aligned: path, or uint8 [H,W,3] RGB of any size.
+        steps:
+            At most so many; each costs about three times as much as the generator.
+        space:
+            ``channels`` changes one free offset per pair of channels, ``codes`` the offset codes:
+            less, but within what the hypernetwork was trained on.
+        seconds:
+            Begin no step after so long; None for any time.
+        until:
+            Stop once the loss falls by less than this fraction of itself in ten steps.
+        on_step:
+            Called with (steps done, loss, image float32 [3,H,W]), first for none.
+
+        Returns
+        -------
+        The same latents with other offsets, its picture in ``output``: an inversion like others.
+
+        Raises
+        ------
+        PictureError
+            If the picture cannot be read or used.
+        HyperStyleError
+            If a limit is senseless, the styles are edited, or the bundle cannot refine.
+        InversionError
+            If the inversion belongs to another bundle.
+        """
+        check_belongs(inversion.data, self.bundle)
+        picture = check_picture(image) if isinstance(image, np.ndarray) else read_picture(image)
+        limits = Limits(steps, seconds, until)
+        manifest, backend = self.bundle.manifest, self.backend
+        refined = refine(inversion, picture, manifest, backend, limits, space, on_step)
+        return replace(refined, output=self.synthesise(refined)[0])
+
+    @cached_property
+    def directions(self) -> dict[str, Direction]:
+        """The bundle's directions by name, those of :meth:`edit`; empty if it has none.
+
+        Raises
+        ------
+        BundleError, EditError
+            If the bundle's file of directions is altered or damaged.
+        """
+        return bundle_directions(self.bundle)
+
+    def edit(self, inversion: Inversion, amounts: Amounts) -> Inversion:
+        """Edit a face along directions of the bundle, e.g. ``{"smile": 2.0, "age": -1.0}``.
+
+        Returns
+        -------
+        The same face with other latents or styles, its picture in ``output``.
+
+        Raises
+        ------
+        EditError
+            If a direction is unknown, or an amount is not a finite number.
+        InversionError
+            If the inversion belongs to another bundle.
+        """
+        made = self._edited(inversion, [amounts])
+        styles = None if made.styles is None else made.styles[0]
+        edited = Inversion(replace(inversion.data, latents=made.latents[0]), styles=styles)
+        return replace(edited, output=self.synthesise(edited)[0])
+
+    def sweep(self, inversion: Inversion, edits: Sequence[Amounts]) -> Iterator[Picture]:
+        """Render several edits of one face, whose weights are expanded once for all of them.
+
+        Yields
+        ------
+        uint8 [H,W,3], one for each edit.
+
+        Raises
+        ------
+        EditError, InversionError
+            As :meth:`edit`, before the first picture.
+        """
+        made = self._edited(inversion, edits)
+        weights = self._renderer.face(inversion.codes, inversion.channels)
+        return map(to_picture, self._renderer.images(made.latents, weights, made.styles))
+
+    def interpolate(
+        self,
+        first: Inversion,
+        second: Inversion,
+        fractions: Sequence[float],
+        blend: Blend = linear,
+    ) -> Iterator[Picture]:
+        """Render what lies between two faces: offset codes and styles linearly, latents by `blend`.
+
+        Parameters
+        ----------
+        fractions:
+            0 is the first face, 1 the second.
+        blend:
+            :func:`~hyperstyle_rt.editing.linear` or another way between latents.
+
+        Yields
+        ------
+        uint8 [H,W,3], one for each fraction.
+
+        Raises
+        ------
+        InversionError
+            If one of the inversions belongs to another bundle.
+        """
+        for inversion in (first, second):
+            check_belongs(inversion.data, self.bundle)
+        for fraction in fractions:
+            weights = self._renderer.face(
+                linear(first.codes, second.codes, fraction),
+                linear_additions(first.channels, second.channels, fraction),
+            )
+            latents = blend(first.latents, second.latents, fraction)
+            styles = linear_additions(first.styles, second.styles, fraction)
+            rows = None if styles is None else styles[None]
+            yield from map(to_picture, self._renderer.images(latents[None], weights, rows))
+
+    def render(
+        self, inversion: Inversion, latents: Array | None = None, styles: Array | None = None
+    ) -> Picture:
         """Render an inversion, or other latents with the weights of its face.
 
         Parameters
@@ -244,6 +310,8 @@ class HyperStyle:
         latents:
             None for the inversion's own; float32 [L,W] or [N,L,W] for edits of it: the weights are
             expanded once for all of them.
+        styles:
+            None for the inversion's own; float32 [1 or N,S], added to the styles of all layers.
 
         Returns
         -------
@@ -254,23 +322,23 @@ class HyperStyle:
         InversionError
             If the inversion belongs to another bundle, or the latents have another shape.
         """
-        output = self.synthesise(inversion, latents)
+        output = self.synthesise(inversion, latents, styles)
         pictures = np.stack([to_picture(image) for image in output])
         return pictures if latents is not None and latents.ndim == 3 else pictures[0]
 
-    def synthesise(self, inversion: Inversion, latents: Array | None = None) -> Array:
+    def synthesise(
+        self, inversion: Inversion, latents: Array | None = None, styles: Array | None = None
+    ) -> Array:
         """Like :meth:`render`, as float32 [N,3,H,W], about [-1,1] and not clamped."""
         check_belongs(inversion.data, self.bundle)
-        manifest = self.bundle.manifest
-        rows, width = manifest.num_latents, manifest.style_width
         batch = inversion.latents if latents is None else np.asarray(latents, np.float32)
-        if batch.ndim not in (2, 3) or batch.shape[-2:] != (rows, width):
-            raise InversionError(
-                f"latents must be [{rows},{width}] or [N,{rows},{width}], not {list(batch.shape)}"
-            )
-        weights = self._weights(self.backend.upload(inversion.codes[None]))
-        batch = batch.reshape(-1, rows, width)
-        return self.backend.download(self._generate(self.backend.upload(batch), weights)["image"])
+        batch = self._renderer.as_batch(batch)
+        if styles is None and inversion.styles is not None:
+            styles = inversion.styles[None]
+        if styles is not None:
+            self._renderer.check_styles(styles, len(batch))
+        weights = self._renderer.face(inversion.codes, inversion.channels)
+        return np.stack(list(self._renderer.images(batch, weights, styles)))
 
     def offsets(self, inversion: Inversion) -> dict[int, Array]:
         """Expand the accumulated weight offsets of an inversion, as the original defines them.
@@ -283,10 +351,9 @@ class HyperStyle:
         backend = self.backend
         if backend.precision != BASE_PRECISION:  # half a weight is too coarse to divide by
             backend = open_backend("cpu", self.bundle, None)
-        weights, base = (
-            backend.run("weights", {"codes": backend.upload(codes)})
-            for codes in (inversion.codes[None], self._zero_codes())
-        )
+        renderer = Renderer(self.bundle.manifest, backend)
+        weights = renderer.face(inversion.codes, inversion.channels)
+        base = renderer.face(self._zero_codes()[0], None)
         expanded = {}
         for layer in self.bundle.manifest.tuned_layers:
             name = f"weight.{layer.name}"
@@ -302,20 +369,16 @@ class HyperStyle:
         BundleError
             If the bundle was built without its mapping network.
         """
-        z = np.asarray(z, np.float32)
-        return self.backend.download(
-            self.backend.run("mapping", {"z": self.backend.upload(z)})["w"]
-        )
+        buffer = self.backend.upload(np.asarray(z, np.float32))
+        return self.backend.download(self.backend.run("mapping", {"z": buffer})["w"])
 
-    def _generate(self, latents: Any, weights: dict[str, Any]) -> dict[str, Any]:
-        return self.backend.run("generator", {"latents": latents, **weights})
-
-    def _weights(self, codes: Any) -> dict[str, Any]:
-        return self.backend.run("weights", {"codes": codes})
+    def _edited(self, inversion: Inversion, edits: Sequence[Amounts]) -> Edited:
+        check_belongs(inversion.data, self.bundle)
+        return edit_latents(self.directions, inversion.latents, edits, inversion.styles)
 
     def _base(self, zero_codes: Any) -> dict[str, Any]:
         """The weights without offsets, from which every inversion starts; kept where it fits."""
-        weights = self._base_weights or self._weights(zero_codes)
+        weights = self._base_weights or self._renderer.weights(zero_codes)
         small = self.bundle.manifest.resolution <= LARGEST_KEPT
         if small and not isinstance(self.backend, LoopingBackend):  # it records its whole loop
             self._base_weights = weights

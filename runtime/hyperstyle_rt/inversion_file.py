@@ -5,6 +5,10 @@ But a W-encoder gives every row the same style vector and adds the average laten
 carries, so the L rows are known from one: the file then stores that one, ``w`` [W]. It is searched
 for, not handed down from the encoder, and used only if it gives back every bit of the latents.
 Other latents (edited ones, w+) are stored whole.
+
+A refined inversion may have free offsets, one per pair of channels: two bytes each, 145 KB for the
+64 px default and 5.2 MB for an official 1024 model. Its file has version 2, so that a reader that
+knows none does not show another face.
 """
 
 from __future__ import annotations
@@ -28,7 +32,8 @@ if TYPE_CHECKING:
 
 FORMAT = "hyperstyle-rt-inversion"
 VERSION = "1"
-MAX_FILE_SIZE = 1 << 24  # bytes; an official model's file has 38 thousand
+CHANNELS_VERSION = "2"  # of a file with channels
+MAX_FILE_SIZE = 1 << 24  # bytes; an official model's file has 38 thousand, refined 5.2 million
 
 _COUNT = re.compile(r"0|[1-9][0-9]{0,5}")
 _LARGEST_FLOAT32 = 0x7F7FFFFF  # its bits
@@ -53,6 +58,11 @@ class InversionData:
         The bundle the inversion was made with: its name and :attr:`Bundle.digest`.
     transform:
         float32 [3,3], from pixels (x, y, 1) of the photo to pixels of the aligned crop, or None.
+    picture:
+        SHA-256 of the picture's file, or None where that is not known.
+    channels:
+        float16 [P], finite: free offsets of the tuned layers, one after the other, each [O,I] and
+        added to what the codes give; None for none.
 
     Raises
     ------
@@ -66,13 +76,19 @@ class InversionData:
     bundle_name: str
     bundle_digest: str
     transform: NDArray[np.float32] | None = None
+    picture: str | None = None
+    channels: NDArray[np.float16] | None = None
 
     def __post_init__(self) -> None:
         _check_floats("latents", self.latents, (None, None))
         _check_floats("codes", self.codes, (None, None))
+        if self.channels is not None:
+            _check_floats("channels", self.channels, (None,), np.float16)
         if self.transform is not None:
             _check_floats("transform", self.transform, (3, 3))
         _check_bundle_named(self.bundle_name, self.bundle_digest)
+        if self.picture is not None and not is_sha256(self.picture):
+            raise InversionError("the inversion's picture is no SHA-256; invert the picture again")
         if _COUNT.fullmatch(str(self.iterations)) is None:
             raise InversionError(f"an inversion cannot have {self.iterations} iterations")
         if not (self.codes[:, -1] == self.iterations).all():
@@ -103,15 +119,17 @@ def write_inversion(
     """
     metadata = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": VERSION if data.channels is None else CHANNELS_VERSION,
         "bundle": data.bundle_name,
         "bundle_digest": data.bundle_digest,
         "iterations": str(data.iterations),
     }
+    metadata |= {} if data.picture is None else {"picture": data.picture}
     style = None if latent_average is None else shared_style(data.latents, latent_average)
-    tensors = {"codes": data.codes}
+    tensors: dict[str, NDArray[Any]] = {"codes": data.codes}
     tensors |= {"latents": data.latents} if style is None else {"w": style}
     tensors |= {} if data.transform is None else {"transform": data.transform}
+    tensors |= {} if data.channels is None else {"channels": data.channels}
     write_atomically(Path(path), serialize(tensors, metadata), InversionError)
 
 
@@ -160,12 +178,14 @@ def check_belongs(data: InversionData, bundle: Bundle) -> None:
             f"({data.bundle_digest[:12]}) and does not belong to bundle {manifest.name!r} "
             f"({bundle.digest[:12]}); name its own bundle, or invert the picture with this one"
         )
-    shapes = (
+    pairs = sum(layer.shape[0] * layer.shape[1] for layer in manifest.tuned_layers)
+    shapes: tuple[tuple[str, NDArray[Any] | None, tuple[int, ...]], ...] = (
         ("codes", data.codes, (len(manifest.tuned_layers), manifest.code_width + 1)),
         ("latents", data.latents, (manifest.num_latents, manifest.style_width)),
+        ("channels", data.channels, (pairs,)),
     )
     for name, array, shape in shapes:
-        if array.shape != shape:
+        if array is not None and array.shape != shape:
             raise InversionError(
                 f"the inversion of bundle {data.bundle_name!r} has {name} of shape "
                 f"{list(array.shape)} where bundle {manifest.name!r} has {list(shape)}, so it is "
@@ -217,10 +237,10 @@ def _interpret(file: TensorFile, latent_average_of: LatentAverageOf | None) -> I
     if metadata.get("format") != FORMAT:
         raise InversionError("this is not an inversion file; give one that `invert` wrote")
     version = _entry(metadata, "version")
-    if version != VERSION:
+    if version not in (VERSION, CHANNELS_VERSION):
         raise InversionError(
-            f"the file has format version {version[:20]!r} and this runtime reads version "
-            f"{VERSION}; update hyperstyle-rt or invert the picture again"
+            f"the file has format version {version[:20]!r} and this runtime reads versions "
+            f"{VERSION} and {CHANNELS_VERSION}; update hyperstyle-rt or invert the picture again"
         )
     iterations = _entry(metadata, "iterations")
     if _COUNT.fullmatch(iterations) is None:
@@ -245,6 +265,8 @@ def _interpret(file: TensorFile, latent_average_of: LatentAverageOf | None) -> I
         bundle_name=bundle,
         bundle_digest=digest,
         transform=file.tensors.get("transform"),
+        picture=metadata.get("picture"),
+        channels=_tensor(file, "channels") if version == CHANNELS_VERSION else None,
     )
 
 
@@ -280,16 +302,22 @@ def _check_bundle_named(name: str, digest: str) -> None:
         )
 
 
-def _check_floats(name: str, array: NDArray[Any], shape: tuple[int | None, ...]) -> None:
-    """Refuse all but finite float32 of this shape; None stands for any length from 1 up."""
+def _check_floats(
+    name: str,
+    array: NDArray[Any],
+    shape: tuple[int | None, ...],
+    dtype: type[np.floating[Any]] = np.float32,
+) -> None:
+    """Refuse all but finite floats of this type and shape; None stands for a length from 1 up."""
     fits = array.ndim == len(shape) and all(
         have == want or (want is None and have > 0)
         for have, want in zip(array.shape, shape, strict=True)
     )
-    if array.dtype != np.float32 or not fits:
+    if array.dtype != dtype or not fits:
+        lengths = ", ".join(str(n or "?") for n in shape)
         raise InversionError(
-            f"the inversion's {name} must be float32 [{', '.join(str(n or '?') for n in shape)}], "
-            f"not {array.dtype} {list(array.shape)}; invert the picture again"
+            f"the inversion's {name} must be {np.dtype(dtype)} [{lengths}], not "
+            f"{array.dtype} {list(array.shape)}; invert the picture again"
         )
     if not np.isfinite(array).all():
         raise InversionError(f"NaN or infinity in the inversion's {name}; invert the picture again")

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from . import strict_json
 from .errors import BundleError
 from .manifest_fields import MAX_INTEGER, Fields, invalid, shown
+from .optional_inputs import OptionalInputs
 
 FORMAT = "hyperstyle-rt-bundle"
 VERSION = 1
@@ -22,6 +23,9 @@ METHOD = "hyperstyle"
 
 # The graphs every bundle has; "offsets" and "mapping" are the optional ones of this version.
 REQUIRED_ROLES = ("encoder", "hypernet", "weights", "generator")
+
+# Those of an adapted bundle, which renders what its base has inverted.
+ADAPTED_ROLES = ("weights", "generator")
 
 # The precision of `graphs`, which every bundle has; `precisions` lists twins in others.
 BASE_PRECISION = "fp32"
@@ -71,6 +75,20 @@ class BundleFile:
 
 
 @dataclass(frozen=True)
+class BaseBundle:
+    """The bundle whose inversions an adapted bundle renders.
+
+    Attributes
+    ----------
+    name, digest:
+        Its name, and the digest its inversions are tied to.
+    """
+
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything a host must know of a bundle before it opens a graph.
 
@@ -104,6 +122,14 @@ class Manifest:
     plans:
         Key of a set of TensorRT plans, ``<version>-sm<arch>-<precision>``, to the files in the
         directory ``tensorrt/<key>``: ``<role>.plan``, and ``<role>.onnx`` for ONNX Runtime.
+    base:
+        None for a bundle that inverts; for a fine-tuned generator, the bundle that inverts for it:
+        then the only required graphs are :data:`ADAPTED_ROLES`.
+    optional_inputs:
+        What the generator can be fed beside latents and weights; None: nothing.
+    refinement:
+        Role to file name, of the graphs that refine inversions. They say nothing of what an
+        inversion means, and may read the large tensors of the other graphs.
 
     Raises
     ------
@@ -130,6 +156,9 @@ class Manifest:
     training: Mapping[str, Any] | None = None
     precisions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     plans: Mapping[str, Mapping[str, BundleFile]] = field(default_factory=dict)
+    base: BaseBundle | None = None
+    optional_inputs: OptionalInputs | None = None
+    refinement: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_geometry(self)
@@ -184,6 +213,13 @@ class Manifest:
             training=fields.child("training").document if fields.has("training") else None,
             precisions=_by_key(fields, "precisions", _file_names),
             plans=_by_key(fields, "plans", _files),
+            base=_base(fields.child("base")) if fields.has("base") else None,
+            optional_inputs=(
+                OptionalInputs.from_fields(fields.child("optional_inputs"))
+                if fields.has("optional_inputs")
+                else None
+            ),
+            refinement=_file_names(fields.child("refinement")) if fields.has("refinement") else {},
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -218,6 +254,12 @@ class Manifest:
             document["precisions"] = {key: dict(names) for key, names in self.precisions.items()}
         if self.plans:
             document["plans"] = {key: _files_to_json(plans) for key, plans in self.plans.items()}
+        if self.base is not None:
+            document["base"] = {"name": self.base.name, "digest": self.base.digest}
+        if self.optional_inputs is not None:
+            document["optional_inputs"] = self.optional_inputs.to_json()
+        if self.refinement:
+            document["refinement"] = dict(self.refinement)
         return document
 
     def files_to_json(self) -> dict[str, dict[str, Any]]:
@@ -282,6 +324,10 @@ def _file(fields: Fields) -> BundleFile:
     )
 
 
+def _base(fields: Fields) -> BaseBundle:
+    return BaseBundle(fields.plain_name("name"), fields.sha256("digest"))
+
+
 def _tuned_layer(fields: Fields) -> TunedLayer:
     out_channels, in_channels, height, width = fields.integers("shape", 4, 1, MAX_WIDTH)
     return TunedLayer(
@@ -338,10 +384,12 @@ def _check_tuned_layers(manifest: Manifest) -> None:
 def _check_graphs(manifest: Manifest) -> None:
     tables = {"graphs": manifest.graphs}
     tables |= {f"precisions.{key}": names for key, names in manifest.precisions.items()}
+    required = REQUIRED_ROLES if manifest.base is None else ADAPTED_ROLES
     for field_name, graphs in tables.items():
-        for role in REQUIRED_ROLES:
+        for role in required:
             if role not in graphs:
                 raise invalid(f"lacks the field {field_name}.{role}")
+    for field_name, graphs in {**tables, "refinement": manifest.refinement}.items():
         for role, name in graphs.items():
             if name not in manifest.files:
                 raise invalid(

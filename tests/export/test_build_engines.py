@@ -22,9 +22,10 @@ from build_command import Command, snapshot
 from checkpoint_files import OTHER_KINDS, UNREADABLE, read, write_malicious, write_zip
 from hyperstyle_export import bundle_writer, verification
 from hyperstyle_export.bundle_writer import BuildError
-from hyperstyle_export.cli import app
+from hyperstyle_export.cli import _plain, app
 from hyperstyle_rt import HyperStyle
 from hyperstyle_rt.bundle import Bundle
+from hyperstyle_rt.manifest_fields import is_plain_name
 from models import TINY, build_model
 from typer.testing import CliRunner
 
@@ -168,7 +169,7 @@ def test_bundle_is_replaced_only_with_force(command: Command, built: Path) -> No
     (command.out / "LICENSE").write_text("of the first")
     command.refuse("exists; name another --out, or replace it with --force", "--name", "second")
     assert command.succeed("--name", "second", "--force").manifest.name == "second"
-    assert not (command.out / "LICENSE").exists()
+    assert (command.out / "LICENSE").read_text() == "of the first"  # put there by hand
 
 
 def test_damaged_bundle_is_replaced_with_force(command: Command, built: Path) -> None:
@@ -324,9 +325,20 @@ def test_messages_are_shown_as_they_are(command: Command) -> None:
 
 def test_brackets_in_the_directory_are_shown(command: Command) -> None:
     out = command.directory / "[red]"
-    result = command.run("--name", "x", out=out)
+    result = command.run(out=out)
     assert result.exit_code == 0, result.output
     assert "[red]" in result.stderr
+    assert Bundle.open(out).manifest.name == "red"  # a plain name of the directory's
+
+
+@pytest.mark.parametrize(
+    ("directory", "name"),
+    [("my dir", "my-dir"), (".faces 2.0 (new)", "faces-2.0-new"), ("a-b_c.d", "a-b_c.d")],
+)
+def test_names_of_directories_become_plain_names(directory: str, name: str) -> None:
+    assert _plain(directory) == name
+    assert is_plain_name(name)
+    assert not is_plain_name(_plain("目録"))  # refused later, with a sentence that shows it
 
 
 def test_help_shows_examples_that_would_run() -> None:

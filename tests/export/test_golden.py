@@ -5,6 +5,7 @@ Tolerances are those of tests/golden/README.md.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
+from hyperstyle_export.adapted import load_adapted, write_adapted
 from hyperstyle_export.bundle_writer import BundleFacts, write_bundle
 from hyperstyle_export.checkpoints import load_model
 from hyperstyle_export.graphs import GRAPHS, save_model
@@ -29,6 +31,7 @@ from hyperstyle_export.networks.config import (
 from hyperstyle_export.networks.hyperstyle import HyperStyle
 from hyperstyle_rt import HyperStyle as Runtime
 from hyperstyle_rt import Inversion
+from hyperstyle_rt.adaptation import Adaptation
 from synthetic import OFFICIAL_CHANNELS, official_config, write_checkpoints
 
 LATENTS_TOLERANCE = 1e-5
@@ -109,6 +112,34 @@ def test_encoder_and_hypernetwork_take_batches(case: Any) -> None:
     assert np.abs(hyper[0] - hyper[1]).max() > 0.01
 
 
+@pytest.mark.parametrize("case", ["hs256"], indirect=True)
+def test_domain_adaptation(case: Any, golden_dir: Path, tmp_path: Path) -> None:
+    """A fine-tuned generator fed with latents of ReStyle and offsets of HyperStyle."""
+    model, *_ = case
+    schema = json.loads((golden_dir / "schema/stylegan2_rosinality_256.json").read_text())
+    names = {f"g_ema.{key}" for key, *_ in schema["state_dict"]}
+    generator = {
+        key: torch.from_numpy(np.asarray(fakeweights.value(f"g_ema.{key}", shape, names)))
+        for key, shape, _ in schema["state_dict"]
+    }
+    torch.save({"g_ema": generator}, tmp_path / "finetuned.pt")
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    adapted = load_adapted(tmp_path / "finetuned.pt", model.bundle)
+    write_adapted(adapted, model.bundle, bundle, BundleFacts("adapted"), lambda _step: None)
+    golden = np.load(golden_dir / "misc.npz")
+    data = model.invert(fakeweights.image_u8(1), iterations=2).data
+    data = replace(data, latents=golden["da256/codes_restyle"][0])
+    adaptation = Adaptation.load(bundle, "cpu")
+    tuned = adaptation.bundle.manifest.tuned_layers
+    kept = [tuned[row].index for row in adaptation.kept_layers()]
+    assert kept == list(golden["da256/layers_used"])
+    image = adaptation.synthesise(Inversion(data))
+    for part, pixels in _parts(image, "area", "crop_centre").items():
+        name = {"area": "img_area", "crop_centre": "img_crop_centre"}[part]
+        _close(pixels, golden[f"da256/{name}"][0], IMAGE_TOLERANCE)
+
+
 def generator_only(size: int, tune_all: bool) -> HyperStyle:
     """A model of which only the decoder has values; the generator's graph needs no more."""
     generator = GeneratorConfig(OFFICIAL_CHANNELS[: size.bit_length() - 2])
@@ -161,6 +192,36 @@ def test_generator_alone(size: int, which: str, golden_dir: Path, tmp_path: Path
             "crop_bottomright32": image[:, -32:, -32:],
         }.items():
             _close(pixels, golden[f"gen{size}/{which}/{part}"][sample], GENERATOR_TOLERANCE)
+
+
+def test_stylespace_edit(golden_dir: Path, tmp_path: Path) -> None:
+    """Styles of the official generator, edited, through the graph's optional input."""
+    model = generator_only(256, tune_all=False)
+    layers = model.config.generator.layers
+    golden = np.load(golden_dir / "misc.npz")
+    latents = np.float32(0.5) * fakeweights.normal("codes", (2, 14, 512))[:1]
+    styles = torch.cat(model.decoder.styles(torch.from_numpy(latents)), dim=1)
+    _close(styles[0].numpy(), golden["stylespace256/s"], GENERATOR_TOLERANCE)
+    assert [layer.in_channels for layer in layers] == list(golden["stylespace256/widths"])
+    parts = [
+        np.zeros(layer.in_channels, np.float32)
+        if layer.is_to_rgb
+        else np.float32(1.5)
+        * fakeweights.normal(f"dir.{layer.index}", (1, 1, layer.in_channels, 1, 1)).reshape(-1)
+        for layer in layers
+    ]
+    feeds = {"latents": latents, "style_offsets": np.concatenate(parts)[None]}
+    for layer in model.config.tuned:
+        shape = (2, *layer.weight_shape)
+        offsets = np.float32(0.1) * fakeweights.normal(f"delta.{layer.index}", shape)[0]
+        feeds[f"weight.{layer.name}"] = base_weight(model.state_dict(), layer) * (1 + offsets)
+    save_model(GRAPHS["generator"](model), tmp_path / "generator.onnx")
+    session = ort.InferenceSession(
+        str(tmp_path / "generator.onnx"), providers=["CPUExecutionProvider"]
+    )
+    image = session.run(["image"], feeds)[0][0]
+    for part, pixels in _parts(image, "area64", "crop_centre48").items():
+        _close(pixels, golden[f"stylespace256/img_edit_{part}"][0], GENERATOR_TOLERANCE)
 
 
 def test_mapping_network(golden_dir: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +14,10 @@ import pytest
 import torch
 from hyperstyle_export.graphs import GRAPHS, save_model
 from hyperstyle_export.graphs.builder import OPSET
+from hyperstyle_export.graphs.generator import optional_inputs
 from hyperstyle_export.graphs.storage import store_weights
 from hyperstyle_export.networks.hypernetwork import with_count
-from hyperstyle_export.networks.hyperstyle import HyperStyle
+from hyperstyle_export.networks.hyperstyle import HyperStyle, crop_rows
 from models import CONFIGS, TINY, build_model
 from numpy.typing import NDArray
 
@@ -125,6 +127,55 @@ def test_generator_serves_a_batch_with_one_set_of_weights(graphs: Graphs) -> Non
     assert (plain - image).abs().max() > 0.01
 
 
+def test_the_generator_adds_style_offsets_where_it_is_fed_some(graphs: Graphs) -> None:
+    model = graphs.model
+    config = model.config.generator
+    latents = noise("latents", BATCH, config.num_latents, config.style_width)
+    weights = graphs.run("weights", codes=np.zeros((1, *_codes_shape(model)), np.float32))
+    plain = graphs.run("generator", latents=latents, **weights)["image"]
+    styles = model.decoder.styles(tensor(latents))
+    widths = [layer.width for layer in optional_inputs(model).styles]
+    assert widths == [style.shape[1] for style in styles]
+    for rows in (1, BATCH):
+        offsets = noise("style_offsets", rows, sum(widths))
+        fed = graphs.run("generator", latents=latents, style_offsets=offsets, **weights)["image"]
+        parts = tensor(offsets).split(widths, dim=1)
+        edited = [style + part for style, part in zip(styles, parts, strict=True)]
+        expected = crop_rows(model.decoder.synthesise(edited), model.config.crop_rows)
+        assert_close(fed, expected)
+        assert np.abs(fed - plain).max() > 0.1
+    zeros = graphs.run("generator", latents=latents, style_offsets=0 * offsets, **weights)["image"]
+    assert np.array_equal(zeros, plain)
+
+
+def test_the_generator_takes_noise_in_place_of_the_stored_one(graphs: Graphs) -> None:
+    model = graphs.model
+    config = model.config.generator
+    latents = noise("latents", 1, config.num_latents, config.style_width)
+    weights = graphs.run("weights", codes=np.zeros((1, *_codes_shape(model)), np.float32))
+    layers = optional_inputs(model).noise
+    assert len(layers) == sum(not layer.is_to_rgb for layer in config.layers)
+    drawn = {
+        f"noise.{layer.name}": noise(layer.name, 1, 1, layer.side, layer.side) for layer in layers
+    }
+    fed = graphs.run("generator", latents=latents, **weights, **drawn)["image"]
+    decoder = copy.deepcopy(model.decoder)
+    for number, layer in enumerate(layers):
+        getattr(decoder.noises, f"noise_{number}").copy_(tensor(drawn[f"noise.{layer.name}"]))
+    assert_close(fed, crop_rows(decoder(tensor(latents)), model.config.crop_rows))
+
+
+def test_a_layer_without_noise_has_no_input_for_it(tmp_path: Path) -> None:
+    model = build_model(TINY)
+    model.decoder.convs[2].noise.weight.zero_()
+    save_model(GRAPHS["generator"](model), tmp_path / "generator.onnx")
+    inputs = {i.name for i in onnx.load(tmp_path / "generator.onnx").graph.input}
+    named = {layer.name for layer in optional_inputs(model).noise}
+    assert {name for name in inputs if name.startswith("noise.")} == {f"noise.{n}" for n in named}
+    assert "convs.2" not in named
+    assert "convs.3" in named
+
+
 def test_mapping(graphs: Graphs) -> None:
     z = noise("z", BATCH, graphs.model.config.generator.style_width)
     assert_close(graphs.run("mapping", z=z)["w"], graphs.model.decoder.map(tensor(z)))
@@ -140,24 +191,28 @@ def test_graphs_are_what_tensorrt_parses(graphs: Graphs) -> None:
         for value in [*proto.graph.input, *proto.graph.output]:
             dims = value.type.tensor_type.shape.dim
             dynamic = [i for i, dim in enumerate(dims) if dim.dim_param]
-            fixed = role == "weights" or value.name.startswith("weight.")
+            fixed = role == "weights" or value.name.startswith(("weight.", "noise."))
             assert dynamic == ([] if fixed else [0]), value.name
             assert all(dim.dim_param or dim.dim_value > 0 for dim in dims)
 
 
 def test_graph_interfaces_are_the_designs(graphs: Graphs) -> None:
     tuned = [f"weight.{layer.name}" for layer in graphs.model.config.tuned]
+    noises = [f"noise.{layer.name}" for layer in optional_inputs(graphs.model).noise]
+    optional = ["style_offsets", *noises]
     expected = {
         "encoder": (["image"], ["latents"]),
         "hypernet": (["image", "reconstruction", "codes_in"], ["codes"]),
         "weights": (["codes"], tuned),
-        "generator": (["latents", *tuned], ["image", "reconstruction"]),
+        "generator": (["latents", *tuned, *optional], ["image", "reconstruction"]),
         "mapping": (["z"], ["w"]),
     }
     for role, (inputs, outputs) in expected.items():
         graph = graphs.protos[role].graph
         assert sorted(i.name for i in graph.input) == sorted(inputs)
         assert sorted(o.name for o in graph.output) == sorted(outputs)
+        defaults = {tensor.name for tensor in graph.initializer} & set(inputs)
+        assert defaults == (set(optional) if role == "generator" else set())
 
 
 def test_large_weights_go_beside_the_graph(tmp_path: Path) -> None:

@@ -95,6 +95,39 @@ def test_file_has_the_documented_tensors_and_metadata(data, tmp_path):
         np.testing.assert_array_equal(file.get_tensor("transform"), transform)
 
 
+def test_free_offsets_are_stored_as_halves_in_a_file_of_version_2(data, bundle, tmp_path):
+    path = tmp_path / "x.safetensors"
+    pairs = sum(layer.shape[0] * layer.shape[1] for layer in bundle.manifest.tuned_layers)
+    channels = np.linspace(-1, 1, pairs).astype(np.float16)
+    refined = replace(data, channels=channels)
+    check_belongs(refined, bundle)
+    write_inversion(path, refined)
+    with safe_open(path, "numpy") as file:
+        assert file.metadata()["version"] == "2"
+        assert set(file.keys()) == {"latents", "codes", "channels"}
+    assert same_bits(read_inversion(path).channels, channels)
+    write_inversion(path, data)
+    assert read_inversion(path).channels is None
+
+
+def test_damaged_free_offsets_are_refused(data, bundle, tmp_path):
+    path = tmp_path / "x.safetensors"
+    refused = {
+        "float16": np.zeros(4, np.float32),
+        r"float16 \[\?\]": np.zeros((2, 2), np.float16),
+        "NaN or infinity": np.full(4, np.inf, np.float16),
+    }
+    for complaint, channels in refused.items():
+        with pytest.raises(InversionError, match=complaint):
+            replace(data, channels=channels)
+    with pytest.raises(InversionError, match=r"channels of shape \[4\]"):
+        check_belongs(replace(data, channels=np.zeros(4, np.float16)), bundle)
+    write_inversion(path, replace(data, channels=np.zeros(4, np.float16)))
+    path.write_bytes(path.read_bytes().replace(b'"channels"', b'"chainels"'))
+    with pytest.raises(InversionError, match="lacks the tensor channels"):
+        read_inversion(path)
+
+
 def test_file_written_by_another_program_is_read(tmp_path):
     path = tmp_path / "x.safetensors"
     path.write_bytes(inversions.metadata(made_by="another program"))
@@ -125,6 +158,15 @@ def test_edited_latents_are_stored_whole_and_read_exactly(data, bundle, tmp_path
     write_inversion(path, replace(data, latents=edited), bundle.latent_average())
     assert tensors_of(path) == {"latents", "codes"}
     assert same(read_inversion(path), replace(data, latents=edited))
+
+
+def test_the_picture_is_named_where_it_is_known(data, bundle, tmp_path):
+    path = tmp_path / "x.safetensors"
+    for picture in (None, "ab" * 32):
+        write_inversion(path, replace(data, picture=picture))
+        assert read_inversion(path).picture == picture
+    with pytest.raises(InversionError, match="no SHA-256"):
+        replace(data, picture="x.png")
 
 
 def test_same_inversion_gives_the_same_bytes(data, bundle, tmp_path):

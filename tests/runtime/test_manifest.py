@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -9,7 +10,8 @@ import pytest
 from attacks import manifests, refusal
 from hyperstyle_rt import manifest as manifest_module
 from hyperstyle_rt.errors import BundleError
-from hyperstyle_rt.manifest import BundleFile, Manifest, TunedLayer
+from hyperstyle_rt.manifest import BaseBundle, BundleFile, Manifest, TunedLayer
+from hyperstyle_rt.optional_inputs import NoiseLayer, StyleLayer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,12 +73,101 @@ def test_a_set_of_twins_is_whole_and_listed():
     assert "precisions.fp16.weights names 'weights.fp16.onnx'" in says
 
 
+def test_graphs_of_the_refinement_are_listed_and_named_plainly():
+    document = copy.deepcopy(manifests.GOOD)
+    document["files"]["refine.onnx"] = document["files"]["encoder.onnx"]
+    document["refinement"] = {"refine": "refine.onnx"}
+    SCHEMA.validate(document)
+    manifest = Manifest.from_json(document)
+    assert manifest.refinement == {"refine": "refine.onnx"}
+    assert manifest.to_json() == document
+    document["refinement"] = {"refine": "../refine.onnx"}
+    assert "refinement.refine" in refusal(BundleError, Manifest.from_json, document)
+    assert not SCHEMA.is_valid(document)
+    document["refinement"] = {"refine": "adjoint.onnx"}
+    says = refusal(BundleError, Manifest.from_json, document)
+    assert "refinement.refine names 'adjoint.onnx', which is not among the files" in says
+
+
 @pytest.mark.parametrize("key", ["../up", "a/b", "", "."])
 def test_a_key_of_plans_is_no_path(key):
     document = with_twins()
     document["plans"] = {key: document["plans"]["10.13-sm89-fp16"]}
     assert "has the key" in refusal(BundleError, Manifest.from_json, document)
     assert not SCHEMA.is_valid(document)
+
+
+STYLES = [{"name": "conv1", "width": 16}, {"name": "to_rgb1", "width": 16}]
+
+
+def with_optional_inputs(**replaced):
+    """The sound manifest of a generator that can be fed styles and noise."""
+    inputs = {"styles": STYLES, "noise": [{"name": "conv1", "side": 4}], **replaced}
+    return {**copy.deepcopy(manifests.GOOD), "optional_inputs": inputs}
+
+
+def test_optional_inputs_are_read_and_written():
+    document = with_optional_inputs()
+    SCHEMA.validate(document)
+    manifest = Manifest.from_json(document)
+    assert manifest.optional_inputs.styles[1] == StyleLayer("to_rgb1", 16)
+    assert manifest.optional_inputs.style_channels == 32
+    assert manifest.optional_inputs.noise == (NoiseLayer("conv1", 4),)
+    assert manifest.to_json() == document
+
+
+@pytest.mark.parametrize(
+    ("replaced", "says"),
+    [
+        ({"styles": {}}, "field optional_inputs.styles must be a list"),
+        ({"styles": [{"name": "conv1"}]}, "lacks the field optional_inputs.styles[0].width"),
+        ({"styles": [{"name": "conv1", "width": 0}]}, "styles[0].width must be an integer from 1"),
+        ({"noise": [{"name": "../x", "side": 4}]}, "noise[0].name must be a plain name"),
+        ({"noise": [{"name": "conv1", "side": 8192}]}, "noise[0].side must be an integer from 1"),
+    ],
+)
+def test_wrong_optional_inputs_are_refused(replaced, says):
+    document = with_optional_inputs(**replaced)
+    assert not SCHEMA.is_valid(document)
+    with pytest.raises(BundleError, match=re.escape(says)):
+        Manifest.from_json(document)
+
+
+def adapted(**base):
+    """The manifest of a bundle that another one inverts for."""
+    document = copy.deepcopy(manifests.GOOD)
+    document["graphs"] = {role: document["graphs"][role] for role in ("weights", "generator")}
+    return {**document, "base": {"name": "faces", "digest": "0" * 64, **base}}
+
+
+def test_an_adapted_bundle_needs_no_graphs_to_invert_with():
+    document = adapted()
+    SCHEMA.validate(document)
+    manifest = Manifest.from_json(document)
+    assert manifest.base == BaseBundle("faces", "0" * 64)
+    assert manifest.to_json() == document
+    del document["base"]
+    assert not SCHEMA.is_valid(document)
+    with pytest.raises(BundleError, match=r"lacks the field graphs\.encoder"):
+        Manifest.from_json(document)
+
+
+@pytest.mark.parametrize(
+    ("base", "says"),
+    [
+        ({"name": ".."}, "field base.name must be a plain name"),
+        ({"digest": "0"}, "field base.digest must be 64 lower-case hexadecimal digits"),
+    ],
+)
+def test_a_wrong_base_is_refused(base, says):
+    assert not SCHEMA.is_valid(adapted(**base))
+    with pytest.raises(BundleError, match=re.escape(says)):
+        Manifest.from_json(adapted(**base))
+    document = adapted()
+    del document["graphs"]["generator"]
+    assert not SCHEMA.is_valid(document)
+    with pytest.raises(BundleError, match=r"lacks the field graphs\.generator"):
+        Manifest.from_json(document)
 
 
 def test_schema_accepts_the_sound_manifest():

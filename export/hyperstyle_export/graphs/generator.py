@@ -3,6 +3,9 @@
 The tuned convolutions' weights are graph inputs. Style modulation is put on the activations and
 demodulation on the outputs, so that one face's weights serve a batch of latents as ordinary
 convolutions. sqrt(2) of the activation is folded into demodulation, noise and bias.
+
+Two kinds of input need not be fed: what edits add to the styles, and the noise, which is the stored
+one by default.
 """
 
 from __future__ import annotations
@@ -12,12 +15,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
+from hyperstyle_rt.optional_inputs import NoiseLayer, OptionalInputs, StyleLayer
 
 from ..networks.config import GeneratorConfig, LayerSpec
 from ..networks.hyperstyle import HyperStyle
 from ..networks.layers import ACTIVATION_GAIN, ACTIVATION_SLOPE, DEMODULATION_EPS, fir_kernel
 from .builder import BATCH, Array, GraphBuilder, State, to_array
 from .weights import base_weight
+
+STYLE_OFFSETS = "style_offsets"
+EDITS = "edits"  # axis of the style offsets: one row for all latents, or one for each
 
 MAX_PRODUCTS = 38_000_000  # floats a transposed convolution may hold at once: 152 MB
 
@@ -42,9 +49,23 @@ class LayerForms:
 
 
 def build_generator(model: HyperStyle) -> ir.Model:
-    """Latents [N,L,W] and all weight.<layer> -> image [N,3,H,W], reconstruction [N,3,h,w]."""
+    """Latents [N,L,W] and all weight.<layer> -> image [N,3,H,W], reconstruction [N,3,h,w].
+
+    Optional inputs, beside those: style_offsets [1 or N,S], added to the styles of all layers after
+    one another (order of the offset index, toRGB included; zeros); noise.<layer> [1,1,h,w] of every
+    layer that has some, before its strength (the stored noise).
+    """
     forms = LayerForms(base_weight, _styled_conv, _to_rgb)
     return assemble_generator(GraphBuilder("generator"), model, forms)
+
+
+def optional_inputs(model: HyperStyle) -> OptionalInputs:
+    """What the manifest says of the inputs that need not be fed."""
+    state, layers = model.state_dict(), model.config.generator.layers
+    return OptionalInputs(
+        tuple(StyleLayer(layer.name, layer.in_channels) for layer in layers),
+        tuple(NoiseLayer(spec.name, spec.resolution) for spec in layers if has_noise(state, spec)),
+    )
 
 
 def assemble_generator(b: GraphBuilder, model: HyperStyle, forms: LayerForms) -> ir.Model:
@@ -60,7 +81,10 @@ def assemble_generator(b: GraphBuilder, model: HyperStyle, forms: LayerForms) ->
         if layer.index not in weights:
             constant = forms.base_weight(state, layer)
             weights[layer.index] = b.compute_constant(f"{layer.name}.weight", constant)
-    rgb = _synthesise(b, latents, weights, state, config.generator, forms)
+    total = sum(layer.in_channels for layer in config.generator.layers)
+    zeros = np.zeros((1, total), np.float32)
+    offsets = b.optional_input(STYLE_OFFSETS, [EDITS, total], zeros)
+    rgb = _synthesise(b, latents, offsets, weights, state, config.generator, forms)
 
     height, width = config.image_size
     if config.crop_rows is not None:
@@ -75,6 +99,7 @@ def assemble_generator(b: GraphBuilder, model: HyperStyle, forms: LayerForms) ->
 def _synthesise(
     b: GraphBuilder,
     latents: ir.Value,
+    offsets: ir.Value,
     weights: dict[int, ir.Value],
     state: State,
     config: GeneratorConfig,
@@ -84,12 +109,16 @@ def _synthesise(
     x = b.compute_parameter(state, "decoder.input.input")  # [1,C,4,4]
     rgb: ir.Value | None = None
     rows: dict[int, ir.Value] = {}
+    start = 0
     for layer in config.layers:
         b.scoped(layer.name)
         if layer.latent_row not in rows:  # [N,W]
             rows[layer.latent_row] = b.op("Gather", latents, b.index(layer.latent_row), axis=1)
         modulation = f"decoder.{layer.name}.conv.modulation"
         style = b.equal_linear(rows[layer.latent_row], state, modulation)  # [N,I]
+        stop = start + layer.in_channels
+        part = b.op("Slice", offsets, b.integers(start), b.integers(stop), b.integers(1))
+        style, start = b.op("Add", style, part), stop
         if layer.is_to_rgb:
             new = forms.to_rgb(b, x, style, weights[layer.index], state, layer)
             rgb = new if rgb is None else b.op("Add", new, _enlarged(b, rgb))
@@ -125,12 +154,19 @@ def scaled_bias(state: State, layer: LayerSpec) -> Array:
     return to_array(state[f"decoder.{layer.name}.activate.bias"] * ACTIVATION_GAIN)
 
 
+def has_noise(state: State, layer: LayerSpec) -> bool:
+    """Whether a layer adds noise: not toRGB, and not where training has left no strength."""
+    return not layer.is_to_rgb and bool(state[f"decoder.{layer.name}.noise.weight"].any())
+
+
 def activate(b: GraphBuilder, x: ir.Value, state: State, layer: LayerSpec) -> ir.Value:
-    """Add the stored noise, if any, and apply the leaky ReLU; the gain is in x already."""
-    strength = state[f"decoder.{layer.name}.noise.weight"] * ACTIVATION_GAIN
-    if strength.any():
-        noise = to_array(state[f"decoder.noises.noise_{layer.noise}"] * strength)
-        x = b.op("Add", x, b.constant(f"{layer.name}.noise", noise))
+    """Add the noise, if it has any strength, and apply the leaky ReLU; the gain is in x already."""
+    if has_noise(state, layer):
+        side = layer.resolution
+        stored = to_array(state[f"decoder.noises.noise_{layer.noise}"])
+        noise = b.optional_input(f"noise.{layer.name}", [1, 1, side, side], stored)
+        strength = to_array(state[f"decoder.{layer.name}.noise.weight"] * ACTIVATION_GAIN)
+        x = b.op("Add", x, b.op("Mul", noise, b.constant(f"{layer.name}.noise_strength", strength)))
     return b.op("LeakyRelu", x, alpha=ACTIVATION_SLOPE)
 
 

@@ -32,6 +32,8 @@ def store_weights(model: ir.Model, storage: Storage) -> ir.Model:
         assert tensor is not None
         if tensor.dtype != ir.DataType.FLOAT or tensor.size < MIN_ELEMENTS:
             continue
+        if value in graph.inputs:  # the default of an optional input must keep its type
+            continue
         half = ir.tensor(to_half(name, tensor.numpy()), name=f"{name}.fp16")
         stored = ir.Value(
             name=half.name,

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import HyperStyleError
-from . import check, doctor, info, invert
+from . import adapt, align, check, doctor, edit, info, interpolate, invert
 from .terminal import print_error
 
 EXIT_ERROR = 2
@@ -22,6 +22,8 @@ EXAMPLES = """
 [bold]Examples[/bold]
 
 hyperstyle-rt invert face.png
+
+hyperstyle-rt edit face.png smile=2
 
 hyperstyle-rt info
 
@@ -54,6 +56,10 @@ app = typer.Typer(
     epilog=EXAMPLES,
 )
 app.command(epilog=invert.EXAMPLES)(invert.invert)
+app.command(epilog=edit.EXAMPLES)(edit.edit)
+app.command(epilog=interpolate.EXAMPLES)(interpolate.interpolate)
+app.command(epilog=adapt.EXAMPLES)(adapt.adapt)
+app.command(epilog=align.EXAMPLES)(align.align)
 app.command(epilog=info.EXAMPLES)(info.info)
 app.command(epilog=check.EXAMPLES)(check.check)
 app.command(epilog=doctor.EXAMPLES)(doctor.doctor)

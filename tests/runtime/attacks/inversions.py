@@ -113,7 +113,7 @@ ATTACKS = {
     "metadata_null": (raw(b'{"__metadata__":null}'), "this is not an inversion file"),
     "other_format": (metadata(format="pt"), "this is not an inversion file"),
     "version_absent": (metadata(version=REMOVED), "lacks the metadata entry version"),
-    "version_of_tomorrow": (metadata(version="2"), "version '2' and this runtime reads version 1"),
+    "version_of_tomorrow": (metadata(version="3"), "version '3' and this runtime reads version"),
     "bundle_absent": (metadata(bundle=REMOVED), "lacks the metadata entry bundle"),
     "bundle_is_a_path": (metadata(bundle="../tiny"), "does not name the bundle"),
     "bundle_of_escapes": (metadata(bundle="\x1b[2J\n"), "does not name the bundle"),

@@ -1,0 +1,118 @@
+"""``hyperstyle-rt adapt``: a face in the domain of a fine-tuned generator."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..manifest import BASE_PRECISION
+from .frames import check_out, write_frames
+from .options import (
+    Align,
+    AlignOption,
+    BackendOption,
+    ForceOption,
+    JsonOption,
+    PasteOption,
+    PrecisionOption,
+    QuietOption,
+    ThreadsOption,
+)
+from .subjects import is_inversion, open_subject, pasted
+from .terminal import print_json, print_line, printable
+
+EXAMPLES = """
+[bold]Examples[/bold]
+
+hyperstyle-rt adapt face.safetensors --bundle engines/toon
+
+hyperstyle-rt adapt face.png --bundle engines/toon --offsets-from 11 --out toon.png
+
+hyperstyle-rt adapt face.png --bundle engines/toon --noise-seed 1
+"""
+
+
+def adapt(
+    subject: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INVERSION|PICTURE",
+            help="An inversion file (.safetensors) of the base bundle, or a picture.",
+            show_default=False,
+        ),
+    ],
+    bundle: Annotated[
+        str,
+        typer.Option(
+            help="Bundle built with build_engines.py --adapt.", metavar="BUNDLE", show_default=False
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="A picture: .png, .jpg or .webp.", show_default=False),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            help="Bundle it was adapted from. Default: the one of that name.", metavar="BUNDLE"
+        ),
+    ] = None,
+    offsets_from: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Offset index of the first layer that keeps its offsets. Default: 14.",
+            metavar="INDEX",
+        ),
+    ] = None,
+    noise_seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Draw fresh noise. Default: the stored noise.", metavar="N"),
+    ] = None,
+    backend: BackendOption = "auto",
+    precision: PrecisionOption = BASE_PRECISION,
+    threads: ThreadsOption = None,
+    force: ForceOption = False,
+    align: AlignOption = Align.AUTO,
+    paste: PasteOption = None,
+    json_: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Render a face with a fine-tuned generator: as a drawing, a statue, another kind of being.
+
+    The face is inverted with the bundle that the generator was fine-tuned from.
+    Writes NAME.adapted.png without --out.
+    """
+    from ..adaptation import KEPT_FROM, Adaptation
+    from ..inversion import HyperStyle
+
+    out = Path(f"{subject.stem}.adapted.png") if out is None else out
+    check_out(out, force)
+    first = KEPT_FROM if offsets_from is None else offsets_from
+    adaptation = Adaptation.load(bundle, backend, threads=threads, precision=precision)
+    started = time.perf_counter()
+    noise = None if noise_seed is None else adaptation.draw_noise(noise_seed)
+    inverter = adaptation.find_base(base).directory
+    model_backend = "cpu" if is_inversion(subject) else backend  # it runs nothing then
+    model = HyperStyle.load(inverter, model_backend, threads=threads, precision=precision)
+    face = open_subject(model, subject, align)
+    frames = pasted(iter([adaptation.render(face, first, noise)]), paste, face)
+    write_frames(frames, 1, out, 1.0, printable(subject.name), quiet or json_)
+    seconds = time.perf_counter() - started
+    kept = len(adaptation.kept_layers(first))
+    if json_:
+        document = {
+            "input": str(subject),
+            "output": str(out),
+            "bundle": adaptation.bundle.manifest.name,
+            "base": adaptation.base.name,
+            "provider": adaptation.backend.provider,
+            "layers_with_offsets": kept,
+            "seconds": round(seconds, 3),
+        }
+        print_json(document)
+    elif not quiet:
+        print_line(f"{subject} -> {out}  (offsets of {kept} layers, {seconds:.1f} s)")

@@ -1,0 +1,103 @@
+"""``hyperstyle-rt interpolate``: from one face to another."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..manifest import BASE_PRECISION
+from .frames import check_out, write_frames
+from .options import (
+    Align,
+    AlignOption,
+    BackendOption,
+    BundleOption,
+    FilmOption,
+    ForceOption,
+    JsonOption,
+    PrecisionOption,
+    QuietOption,
+    RateOption,
+    ThreadsOption,
+)
+from .subjects import is_inversion, open_model, open_subject
+from .terminal import print_json, print_line, printable
+
+EXAMPLES = """
+[bold]Examples[/bold]
+
+hyperstyle-rt interpolate anna.safetensors bert.safetensors --out morph.mp4
+
+hyperstyle-rt interpolate anna.png bert.png --frames 8 --out sheet.png
+
+hyperstyle-rt interpolate anna.png bert.png --frames 48 --spherical --out morph.gif
+"""
+
+
+def interpolate(
+    first: Annotated[
+        Path,
+        typer.Argument(
+            metavar="A",
+            help="An inversion file (.safetensors), or a picture.",
+            show_default=False,
+        ),
+    ],
+    second: Annotated[
+        Path, typer.Argument(metavar="B", help="Another of the same bundle.", show_default=False)
+    ],
+    out: FilmOption = None,
+    frames: Annotated[
+        int,
+        typer.Option(min=2, max=100_000, help="Pictures, both ends included.", metavar="N"),
+    ] = 50,
+    spherical: Annotated[
+        bool,
+        typer.Option(
+            "--spherical",
+            metavar="",
+            help="Latents on arcs about the average face instead of straight lines.",
+        ),
+    ] = False,
+    rate: RateOption = 25.0,
+    bundle: BundleOption = None,
+    backend: BackendOption = "auto",
+    precision: PrecisionOption = BASE_PRECISION,
+    threads: ThreadsOption = None,
+    force: ForceOption = False,
+    align: AlignOption = Align.AUTO,
+    json_: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Move from one face to another: latents and weight offsets change together.
+
+    Writes A-B.mp4 without --out.
+    """
+    from ..editing import evenly, linear, spherical_about
+
+    out = Path(f"{first.stem}-{second.stem}.mp4") if out is None else out
+    check_out(out, force)
+    named = first if is_inversion(first) else second
+    model = open_model(bundle, named, backend, threads, precision)
+    started = time.perf_counter()
+    faces = open_subject(model, first, align), open_subject(model, second, align)
+    blend = spherical_about(model.bundle.latent_average()) if spherical else linear
+    pictures = model.interpolate(*faces, evenly(0, 1, frames), blend)
+    name = printable(f"{first.name} to {second.name}")
+    write_frames(pictures, frames, out, rate, name, quiet or json_)
+    seconds = time.perf_counter() - started
+    if json_:
+        document = {
+            "inputs": [str(first), str(second)],
+            "output": str(out),
+            "bundle": model.bundle.manifest.name,
+            "provider": model.backend.provider,
+            "frames": frames,
+            "seconds": round(seconds, 3),
+        }
+        print_json(document)
+    elif not quiet:
+        print_line(f"{first}, {second} -> {out}  ({frames} pictures, {seconds:.1f} s)")

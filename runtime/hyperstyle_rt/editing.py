@@ -1,0 +1,197 @@
+"""Edits along named directions, and what lies between two faces (spec 6)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .directions import Direction, StyleDirection
+from .errors import EditError
+from .manifest_fields import PLAIN_NAME, is_plain_name, shown
+
+Array = NDArray[np.float32]
+
+Amounts = Mapping[str, float]
+"""Direction -> how many steps along it, e.g. ``{"smile": 2.0, "age": -1.0}``."""
+
+Blend = Callable[[Array, Array, float], Array]
+"""Between two arrays of latents [L,W]: fraction 0 gives the first, 1 the second."""
+
+
+LONGEST_SWEEP = 100_000
+
+
+def parse_edits(expressions: Sequence[str]) -> list[Amounts]:
+    """Read edits as the command line has them: ``smile=2``, or the sweep ``age=-3:3:7``.
+
+    Returns
+    -------
+    One for each picture; sweeps move together, other amounts are the same in all.
+
+    Raises
+    ------
+    EditError
+        If an expression is none of these, a direction is named twice, or sweeps differ in length.
+    """
+    amounts: dict[str, list[float]] = {}
+    for expression in expressions:
+        name, equals, text = expression.partition("=")
+        if not equals or not is_plain_name(name):
+            raise EditError(
+                f"{shown(expression)} is no edit; give DIRECTION=AMOUNT, e.g. smile=2 or "
+                f"smile=-3:3:7, where DIRECTION is {PLAIN_NAME}"
+            )
+        if name in amounts:
+            raise EditError(f"the direction {name} is given twice; give one amount for it")
+        amounts[name] = _amounts(name, text)
+    lengths = {len(values) for values in amounts.values()} - {1}
+    if len(lengths) > 1:
+        raise EditError(
+            f"sweeps of one command move together, but these have {sorted(lengths)} steps; give "
+            "them the same count"
+        )
+    count = lengths.pop() if lengths else 1
+    return [{n: v[min(i, len(v) - 1)] for n, v in amounts.items()} for i in range(count)]
+
+
+def _amounts(name: str, text: str) -> list[float]:
+    """The values of ``2`` or ``START:STOP:COUNT``."""
+    parts = text.split(":")
+    try:
+        if len(parts) == 1:
+            return [_finite(text)]
+        start, stop, count = _finite(parts[0]), _finite(parts[1]), int(parts[2])
+        if len(parts) == 3 and 2 <= count <= LONGEST_SWEEP:
+            return evenly(start, stop, count)
+    except (ValueError, IndexError):
+        pass
+    raise EditError(
+        f"the amount of {name} must be a number or START:STOP:COUNT, with a count from 2 to "
+        f"{LONGEST_SWEEP}, not {shown(text)}"
+    )
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+def evenly(start: float, stop: float, count: int) -> list[float]:
+    """`count` numbers, at least 2, from `start` to `stop`, both included."""
+    return [start + (stop - start) * n / (count - 1) for n in range(count - 1)] + [stop]
+
+
+@dataclass(frozen=True, eq=False)
+class Edited:
+    """What edits make of latents.
+
+    Attributes
+    ----------
+    latents:
+        float32 [N,L,W], one for each edit.
+    styles:
+        float32 [N,S], what is added to the styles; None where no edit changes styles.
+    """
+
+    latents: Array
+    styles: Array | None
+
+
+def edit_latents(
+    directions: Mapping[str, Direction],
+    latents: Array,
+    edits: Sequence[Amounts],
+    styles: Array | None = None,
+) -> Edited:
+    """Apply edits to a face. Every direction starts from the unedited latents, so order is nothing.
+
+    Parameters
+    ----------
+    directions:
+        Those there are, by name.
+    latents:
+        float32 [L,W].
+    edits:
+        One for each result.
+    styles:
+        float32 [S], what earlier edits add to the styles of the face; None for nothing.
+
+    Raises
+    ------
+    EditError
+        If a direction is unknown, or an amount is not a finite number.
+    """
+    edited = np.repeat(latents[None], len(edits), axis=0)
+    styled = None if styles is None else np.repeat(styles[None], len(edits), axis=0)
+    for row, amounts in enumerate(edits):
+        for name, amount in amounts.items():
+            direction = _find(directions, name)
+            if not math.isfinite(amount):
+                raise EditError(f"the amount of {name} must be a finite number, not {amount}")
+            if isinstance(direction, StyleDirection):
+                if styled is None:
+                    styled = np.zeros((len(edits), len(direction.offsets)), np.float32)
+                styled[row] += direction.style_change(amount)
+            else:
+                edited[row] += direction.latent_change(latents, amount)
+    return Edited(edited, styled)
+
+
+def _find(directions: Mapping[str, Direction], name: str) -> Direction:
+    if name not in directions:
+        there_are = ", ".join(sorted(directions)) or "none: convert some for it"
+        raise EditError(
+            f"the bundle has no direction {shown(name)}; its directions are {there_are}"
+        )
+    return directions[name]
+
+
+def linear(first: Array, second: Array, fraction: float) -> Array:
+    """Between two arrays of one shape in a straight line."""
+    return np.float32(1 - fraction) * first + np.float32(fraction) * second
+
+
+def linear_additions(first: Array | None, second: Array | None, fraction: float) -> Array | None:
+    """Between what is added to two faces' styles or weights, of one shape; None being nothing."""
+    if first is None and second is None:
+        return None
+    none = np.zeros((), np.float32)
+    start, end = (none if addition is None else addition for addition in (first, second))
+    return linear(start, end, fraction)
+
+
+def spherical_about(centre: Array | None) -> Blend:
+    """Blend latents [L,W] along arcs about a centre [L,W], the average latent; None is zero.
+
+    Every row keeps a distance from the centre between those of the two faces: on a straight line
+    it would come closer, to a face more average than both.
+    """
+
+    def blend(first: Array, second: Array, fraction: float) -> Array:
+        if fraction in (0, 1):  # the face itself, to the last bit
+            return second if fraction else first
+        middle = np.zeros_like(first) if centre is None else centre
+        rows = zip(first, second, middle, strict=True)
+        return np.stack([c + _slerp(a - c, b - c, fraction) for a, b, c in rows])
+
+    return blend
+
+
+def _slerp(first: Array, second: Array, fraction: float) -> Array:
+    """Turn one vector [W] into another; the length changes linearly."""
+    lengths = [float(np.linalg.norm(v.astype(np.float64))) for v in (first, second)]
+    if min(lengths) == 0:
+        return linear(first, second, fraction)
+    a, b = (v.astype(np.float64) / n for v, n in zip((first, second), lengths, strict=True))
+    angle = math.acos(float(np.clip(a @ b, -1, 1)))
+    if math.sin(angle) < 1e-6:  # no arc, or no single one
+        return linear(first, second, fraction)
+    turned = math.sin((1 - fraction) * angle) * a + math.sin(fraction * angle) * b
+    length = (1 - fraction) * lengths[0] + fraction * lengths[1]
+    return (turned * (length / math.sin(angle))).astype(np.float32)

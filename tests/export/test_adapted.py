@@ -1,0 +1,157 @@
+"""Fine-tuned generators as bundles of their own, by the build command."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import fakeweights
+import numpy as np
+import pytest
+import torch
+from build_command import Command
+from hyperstyle_export.adapted import load_adapted, measure_adapted, write_adapted
+from hyperstyle_export.bundle_writer import BuildError, BundleFacts, write_bundle
+from hyperstyle_export.checkpoints import load_model, read_generator
+from hyperstyle_export.twins import add_half_graphs
+from hyperstyle_rt import Bundle, HyperStyle
+from hyperstyle_rt.adaptation import Adaptation
+from hyperstyle_rt.manifest import BaseBundle
+from models import TINY, finetuned_generator
+from typer.testing import Result
+
+MAX_ERROR = 2e-5
+
+
+@pytest.fixture
+def finetuned(tmp_path: Path) -> Path:
+    return finetuned_generator(tmp_path / "finetuned.pt")
+
+
+def adapt(command: Command, generator: Path, base: Path, *more: str) -> Result:
+    """Run the build command with --adapt."""
+    from hyperstyle_export.cli import app
+    from typer.testing import CliRunner
+
+    options = {"adapt": generator, "base": base, "out": command.out, "picture": command.picture}
+    words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+    return CliRunner().invoke(app, [*words, *more])
+
+
+def test_an_adapted_bundle_renders_the_base_s_inversions(
+    command: Command, built: Path, finetuned: Path
+) -> None:
+    result = adapt(command, finetuned, built, "--name", "toon", "--domain", "toons")
+    assert result.exit_code == 0, result.output
+    adapted, base = Bundle.open(command.out), Bundle.open(built)
+    adapted.verify()
+    manifest = adapted.manifest
+    assert (manifest.name, manifest.domain) == ("toon", "toons")
+    assert manifest.base == BaseBundle(base.manifest.name, base.digest)
+    assert set(manifest.graphs) == {"weights", "generator", "mapping"}
+    assert manifest.provenance["generator"].startswith("finetuned.pt sha256:")
+    assert manifest.accuracy["image_max_abs"] < MAX_ERROR
+    assert {p.name for p in command.out.iterdir()} == {*manifest.files, "manifest.json"}
+
+    model, adaptation = HyperStyle.load(built, "cpu"), Adaptation.load(command.out, "cpu")
+    inversion = model.invert(fakeweights.image_u8(3, 64, 64), 3)
+    generator, _ = read_generator(finetuned)
+    latents = torch.from_numpy(inversion.latents)[None]
+    for first in (0, 5, 14):
+        kept = {
+            index: torch.from_numpy(offsets)[None]
+            for index, offsets in model.offsets(inversion).items()
+            if index >= first
+        }
+        with torch.no_grad():
+            expected = generator(latents, kept)[0].numpy()
+        assert np.abs(adaptation.synthesise(inversion, first) - expected).max() < MAX_ERROR
+    own = model.synthesise(inversion)[0]
+    assert np.abs(adaptation.synthesise(inversion, 0) - own).max() > 0.1
+
+
+def test_free_offsets_of_a_refined_inversion_are_kept_where_those_of_the_codes_are(
+    command: Command, built: Path, finetuned: Path
+) -> None:
+    assert adapt(command, finetuned, built).exit_code == 0
+    model, adaptation = HyperStyle.load(built, "cpu"), Adaptation.load(command.out, "cpu")
+    picture = fakeweights.image_u8(3, 64, 64)
+    inversion = model.invert(picture, 1)
+    refined = model.refine(inversion, picture, 10)
+    generator, _ = read_generator(finetuned)
+    latents = torch.from_numpy(inversion.latents)[None]
+    for first in (0, 6):
+        offsets = model.offsets(refined).items()
+        kept = {i: torch.from_numpy(o)[None] for i, o in offsets if i >= first}
+        with torch.no_grad():
+            expected = generator(latents, kept)[0].numpy()
+        made = adaptation.synthesise(refined, first)
+        assert np.abs(made - expected).max() < MAX_ERROR
+        assert np.abs(made - adaptation.synthesise(inversion, first)).max() > 0.05
+
+
+@pytest.mark.parametrize("storage", ["fp32", "fp16"])
+def test_precision_and_storage_are_the_base_s(
+    storage: str, tiny_checkpoints: tuple[Path, Path], finetuned: Path, tmp_path: Path
+) -> None:
+    base_path, path = tmp_path / "base", tmp_path / "adapted"
+    base_path.mkdir()
+    path.mkdir()
+    model = load_model(*tiny_checkpoints)
+    base = write_bundle(model, base_path, BundleFacts("base"), storage, lambda _step: None)
+    base = add_half_graphs(model, base, lambda _step: None)
+    adapted_model = load_adapted(finetuned, base)
+    adapted = write_adapted(adapted_model, base, path, BundleFacts("toon"), lambda _step: None)
+    adapted.verify()
+    assert adapted.manifest.files["weights.onnx"].precision == storage
+    assert set(adapted.manifest.precisions["fp16"]) == {"weights", "generator", "channels"}
+    measure_adapted(adapted_model, base, adapted, fakeweights.image_u8(1, 64, 64))
+    inversion = HyperStyle.load(base_path, "cpu").invert(fakeweights.image_u8(3, 64, 64), 2)
+    single, half = (
+        Adaptation.load(path, "cpu", precision=precision).synthesise(inversion, 0)
+        for precision in ("fp32", "fp16")
+    )
+    assert 0 < np.abs(single - half).max() < 0.05
+
+
+def test_a_wrong_bundle_is_not_written(
+    command: Command, built: Path, finetuned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Base weights left as they were: the comparison must see it."""
+    monkeypatch.setattr("hyperstyle_export.adapted.with_base_weights", lambda weights, *_: weights)
+    result = adapt(command, finetuned, built)
+    assert result.exit_code == 2
+    assert "differs from its torch reference" in result.stderr
+    assert not command.out.exists()
+
+
+def test_a_generator_of_another_size_is_refused(
+    command: Command, built: Path, tmp_path: Path
+) -> None:
+    larger = replace(TINY, generator=replace(TINY.generator, channels=(16, 16, 12, 8, 8)))
+    result = adapt(command, finetuned_generator(tmp_path / "larger.pt", larger), built)
+    assert result.exit_code == 2
+    assert "is a generator of 64 px and style width 16 whose layers are not" in result.stderr
+    assert not command.out.exists()
+
+
+def test_an_adapted_base_is_refused(command: Command, built: Path, finetuned: Path) -> None:
+    assert adapt(command, finetuned, built).exit_code == 0
+    with pytest.raises(BuildError, match="is adapted from 'first' itself; give that one"):
+        load_adapted(finetuned, Bundle.open(command.out))
+
+
+def test_other_files_are_refused(command: Command, built: Path, tmp_path: Path) -> None:
+    result = adapt(command, command.checkpoint, built)
+    assert "is a HyperStyle checkpoint; a StyleGAN2 generator file" in result.stderr
+    result = adapt(command, tmp_path / "missing.pt", built)
+    assert "cannot read" in result.stderr
+
+
+def test_the_pairs_of_options_exclude_each_other(
+    command: Command, built: Path, finetuned: Path
+) -> None:
+    for more in (["--checkpoint", "x.pt"], ["--w-encoder", "x.pt"]):
+        result = adapt(command, finetuned, built, *more)
+        assert result.exit_code == 2
+        assert "give --checkpoint with --w-encoder, or --adapt with --base" in result.stderr

@@ -1,0 +1,52 @@
+"""Where the tools put directions: a file of their own, or the bundle they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from hyperstyle_export.bundle_writer import sha256, write_manifest
+from hyperstyle_rt.bundle import Bundle
+from hyperstyle_rt.directions import (
+    DIRECTIONS_NAME,
+    Direction,
+    bundle_directions,
+    parse_directions,
+    serialize_directions,
+)
+from hyperstyle_rt.errors import EditError
+from hyperstyle_rt.files import write_atomically
+from hyperstyle_rt.manifest import BundleFile
+
+
+def add_to_bundle(bundle: Bundle, directions: Mapping[str, Direction]) -> None:
+    """Add directions to a bundle; those of the same names are replaced.
+
+    The digest that inversions are tied to stays the same.
+
+    Raises
+    ------
+    EditError
+        If a direction does not fit the bundle: then nothing is changed.
+    """
+    data = serialize_directions({**bundle_directions(bundle), **directions})
+    parse_directions(data, bundle.manifest)
+    path = bundle.directory / DIRECTIONS_NAME
+    write_atomically(path, data, EditError)
+    listed = BundleFile(sha256(path), len(data), "fp32")
+    files = {**bundle.manifest.files, DIRECTIONS_NAME: listed}
+    write_manifest(bundle.directory, replace(bundle.manifest, files=files))
+
+
+def save_directions(bundle: Bundle, directions: Mapping[str, Direction], out: Path) -> None:
+    """Write a file of directions, checked against the bundle they are for.
+
+    Raises
+    ------
+    EditError
+        If a direction does not fit, or the file cannot be written.
+    """
+    data = serialize_directions(directions)
+    parse_directions(data, bundle.manifest)
+    write_atomically(out, data, EditError)
