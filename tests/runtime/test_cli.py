@@ -107,8 +107,14 @@ def test_invert_as_json(face: Path, tiny_bundle: Path):
         "steps": [f"results/face.step{n}.png" for n in range(1, iterations + 1)],
         "coupled": "results/face.coupled.png",
         "inversion": "results/face.safetensors",
+        "pasted": None,
     }
-    assert inversion == {"input": "face.png", "outputs": outputs, "iterations": iterations}
+    assert inversion == {
+        "input": "face.png",
+        "face": None,
+        "outputs": outputs,
+        "iterations": iterations,
+    }
     written = {outputs["result"], *outputs["steps"], outputs["coupled"], outputs["inversion"]}
     assert files() == {"face.png", *written}
     assert Inversion.load(outputs["inversion"]).iterations == iterations
@@ -237,20 +243,23 @@ def test_force_replaces_existing_files(face: Path, tiny_bundle: Path):
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (["face.png", "other/face.jpg"], "face.png and other/face.jpg would both be written to"),
-        (["face.png", "face.png"], "would both be written to face.inverted.png"),
+        (["other"], "other/c.png and other/c.png.png would both be written to c.png.inverted.png"),
         (["face.png", "-o", "face.png"], "face.png is one of the pictures"),
         (["face.png", "other/face.jpg", "-o", "x.png"], "one file for 2 pictures"),
         (["face.png", "-o", "x.tiff"], "must end in one of .png, .jpg, .jpeg, .webp"),
         (["face.png", "-o", "face.png/below"], "is not a directory"),
         (["missing.png"], "cannot read missing.png"),
         (["two\nlines.png"], "cannot read two?lines.png"),
-        (["."], "not a regular file"),
+        (["x"], "there is no picture in x; "),
+        (["*.webp"], "nothing fits *.webp"),
         (["face.png", "--backend", "abacus"], "'abacus'; choose one of auto, cpu"),
     ],
 )
 def test_invert_refuses(arguments: list[str], part: str, face: Path, tiny_bundle: Path):
-    Path("other").mkdir()
+    for folder in ("other", "x"):
+        Path(folder).mkdir()
+    for name in ("c.jpg", "c.png", "c.png.png"):
+        Path("other", name).write_bytes(b"")
     before = files()
     assert part in refuse("invert", *arguments, "--bundle", tiny_bundle, "--force")
     assert files() == before

@@ -1,25 +1,43 @@
-"""``hyperstyle-rt invert``: pictures to reconstructions and inversion files."""
+"""``hyperstyle-rt invert``: pictures, folders and photos to reconstructions and inversion files."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import InversionError, PictureError
+from ..errors import HyperStyleError
 from ..manifest import BASE_PRECISION, MAX_ITERATIONS
-from .outputs import Extras, Outputs, plan_outputs, refuse_existing
-from .terminal import print_error, print_json, print_line, printable, progress_bar
+from ..pipeline import JOBS
+from .invert_report import Report
+from .options import (
+    PHOTOS,
+    Align,
+    AlignOption,
+    BackendOption,
+    ForceOption,
+    JsonOption,
+    PrecisionOption,
+    QuietOption,
+    RefineSpace,
+    ThreadsOption,
+)
+from .outputs import check_report, first_files, is_directory_name, plan_tasks, refuse_existing
+from .terminal import (
+    batch_progress,
+    print_error,
+    print_json,
+    print_line,
+    print_note,
+    printable,
+    progress_bar,
+)
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
-    from ..imaging import Picture
-    from ..inversion import HyperStyle, Inversion
+    from ..batch import Batch
+    from ..batch_files import Settings
+    from ..inversion import HyperStyle
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -28,72 +46,29 @@ hyperstyle-rt invert face.png
 
 hyperstyle-rt invert face.png --out result.jpg --save-inversion
 
-hyperstyle-rt invert photos/*.jpg --out results --coupled
+hyperstyle-rt invert photos --out results --resume --report results.json
+
+hyperstyle-rt invert 'photos/**/*.jpg' --out results --coupled --jobs 4
+
+hyperstyle-rt invert party.jpg --bundle engines/faces --face all --paste
 
 hyperstyle-rt invert face.png --iterations 20 --until 0.001 --steps
+
+hyperstyle-rt invert face.png --refine 60 --save-inversion
 
 hyperstyle-rt invert face.png --bundle engines/cars --backend cuda --json
 """
 
-
-@dataclass(frozen=True)
-class Done:
-    """A picture that was inverted, and what was written.
-
-    Attributes
-    ----------
-    seconds:
-        Duration of the inversion; the first one includes the loading of the graphs.
-    """
-
-    picture: Path
-    outputs: Outputs
-    iterations: int
-    seconds: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Make the entry in the document of ``--json``."""
-        outputs = self.outputs
-        return {
-            "input": str(self.picture),
-            "outputs": {
-                "result": str(outputs.result),
-                "steps": [str(path) for path in outputs.steps],
-                "coupled": None if outputs.coupled is None else str(outputs.coupled),
-                "inversion": None if outputs.inversion is None else str(outputs.inversion),
-            },
-            "iterations": self.iterations,
-            "seconds": round(self.seconds, 3),
-        }
-
-
-@dataclass(frozen=True)
-class Report:
-    """What became of all pictures."""
-
-    done: list[Done] = field(default_factory=list)
-    failed: dict[Path, str] = field(default_factory=dict)
-
-    def to_json(self, model: HyperStyle) -> dict[str, Any]:
-        """Make the document of ``--json``."""
-        bundle = model.bundle
-        return {
-            "bundle": {
-                "name": bundle.manifest.name,
-                "directory": str(bundle.directory),
-                "digest": bundle.digest,
-            },
-            "provider": model.backend.provider,
-            "inversions": [done.to_json() for done in self.done],
-            "errors": [{"input": str(path), "error": text} for path, text in self.failed.items()],
-        }
+FOLDERS = "Folders"
 
 
 def invert(
     pictures: Annotated[
         list[Path],
         typer.Argument(
-            metavar="PICTURE", help="Aligned pictures: PNG, JPEG or WebP.", show_default=False
+            metavar="PICTURE",
+            help="Pictures (PNG, JPEG or WebP), folders of pictures, or quoted patterns.",
+            show_default=False,
         ),
     ],
     out: Annotated[
@@ -101,23 +76,61 @@ def invert(
         typer.Option(
             "--out",
             "-o",
-            help="Directory for [cyan]NAME.inverted.png[/cyan]; for one picture also the name of "
-            "the result: .png, .jpg or .webp.",
+            help="Directory for [cyan]NAME.inverted.png[/cyan]; pictures found in a folder keep "
+            "their place below it. For one picture also the name of the result: .png, .jpg or "
+            ".webp.",
         ),
     ] = Path(),
+    save_inversion: Annotated[
+        bool,
+        typer.Option(
+            "--save-inversion",
+            metavar="",
+            help="Also write NAME.safetensors.",
+        ),
+    ] = False,
+    steps: Annotated[
+        bool,
+        typer.Option(
+            "--steps",
+            metavar="",
+            help="Also write every iteration: NAME.step1.png, ...",
+        ),
+    ] = False,
+    coupled: Annotated[
+        bool,
+        typer.Option(
+            "--coupled",
+            metavar="",
+            help="Also write input and iterations side by side: NAME.coupled.png.",
+        ),
+    ] = False,
+    force: ForceOption = False,
+    align: AlignOption = Align.AUTO,
+    face: Annotated[
+        str,
+        typer.Option(
+            help="Of several faces: largest, all (NAME.face1.inverted.png, ...) or a number from "
+            "0, the largest.",
+            metavar="WHICH",
+            rich_help_panel=PHOTOS,
+        ),
+    ] = "largest",
+    paste: Annotated[
+        bool,
+        typer.Option(
+            "--paste",
+            metavar="",
+            help="Also write the photo with what was found set back in: NAME.pasted.png.",
+            rich_help_panel=PHOTOS,
+        ),
+    ] = False,
     bundle: Annotated[
         str | None,
-        typer.Option(help="Bundle directory or name. Default: the embedded one.", metavar="BUNDLE"),
-    ] = None,
-    backend: Annotated[
-        str,
-        typer.Option(help="auto, cpu, cuda, tensorrt or ort-tensorrt.", metavar="NAME"),
-    ] = "auto",
-    precision: Annotated[
-        str, typer.Option(help="fp32, or fp16 for a GPU if the bundle has it.", metavar="NAME")
-    ] = BASE_PRECISION,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads. Default: one per core.", metavar="N")
+        typer.Option(
+            help="Bundle directory or name. Default: the embedded one.",
+            metavar="BUNDLE",
+        ),
     ] = None,
     iterations: Annotated[
         int | None,
@@ -139,137 +152,154 @@ def invert(
             metavar="X",
         ),
     ] = None,
-    save_inversion: Annotated[
-        bool, typer.Option("--save-inversion", metavar="", help="Also write NAME.safetensors.")
-    ] = False,
-    steps: Annotated[
-        bool,
-        typer.Option("--steps", metavar="", help="Also write every iteration: NAME.step1.png, ..."),
-    ] = False,
-    coupled: Annotated[
+    refine: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Gradient steps on the weight offsets afterwards: closer, but slower.",
+            metavar="N",
+        ),
+    ] = 0,
+    refine_space: Annotated[
+        RefineSpace,
+        typer.Option(
+            help="What they change: offsets of channels, or the less that codes can say.",
+        ),
+    ] = RefineSpace.CHANNELS,
+    backend: BackendOption = "auto",
+    precision: PrecisionOption = BASE_PRECISION,
+    threads: ThreadsOption = None,
+    resume: Annotated[
         bool,
         typer.Option(
-            "--coupled",
+            "--resume",
             metavar="",
-            help="Also write input and iterations side by side: NAME.coupled.png.",
+            help="Skip pictures that have a result of this content and these settings; replace "
+            "results of others.",
+            rich_help_panel=FOLDERS,
         ),
     ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", metavar="", help="Replace existing files.")
-    ] = False,
-    json_: Annotated[
-        bool, typer.Option("--json", metavar="", help="Print one JSON document instead of lines.")
-    ] = False,
-    quiet: Annotated[
-        bool,
-        typer.Option("--quiet", "-q", metavar="", help="No progress bar, no lines; errors only."),
-    ] = False,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Threads that read and write pictures beside the inference.",
+            metavar="N",
+            rich_help_panel=FOLDERS,
+        ),
+    ] = JOBS,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write what --json prints into a file, after an interruption, too.",
+            metavar="FILE",
+            rich_help_panel=FOLDERS,
+        ),
+    ] = None,
+    json_: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Invert pictures: find the latents and weight offsets that reproduce them.
 
     A picture that cannot be inverted does not stop the others: its error is
     printed at the end, and the exit status is 2.
     """
+    from ..batch import Batch
+    from ..batch_files import Settings
     from ..inversion import HyperStyle
+    from ..sources import find_sources
 
+    sources = find_sources(pictures)
     model = HyperStyle.load(bundle, backend, threads=threads, precision=precision)
-    if iterations is None:
-        iterations = model.bundle.manifest.default_iterations
-    plan = plan_outputs(pictures, out, Extras(iterations if steps else 0, coupled, save_inversion))
-    if not force:
-        refuse_existing(plan)
-
-    def announce(done: Done) -> None:
-        if not json_ and not quiet:
-            print_line(
-                f"{done.picture} -> {done.outputs.result}  "
-                f"({done.iterations} iterations, {done.seconds:.1f} s)"
-            )
-
-    jobs = list(zip(pictures, plan, strict=True))
-    with progress_bar(quiet) as progress:
-        report = _invert_all(model, jobs, iterations, until, progress, announce)
-    if json_:
-        print_json(report.to_json(model))
-    for text in report.failed.values():
-        print_error(text)
-    if report.failed:
-        raise typer.Exit(2)
-
-
-def _invert_all(
-    model: HyperStyle,
-    jobs: Sequence[tuple[Path, Outputs]],
-    iterations: int,
-    until: float | None,
-    progress: Progress,
-    on_done: Callable[[Done], None],
-) -> Report:
-    """Invert one picture after the other, those that cannot be inverted excepted."""
-    report = Report()
-    bar = progress.add_task("", total=len(jobs) * iterations)
-
-    def advance() -> None:
-        progress.advance(bar)
-
-    for number, (picture, outputs) in enumerate(jobs):
-        name = printable(picture.name)
-        progress.update(bar, description=name, completed=number * iterations)
-        try:
-            done = _invert_one(model, picture, outputs, iterations, until, advance)
-        except (PictureError, InversionError) as error:
-            report.failed[picture] = str(error)
-            continue
-        report.done.append(done)
-        on_done(done)
-    return report
-
-
-def _invert_one(
-    model: HyperStyle,
-    picture: Path,
-    outputs: Outputs,
-    iterations: int,
-    until: float | None,
-    on_iteration: Callable[[], None],
-) -> Done:
-    """Invert one picture and, once that is done, write its files."""
-    from ..imaging import read_picture, to_picture
-
-    image = read_picture(picture)
-    frames: list[Picture] = []
-    frames_wanted = bool(outputs.steps or outputs.coupled)
-
-    def keep(_iteration: int, reconstruction: Any, _codes: Any) -> None:
-        if frames_wanted:
-            frames.append(to_picture(reconstruction))
-        on_iteration()
-
-    started = time.perf_counter()
-    inversion = model.invert(image, iterations, until, keep)
-    seconds = time.perf_counter() - started
-    return Done(picture, _write(outputs, image, frames, inversion), inversion.iterations, seconds)
-
-
-def _write(
-    outputs: Outputs, image: Picture, frames: list[Picture], inversion: Inversion
-) -> Outputs:
-    """Write the files, the result last: where it is, all are. Give those written."""
-    from ..files import reason
-    from ..imaging import resize_bilinear, side_by_side, write_picture
-
+    settings = Settings(
+        bundle=model.bundle.digest,
+        precision=precision,
+        iterations=model.bundle.manifest.default_iterations if iterations is None else iterations,
+        until=until,
+        align=align.value,
+        face=face,
+        steps=steps,
+        coupled=coupled,
+        inversion=save_inversion,
+        paste=paste,
+        refine=refine,
+        refine_space=refine_space.value,
+    )
+    _check_photos(settings, model)
+    tasks = plan_tasks(sources, out, settings)
+    if resume and not is_directory_name(out):
+        raise HyperStyleError(f"--resume needs a directory, and --out {out} is a picture")
+    if not force and not resume:
+        refuse_existing([path for task in tasks for path in first_files(task, settings)])
+    if report is not None:
+        check_report(report, resume, force)
+    results = Report(tasks)
+    batch = Batch(model, settings, tasks, root=out if resume else None, force=force)
     try:
-        outputs.result.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PictureError(f"cannot create {outputs.result.parent}: {reason(error)}") from error
-    result = inversion.image
-    steps = outputs.steps[: len(frames)]
-    for path, frame in zip(steps, frames, strict=False):
-        write_picture(path, frame)
-    if outputs.coupled is not None:
-        shown = resize_bilinear(image, result.shape[:2])
-        write_picture(outputs.coupled, side_by_side([shown, *(frames or [result])]))
-    if outputs.inversion is not None:
-        inversion.save(outputs.inversion)
-    write_picture(outputs.result, result)
-    return replace(outputs, steps=steps)
+        _run(batch, settings, results, jobs, quiet, json_)
+    finally:
+        if report is not None:
+            results.write(report, model)
+    if json_:
+        print_json(results.to_json(model))
+    _conclude(results, quiet, json_)
+
+
+def _check_photos(settings: Settings, model: HyperStyle) -> None:
+    from ..batch import shows_faces
+    from ..photos import ALL, LARGEST
+
+    if settings.face not in (LARGEST, ALL) and not settings.face.isdecimal():
+        raise HyperStyleError(
+            f"--face must be {LARGEST}, {ALL} or a number from 0, not {settings.face!r}"
+        )
+    manifest = model.bundle.manifest
+    faces = settings.align == "always" or (settings.align == "auto" and shows_faces(manifest))
+    if settings.paste and not faces:
+        raise HyperStyleError(
+            f"--paste needs faces that were found and aligned, and with --align {settings.align} "
+            f"bundle {manifest.name} looks for none; add --align always"
+        )
+
+
+def _run(
+    batch: Batch, settings: Settings, results: Report, jobs: int, quiet: bool, json_: bool
+) -> None:
+    """Work through the batch; a bar counts pictures, or the iterations of a single one."""
+    from ..photos import ALL
+
+    many = len(results.tasks) > 1 or settings.face == ALL
+    with batch_progress(quiet) if many else progress_bar(quiet) as progress:
+        total = len(results.tasks) if many else settings.iterations + settings.refine
+        bar = progress.add_task("", total=total, rate="")
+
+        def advance(said: str) -> None:
+            progress.update(bar, advance=1, description=said)
+
+        # Only looked at where it is seen: a backend may be faster when nobody looks on.
+        watch = None if many or progress.disable else advance
+        for task, outcome in batch.run(jobs, watch):
+            lines = results.add(task.picture, outcome)
+            for line in [] if quiet or json_ else lines:
+                print_line(line)
+            if many:
+                progress.update(
+                    bar,
+                    description=printable(task.picture.name),
+                    completed=results.worked_on,
+                    total=total - len(results.skipped),  # they would make the rate look good
+                    rate=results.rate,
+                )
+
+
+def _conclude(results: Report, quiet: bool, json_: bool) -> None:
+    """Say what there is to say about all pictures; the exit status."""
+    if not quiet:
+        for notice in results.notices:
+            print_note(notice)
+    if len(results.tasks) > 1 and not quiet and not json_:
+        print_line(results.summary())
+    for text in results.failed.values():
+        print_error(text)
+    if results.failed:
+        raise typer.Exit(2)

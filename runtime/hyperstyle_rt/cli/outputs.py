@@ -1,73 +1,34 @@
-"""Which files an inversion writes, decided and checked before any work."""
+"""Where inversions are written, decided and checked before any work."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import HyperStyleError
+from ..files import is_directory
+from .invert_report import is_report
+
+if TYPE_CHECKING:
+    from ..batch import Task
+    from ..batch_files import Settings
+    from ..sources import Source
 
 
-@dataclass(frozen=True)
-class Extras:
-    """What is written beside the result.
-
-    Attributes
-    ----------
-    steps:
-        Number of pictures of single iterations.
-    coupled:
-        Whether the input and all iterations are written side by side.
-    inversion:
-        Whether the inversion file is written.
-    """
-
-    steps: int
-    coupled: bool
-    inversion: bool
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """The files of one picture; None and () for those nobody asked for.
-
-    Attributes
-    ----------
-    result:
-        The reconstruction.
-    steps:
-        The reconstruction after each iteration.
-    coupled:
-        The input and all iterations side by side.
-    inversion:
-        The inversion file.
-    """
-
-    result: Path
-    steps: tuple[Path, ...]
-    coupled: Path | None
-    inversion: Path | None
-
-    def paths(self) -> list[Path]:
-        """List the files."""
-        every = (self.result, *self.steps, self.coupled, self.inversion)
-        return [path for path in every if path is not None]
-
-
-def plan_outputs(pictures: Sequence[Path], out: Path, extras: Extras) -> list[Outputs]:
+def plan_tasks(sources: Sequence[Source], out: Path, settings: Settings) -> list[Task]:
     """Name the files of all pictures.
 
     Parameters
     ----------
-    pictures:
-        The inputs.
+    sources:
+        The pictures.
     out:
-        A directory, which need not exist, for ``<stem>.inverted.png`` and so on; or for a single
+        A directory, which need not exist, for ``<name>.inverted.png`` and so on; or for a single
         picture the result's name, whose suffix is the format of all its pictures.
-    extras:
-        What is written beside the results.
+    settings:
+        They tell what is written beside the results.
 
     Returns
     -------
@@ -78,20 +39,24 @@ def plan_outputs(pictures: Sequence[Path], out: Path, extras: Extras) -> list[Ou
     HyperStyleError
         If ``out`` is not usable, two pictures would share a file, or an input would be overwritten.
     """
-    if _is_directory_name(out):
-        plan = [_named(out / f"{p.stem}.inverted.png", p.stem, extras) for p in pictures]
-    elif len(pictures) == 1:
-        plan = [_named(out, out.stem, extras)]
+    from ..batch import Task
+    from ..batch_files import Target
+
+    if is_directory_name(out):
+        targets = [Target(out / source.name.parent, source.name.name) for source in sources]
+    elif len(sources) == 1:
+        targets = [Target(out.parent, out.stem, out.suffix)]
     else:
         raise HyperStyleError(
-            f"--out {out} names one file for {len(pictures)} pictures; give a directory"
+            f"--out {out} names one file for {len(sources)} pictures; give a directory"
         )
-    _check_writable(plan[0].result.parent)
-    _check_distinct(pictures, plan)
-    return plan
+    check_writable(out if is_directory_name(out) else out.parent)
+    tasks = [Task(source.path, target) for source, target in zip(sources, targets, strict=True)]
+    _check_distinct(tasks, settings)
+    return tasks
 
 
-def refuse_existing(plan: Sequence[Outputs]) -> None:
+def refuse_existing(paths: Sequence[Path]) -> None:
     """Refuse to replace files.
 
     Raises
@@ -99,7 +64,7 @@ def refuse_existing(plan: Sequence[Outputs]) -> None:
     HyperStyleError
         If one of the files exists.
     """
-    existing = [path for outputs in plan for path in outputs.paths() if os.path.lexists(path)]
+    existing = [path for path in paths if os.path.lexists(path)]
     if existing:
         more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
         raise HyperStyleError(
@@ -107,15 +72,44 @@ def refuse_existing(plan: Sequence[Outputs]) -> None:
         )
 
 
-def _is_directory(path: Path) -> bool:
-    # Unlike pathlib's, os.path's question has an answer for every text, overlong names included.
-    return os.path.isdir(path)  # noqa: PTH112
+def check_report(path: Path, resume: bool, force: bool) -> None:
+    """Check before any work that the report can be written.
+
+    Parameters
+    ----------
+    resume, force:
+        Whether an older report may be replaced, or whatever file is there.
+
+    Raises
+    ------
+    HyperStyleError
+        If not.
+    """
+    if is_directory(path):
+        raise HyperStyleError(f"--report {path} is a directory; name a file in it")
+    check_writable(path.parent)
+    if not force and not (resume and is_report(path)):
+        refuse_existing([path])
 
 
-def _is_directory_name(out: Path) -> bool:
+def first_files(task: Task, settings: Settings) -> list[Path]:
+    """List the files of a picture as far as they are known: of several faces those of the first."""
+    from ..photos import ALL
+
+    return task.target.outputs(settings, int(settings.face == ALL)).paths()
+
+
+def is_directory_name(out: Path) -> bool:
+    """Whether ``--out`` means a directory, not a picture.
+
+    Raises
+    ------
+    HyperStyleError
+        If it means neither.
+    """
     from ..imaging import PICTURE_SUFFIXES
 
-    if _is_directory(out) or not out.suffix:
+    if is_directory(out) or not out.suffix:
         return True
     if out.suffix.lower() in PICTURE_SUFFIXES:
         return False
@@ -125,24 +119,11 @@ def _is_directory_name(out: Path) -> bool:
     )
 
 
-def _named(result: Path, stem: str, extras: Extras) -> Outputs:
-    def beside(ending: str) -> Path:
-        return result.with_name(stem + ending)
-
-    suffix = result.suffix
-    return Outputs(
-        result=result,
-        steps=tuple(beside(f".step{n}{suffix}") for n in range(1, extras.steps + 1)),
-        coupled=beside(f".coupled{suffix}") if extras.coupled else None,
-        inversion=beside(".safetensors") if extras.inversion else None,
-    )
-
-
-def _check_writable(directory: Path) -> None:
+def check_writable(directory: Path) -> None:
     """Refuse a directory that files cannot be written into, or that cannot be created."""
     above = (directory, *directory.absolute().parents)
     nearest = next(path for path in above if os.path.lexists(path))
-    if not _is_directory(nearest):
+    if not is_directory(nearest):
         raise HyperStyleError(
             f"cannot write into {directory}: {nearest} is not a directory; give another --out"
         )
@@ -152,11 +133,11 @@ def _check_writable(directory: Path) -> None:
         )
 
 
-def _check_distinct(pictures: Sequence[Path], plan: Sequence[Outputs]) -> None:
-    inputs = {os.path.realpath(picture) for picture in pictures}
+def _check_distinct(tasks: Sequence[Task], settings: Settings) -> None:
+    inputs = {os.path.realpath(task.picture) for task in tasks}
     owners: dict[str, Path] = {}
-    for picture, outputs in zip(pictures, plan, strict=True):
-        for path in outputs.paths():
+    for task in tasks:
+        for path in first_files(task, settings):
             if os.path.realpath(path) in inputs:
                 raise HyperStyleError(
                     f"{path} is one of the pictures and would be overwritten; give another --out"
@@ -164,7 +145,7 @@ def _check_distinct(pictures: Sequence[Path], plan: Sequence[Outputs]) -> None:
             key = os.path.normcase(path)
             if key in owners:
                 raise HyperStyleError(
-                    f"{owners[key]} and {picture} would both be written to {path}; rename one, or "
-                    "invert them one after the other with another --out"
+                    f"{owners[key]} and {task.picture} would both be written to {path}; rename "
+                    "one, or invert them one after the other with another --out"
                 )
-            owners[key] = picture
+            owners[key] = task.picture

@@ -11,7 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import Progress, ProgressColumn
     from rich.table import Table
     from rich.text import Text
 
@@ -26,6 +26,14 @@ def print_error(sentence: str) -> None:
     from rich.text import Text
 
     line = Text.assemble(("error:", "bold red"), " ", printable(sentence))
+    error_console().print(line, soft_wrap=True)
+
+
+def print_note(sentence: str) -> None:
+    """Write ``note: <sentence>`` as one line on standard error."""
+    from rich.text import Text
+
+    line = Text.assemble(("note:", "bold yellow"), " ", printable(sentence))
     error_console().print(line, soft_wrap=True)
 
 
@@ -95,13 +103,29 @@ def progress_bar(quiet: bool) -> Progress:
     quiet:
         Show nothing, which is also the case where standard error is no terminal.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import MofNCompleteColumn, TimeElapsedColumn
+
+    return _progress(quiet, MofNCompleteColumn(), TimeElapsedColumn())
+
+
+def batch_progress(quiet: bool) -> Progress:
+    """Make a progress bar like :func:`progress_bar` that shows the rate and the time left.
+
+    The rate is a field of the task: ``progress.update(task, rate="3.1/s")``.
+    """
+    from rich.progress import MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+    rate = TextColumn("{task.fields[rate]}", markup=False)
+    return _progress(quiet, MofNCompleteColumn(), rate, TimeRemainingColumn(), TextColumn("left"))
+
+
+def _progress(quiet: bool, *columns: ProgressColumn) -> Progress:
+    from rich.progress import BarColumn, Progress, TextColumn
 
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
+        *columns,
         console=error_console(),
         transient=True,
         disable=quiet or not sys.stderr.isatty(),

@@ -1,0 +1,292 @@
+"""What a batch writes for a picture: the files' names, and how they are written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .errors import InversionError, PictureError
+from .files import make_directory, read_regular, write_atomically
+from .imaging import Picture, encode_picture, resize_bilinear, side_by_side
+from .inversion_file import MAX_FILE_SIZE
+from .records import Record, is_result, with_record
+from .result import Inversion
+from .tensors import parse
+
+RESULT_ENDING = ".inverted.png"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that decides what is written for a picture, but for the picture itself.
+
+    Attributes
+    ----------
+    bundle:
+        The bundle's digest.
+    precision:
+        Of the graphs that run. (Not where they run: a batch may end on another machine.)
+    iterations, until:
+        As for :meth:`HyperStyle.invert`.
+    refine, refine_space:
+        Gradient steps after the iterations, and what they change, as for :meth:`HyperStyle.refine`.
+    align:
+        ``auto``, ``always`` or ``never``.
+    face:
+        ``largest``, ``all`` or a number, as for :func:`photos.choose_portraits`.
+    steps, coupled, inversion, paste:
+        Whether these files are written beside the result.
+    """
+
+    bundle: str
+    precision: str
+    iterations: int
+    until: float | None = None
+    align: str = "never"
+    face: str = "largest"
+    steps: bool = False
+    coupled: bool = False
+    inversion: bool = False
+    paste: bool = False
+    refine: int = 0
+    refine_space: str = "channels"
+
+    def to_json(self) -> dict[str, Any]:
+        """Make what a record holds."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files of one face, or of a picture that is one; None and () for those nobody asked for.
+
+    Attributes
+    ----------
+    result:
+        The reconstruction.
+    steps:
+        The reconstruction after each iteration.
+    coupled:
+        The input and all iterations side by side.
+    inversion:
+        The inversion file.
+    pasted:
+        The photo with the reconstructions of all its faces in their places.
+    """
+
+    result: Path
+    steps: tuple[Path, ...] = ()
+    coupled: Path | None = None
+    inversion: Path | None = None
+    pasted: Path | None = None
+
+    def beside(self) -> list[Path]:
+        """List the files but the result."""
+        every = (*self.steps, self.coupled, self.inversion, self.pasted)
+        return [path for path in every if path is not None]
+
+    def paths(self) -> list[Path]:
+        """List the files."""
+        return [self.result, *self.beside()]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the files of one picture go, how their names begin, and how the result's name ends."""
+
+    folder: Path
+    stem: str
+    ending: str = RESULT_ENDING
+
+    def file(self, ending: str) -> Path:
+        """Name a file."""
+        return self.folder / f"{self.stem}{ending}"
+
+    def result(self, face: int) -> Path:
+        """Name the result; ``face`` is from 1 where results are named by faces, else 0."""
+        return self.file(_face_ending(face) + self.ending)
+
+    def outputs(self, settings: Settings, face: int = 0) -> Outputs:
+        """Name all files; the pictures are of the result's format."""
+        begin, suffix = _face_ending(face), f".{self.ending.rpartition('.')[2]}"
+        steps = settings.iterations if settings.steps else 0
+        return Outputs(
+            result=self.result(face),
+            steps=tuple(self.file(f"{begin}.step{n}{suffix}") for n in range(1, steps + 1)),
+            coupled=self.file(f"{begin}.coupled{suffix}") if settings.coupled else None,
+            inversion=self.file(f"{begin}.safetensors") if settings.inversion else None,
+            pasted=self.file(f".pasted{suffix}") if settings.paste else None,
+        )
+
+
+@dataclass(frozen=True)
+class Face:
+    """An inverted face, or picture that is one.
+
+    Attributes
+    ----------
+    number:
+        From 1 where results are named by faces, else 0.
+    crop:
+        uint8 [H,W,3], what was inverted.
+    inversion:
+        With its picture and its transform, if the crop was made of a photo.
+    frames:
+        uint8 [H,W,3], the reconstruction after each iteration, or nothing.
+    """
+
+    number: int
+    crop: Picture
+    inversion: Inversion
+    frames: list[Picture]
+
+
+@dataclass(frozen=True)
+class BatchFiles:
+    """Writes the files of pictures.
+
+    Attributes
+    ----------
+    settings:
+        Which files, and what their records say.
+    resume:
+        Replace files of earlier runs.
+    force:
+        Replace any files.
+    """
+
+    settings: Settings
+    resume: bool = False
+    force: bool = False
+
+    def check_free(self, paths: Sequence[Path]) -> None:
+        """Refuse to write where a file is that may not be replaced.
+
+        Raises
+        ------
+        PictureError
+            Names the first of them.
+        """
+        for path in paths:
+            if self.force or not os.path.lexists(path):
+                continue
+            if not self.resume:
+                raise PictureError(f"{path} exists; give another --out, or replace it with --force")
+            if not _of_a_batch(path):
+                raise PictureError(
+                    f"{path} exists and is of no earlier run, so --resume leaves it alone; move it "
+                    "away, or replace it with --force"
+                )
+
+    def copy(self, pairs: Sequence[tuple[Path, Path]]) -> None:
+        """Copy files that belong together, in this order.
+
+        Raises
+        ------
+        PictureError
+            If one cannot be read or written.
+        """
+        self.check_free([path for _, path in pairs])
+        for source, path in pairs:
+            make_directory(path.parent, PictureError)
+            content = read_regular(source, source.stat().st_size, PictureError)
+            write_atomically(path, content, PictureError)
+
+    def write(
+        self, target: Target, photo: Picture, faces: Sequence[Face], digest: str
+    ) -> list[Outputs]:
+        """Write all files of a picture, each face's result last: where it is, all are.
+
+        Parameters
+        ----------
+        photo:
+            uint8 [H,W,3], what the faces were found in.
+        digest:
+            SHA-256 of the picture's file.
+
+        Returns
+        -------
+        The files of each face that were really written.
+
+        Raises
+        ------
+        PictureError, InversionError
+            If a file is in the way or cannot be written.
+        """
+        every = [self._outputs(target, face) for face in faces]
+        self.check_free([path for outputs in every for path in outputs.paths()])
+        make_directory(target.folder, PictureError)
+        pasted = every[0].pasted
+        for face, outputs in zip(faces, every, strict=True):
+            files = [path for path in outputs.beside() if path != pasted or face is faces[0]]
+            record = Record(
+                picture=digest,
+                settings=self.settings.to_json(),
+                iterations=face.inversion.iterations,
+                face=face.number,
+                faces=len(faces) if face.number else 0,
+                beside=tuple(path.name.removeprefix(target.stem) for path in files),
+            )
+            if pasted in files:
+                _write_picture(pasted, _pasted(photo, faces), record)
+            _write_face(outputs, face, record)
+        return every
+
+    def _outputs(self, target: Target, face: Face) -> Outputs:
+        """Name the files there is something to write into."""
+        outputs = target.outputs(self.settings, face.number)
+        in_a_photo = face.inversion.data.transform is not None
+        return replace(
+            outputs,
+            steps=outputs.steps[: len(face.frames)],
+            pasted=outputs.pasted if in_a_photo else None,
+        )
+
+
+def _write_face(outputs: Outputs, face: Face, record: Record) -> None:
+    picture = face.inversion.image
+    for path, frame in zip(outputs.steps, face.frames, strict=False):
+        _write_picture(path, frame, record)
+    if outputs.coupled is not None:
+        shown = resize_bilinear(face.crop, (picture.shape[0], picture.shape[1]))
+        frames = list(face.frames)
+        if not frames or (frames[-1] != picture).any():  # refined since
+            frames.append(picture)
+        _write_picture(outputs.coupled, side_by_side([shown, *frames]), record)
+    if outputs.inversion is not None:
+        face.inversion.save(outputs.inversion)
+    _write_picture(outputs.result, picture, record)
+
+
+def _pasted(photo: Picture, faces: Sequence[Face]) -> Picture:
+    from .photos import paste
+
+    for face in faces:
+        transform = face.inversion.data.transform
+        assert transform is not None  # `_outputs` has seen to it
+        photo = paste(photo, transform, face.inversion.image)
+    return photo
+
+
+def _write_picture(path: Path, picture: Picture, record: Record) -> None:
+    encoded = encode_picture(path, picture)
+    if path.suffix.lower() == ".png":
+        encoded = with_record(encoded, record)
+    write_atomically(path, encoded, PictureError)
+
+
+def _of_a_batch(path: Path) -> bool:
+    """Whether a batch has written this file: a picture with a record, or an inversion of one."""
+    if path.suffix != ".safetensors":
+        return is_result(path)
+    try:
+        return "picture" in parse(read_regular(path, MAX_FILE_SIZE, InversionError)).metadata
+    except (InversionError, ValueError):
+        return False
+
+
+def _face_ending(face: int) -> str:
+    return f".face{face}" if face else ""

@@ -1,0 +1,146 @@
+"""What ``hyperstyle-rt invert`` tells about every picture, to people and to machines."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import strict_json
+from ..errors import HyperStyleError
+from ..files import make_directory, write_atomically
+
+REPORT_FORMAT = "hyperstyle-rt-report"
+
+if TYPE_CHECKING:
+    from ..batch import Done, Finished, Task
+    from ..inversion import HyperStyle
+    from ..pipeline import Failure
+
+
+@dataclass
+class Report:
+    """What became of the pictures so far, in their order.
+
+    Attributes
+    ----------
+    worked_on:
+        Number of pictures that were inverted or failed, not skipped.
+    """
+
+    tasks: Sequence[Task]
+    done: list[tuple[Path, Done]] = field(default_factory=list)
+    skipped: dict[Path, tuple[Path, ...]] = field(default_factory=dict)
+    failed: dict[Path, str] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
+    worked_on: int = 0
+    _started: float = field(default_factory=time.perf_counter)
+
+    def add(self, picture: Path, outcome: Finished | Failure) -> list[str]:
+        """Take up a picture.
+
+        Returns
+        -------
+        A line for each result that was written.
+        """
+        if isinstance(outcome, Exception):
+            self.worked_on += 1
+            self.failed[picture] = str(outcome)
+            return []
+        if outcome.earlier:
+            self.skipped[picture] = outcome.earlier
+        else:
+            self.worked_on += 1
+        if outcome.notice is not None:
+            self.notices.append(outcome.notice)
+        self.done += [(picture, done) for done in outcome.done]
+        return [
+            f"{picture} -> {done.outputs.result}  ({done.iterations} iterations, "
+            f"{done.seconds:.1f} s)"
+            for done in outcome.done
+        ]
+
+    @property
+    def seconds(self) -> float:
+        """Time since the report was begun."""
+        return time.perf_counter() - self._started
+
+    @property
+    def rate(self) -> str:
+        """How fast it goes, for people; empty while nothing is done."""
+        if not self.worked_on:
+            return ""
+        rate = self.worked_on / self.seconds
+        return f"{rate:.1f}/s" if rate >= 1 else f"{1 / rate:.1f} s each"
+
+    def summary(self) -> str:
+        """Write one line about all pictures."""
+        parts = [f"{self.worked_on - len(self.failed)} inverted"]
+        parts += [f"{len(self.skipped)} skipped"] if self.skipped else []
+        parts += [f"{len(self.failed)} failed"] if self.failed else []
+        rate = f" ({self.rate})" if self.worked_on else ""
+        return f"{', '.join(parts)} of {len(self.tasks)} in {self.seconds:.1f} s{rate}"
+
+    def to_json(self, model: HyperStyle) -> dict[str, Any]:
+        """Make the document of ``--json`` and ``--report``."""
+        bundle = model.bundle
+        return {
+            "format": REPORT_FORMAT,
+            "version": 1,
+            "bundle": {
+                "name": bundle.manifest.name,
+                "directory": str(bundle.directory),
+                "digest": bundle.digest,
+            },
+            "provider": model.backend.provider,
+            "pictures": len(self.tasks),
+            "seconds": round(self.seconds, 3),
+            "inversions": [_done_to_json(picture, done) for picture, done in self.done],
+            "skipped": [
+                {"input": str(picture), "results": [str(path) for path in results]}
+                for picture, results in self.skipped.items()
+            ],
+            "notices": self.notices,
+            "errors": [{"input": str(path), "error": text} for path, text in self.failed.items()],
+        }
+
+    def write(self, path: Path, model: HyperStyle) -> None:
+        """Write the document into a file, which is replaced.
+
+        Raises
+        ------
+        HyperStyleError
+            If it cannot be written.
+        """
+        text = json.dumps(self.to_json(model), indent=2)
+        make_directory(path.parent, HyperStyleError)
+        write_atomically(path, f"{text}\n".encode("ascii"), HyperStyleError)
+
+
+def is_report(path: Path) -> bool:
+    """Whether there is a report of whatever version in this file."""
+    try:
+        document = strict_json.parse(path.read_bytes()) if path.is_file() else None
+    except (OSError, ValueError):
+        return False
+    return isinstance(document, dict) and document.get("format") == REPORT_FORMAT
+
+
+def _done_to_json(picture: Path, done: Done) -> dict[str, Any]:
+    outputs = done.outputs
+    return {
+        "input": str(picture),
+        "face": done.face or None,
+        "outputs": {
+            "result": str(outputs.result),
+            "steps": [str(path) for path in outputs.steps],
+            "coupled": None if outputs.coupled is None else str(outputs.coupled),
+            "inversion": None if outputs.inversion is None else str(outputs.inversion),
+            "pasted": None if outputs.pasted is None else str(outputs.pasted),
+        },
+        "iterations": done.iterations,
+        "seconds": round(done.seconds, 3),
+    }

@@ -1,0 +1,86 @@
+"""Work on many pictures, with what comes before and after the inference done beside it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from .errors import InversionError, PictureError
+
+Item = TypeVar("Item")
+Prepared = TypeVar("Prepared")
+Made = TypeVar("Made")
+Result = TypeVar("Result")
+
+JOBS = 2
+"""Threads that read and write beside the inference; more help where decoding is slow."""
+
+Failure = PictureError | InversionError
+"""What is wrong with one item and does not stop the others; all other errors do."""
+
+
+def overlap(
+    items: Iterable[Item],
+    prepare: Callable[[Item], Prepared],
+    work: Callable[[Prepared], Made],
+    finish: Callable[[Made], Result],
+    jobs: int,
+) -> Iterator[tuple[Item, Result | Failure]]:
+    """Prepare, work on and finish every item; while one is worked on, others are in threads.
+
+    Parameters
+    ----------
+    items:
+        Taken one by one, as they are needed.
+    prepare, finish:
+        Called in threads, several at a time.
+    work:
+        Called in the caller's thread, for one item after the other, in their order.
+    jobs:
+        Number of threads, from 1. At most as many items are prepared ahead, and at most as many
+        wait to be finished: that bounds the memory, however many items there are.
+
+    Yields
+    ------
+    item, result:
+        In the order of the items; the error in the result's place where one failed. Where the
+        consumer stops early or is interrupted, what is being finished still is, and nothing else.
+    """
+    pool = ThreadPoolExecutor(jobs)
+    ahead: deque[tuple[Item, Future[Prepared]]] = deque()
+    behind: deque[tuple[Item, Future[Result]]] = deque()
+
+    def advance() -> None:
+        item, prepared = ahead.popleft()
+        try:
+            made = work(prepared.result())
+        except (PictureError, InversionError) as error:
+            failed: Future[Result] = Future()
+            failed.set_exception(error)
+            behind.append((item, failed))
+        else:
+            behind.append((item, pool.submit(finish, made)))
+
+    def outcome() -> tuple[Item, Result | Failure]:
+        item, finished = behind.popleft()
+        try:
+            return item, finished.result()
+        except (PictureError, InversionError) as error:
+            return item, error.with_traceback(None)  # whose frames would hold the pixels
+
+    try:
+        for item in items:
+            ahead.append((item, pool.submit(prepare, item)))
+            if len(ahead) > jobs:
+                advance()
+            while behind and (len(behind) > jobs or behind[0][1].done()):
+                yield outcome()
+        while ahead or behind:
+            if ahead:
+                advance()
+            while behind and (not ahead or behind[0][1].done()):
+                yield outcome()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,72 @@
+"""What earlier runs have left in a folder, found by the records in the results themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from .batch_files import RESULT_ENDING, Settings, Target
+from .files import visible_files
+from .photos import ALL
+from .records import read_record
+
+
+class EarlierResults:
+    """The results of earlier runs with the same settings.
+
+    Parameters
+    ----------
+    root:
+        Folder below which results are looked for that are named after no picture of this run:
+        their pictures may have got other names.
+    targets:
+        Of this run.
+    """
+
+    def __init__(self, root: Path, settings: Settings, targets: Iterable[Target]) -> None:
+        self._settings = settings.to_json()
+        self._first_face = int(settings.face == ALL)
+        planned = set(targets)
+        self._elsewhere: dict[str, Target] = {}
+        first = f".face{self._first_face}{RESULT_ENDING}" if self._first_face else RESULT_ENDING
+        for path in visible_files(root):
+            target = Target(path.parent, path.name.removesuffix(first))
+            if not path.name.endswith(first) or target in planned:
+                continue
+            record = read_record(path)
+            if record is not None:
+                self._elsewhere[record.picture] = target
+
+    def files(self, target: Target, digest: str) -> list[Path]:
+        """List the files of a picture in the order they were written; none unless all are there.
+
+        Parameters
+        ----------
+        digest:
+            SHA-256 of the picture's file as it is now.
+        """
+        found: list[Path] = []
+        face = faces = self._first_face
+        while face <= faces:
+            record = read_record(target.result(face))
+            if record is None or (record.picture, record.face) != (digest, face):
+                return []
+            files = [*map(target.file, record.beside), target.result(face)]
+            if record.settings != self._settings or not all(path.is_file() for path in files):
+                return []
+            found += files
+            face, faces = face + 1, record.faces
+        return found
+
+    def moved(self, target: Target, digest: str) -> list[tuple[Path, Path]]:
+        """List the files of a picture that had another name, each with its name under the target.
+
+        They are none that this run writes, so their contents belong together.
+        """
+        old = self._elsewhere.get(digest)
+        if old is None:
+            return []
+        return [
+            (path, target.folder / (target.stem + path.name.removeprefix(old.stem)))
+            for path in self.files(old, digest)
+        ]

@@ -1,0 +1,111 @@
+"""Work on many items, with threads before and after."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from hyperstyle_rt.errors import BackendError, PictureError
+from hyperstyle_rt.pipeline import overlap
+
+
+def same(value: int) -> int:
+    return value
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 5])
+def test_everything_comes_out_in_order(jobs: int) -> None:
+    outcomes = overlap(range(20), lambda n: n + 1, lambda n: n * n, lambda n: -n, jobs)
+    assert list(outcomes) == [(n, -((n + 1) ** 2)) for n in range(20)]
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_what_is_bad_stops_nothing(stage: int) -> None:
+    def fail_at_3(value: int) -> int:
+        if value == 3:
+            raise PictureError("three is bad")
+        return value
+
+    stages = [fail_at_3 if n == stage else same for n in range(3)]
+    outcomes = dict(overlap(range(6), *stages, 2))
+    assert str(outcomes.pop(3)) == "three is bad"
+    assert outcomes == {n: n for n in (0, 1, 2, 4, 5)}
+
+
+@pytest.mark.parametrize("error", [BackendError("no GPU"), ZeroDivisionError()])
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_every_other_error_stops_all(stage: int, error: Exception) -> None:
+    def fail(value: int) -> int:
+        raise error
+
+    stages = [fail if n == stage else same for n in range(3)]
+    with pytest.raises(type(error)):
+        list(overlap(range(3), *stages, 1))
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_items_are_taken_as_they_are_needed(jobs: int) -> None:
+    """However slow the consumer or the finishing is, few items are between the two ends."""
+    taken, finished, most = 0, 0, 0
+    lock = threading.Lock()
+
+    def items() -> Iterator[int]:
+        nonlocal taken, most
+        for number in range(50):
+            with lock:
+                taken += 1
+                most = max(most, taken - finished)
+            yield number
+
+    def finish(value: int) -> int:
+        nonlocal finished
+        with lock:
+            finished += 1
+        return value
+
+    assert len(list(overlap(items(), same, same, finish, jobs))) == 50
+    assert jobs < most <= 2 * jobs + 2
+
+
+def test_work_waits_for_the_finishing_of_others() -> None:
+    """With one thread, what is finished is at most one item behind what is worked on."""
+    gate, worked = threading.Semaphore(0), []
+
+    def finish(value: int) -> int:
+        gate.acquire()
+        return value
+
+    outcomes = overlap(range(9), same, lambda n: worked.append(n) or n, finish, 1)
+    for number in range(9):
+        gate.release()
+        assert next(outcomes) == (number, number)
+        assert len(worked) <= number + 3
+
+
+def test_an_interruption_finishes_what_is_being_finished_and_starts_nothing() -> None:
+    begun, finished, prepared = threading.Event(), [], []
+    go = threading.Event()
+
+    def prepare(value: int) -> int:
+        prepared.append(value)
+        return value
+
+    def work(value: int) -> int:
+        if value == 1:
+            assert begun.wait(5)  # the first item is being written
+            threading.Timer(0.05, go.set).start()
+            raise KeyboardInterrupt
+        return value
+
+    def finish(value: int) -> int:
+        begun.set()
+        assert go.wait(5)
+        finished.append(value)
+        return value
+
+    with pytest.raises(KeyboardInterrupt):
+        list(overlap(range(100), prepare, work, finish, 2))
+    assert finished == [0]
+    assert len(prepared) <= 5
+    assert not [thread for thread in threading.enumerate() if "ThreadPool" in thread.name]
