@@ -1,16 +1,19 @@
 #!/usr/bin/env bash
-# Put ONNX Runtime (C headers and library), nlohmann-json and libmd below one directory, for machines
-# whose distribution has not all of them. Headers come from Debian's packages, verified by apt and
-# unpacked without installing; the library is the one of Python's onnxruntime, so that C and Python
-# compute with the same.
+# Put ONNX Runtime (C headers and library), nlohmann-json and libmd below one directory, for
+# machines whose distribution has not all of them. Headers come from Debian's packages, verified by
+# apt and unpacked without installing; the library is the one of Python's onnxruntime, so that C and
+# Python compute with the same.
 #
-#     runtime/cpp/fetch_dependencies.sh DIRECTORY      # then cmake -DCMAKE_PREFIX_PATH=DIRECTORY/usr
+#     runtime/cpp/fetch_dependencies.sh DIRECTORY     # then cmake -DCMAKE_PREFIX_PATH=DIRECTORY/usr
 #
-# PYTHON names the interpreter that has onnxruntime. Exit code 3: not possible on this machine.
+# PYTHON names the interpreter that has onnxruntime (default: .venv of `make test`, else python3).
+# Exit code 3: not possible on this machine.
 set -euo pipefail
 
 directory=$1
-python=${PYTHON:-python3}
+venv=$(cd "$(dirname "$0")/../.." && pwd)/.venv/bin/python
+[[ -x $venv ]] || venv=python3
+python=${PYTHON:-$venv}
 suite=trixie # the first with libonnxruntime-dev
 packages=(libonnxruntime-dev nlohmann-json3-dev libmd-dev)
 
@@ -19,7 +22,8 @@ cannot() {
     exit 3
 }
 
-if [[ -e $directory/complete ]]; then exit 0; fi
+# The library is a link, which another version of the wheel breaks.
+if [[ -e $directory/complete && -e $directory/usr/lib/libonnxruntime.so ]]; then exit 0; fi
 for tool in apt-get dpkg; do
     command -v $tool >/dev/null || cannot "there is no $tool to fetch ONNX Runtime's headers with"
 done

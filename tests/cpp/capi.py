@@ -13,6 +13,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 API_VERSION = 1
 STATUS = {2: "VERSION", 3: "PICTURE", 4: "BUNDLE", 5: "INVERSION", 6: "BACKEND", 7: "ABORTED"}
 RGB8, BGR8, RGBA8, RGB_PLANES_F32 = range(4)
+PRECISIONS = {"fp32": 0, "fp16": 1}
 
 
 class CError(Exception):
@@ -142,10 +143,10 @@ class CInversion:
 class CModel:
     """A model and one session on it."""
 
-    def __init__(self, library: ctypes.CDLL, directory: Path, threads: int = 0) -> None:
+    def __init__(self, library: ctypes.CDLL, directory: Path, precision: str = "fp32") -> None:
         self.library = library
         self.handle, self.session = c_void_p(), c_void_p()
-        options = ModelOptions(ctypes.sizeof(ModelOptions), threads=threads)
+        options = ModelOptions(ctypes.sizeof(ModelOptions), precision=PRECISIONS[precision])
         path = os.fsencode(directory)
         self.call("model_load", API_VERSION, path, byref(options), byref(self.handle))
         self.info = ModelInfo(ctypes.sizeof(ModelInfo))

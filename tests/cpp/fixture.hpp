@@ -2,7 +2,10 @@
 #pragma once
 
 #include <cstdio>
+#include <filesystem>
+#include <fstream>
 #include <hyperstyle_rt/hyperstyle_rt.hpp>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -29,9 +32,18 @@ struct Fixture {
       : bundle(directory), model(directory), session(model) {
     const hsrt_model_info& info = model.info();
     drawn.resize(4 * static_cast<size_t>(info.image_width) * info.image_height);
-    result = hyperstyle_rt::Image(drawn.data(), info.image_width, info.image_height);
+    result = result_in(drawn);
+  }
+
+  hyperstyle_rt::Image result_in(std::vector<unsigned char>& pixels_of) const {
+    return {pixels_of.data(), model.info().image_width, model.info().image_height};
   }
 };
+
+inline std::string read(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
 
 // Whether a call failed with this status, for this reason.
 inline bool fails(hsrt_status status, hsrt_status expected, const std::string& reason) {

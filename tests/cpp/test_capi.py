@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +11,20 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from hyperstyle_export.bundle_writer import BundleFacts, write_bundle, write_manifest
 from hyperstyle_rt import HyperStyle
+from hyperstyle_rt.adaptation import Adaptation
+from hyperstyle_rt.bundle import Bundle
 from hyperstyle_rt.errors import BundleError, InversionError
 from hyperstyle_rt.inversion import Inversion
-from hyperstyle_rt.inversion_file import InversionData, write_inversion
-from hyperstyle_rt.manifest import Manifest
+from hyperstyle_rt.inversion_file import InversionData, read_inversion, write_inversion
+from hyperstyle_rt.manifest import ADAPTED_ROLES, BaseBundle, Manifest
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "runtime")]
 
 import capi  # noqa: E402
+import make_bundle  # noqa: E402
+import models  # noqa: E402
 from attacks import inversions, manifests  # noqa: E402
 
 pytestmark = pytest.mark.skipif(
@@ -37,44 +43,49 @@ def library():
 
 
 @pytest.fixture(scope="session")
-def full_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The official layout at 256 px with synthetic weights: 1.5 GB, a minute."""
-    from hyperstyle_export.bundle_writer import BundleFacts, write_bundle
-    from hyperstyle_export.checkpoints import load_model
-    from synthetic import official_config, write_checkpoints
-
-    folder = tmp_path_factory.mktemp("official")
-    model = load_model(*write_checkpoints(official_config(256), folder))
-    for checkpoint in folder.glob("*.pt"):
-        checkpoint.unlink()
-    directory = folder / "official"
-    directory.mkdir()
-    write_bundle(model, directory, BundleFacts("official"), "fp32", lambda _step: None)
+def rich_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("rich")
+    make_bundle.write_rich(directory)
     return directory
 
 
-@pytest.fixture(
-    scope="session",
-    params=["tiny", "portraits", pytest.param("official", marks=pytest.mark.slow)],
-)
-def bundle(request: pytest.FixtureRequest) -> Path:
-    if request.param == "portraits":
-        if not (PORTRAITS / "manifest.json").exists():
-            pytest.skip("there is no embedded bundle")
-        return PORTRAITS
-    return request.getfixturevalue(
-        {"tiny": "tiny_bundle", "official": "full_bundle"}[request.param]
-    )
+@pytest.fixture(scope="session")
+def official_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("official")
+    make_bundle.write_official(directory)
+    return directory
 
 
 @pytest.fixture(scope="session")
-def python(bundle: Path) -> HyperStyle:
-    return HyperStyle.load(bundle, "cpu")
+def portraits_bundle() -> Path:
+    return PORTRAITS
+
+
+BUNDLES = [
+    ("tiny", "fp32"),
+    ("rich", "fp32"),
+    ("rich", "fp16"),
+    ("portraits", "fp32"),
+    pytest.param(("official", "fp32"), marks=pytest.mark.slow),
+]
+
+
+@pytest.fixture(scope="session", params=BUNDLES, ids="-".join)
+def bundle(request: pytest.FixtureRequest) -> tuple[Path, str]:
+    """A bundle's directory and the precision of its graphs to run."""
+    name, precision = request.param
+    return request.getfixturevalue(f"{name}_bundle"), precision
 
 
 @pytest.fixture(scope="session")
-def c(library, bundle: Path) -> capi.CModel:
-    return capi.CModel(library, bundle)
+def python(bundle: tuple[Path, str]) -> HyperStyle:
+    directory, precision = bundle
+    return HyperStyle.load(directory, "cpu", precision=precision)
+
+
+@pytest.fixture(scope="session")
+def c(library, bundle: tuple[Path, str]) -> capi.CModel:
+    return capi.CModel(library, *bundle)
 
 
 def runtimes_agree(library) -> bool:
@@ -91,6 +102,10 @@ def same_bytes(folder: Path) -> bool:
     """Whether both runtimes wrote the same file."""
     ours, theirs = folder / "c.safetensors", folder / "python.safetensors"
     return ours.read_bytes() == theirs.read_bytes()
+
+
+def average_of(model: HyperStyle):
+    return lambda _name, _digest: model.bundle.latent_average()
 
 
 def random_picture(height: int, width: int) -> np.ndarray:
@@ -124,9 +139,26 @@ def test_default_iterations_renders_and_edits_are_bit_identical(python, c):
     generator = np.random.default_rng(1)
     batch = theirs.latents + generator.standard_normal((3, *theirs.latents.shape), np.float32)
     np.testing.assert_array_equal(c.render(ours, batch), python.render(theirs, batch))
+    many = np.concatenate([batch, batch, batch, batch])  # more than are drawn at once
+    np.testing.assert_array_equal(c.render(ours, many), python.render(theirs, many))
     for direction in (batch[0], batch[0, 0]):
         edited = theirs.latents + np.float32(0.5) * direction
         np.testing.assert_array_equal(c.edit(ours, direction, 0.5), python.render(theirs, edited))
+
+
+def test_the_picture_a_file_names_is_kept(python, c, tmp_path):
+    made = python.invert(random_picture(64, 64), iterations=1).data
+    write_inversion(tmp_path / "python.safetensors", replace(made, picture="5" * 64))
+    c.load(tmp_path / "python.safetensors").save(tmp_path / "c.safetensors")
+    assert read_inversion(tmp_path / "c.safetensors", average_of(python)).picture == "5" * 64
+
+
+def test_free_offsets_are_refused_not_left_out(python, c, tmp_path):
+    made = python.invert(random_picture(64, 64), iterations=1).data
+    channels = np.zeros(7, np.float16)
+    write_inversion(tmp_path / "python.safetensors", replace(made, channels=channels))
+    error = refusal_of(c.load, tmp_path / "python.safetensors")
+    assert error.kind == "INVERSION" and "free offsets" in str(error)
 
 
 def test_files_are_exchanged_byte_for_byte(python, c, tmp_path):
@@ -252,6 +284,102 @@ def test_attacked_manifest_is_refused_as_python_refuses_it(library, tmp_path, tr
     assert error.kind == "BUNDLE"
     if trick not in C_WORDS:
         assert says in str(error)
+
+
+A_FILE = manifests.A_FILE
+ALL_ROLES = manifests.GOOD["graphs"]
+
+# Fields a manifest can do without: (name, value, what both runtimes refuse it with; None: nothing).
+OPTIONAL_FIELDS = {
+    "of_tomorrow": ("of_tomorrow", {"a": [None, {}]}, None),
+    "twins": ("precisions", {"fp16": ALL_ROLES}, None),
+    "a_twin_alone": (
+        "precisions",
+        {"fp16": {"encoder": "encoder.onnx"}},
+        "lacks the field precisions.fp16.hypernet",
+    ),
+    "twin_not_listed": (
+        "precisions",
+        {"fp16": {**ALL_ROLES, "weights": "x.onnx"}},
+        "field precisions.fp16.weights names 'x.onnx', which is not among the files",
+    ),
+    "plans": ("plans", {"10.13-sm89-fp16": {"encoder.plan": A_FILE}}, None),
+    "plans_of_a_path": ("plans", {"../up": {}}, "field plans has the key '../up'"),
+    "plan_is_a_path": ("plans", {"10.13-sm89-fp16": {"a/b": A_FILE}}, "has the key 'a/b'"),
+    "base": ("base", {"name": "faces", "digest": "0" * 64}, None),
+    "base_is_a_path": ("base", {"name": "../x", "digest": "0" * 64}, "base.name must be a plain"),
+    "base_without_digest": ("base", {"name": "faces"}, "lacks the field base.digest"),
+    "optional_inputs": (
+        "optional_inputs",
+        {"styles": [{"name": "conv1", "width": 16}], "noise": [{"name": "conv1", "side": 4}]},
+        None,
+    ),
+    "styles_an_object": (
+        "optional_inputs",
+        {"styles": {}, "noise": []},
+        "field optional_inputs.styles must be a list",
+    ),
+    "noise_too_large": (
+        "optional_inputs",
+        {"styles": [], "noise": [{"name": "conv1", "side": 8192}]},
+        "noise[0].side must be an integer from 1",
+    ),
+    "refinement": ("refinement", {"refine": "encoder.onnx"}, None),
+    "refinement_not_listed": (
+        "refinement",
+        {"refine": "x.onnx"},
+        "field refinement.refine names 'x.onnx', which is not among the files",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OPTIONAL_FIELDS)
+def test_optional_fields_are_taken_as_python_takes_them(library, tmp_path, case):
+    name, value, says = OPTIONAL_FIELDS[case]
+    manifest = json.dumps(manifests.edited((name,), value)).encode()
+    error = refusal_of(capi.CModel, library, _bundle_of(tmp_path, manifest))
+    if says is None:
+        Manifest.parse(manifest)
+        assert "cannot load the graph 'generator'" in str(error)  # which is a text in these bundles
+        return
+    with pytest.raises(BundleError, match=re.escape(says)):
+        Manifest.parse(manifest)
+    assert says in str(error)
+
+
+@pytest.fixture(scope="session")
+def base_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of 128 px, with layers below and above the first that an adapted bundle keeps."""
+    tuned = replace(models.TINY.hypernetwork, tuned_layers=(5, 14, 15), shared_layers=())
+    generator = replace(models.TINY.generator, channels=(16, 16, 12, 8, 8, 8))
+    config = replace(models.TINY, generator=generator, hypernetwork=tuned)
+    directory = tmp_path_factory.mktemp("base")
+    facts = BundleFacts("base")
+    write_bundle(models.build_model(config), directory, facts, "fp32", lambda _step: None)
+    return directory
+
+
+@pytest.mark.usefixtures("same_runtime")
+def test_adapted_bundle_renders_what_its_base_inverted(library, base_bundle, tmp_path):
+    base = Bundle.open(base_bundle)
+    manifest = replace(
+        base.manifest,
+        name="adapted",
+        graphs={role: base.manifest.graphs[role] for role in ADAPTED_ROLES},
+        base=BaseBundle("base", base.digest),
+    )
+    adapted_bundle = tmp_path / "adapted"
+    adapted_bundle.mkdir()
+    for name in base.manifest.files:
+        (adapted_bundle / name).write_bytes((base_bundle / name).read_bytes())
+    write_manifest(adapted_bundle, manifest)
+    python, c = HyperStyle.load(base_bundle, "cpu"), capi.CModel(library, base_bundle)
+    theirs, ours = (model.invert(random_picture(64, 64)) for model in (python, c))
+    adapted = capi.CModel(library, adapted_bundle)
+    expected = Adaptation.load(adapted_bundle, "cpu").render(theirs)
+    np.testing.assert_array_equal(adapted.render(ours)[0], expected)
+    assert (expected != theirs.image).any()  # the coarse layer's offsets are left out
+    assert "only renders what" in str(refusal_of(adapted.invert, random_picture(64, 64)))
 
 
 @pytest.mark.parametrize("trick", inversions.ATTACKS)

@@ -1,6 +1,7 @@
 // Whatever a caller does wrong is an error code, never a crash. Run with sanitizers, too.
 //
 //     test_misuse BUNDLE FOLDER
+#include <cstdint>
 #include <cstring>
 #include <filesystem>
 #include <hyperstyle_rt/hyperstyle_rt.hpp>
@@ -109,7 +110,7 @@ void test_options(Fixture& f) {
   CHECK(refused(options, HSRT_ERROR_ARGUMENT, "threads must be"));
   options = {};
   options.precision = HSRT_PRECISION_FP16;
-  CHECK(refused(options, HSRT_ERROR_BUNDLE, "is fp32 where fp16 was asked for"));
+  CHECK(refused(options, HSRT_ERROR_BUNDLE, "has no fp16 graphs, only fp32"));
   options.precision = HSRT_PRECISION_FP32;
   options.optimisation = HSRT_OPTIMISE_NONE;
   CHECK(hsrt_model_load(HSRT_API_VERSION, f.bundle.c_str(), &options, &model) == HSRT_OK);
@@ -147,6 +148,8 @@ void test_pictures(Fixture& f) {
   CHECK(refused({pixels, 4, 4, 9}, HSRT_ERROR_ARGUMENT, "format must be"));
   CHECK(refused({pixels, 4, 4, HSRT_RGB8, 11}, HSRT_ERROR_ARGUMENT, "stride is shorter"));
   CHECK(refused({pixels, 4, 4, HSRT_RGBA8, -15}, HSRT_ERROR_ARGUMENT, "stride is shorter"));
+  CHECK(refused({pixels, 4, 4, HSRT_RGB8, PTRDIFF_MIN}, HSRT_ERROR_ARGUMENT, "stride is longer"));
+  CHECK(refused({pixels, 4, 4, HSRT_RGB8, PTRDIFF_MAX}, HSRT_ERROR_ARGUMENT, "stride is longer"));
   CHECK(refused({pixels, 4, 4, HSRT_RGB_PLANES_F32}, HSRT_ERROR_PICTURE, "input size"));
   CHECK(refused({pixels + 1, 4, 4, HSRT_RGB_PLANES_F32}, HSRT_ERROR_ARGUMENT, "aligned"));
   const hsrt_model_info& info = f.model.info();
@@ -275,6 +278,40 @@ void test_messages_are_the_threads_own(Fixture&) {
   CHECK(!mine.empty() && mine == hsrt_last_error());
 }
 
+// A sentence too long for its memory ends with a whole character.
+void test_long_messages(Fixture&) {
+  hsrt_model* model = nullptr;
+  for (size_t shift = 0; shift < 2; ++shift) {
+    std::string path(shift, 'x');
+    while (path.size() < 3000) path += "\xc3\xa9";
+    CHECK(hsrt_model_load(HSRT_API_VERSION, path.c_str(), nullptr, &model) == HSRT_ERROR_BUNDLE);
+    const std::string sentence = hsrt_last_error();
+    CHECK(sentence.size() > 1000 && sentence.back() == '\xa9');
+  }
+}
+
+void test_batch(Fixture& f) {
+  const hs::Inversion face = f.session.invert(f.picture);
+  std::vector<float> latents(face.latents().begin(), face.latents().end());
+  for (const float value : face.latents()) latents.push_back(value + 0.5F);
+  std::vector<unsigned char> second(f.drawn.size());
+  const hs::Image images[] = {f.result, f.result_in(second)};
+  f.session.render(face, latents, {images, 2});
+  const auto first = f.drawn;
+  f.session.render(face, f.result);
+  CHECK(first == f.drawn && first != second);
+  const std::vector<float> direction(static_cast<size_t>(f.model.info().latent_width), 1.0F);
+  f.session.edit(face, direction, 0.5F, f.result);
+  CHECK(second == f.drawn);
+  latents.pop_back();
+  try {
+    f.session.render(face, latents, {images, 2});
+    CHECK(false);
+  } catch (const hs::Error& error) {
+    CHECK(error.status() == HSRT_ERROR_ARGUMENT);
+  }
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -297,6 +334,8 @@ int main(int count, char** arguments) {
   test_any_order_of_freeing(f);
   test_inversion_files(f, folder);
   test_messages_are_the_threads_own(f);
+  test_long_messages(f);
+  test_batch(f);
   hsrt_set_log_callback(nullptr, nullptr);
   CHECK(!log.empty());  // graphs that were opened
   return outcome();

@@ -4,14 +4,12 @@
 //
 // The graphs are not run: what ONNX Runtime does without memory is its own affair.
 #include <cstdlib>
-#include <fstream>
 #include <hyperstyle_rt/hyperstyle_rt.hpp>
-#include <iterator>
 #include <new>
 #include <string>
 #include <vector>
 
-#include "check.hpp"
+#include "fixture.hpp"
 
 namespace {
 
@@ -79,8 +77,7 @@ int main(int count, char** arguments) {
       },
       HSRT_OK);
   CHECK(copy == content);
-  std::ifstream file(std::string(arguments[1]) + "/manifest.json", std::ios::binary);
-  const std::string manifest{std::istreambuf_iterator<char>(file), {}};
+  const std::string manifest = read(std::string(arguments[1]) + "/manifest.json");
   const hsrt_buffer only_manifest = {"manifest.json", manifest.data(), manifest.size()};
   starve(
       [&] {

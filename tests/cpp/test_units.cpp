@@ -5,6 +5,7 @@
 #include "check.hpp"
 #include "failure.hpp"
 #include "fields.hpp"
+#include "gpu.hpp"
 #include "imaging.hpp"
 #include "inversion_file.hpp"
 #include "ort.hpp"
@@ -121,6 +122,16 @@ void test_old_onnxruntime_is_refused() {
   }
 }
 
+// On a machine without a GPU, which is where tests usually run; on another it is just called.
+void test_gpu_is_asked_for_without_a_crash() {
+  try {
+    CHECK(gpu_architecture(0) >= 30);
+  } catch (const Failure& failure) {
+    CHECK(failure.status() == HSRT_ERROR_BACKEND);
+    CHECK(failure.text().find("NVIDIA driver") != std::string::npos);
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -131,5 +142,6 @@ int main() {
   test_shared_style_gives_back_every_bit();
   test_tensor_files_come_back();
   test_old_onnxruntime_is_refused();
+  test_gpu_is_asked_for_without_a_crash();
   return outcome();
 }

@@ -1,6 +1,7 @@
 #include "boundary.hpp"
 
-#include <cstdio>
+#include <algorithm>
+#include <cstring>
 #include <mutex>
 
 namespace hsrt {
@@ -17,7 +18,12 @@ void* log_user = nullptr;
 }  // namespace
 
 void set_last_error(const char* text) noexcept {
-  std::snprintf(last_sentence, sizeof last_sentence, "%s", text);
+  size_t size = std::min(std::strlen(text), kLongestSentence - 1);
+  if (text[size] != '\0') {  // cut between two characters, not within one
+    while (size > 0 && (static_cast<unsigned char>(text[size]) & 0xC0) == 0x80) --size;
+  }
+  std::memmove(last_sentence, text, size);
+  last_sentence[size] = '\0';
 }
 
 const char* last_error() noexcept { return last_sentence; }

@@ -16,8 +16,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kManifestName = "manifest.json";
-constexpr const char* kLatentAverageName = "latent_average.safetensors";
-constexpr const char* kDataSuffix = ".data";  // of the file beside a graph with its large tensors
+constexpr const char* kPlansDirectory = "tensorrt";
 constexpr uint64_t kMaxManifestSize = 1 << 20;
 constexpr uint64_t kMaxLatentAverageSize = 1 << 24;
 constexpr size_t kHashedAtOnce = 1 << 20;
@@ -41,6 +40,12 @@ uint64_t size_of_regular(const fs::path& path) {
   const uint64_t size = fs::file_size(path, error);
   if (error) throw refused("cannot read " + text_of(path) + ": " + error.message());
   return size;
+}
+
+template <typename Value>
+std::string keys_of(const std::map<std::string, Value>& table, std::string keys) {
+  for (const auto& item : table) keys += (keys.empty() ? "" : ", ") + item.first;
+  return keys;
 }
 
 std::string sha256_of_file(const fs::path& path) {
@@ -95,34 +100,70 @@ void Bundle::read_manifest(std::string_view text) {
   digest_ = manifest_.digest();
 }
 
-Graph Bundle::verified_graph(const std::string& role) {
+std::string Bundle::file_of(const std::string& role, const std::string& precision) const {
+  if (precision != kBasePrecision) {
+    const auto twins = manifest_.precisions.find(precision);
+    if (twins == manifest_.precisions.end()) {
+      throw refused("bundle '" + manifest_.name + "' has no " + precision + " graphs, only " +
+                    keys_of(manifest_.precisions, kBasePrecision) +
+                    "; use one of these, or build it again with --precision fp32,fp16");
+    }
+    const auto twin = twins->second.find(role);
+    if (twin != twins->second.end()) return twin->second;
+  }
   const auto found = manifest_.graphs.find(role);
   if (found == manifest_.graphs.end()) {
     throw refused("the bundle has no graph '" + role + "'; build it again with this graph");
   }
-  const std::string& name = found->second;
+  return found->second;
+}
+
+Graph Bundle::verified_graph(const std::string& role, const std::string& precision) {
+  const std::string name = file_of(role, precision);
   const std::string data_name = name + kDataSuffix;
   const bool has_data = manifest_.files.count(data_name) != 0;
   if (has_data) {
-    verify_file(data_name);
+    verify_listed(data_name);
   } else if (exists(data_name)) {
     throw refused(place(data_name) +
                   " is not listed in the bundle's manifest; restore the bundle or build it again");
   }
-  verify_file(name);
+  verify_listed(name);
   if (!directory_.empty()) return {directory_ / name, {}, {}, {}};
   if (!has_data) return {{}, memory_.at(name), {}, {}};
   return {{}, memory_.at(name), data_name, memory_.at(data_name)};
 }
 
-void Bundle::verify() {
-  for (const auto& item : manifest_.files) verify_file(item.first);
-  for (const auto& item : manifest_.graphs) verified_graph(item.first);
+Graph Bundle::verified_plan(const std::string& key, const std::string& role) {
+  if (directory_.empty()) {
+    throw refused("TensorRT reads its plans from files; load the bundle with hsrt_model_load");
+  }
+  verify_plan_file(key, role + ".plan");
+  verify_plan_file(key, role + ".onnx");
+  return {directory_ / kPlansDirectory / key / (role + ".onnx"), {}, {}, {}};
+}
+
+void Bundle::verify_plan_file(const std::string& key, const std::string& name) const {
+  const auto plans = manifest_.plans.find(key);
+  if (plans == manifest_.plans.end() || plans->second.count(name) == 0) {
+    const std::string offered = keys_of(manifest_.plans, "");
+    throw refused("bundle '" + manifest_.name + "' has no " + name + " for TensorRT " + key +
+                  ", only plans for " + (offered.empty() ? "nothing" : offered) +
+                  "; build it again with --tensorrt on this machine");
+  }
+  const fs::path plans_directory = directory_ / kPlansDirectory;
+  for (const fs::path& parent : {plans_directory, plans_directory / key}) {
+    std::error_code error;
+    if (fs::is_symlink(fs::symlink_status(parent, error))) {
+      throw refused(text_of(parent) + " is a symbolic link; put the directory itself there");
+    }
+  }
+  verify_file(std::string(kPlansDirectory) + "/" + key + "/" + name, plans->second.at(name));
 }
 
 std::optional<Matrix> Bundle::latent_average() {
   if (manifest_.files.count(kLatentAverageName) == 0) return std::nullopt;
-  verify_file(kLatentAverageName);
+  verify_listed(kLatentAverageName);
   const std::string where = place(kLatentAverageName);
   const std::string content =
       directory_.empty()
@@ -162,9 +203,13 @@ bool Bundle::exists(const std::string& name) const {
   return fs::exists(fs::symlink_status(directory_ / name, error));
 }
 
-void Bundle::verify_file(const std::string& name) {
+void Bundle::verify_listed(const std::string& name) {
   if (verified_.count(name) != 0) return;
-  const BundleFile& expected = manifest_.files.at(name);
+  verify_file(name, manifest_.files.at(name));
+  verified_.insert(name);
+}
+
+void Bundle::verify_file(const std::string& name, const BundleFile& expected) const {
   const auto buffer = memory_.find(name);
   if (directory_.empty() && buffer == memory_.end()) {
     throw refused("there is no " + name + " among the buffers; give all files of the bundle");
@@ -182,7 +227,6 @@ void Bundle::verify_file(const std::string& name) {
                   " is altered, its SHA-256 is not the manifest's; restore the bundle or build it "
                   "again");
   }
-  verified_.insert(name);
 }
 
 }  // namespace hsrt

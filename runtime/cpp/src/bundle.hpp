@@ -30,11 +30,13 @@ class Bundle {
   const Manifest& manifest() const { return manifest_; }
   const std::string& digest() const { return digest_; }
 
-  // Verify a graph with its external data. One thread at a time, like verify().
-  Graph verified_graph(const std::string& role);
+  // Verify a graph with its external data, in "fp32" or one of the manifest's precisions; optional
+  // graphs have no twins. One thread at a time, like all that verifies.
+  Graph verified_graph(const std::string& role, const std::string& precision);
 
-  // Verify every file.
-  void verify();
+  // Verify a TensorRT plan, which is native code, and the model through which ONNX Runtime loads
+  // it. `key` is one of the manifest's plans.
+  Graph verified_plan(const std::string& key, const std::string& role);
 
   // What the encoder adds to what it finds, [L,W]; none if the bundle does not carry it.
   std::optional<Matrix> latent_average();
@@ -49,7 +51,10 @@ class Bundle {
   std::string place(const std::string& name) const;
   bool exists(const std::string& name) const;
   void read_manifest(std::string_view text);
-  void verify_file(const std::string& name);
+  std::string file_of(const std::string& role, const std::string& precision) const;
+  void verify_listed(const std::string& name);
+  void verify_plan_file(const std::string& key, const std::string& name) const;
+  void verify_file(const std::string& name, const BundleFile& expected) const;
 };
 
 }  // namespace hsrt

@@ -29,7 +29,7 @@ hsrt_model_options checked_options(const hsrt_model_options* given_options) {
               HSRT_PROVIDER_TENSORRT);
   check_range("hsrt_model_options.device", options.device, 0, kMaxDevice);
   check_range("hsrt_model_options.threads", options.threads, 0, kMaxThreads);
-  check_range("hsrt_model_options.precision", options.precision, HSRT_PRECISION_ANY,
+  check_range("hsrt_model_options.precision", options.precision, HSRT_PRECISION_FP32,
               HSRT_PRECISION_FP16);
   check_range("hsrt_model_options.optimisation", options.optimisation, HSRT_OPTIMISE_ALL,
               HSRT_OPTIMISE_NONE);

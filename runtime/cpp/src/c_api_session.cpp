@@ -38,6 +38,13 @@ void check_output(const hsrt_image& image, Size size) {
   }
 }
 
+void check_inverts(const Manifest& manifest) {
+  if (!manifest.base) return;
+  throw Failure(HSRT_ERROR_BUNDLE, "bundle '" + manifest.name + "' only renders what bundle '" +
+                                       manifest.base->name +
+                                       "' has inverted; invert with a model of that one");
+}
+
 // The inversion, once it is known to be of the session's bundle.
 const Inversion& checked_inversion(hsrt_session* session, const hsrt_inversion* inversion) {
   given(session, "session");
@@ -47,11 +54,11 @@ const Inversion& checked_inversion(hsrt_session* session, const hsrt_inversion* 
 }
 
 // Draw the latents [count,L,W] into images that are checked first: a run is expensive.
-void render(Session& session, const Inversion& inversion, const std::vector<float>& latents,
+void render(hsrt_session& session, const Inversion& inversion, const std::vector<float>& latents,
             size_t count, const hsrt_image* images) {
-  const Size size = inversion.model->manifest().image_size;
+  const Size size = session.model->manifest().image_size;
   for (size_t at = 0; at < count; ++at) check_output(images[at], size);
-  const std::vector<float> planes = session.render(inversion, latents, count);
+  const std::vector<float> planes = session.session.render(inversion, latents, count);
   const size_t step = planes.size() / count;
   for (size_t at = 0; at < count; ++at) write_image(planes.data() + at * step, size, images[at]);
 }
@@ -87,6 +94,7 @@ hsrt_status hsrt_session_invert(hsrt_session* session, const hsrt_image* picture
     check_image(given(picture, "picture"));
     given(inversion, "inversion");
     const hsrt_invert_options checked = checked_options(options);
+    check_inverts(session->model->manifest());
     const std::vector<float> input = to_input(*picture, session->model->manifest().input_size);
     *inversion = new hsrt_inversion{session->session.invert(input, checked)};
   });
@@ -103,7 +111,7 @@ hsrt_status hsrt_session_render(hsrt_session* session, const hsrt_inversion* inv
     const std::vector<float>& own = face.data.latents.values;
     const std::vector<float> batch =
         latents == nullptr ? own : std::vector<float>(latents, latents + count * own.size());
-    render(session->session, face, batch, count, images);
+    render(*session, face, batch, count, images);
   });
 }
 
@@ -123,7 +131,7 @@ hsrt_status hsrt_session_edit(hsrt_session* session, const hsrt_inversion* inver
     }
     std::vector<float> edited = latents.values;
     for (size_t at = 0; at < edited.size(); ++at) edited[at] += strength * direction[at % size];
-    render(session->session, face, edited, 1, image);
+    render(*session, face, edited, 1, image);
   });
 }
 

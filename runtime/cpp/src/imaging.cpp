@@ -162,8 +162,12 @@ void check_image(const hsrt_image& image) {
                       std::to_string(image.format));
   }
   check_size(image);
-  const ptrdiff_t gap = std::abs(stride(image)) - row_size(image);
-  if (gap < 0) {
+  // Three planes must lie within what a pointer can be moved by.
+  const ptrdiff_t longest = PTRDIFF_MAX / 3 / image.height;
+  if (stride(image) > longest || stride(image) < -longest) {
+    throw Failure(HSRT_ERROR_ARGUMENT, "hsrt_image.stride is longer than memory; count bytes");
+  }
+  if (std::abs(stride(image)) < row_size(image)) {
     throw Failure(HSRT_ERROR_ARGUMENT,
                   "hsrt_image.stride is shorter than a row; count bytes, not pixels");
   }

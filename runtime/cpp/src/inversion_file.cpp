@@ -16,6 +16,7 @@ namespace {
 
 constexpr const char* kFormat = "hyperstyle-rt-inversion";
 constexpr const char* kVersion = "1";
+constexpr const char* kChannelsVersion = "2";  // of a file with free offsets
 constexpr size_t kMostDigits = 6;
 constexpr int64_t kLargestFloat = 0x7F7FFFFF;  // its bits
 
@@ -144,6 +145,11 @@ InversionData interpret(const TensorFile& file, const LatentAverageOf& average_o
     throw refused("this is not an inversion file; give one that `invert` wrote");
   }
   const std::string& version = entry(file, "version");
+  if (version == kChannelsVersion) {
+    throw refused(
+        "the inversion was refined with free offsets, which this library does not draw; "
+        "render it with the Python package, or refine it with --refine-space codes");
+  }
   if (version != kVersion) {
     throw refused("the file has format version " + shown(std::string_view(version)) +
                   " and this runtime reads version 1; update hyperstyle-rt or invert the picture "
@@ -163,6 +169,13 @@ InversionData interpret(const TensorFile& file, const LatentAverageOf& average_o
   const auto transform = file.tensors.find("transform");
   if (transform != file.tensors.end()) {
     data.transform = checked_floats("transform", transform->second, {3, 3});
+  }
+  const auto picture = file.metadata.find("picture");
+  if (picture != file.metadata.end()) {
+    if (!is_sha256(picture->second)) {
+      throw refused("the inversion's picture is no SHA-256; invert the picture again");
+    }
+    data.picture = picture->second;
   }
   check_inversion(data);
   return data;
@@ -192,11 +205,13 @@ std::string serialize_inversion(const InversionData& data, const Matrix* latent_
         float_tensor(data.latents.values, {data.latents.rows, data.latents.columns});
   }
   if (!data.transform.empty()) tensors["transform"] = float_tensor(data.transform, {3, 3});
-  return serialize_tensors(tensors, {{"format", kFormat},
-                                     {"version", kVersion},
-                                     {"bundle", data.bundle_name},
-                                     {"bundle_digest", data.bundle_digest},
-                                     {"iterations", std::to_string(data.iterations)}});
+  std::map<std::string, std::string> metadata = {{"format", kFormat},
+                                                 {"version", kVersion},
+                                                 {"bundle", data.bundle_name},
+                                                 {"bundle_digest", data.bundle_digest},
+                                                 {"iterations", std::to_string(data.iterations)}};
+  if (!data.picture.empty()) metadata["picture"] = data.picture;
+  return serialize_tensors(tensors, metadata);
 }
 
 void check_inversion(const InversionData& data) {

@@ -25,6 +25,7 @@ struct InversionData {
   std::string bundle_name;
   std::string bundle_digest;
   std::vector<float> transform;  // 9, or none
+  std::string picture;           // SHA-256 of the picture's file, or empty
 };
 
 // Gives a bundle's average latent [L,W], or null if it is not at hand.

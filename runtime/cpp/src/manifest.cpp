@@ -12,11 +12,13 @@ namespace {
 constexpr const char* kFormat = "hyperstyle-rt-bundle";
 constexpr int64_t kVersion = 1;
 constexpr const char* kMethod = "hyperstyle";
-constexpr const char* kRequiredRoles[] = {"encoder", "hypernet", "weights", "generator"};
+const std::vector<std::string> kRequiredRoles = {"encoder", "hypernet", "weights", "generator"};
+const std::vector<std::string> kAdaptedRoles = {"weights", "generator"};  // with a base
 
 // Bounds that keep the arrays a manifest asks for small; the official models stay far below.
 constexpr int64_t kMaxSide = 4096;
 constexpr int64_t kMaxWidth = 65536;
+constexpr int64_t kMaxNoiseSide = 4096;
 
 // Refuse other formats first: in another version every other field may differ.
 void check_version(const Fields& fields) {
@@ -119,17 +121,60 @@ void check_tuned_layers(const Manifest& manifest) {
   }
 }
 
-void check_graphs(const Manifest& manifest) {
-  for (const char* role : kRequiredRoles) {
-    if (manifest.graphs.count(role) == 0) {
-      throw invalid("lacks the field graphs." + std::string(role));
-    }
-  }
-  for (const auto& [role, name] : manifest.graphs) {
-    if (manifest.files.count(name) == 0) {
-      throw invalid("field graphs." + role + " names " + shown(std::string_view(name)) +
+void check_listed(const std::string& field, const Graphs& graphs, const Files& files) {
+  for (const auto& [role, name] : graphs) {
+    if (files.count(name) == 0) {
+      throw invalid("field " + field + "." + role + " names " + shown(std::string_view(name)) +
                     ", which is not among the files");
     }
+  }
+}
+
+void check_graphs(const Manifest& manifest, const std::string& field, const Graphs& graphs) {
+  for (const std::string& role : manifest.base ? kAdaptedRoles : kRequiredRoles) {
+    if (graphs.count(role) == 0) throw invalid("lacks the field " + field + "." + role);
+  }
+  check_listed(field, graphs, manifest.files);
+}
+
+Graphs graphs_of(const Fields& fields) {
+  Graphs graphs;
+  for (const std::string& role : fields.plain_keys()) graphs[role] = fields.plain_name(role);
+  return graphs;
+}
+
+Files files_of(const Fields& fields) {
+  Files files;
+  for (const std::string& name : fields.plain_keys()) {
+    const Fields file = fields.child(name);
+    files[name] = {file.digest("sha256"),
+                   static_cast<uint64_t>(file.integer("bytes", 0, kMaxInteger)),
+                   file.plain_name("precision")};
+  }
+  return files;
+}
+
+// An optional object whose values are objects of one kind; absent is empty.
+template <typename Table>
+std::map<std::string, Table> by_key(const Fields& fields, const std::string& key,
+                                    Table (*read)(const Fields&)) {
+  std::map<std::string, Table> tables;
+  if (!fields.has(key)) return tables;
+  const Fields table = fields.child(key);
+  for (const std::string& name : table.plain_keys()) tables[name] = read(table.child(name));
+  return tables;
+}
+
+// What the generator can be fed beside latents and weights: not used here, read to refuse what the
+// Python runtime refuses.
+void check_optional_inputs(const Fields& fields) {
+  for (const Fields& layer : fields.children("styles")) {
+    layer.plain_name("name");
+    layer.integer("width", 1, kMaxWidth);
+  }
+  for (const Fields& layer : fields.children("noise")) {
+    layer.plain_name("name");
+    layer.integer("side", 1, kMaxNoiseSide);
   }
 }
 
@@ -139,19 +184,18 @@ void read_tables(const Fields& fields, Manifest& manifest) {
   for (const Fields& layer : fields.children("tuned_layers")) {
     manifest.tuned_layers.push_back(tuned_layer(layer));
   }
-  const Fields graphs = fields.child("graphs");
-  for (const std::string& role : graphs.plain_keys()) {
-    manifest.graphs[role] = graphs.plain_name(role);
-  }
-  const Fields files = fields.child("files");
-  for (const std::string& name : files.plain_keys()) {
-    const Fields file = files.child(name);
-    manifest.files[name] = {file.digest("sha256"),
-                            static_cast<uint64_t>(file.integer("bytes", 0, kMaxInteger)),
-                            file.plain_name("precision")};
-  }
+  manifest.graphs = graphs_of(fields.child("graphs"));
+  manifest.files = files_of(fields.child("files"));
   fields.child("accuracy");
   if (fields.has("training")) fields.child("training");
+  manifest.precisions = by_key(fields, "precisions", graphs_of);
+  manifest.plans = by_key(fields, "plans", files_of);
+  if (fields.has("base")) {
+    const Fields base = fields.child("base");
+    manifest.base = BaseBundle{base.plain_name("name"), base.digest("digest")};
+  }
+  if (fields.has("refinement")) manifest.refinement = graphs_of(fields.child("refinement"));
+  if (fields.has("optional_inputs")) check_optional_inputs(fields.child("optional_inputs"));
 }
 
 }  // namespace
@@ -183,14 +227,24 @@ Manifest Manifest::parse(std::string_view text) {
   read_tables(fields, manifest);
   check_geometry(manifest);
   check_tuned_layers(manifest);
-  check_graphs(manifest);
+  check_graphs(manifest, "graphs", manifest.graphs);
+  for (const auto& [precision, graphs] : manifest.precisions) {
+    check_graphs(manifest, "precisions." + precision, graphs);
+  }
+  check_listed("refinement", manifest.refinement, manifest.files);
   return manifest;
 }
 
 std::string Manifest::digest() const {
+  std::set<std::string> defining = {kLatentAverageName};
+  for (const auto& item : graphs) {
+    defining.insert(item.second);
+    defining.insert(item.second + kDataSuffix);
+  }
   // Plain names need no escapes, and std::map keeps keys in the order of their bytes.
   std::string table = "{";
   for (const auto& [file_name, file] : files) {
+    if (defining.count(file_name) == 0) continue;
     table += (table.size() > 1 ? ",\"" : "\"") + file_name +
              "\":{\"bytes\":" + std::to_string(file.size) + ",\"precision\":\"" + file.precision +
              "\",\"sha256\":\"" + file.sha256 + "\"}";

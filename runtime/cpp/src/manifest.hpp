@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -12,6 +13,9 @@
 namespace hsrt {
 
 constexpr int kMaxIterations = 100;
+constexpr const char* kBasePrecision = "fp32";  // of `graphs`; `precisions` lists twins in others
+constexpr const char* kLatentAverageName = "latent_average.safetensors";
+constexpr const char* kDataSuffix = ".data";  // of the file beside a graph with its large tensors
 
 struct TunedLayer {
   int64_t index;                 // the official offset index, counting toRGB layers
@@ -23,6 +27,15 @@ struct BundleFile {
   std::string sha256;
   uint64_t size;
   std::string precision;
+};
+
+using Graphs = std::map<std::string, std::string>;  // role -> file name
+using Files = std::map<std::string, BundleFile>;    // by name
+
+// The bundle whose inversions an adapted bundle renders.
+struct BaseBundle {
+  std::string name;
+  std::string digest;
 };
 
 struct Size {
@@ -42,14 +55,21 @@ struct Manifest {
   int style_width;                // W
   int code_width;                 // K
   int default_iterations;
-  std::vector<TunedLayer> tuned_layers;       // M rows of the offset codes
-  std::map<std::string, std::string> graphs;  // role -> file name
-  std::map<std::string, BundleFile> files;
+  std::vector<TunedLayer> tuned_layers;  // M rows of the offset codes
+  Graphs graphs;
+  Files files;
+  std::map<std::string, Graphs> precisions;  // of twins of the required graphs: "fp16"
+  std::map<std::string, Files> plans;        // "<TensorRT's version>-sm<GPU's>-<precision>"
+
+  // None: the bundle inverts. Else it is a fine-tuned generator, which has no encoder and hypernet.
+  std::optional<BaseBundle> base;
+  Graphs refinement;  // graphs that are not run here
 
   // Throws Failure (HSRT_ERROR_BUNDLE) for what manifest.py refuses.
   static Manifest parse(std::string_view text);
 
-  // SHA-256 of the `files` table as canonical JSON: what inversions are tied to.
+  // What inversions are tied to: SHA-256 of the `files` table as canonical JSON, as far as it says
+  // what latents and codes mean.
   std::string digest() const;
 };
 

@@ -1,10 +1,19 @@
 #include "model.hpp"
 
+#include <algorithm>
+#include <string_view>
+
 #include "boundary.hpp"
 #include "files.hpp"
+#include "gpu.hpp"
 
 namespace hsrt {
 namespace {
+
+// Side up to which the base weights, 94 MB, are kept: above, memory is what is short.
+constexpr int kLargestKept = 512;
+// The major version that ONNX Runtime's TensorRT provider is linked to.
+constexpr std::string_view kLoadedTensorrt = "10.";
 
 constexpr const char* kCannotBind = "ONNX Runtime cannot bind a tensor";
 
@@ -15,10 +24,11 @@ std::string cannot_load(const std::string& role) {
 
 Owned<OrtSession> open_session(OrtEnv* env, const Graph& graph, const std::string& role,
                                OrtSessionOptions* options) {
+  const std::string what = cannot_load(role);
   OrtSession* session = nullptr;
   if (!graph.path.empty()) {
     check_ort(ort_api().CreateSession(env, graph.path.c_str(), options, &session),
-              HSRT_ERROR_BUNDLE, cannot_load(role));
+              HSRT_ERROR_BUNDLE, what);
     return Owned<OrtSession>(session);
   }
   if (!graph.data_name.empty()) {
@@ -28,45 +38,40 @@ Owned<OrtSession> open_session(OrtEnv* env, const Graph& graph, const std::strin
     const size_t lengths[] = {graph.data.size()};
     check_ort(
         ort_api().AddExternalInitializersFromFilesInMemory(options, names, buffers, lengths, 1),
-        HSRT_ERROR_BUNDLE, cannot_load(role));
+        HSRT_ERROR_BUNDLE, what);
   }
   check_ort(ort_api().CreateSessionFromArray(env, graph.model.data(), graph.model.size(), options,
                                              &session),
-            HSRT_ERROR_BUNDLE, cannot_load(role));
+            HSRT_ERROR_BUNDLE, what);
   return Owned<OrtSession>(session);
 }
 
 std::vector<std::string> output_names(const OrtSession* session, const std::string& role) {
-  OrtAllocator* allocator = nullptr;
-  check_ort(ort_api().GetAllocatorWithDefaultOptions(&allocator), HSRT_ERROR_BACKEND,
-            cannot_load(role));
+  const std::string what = cannot_load(role);
   size_t count = 0;
-  check_ort(ort_api().SessionGetOutputCount(session, &count), HSRT_ERROR_BUNDLE, cannot_load(role));
+  check_ort(ort_api().SessionGetOutputCount(session, &count), HSRT_ERROR_BUNDLE, what);
   std::vector<std::string> names;
   for (size_t at = 0; at < count; ++at) {
     char* name = nullptr;
-    check_ort(ort_api().SessionGetOutputName(session, at, allocator, &name), HSRT_ERROR_BUNDLE,
-              cannot_load(role));
+    check_ort(ort_api().SessionGetOutputName(session, at, default_allocator(), &name),
+              HSRT_ERROR_BUNDLE, what);
+    const Allocated<char> owned(name);
     names.emplace_back(name);
-    allocator->Free(allocator, name);
   }
   return names;
 }
 
 // What a binding gave, in the order of the names that were bound.
 Values bound_outputs(const OrtIoBinding* binding, const std::vector<std::string>& names) {
-  OrtAllocator* allocator = nullptr;
-  check_ort(ort_api().GetAllocatorWithDefaultOptions(&allocator), HSRT_ERROR_BACKEND, kCannotBind);
+  std::vector<Owned<OrtValue>> owned(names.size());  // first: nothing may fail with them in hand
   OrtValue** found = nullptr;
   size_t count = 0;
-  check_ort(ort_api().GetBoundOutputValues(binding, allocator, &found, &count), HSRT_ERROR_BACKEND,
-            kCannotBind);
-  std::vector<Owned<OrtValue>> owned(found, found + count);
-  allocator->Free(allocator, found);
+  check_ort(ort_api().GetBoundOutputValues(binding, default_allocator(), &found, &count),
+            HSRT_ERROR_BACKEND, kCannotBind);
+  const Allocated<OrtValue*> list(found);
+  for (size_t at = 0; at < count; ++at) owned.at(at).reset(found[at]);
   Values values;
-  for (size_t at = 0; at < owned.size() && at < names.size(); ++at) {
-    values[names[at]] = std::move(owned[at]);
-  }
+  for (size_t at = 0; at < count; ++at) values[names[at]] = std::move(owned[at]);
   return values;
 }
 
@@ -74,7 +79,6 @@ Values bound_outputs(const OrtIoBinding* binding, const std::vector<std::string>
 
 Model::Model(Bundle bundle, const hsrt_model_options& options)
     : options_(options), bundle_(std::move(bundle)) {
-  check_precision();
   average_ = bundle_.latent_average();
   check_offered(options.provider);
   environment_ = environment();
@@ -82,23 +86,26 @@ Model::Model(Bundle bundle, const hsrt_model_options& options)
   device_ = device_memory(options);
   provider_ = std::string("ONNX Runtime ") + OrtGetApiBase()->GetVersionString() + " " +
               provider_name(options.provider);
-  // An EPContext model names its plan, a further file of the bundle, which is native code.
-  if (options.provider == HSRT_PROVIDER_TENSORRT) bundle_.verify();
+  if (options.provider == HSRT_PROVIDER_TENSORRT) plans_key_ = plans_key();
   opened("generator");
 }
 
-void Model::check_precision() const {
-  if (options_.precision == HSRT_PRECISION_ANY) return;
-  const std::string wanted = options_.precision == HSRT_PRECISION_FP16 ? "fp16" : "fp32";
-  for (const auto& [role, name] : manifest().graphs) {
-    const std::string& precision = manifest().files.at(name).precision;
-    if (precision != wanted) {
-      throw Failure(HSRT_ERROR_BUNDLE, "graph '" + role + "' of bundle '" + manifest().name +
-                                           "' is " + precision + " where " + wanted +
-                                           " was asked for; use another bundle or "
-                                           "HSRT_PRECISION_ANY");
-    }
+std::string Model::precision() const {
+  return options_.precision == HSRT_PRECISION_FP16 ? "fp16" : kBasePrecision;
+}
+
+std::string Model::plans_key() const {
+  const std::string suffix =
+      "-sm" + std::to_string(gpu_architecture(options_.device)) + "-" + precision();
+  std::string key = std::string(kLoadedTensorrt) + "x" + suffix;  // what a refusal names
+  for (const auto& item : manifest().plans) {
+    const std::string_view name = item.first;
+    const bool loadable = name.substr(0, kLoadedTensorrt.size()) == kLoadedTensorrt;
+    const bool fits =
+        name.size() > suffix.size() && name.substr(name.size() - suffix.size()) == suffix;
+    if (loadable && fits) key = item.first;
   }
+  return key;
 }
 
 const Model::Opened& Model::opened(const std::string& role) const {
@@ -109,10 +116,12 @@ const Model::Opened& Model::opened(const std::string& role) const {
 }
 
 Model::Opened Model::open(const std::string& role) const {
-  const Graph graph = bundle_.verified_graph(role);
-  const Owned<OrtSessionOptions> options = session_options(role, options_);
+  const Graph graph = plans_key_.empty() ? bundle_.verified_graph(role, precision())
+                                         : bundle_.verified_plan(plans_key_, role);
+  const Owned<OrtSessionOptions> options = session_options(options_);
   Opened opened;
   opened.session = open_session(environment_.get(), graph, role, options.get());
+  check_obtained(opened.session.get(), device_.get(), options_.provider);
   opened.outputs = output_names(opened.session.get(), role);
   log(HSRT_LOG_DEBUG, ("opened the graph '" + role + "' on " + provider_).c_str());
   return opened;
@@ -146,6 +155,19 @@ Values Model::run(const std::string& role, const Values& inputs,
   return bound_outputs(binding, graph.outputs);
 }
 
+Values Model::weights(const std::vector<float>& codes) const {
+  const bool are_base = manifest().resolution <= kLargestKept &&
+                        std::all_of(codes.begin(), codes.end(), [](float x) { return x == 0; });
+  if (!are_base) return expand(codes);
+  const std::lock_guard<std::mutex> lock(base_mutex_);
+  if (base_weights_.empty()) base_weights_ = expand(codes);
+  return base_weights_;
+}
+
+Values Model::expand(const std::vector<float>& codes) const {
+  return run("weights", {{"codes", wrap(codes, codes_shape(manifest()))}}, {});
+}
+
 Value Model::wrap(const std::vector<float>& values, const std::vector<int64_t>& shape) const {
   OrtValue* value = nullptr;
   check_ort(ort_api().CreateTensorWithDataAsOrtValue(
@@ -153,6 +175,10 @@ Value Model::wrap(const std::vector<float>& values, const std::vector<int64_t>& 
                 shape.data(), shape.size(), ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, &value),
             HSRT_ERROR_BACKEND, "ONNX Runtime cannot take a tensor");
   return Value(value, Release());
+}
+
+std::vector<int64_t> codes_shape(const Manifest& manifest) {
+  return {1, static_cast<int64_t>(manifest.tuned_layers.size()), manifest.code_width + 1};
 }
 
 const float* floats_of(const Value& value, const std::string& name,

@@ -17,7 +17,8 @@ namespace hsrt {
 using Value = std::shared_ptr<OrtValue>;
 using Values = std::map<std::string, Value>;
 
-// Safe to share between threads; it opens graphs when they are first run.
+// Safe to share between threads; it opens graphs when they are first run, in the precision that was
+// asked for. With TensorRT the graphs are the bundle's plans.
 class Model {
  public:
   // Opens the generator, which all tasks need, to find out now whether the provider works.
@@ -31,6 +32,10 @@ class Model {
   // Run a graph. Outputs stay on the device, except those named in `to_host`.
   Values run(const std::string& role, const Values& inputs,
              const std::set<std::string>& to_host) const;
+
+  // Expand codes [1,M,K+1] to the tuned convolutions' weights. Those of the codes 0, from which
+  // every inversion starts, are kept where they are small.
+  Values weights(const std::vector<float>& codes) const;
 
   // Wrap floats of the host, which must outlive the value.
   Value wrap(const std::vector<float>& values, const std::vector<int64_t>& shape) const;
@@ -47,14 +52,22 @@ class Model {
   Owned<OrtMemoryInfo> host_;
   Owned<OrtMemoryInfo> device_;
   std::optional<Matrix> average_;
+  std::string plans_key_;     // empty: the graphs are run
   mutable std::mutex mutex_;  // guards the following
   mutable Bundle bundle_;
   mutable std::map<std::string, Opened> opened_;
+  mutable std::mutex base_mutex_;  // guards the following
+  mutable Values base_weights_;
 
   const Opened& opened(const std::string& role) const;
   Opened open(const std::string& role) const;
-  void check_precision() const;
+  std::string precision() const;
+  std::string plans_key() const;
+  Values expand(const std::vector<float>& codes) const;
 };
+
+// Of one set of offset codes.
+std::vector<int64_t> codes_shape(const Manifest& manifest);
 
 // The floats of a value on the host, which must have this shape. Throws Failure
 // (HSRT_ERROR_BUNDLE): a digest says that a graph is the bundle's, not that it does what the

@@ -15,6 +15,8 @@ namespace {
 constexpr uint32_t kNeededApi = 18;
 static_assert(ORT_API_VERSION >= kNeededApi, "ONNX Runtime's headers must be of 1.18 or newer");
 
+constexpr size_t kMostWords = 600;  // bytes of ONNX Runtime's that a sentence quotes
+
 void ORT_API_CALL forward_log(void*, OrtLoggingLevel severity, const char*, const char*,
                               const char*, const char* message) {
   switch (severity) {
@@ -37,9 +39,8 @@ void register_shared_arena(OrtEnv* env) {
   check_ort(ort_api().CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &info),
             HSRT_ERROR_BACKEND, "ONNX Runtime cannot describe the host's memory");
   const Owned<OrtMemoryInfo> owned_info(info);
-  OrtStatus* result = ort_api().CreateAndRegisterAllocator(env, info, config);
   // Fails where the host application has registered an arena itself: then that one is shared.
-  if (result != nullptr) ort_api().ReleaseStatus(result);
+  const Owned<OrtStatus> ignored(ort_api().CreateAndRegisterAllocator(env, info, config));
 }
 
 OrtEnv* create_environment() {
@@ -84,7 +85,7 @@ void append_tensorrt(OrtSessionOptions* session, const std::string& device) {
             HSRT_ERROR_BACKEND, what);
 }
 
-// A provider that cannot be appended is an error here: ONNX Runtime never falls back in silence.
+// A provider whose libraries cannot be loaded is an error here; see also check_obtained.
 void append_provider(OrtSessionOptions* session, const hsrt_model_options& options) {
   const std::string device = std::to_string(options.device);
   if (options.provider == HSRT_PROVIDER_TENSORRT) append_tensorrt(session, device);
@@ -109,12 +110,12 @@ const OrtApi& ort_api() {
   return api;
 }
 
-void check_ort(OrtStatus* result, hsrt_status status, const std::string& what) {
+void check_ort(OrtStatus* result, hsrt_status status, std::string_view what) {
   if (result == nullptr) return;
+  const Owned<OrtStatus> owned(result);
   std::string words = ort_api().GetErrorMessage(result);
-  ort_api().ReleaseStatus(result);
   std::replace(words.begin(), words.end(), '\n', ' ');
-  throw Failure(status, what + " (" + words.substr(0, 300) + ")");
+  throw Failure(status, std::string(what) + " (" + words.substr(0, kMostWords) + ")");
 }
 
 Environment environment() {
@@ -143,18 +144,18 @@ void check_offered(hsrt_provider provider) {
   int count = 0;
   check_ort(ort_api().GetAvailableProviders(&names, &count), HSRT_ERROR_BACKEND,
             "ONNX Runtime cannot list its providers");
-  const std::vector<std::string> offered(names, names + count);
+  const std::string_view wanted = provider_name(provider);
+  const bool offered = std::find(names, names + count, wanted) != names + count;
   check_ort(ort_api().ReleaseAvailableProviders(names, count), HSRT_ERROR_BACKEND,
             "ONNX Runtime cannot list its providers");
-  if (std::find(offered.begin(), offered.end(), provider_name(provider)) != offered.end()) return;
+  if (offered) return;
   throw Failure(HSRT_ERROR_BACKEND,
                 std::string("ONNX Runtime ") + OrtGetApiBase()->GetVersionString() +
                     " does not offer " + provider_name(provider) +
                     "; load one that is built with it, or use HSRT_PROVIDER_CPU");
 }
 
-Owned<OrtSessionOptions> session_options(const std::string& role,
-                                         const hsrt_model_options& options) {
+Owned<OrtSessionOptions> session_options(const hsrt_model_options& options) {
   const char* what = "ONNX Runtime refuses a session option";
   OrtSessionOptions* session = nullptr;
   check_ort(ort_api().CreateSessionOptions(&session), HSRT_ERROR_BACKEND, what);
@@ -167,16 +168,34 @@ Owned<OrtSessionOptions> session_options(const std::string& role,
       HSRT_ERROR_BACKEND, what);
   check_ort(ort_api().AddSessionConfigEntry(session, kOrtSessionOptionsConfigUseEnvAllocators, "1"),
             HSRT_ERROR_BACKEND, what);
-  if (role == "weights") {  // its matrices serve a few rows per run: packed copies would not pay
-    check_ort(
-        ort_api().AddSessionConfigEntry(session, kOrtSessionOptionsConfigDisablePrepacking, "1"),
-        HSRT_ERROR_BACKEND, what);
-  }
   if (options.threads > 0) {
     check_ort(ort_api().SetIntraOpNumThreads(session, options.threads), HSRT_ERROR_BACKEND, what);
   }
   append_provider(session, options);
   return owned;
+}
+
+void check_obtained(const OrtSession* session, const OrtMemoryInfo* memory,
+                    hsrt_provider provider) {
+  const std::string what = std::string("ONNX Runtime did not give the ") + provider_name(provider) +
+                           " that was asked for; install the libraries its log names, or use "
+                           "HSRT_PROVIDER_CPU";
+  OrtAllocator* allocator = nullptr;
+  check_ort(ort_api().CreateAllocator(session, memory, &allocator), HSRT_ERROR_BACKEND, what);
+  const Owned<OrtAllocator> owned(allocator);
+}
+
+OrtAllocator* default_allocator() {
+  OrtAllocator* allocator = nullptr;
+  check_ort(ort_api().GetAllocatorWithDefaultOptions(&allocator), HSRT_ERROR_BACKEND,
+            "ONNX Runtime has no default allocator");
+  return allocator;
+}
+
+void FreeDefault::operator()(void* memory) const noexcept {
+  OrtAllocator* allocator = nullptr;
+  const Owned<OrtStatus> result(ort_api().GetAllocatorWithDefaultOptions(&allocator));
+  if (!result) allocator->Free(allocator, memory);
 }
 
 Owned<OrtMemoryInfo> host_memory() {

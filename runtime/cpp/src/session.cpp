@@ -1,5 +1,6 @@
 #include "session.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 #include "failure.hpp"
@@ -7,9 +8,9 @@
 namespace hsrt {
 namespace {
 
-std::vector<int64_t> codes_shape(const Manifest& manifest) {
-  return {1, static_cast<int64_t>(manifest.tuned_layers.size()), manifest.code_width + 1};
-}
+constexpr size_t kLargestBatch = 8;       // latents; what the bundles' TensorRT plans are built for
+constexpr size_t kBatchPixels = 8 << 16;  // of the generated squares
+constexpr int64_t kKeptFrom = 14;         // index of an adapted bundle's first tuned layer
 
 std::vector<int64_t> latents_shape(const Manifest& manifest, size_t count) {
   return {static_cast<int64_t>(count), manifest.num_latents, manifest.style_width};
@@ -41,15 +42,33 @@ int iterations_of(const hsrt_invert_options& options, const Manifest& manifest) 
   return options.iterations == 0 ? manifest.default_iterations : options.iterations;
 }
 
+// What an inversion's codes are to a bundle. An adapted one keeps the fine layers' only: those of
+// the coarse layers would undo its own shapes (see adaptation.py).
+std::vector<float> kept_codes(const Matrix& codes, const Manifest& manifest) {
+  std::vector<float> kept = codes.values;
+  for (size_t row = 0; manifest.base && row < codes.rows; ++row) {
+    if (manifest.tuned_layers[row].index >= kKeptFrom) continue;
+    std::fill_n(kept.begin() + static_cast<ptrdiff_t>(row * codes.columns), codes.columns, 0.0F);
+  }
+  return kept;
+}
+
+// How many latents are drawn at once, to keep memory flat.
+size_t batch_size(const Manifest& manifest) {
+  const size_t side = static_cast<size_t>(manifest.resolution);
+  return std::clamp(kBatchPixels / (side * side), size_t{1}, kLargestBatch);
+}
+
 }  // namespace
 
 void check_belongs(const InversionData& data, const Model& model) {
   const Manifest& manifest = model.manifest();
-  if (data.bundle_digest != model.digest()) {
+  const std::string& digest = manifest.base ? manifest.base->digest : model.digest();
+  if (data.bundle_digest != digest) {
     throw Failure(HSRT_ERROR_INVERSION,
                   "the inversion was made with bundle '" + data.bundle_name + "' (" +
                       data.bundle_digest.substr(0, 12) + ") and does not belong to bundle '" +
-                      manifest.name + "' (" + model.digest().substr(0, 12) +
+                      manifest.name + "' (" + digest.substr(0, 12) +
                       "); use a model of its own bundle, or invert the picture with this one");
   }
   const bool fits = data.codes.rows == manifest.tuned_layers.size() &&
@@ -126,7 +145,7 @@ class Session::Loop {
   // Draw the picture of the codes so far; it leaves the device only where somebody looks at it.
   void draw() {
     ask_abort();
-    session_.weights(codes_);
+    session_.expand(codes_);
     ask_abort();
     std::set<std::string> to_host;
     const bool may_be_last = done_ == iterations_ || options_.until > 0;
@@ -179,19 +198,26 @@ Inversion Session::invert(const std::vector<float>& image, const hsrt_invert_opt
 std::vector<float> Session::render(const Inversion& inversion, const std::vector<float>& latents,
                                    size_t count) {
   const Manifest& manifest = model_->manifest();
-  weights(inversion.data.codes.values);
-  const Value value = model_->wrap(latents, latents_shape(manifest, count));
-  return copy_of(generate(value, {"image"}), "image", planes_shape(manifest.image_size, count));
+  expand(kept_codes(inversion.data.codes, manifest));
+  const size_t step = latents.size() / count;
+  std::vector<float> images;
+  for (size_t done = 0; done < count; done += batch_size(manifest)) {
+    const size_t size = std::min(batch_size(manifest), count - done);
+    const auto start = latents.begin() + static_cast<ptrdiff_t>(done * step);
+    const std::vector<float> batch(start, start + static_cast<ptrdiff_t>(size * step));
+    const Values drawn = generate(model_->wrap(batch, latents_shape(manifest, size)), {"image"});
+    const std::vector<float> made =
+        copy_of(drawn, "image", planes_shape(manifest.image_size, size));
+    images.insert(images.end(), made.begin(), made.end());
+  }
+  return images;
 }
 
-const Values& Session::weights(const std::vector<float>& codes) {
-  if (expanded_weights_.empty() || codes != expanded_codes_) {
-    expanded_weights_.clear();  // their memory serves the next ones
-    const Value value = model_->wrap(codes, codes_shape(model_->manifest()));
-    expanded_weights_ = model_->run("weights", {{"codes", value}}, {});
-    expanded_codes_ = codes;
-  }
-  return expanded_weights_;
+void Session::expand(const std::vector<float>& codes) {
+  if (!expanded_weights_.empty() && codes == expanded_codes_) return;
+  expanded_weights_.clear();  // their memory serves the next ones
+  expanded_codes_ = codes;    // before the weights: what fails must not leave others beside it
+  expanded_weights_ = model_->weights(codes);
 }
 
 Values Session::generate(const Value& latents, const std::set<std::string>& to_host) {

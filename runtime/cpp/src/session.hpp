@@ -37,7 +37,7 @@ class Session {
   std::vector<float> expanded_codes_;
   Values expanded_weights_;
 
-  const Values& weights(const std::vector<float>& codes);
+  void expand(const std::vector<float>& codes);
   Values generate(const Value& latents, const std::set<std::string>& to_host);
 };
 

@@ -1,5 +1,5 @@
-// SHA-256, computed by libmd: a small, well-kept library that links statically, so that embedders
-// carry neither OpenSSL nor its version with them. Where OpenSSL is at hand anyway, it is faster.
+// SHA-256, computed by OpenSSL's libcrypto where CMake finds it, else by libmd: a small, well-kept
+// library that links statically, for embedders who do not want to carry OpenSSL with them.
 #pragma once
 
 #include <array>

@@ -1,4 +1,3 @@
-// The same with OpenSSL, which uses the processor's SHA instructions (HSRT_WITH_OPENSSL).
 #include <openssl/evp.h>
 
 #include <array>

@@ -14,16 +14,18 @@
  *     6. hsrt_inversion_free(inversion); hsrt_session_free(session); hsrt_model_free(model);
  *
  * Errors. Functions return a status. On anything but HSRT_OK no output argument has been written
- * (hsrt_image memory excepted: its content is then undefined) and hsrt_last_error() gives one
- * sentence that says what is wrong and how to mend it. Nothing is ever thrown, no signal raised,
- * the process never ended; running out of memory is HSRT_ERROR_MEMORY (what ONNX Runtime does
- * without memory inside a run is its own affair: most often a status, HSRT_ERROR_BACKEND here).
+ * (excepted are the memory of an hsrt_image, whose content is then undefined, and the size that
+ * hsrt_inversion_save_memory gives) and hsrt_last_error() gives one sentence that says what is
+ * wrong and how to mend it. Nothing is ever thrown, no signal raised, the process never ended;
+ * running out of memory is HSRT_ERROR_MEMORY (what ONNX Runtime does without memory inside a run is
+ * its own affair: most often a status, HSRT_ERROR_BACKEND here).
  *
  * Threads. A model never changes and may be used by any number of threads. A session belongs to one
  * thread at a time: create one per thread. It keeps the weights of the face it drew last (95 MB
- * with an official 1024 px model), so that further edits of that face cost the generator only. An
- * inversion may be read by many threads; hsrt_inversion_set_transform needs it to itself.
- * hsrt_last_error() is the calling thread's own.
+ * with an official 1024 px model), so that further edits of that face cost the generator only; up
+ * to 512 px the model keeps as much for all its sessions. An inversion may be read by many threads;
+ * hsrt_inversion_set_transform needs it to itself. hsrt_last_error() is the calling thread's own.
+ * Nothing may be freed while another thread uses it.
  *
  * Ownership. What a function hands out through `**` is the caller's, to be freed with the function
  * of its type, once, in any order: sessions and inversions keep alive what they need of their
@@ -77,23 +79,21 @@ enum {
   HSRT_ERROR_INTERNAL = 9   /* a defect of this library: please report the message */
 };
 
-/* The last failure of the calling thread: one sentence, empty if there was none. Valid until the
- * thread calls this library again. */
+/* What the calling thread's last call failed with: one sentence, empty if it did not fail. Valid
+ * until the thread calls this library again. */
 HSRT_API const char* hsrt_last_error(void) HSRT_NOEXCEPT;
 
 /* "HSRT_ERROR_BUNDLE" and the like; "unknown status" for other numbers. Never freed. */
 HSRT_API const char* hsrt_status_name(hsrt_status status) HSRT_NOEXCEPT;
 
-/* ---- Versions, none of which needs a model; never freed ----------------------------------------
- */
+/* ---- Versions, none of which needs a model; never freed ------------------------------------- */
 
 HSRT_API const char* hsrt_version(void) HSRT_NOEXCEPT;             /* of this library: "0.1.0" */
 HSRT_API const char* hsrt_git_revision(void) HSRT_NOEXCEPT;        /* "unknown" outside git */
 HSRT_API const char* hsrt_onnxruntime_version(void) HSRT_NOEXCEPT; /* of the one loaded */
 HSRT_API uint32_t hsrt_api_version(void) HSRT_NOEXCEPT; /* the HSRT_API_VERSION it was built for */
 
-/* ---- Log ---------------------------------------------------------------------------------------
- */
+/* ---- Log ------------------------------------------------------------------------------------ */
 
 typedef int32_t hsrt_log_level;
 enum { HSRT_LOG_DEBUG = 0, HSRT_LOG_INFO = 1, HSRT_LOG_WARNING = 2, HSRT_LOG_ERROR = 3 };
@@ -102,12 +102,12 @@ enum { HSRT_LOG_DEBUG = 0, HSRT_LOG_INFO = 1, HSRT_LOG_WARNING = 2, HSRT_LOG_ERR
 typedef void (*hsrt_log_callback)(void* user, hsrt_log_level level, const char* message);
 
 /* Where messages of this library and of ONNX Runtime go, for the whole process; NULL (the default):
- * nowhere, what failed is in hsrt_last_error(). An application that has made an ONNX Runtime
- * environment before the first model keeps that one's log for ONNX Runtime's messages. */
+ * nowhere, what failed is in hsrt_last_error(). Once this returns, the callback set before is not
+ * called any more. An application that has made an ONNX Runtime environment before the first model
+ * keeps that one's log for ONNX Runtime's messages. */
 HSRT_API void hsrt_set_log_callback(hsrt_log_callback callback, void* user) HSRT_NOEXCEPT;
 
-/* ---- Pictures ----------------------------------------------------------------------------------
- */
+/* ---- Pictures ------------------------------------------------------------------------------- */
 
 typedef int32_t hsrt_format;
 enum {
@@ -130,23 +130,24 @@ typedef struct hsrt_image {
   ptrdiff_t stride; /* bytes from a row to the next; 0: rows without a gap */
 } hsrt_image;
 
-/* ---- Model -------------------------------------------------------------------------------------
- */
+/* ---- Model ---------------------------------------------------------------------------------- */
 
 typedef int32_t hsrt_provider;
 enum {
   HSRT_PROVIDER_CPU = 0,
   HSRT_PROVIDER_CUDA = 1, /* needs an ONNX Runtime with CUDA; never falls back to the CPU */
-  /* ONNX Runtime's TensorRT provider, CUDA for the rest. Bundles whose graphs are EPContext models
-   * run the plans in them; other graphs are compiled when first opened, which takes minutes. */
+  /* ONNX Runtime's TensorRT provider, which runs the bundle's plans for this GPU and this precision
+   * (export/build_engines.py --tensorrt) through the EPContext models beside them. The bundle must
+   * be loaded from its directory. */
   HSRT_PROVIDER_TENSORRT = 2
 };
 
-typedef int32_t hsrt_precision;
+typedef int32_t hsrt_precision; /* of the arithmetic; pictures, latents and codes stay float */
 enum {
-  HSRT_PRECISION_ANY = 0,  /* whatever the bundle was built in */
-  HSRT_PRECISION_FP32 = 1, /* refuse a bundle whose graphs are of another precision */
-  HSRT_PRECISION_FP16 = 2
+  HSRT_PRECISION_FP32 = 0,
+  /* The bundle's fp16 graphs or plans, if it was built with them: for a GPU. On the CPU they are
+   * computed in fp32 and save nothing. */
+  HSRT_PRECISION_FP16 = 1
 };
 
 typedef int32_t hsrt_optimisation; /* of the graphs, by ONNX Runtime when it opens them */
@@ -160,7 +161,7 @@ enum {
 typedef struct hsrt_model_options {
   size_t struct_size; /* sizeof(hsrt_model_options) */
   hsrt_provider provider;
-  int32_t device;  /* number of the GPU; 0 on the CPU */
+  int32_t device;  /* number of the GPU; of no meaning on the CPU */
   int32_t threads; /* CPU threads of one operator; 0: ONNX Runtime's own choice */
   hsrt_precision precision;
   hsrt_optimisation optimisation;
@@ -213,8 +214,7 @@ HSRT_API hsrt_status hsrt_model_get_info(const hsrt_model* model,
 
 HSRT_API void hsrt_model_free(hsrt_model* model) HSRT_NOEXCEPT;
 
-/* ---- Session -----------------------------------------------------------------------------------
- */
+/* ---- Session -------------------------------------------------------------------------------- */
 
 HSRT_API hsrt_status hsrt_session_create(hsrt_model* model, hsrt_session** session) HSRT_NOEXCEPT;
 
@@ -250,7 +250,8 @@ HSRT_API hsrt_status hsrt_session_invert(hsrt_session* session, const hsrt_image
                                          const hsrt_invert_options* options,
                                          hsrt_inversion** inversion) HSRT_NOEXCEPT;
 
-/* Draw an inversion, with its own latents or with others.
+/* Draw an inversion, with its own latents or with others. A session on an adapted bundle
+ * (build_engines.py --adapt) draws inversions that were made, or loaded, with a model of its base.
  *
  * latents: NULL for the inversion's own (count is then 1); float [count,L,W] for edits of it: its
  *     weights are expanded once for all of them.

@@ -80,6 +80,7 @@ struct Image : hsrt_image {
       : hsrt_image{sizeof(hsrt_image), pixels,       pixels_wide,
                    pixels_high,        pixel_format, bytes_per_row} {}
 };
+static_assert(sizeof(Image) == sizeof(hsrt_image), "an array of one is an array of the other");
 
 /// hsrt_model_options with struct_size set and defaults everywhere.
 struct ModelOptions : hsrt_model_options {
@@ -260,12 +261,12 @@ class Session {
     check(hsrt_session_render(get(), inversion.get(), nullptr, 1, &to));
   }
 
-  /// Draw other latents [L,W] with the weights of the inversion's face.
-  void render(const Inversion& inversion, Span<const float> latents, const Image& to) {
-    if (latents.size() != inversion.latents().size()) {
-      throw Error(HSRT_ERROR_ARGUMENT, "latents must be as many as the inversion's own");
+  /// Draw other latents [N,L,W] with the weights of the inversion's face, into N pictures.
+  void render(const Inversion& inversion, Span<const float> latents, Span<const Image> to) {
+    if (latents.size() != to.size() * inversion.latents().size()) {
+      throw Error(HSRT_ERROR_ARGUMENT, "latents must be as many per picture as the inversion has");
     }
-    check(hsrt_session_render(get(), inversion.get(), latents.data(), 1, &to));
+    check(hsrt_session_render(get(), inversion.get(), latents.data(), to.size(), to.data()));
   }
 
   /// Draw latents + strength * direction; the direction is [L,W] or [W].
