@@ -7,19 +7,27 @@ TORCH ?= torch==2.13.0
 
 DEMO := .venv-demo
 DEV := .venv
+WITH_DEV := PYTHON=$(CURDIR)/$(DEV)/bin/python
 
-.PHONY: demo test test-cpp test-gpu lint format clean
+.PHONY: demo test test-cpp test-rtx test-gpu lint format clean
 
 demo: $(DEMO)/installed
 	$(DEMO)/bin/hyperstyle-rt invert examples/portrait_0.png --coupled --force --out demo.png
 	@echo "the result: $(CURDIR)/demo.png, beside the input: $(CURDIR)/demo.coupled.png"
 
 test: $(DEV)/installed
-	$(DEV)/bin/python -m pytest -m "not slow and not gpu"
+	$(DEV)/bin/python -m pytest -m "not slow and not gpu and not rtx"
 
-# The C library: build, ctest, Python against C.
+# The C library: build, ctest, Python against C; then under sanitizers; then the fuzzers' corpus.
 test-cpp: $(DEV)/installed
-	PYTHON=$(CURDIR)/$(DEV)/bin/python tests/cpp/run.sh
+	$(WITH_DEV) tests/cpp/run.sh
+	$(WITH_DEV) HSRT_SANITIZE=address,undefined tests/cpp/run.sh
+	$(WITH_DEV) HSRT_SANITIZE=thread tests/cpp/run.sh
+	$(WITH_DEV) runtime/cpp/fuzz/run.sh 0
+
+# Graphs of official size through NVIDIA's parser and compiler; needs no GPU.
+test-rtx: $(DEV)/installed
+	$(DEV)/bin/python -m pytest -m rtx -rA tests/export/test_tensorrt.py
 
 # On a machine with an NVIDIA GPU, after: $(DEV)/bin/pip install --editable '.[gpu]'
 test-gpu: $(DEV)/installed
