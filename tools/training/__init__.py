@@ -1,0 +1,1 @@
+"""Training of HyperStyle for any domain: generator, W-encoder, hypernetwork."""
