@@ -15,6 +15,9 @@ constexpr int kLargestKept = 512;
 // The major version that ONNX Runtime's TensorRT provider is linked to.
 constexpr std::string_view kLoadedTensorrt = "10.";
 
+constexpr size_t kLargestBatch = 8;       // latents; what the bundles' TensorRT plans are built for
+constexpr size_t kBatchPixels = 8 << 16;  // of the generated squares
+
 constexpr const char* kCannotBind = "ONNX Runtime cannot bind a tensor";
 
 std::string cannot_load(const std::string& role) {
@@ -88,6 +91,12 @@ Model::Model(Bundle bundle, const hsrt_model_options& options)
               provider_name(options.provider);
   if (options.provider == HSRT_PROVIDER_TENSORRT) plans_key_ = plans_key();
   opened("generator");
+}
+
+size_t Model::batch_size() const {
+  if (options_.provider == HSRT_PROVIDER_CPU) return 1;
+  const size_t side = static_cast<size_t>(manifest().resolution);
+  return std::clamp(kBatchPixels / (side * side), size_t{1}, kLargestBatch);
 }
 
 std::string Model::precision() const {

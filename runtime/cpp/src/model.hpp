@@ -29,6 +29,10 @@ class Model {
   const Matrix* latent_average() const { return average_ ? &*average_ : nullptr; }
   const std::string& provider() const { return provider_; }
 
+  // How many latents are drawn at once: few enough to keep memory flat, and on a CPU, to which a
+  // batch saves little, one, so that every picture is that of a single render.
+  size_t batch_size() const;
+
   // Run a graph. Outputs stay on the device, except those named in `to_host`.
   Values run(const std::string& role, const Values& inputs,
              const std::set<std::string>& to_host) const;

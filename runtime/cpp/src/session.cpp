@@ -8,9 +8,7 @@
 namespace hsrt {
 namespace {
 
-constexpr size_t kLargestBatch = 8;       // latents; what the bundles' TensorRT plans are built for
-constexpr size_t kBatchPixels = 8 << 16;  // of the generated squares
-constexpr int64_t kKeptFrom = 14;         // index of an adapted bundle's first tuned layer
+constexpr int64_t kKeptFrom = 14;  // index of an adapted bundle's first tuned layer
 
 std::vector<int64_t> latents_shape(const Manifest& manifest, size_t count) {
   return {static_cast<int64_t>(count), manifest.num_latents, manifest.style_width};
@@ -51,12 +49,6 @@ std::vector<float> kept_codes(const Matrix& codes, const Manifest& manifest) {
     std::fill_n(kept.begin() + static_cast<ptrdiff_t>(row * codes.columns), codes.columns, 0.0F);
   }
   return kept;
-}
-
-// How many latents are drawn at once, to keep memory flat.
-size_t batch_size(const Manifest& manifest) {
-  const size_t side = static_cast<size_t>(manifest.resolution);
-  return std::clamp(kBatchPixels / (side * side), size_t{1}, kLargestBatch);
 }
 
 }  // namespace
@@ -201,8 +193,8 @@ std::vector<float> Session::render(const Inversion& inversion, const std::vector
   expand(kept_codes(inversion.data.codes, manifest));
   const size_t step = latents.size() / count;
   std::vector<float> images;
-  for (size_t done = 0; done < count; done += batch_size(manifest)) {
-    const size_t size = std::min(batch_size(manifest), count - done);
+  for (size_t done = 0; done < count; done += model_->batch_size()) {
+    const size_t size = std::min(model_->batch_size(), count - done);
     const auto start = latents.begin() + static_cast<ptrdiff_t>(done * step);
     const std::vector<float> batch(start, start + static_cast<ptrdiff_t>(size * step));
     const Values drawn = generate(model_->wrap(batch, latents_shape(manifest, size)), {"image"});
