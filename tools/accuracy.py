@@ -24,13 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(ROOT / "export"), str(ROOT / "runtime")]
 
 from hyperstyle_rt.bundle import Bundle
-from hyperstyle_rt.cli.check import (
-    BundleOption,
-    IterationsOption,
-    JsonOption,
-    PicturesArgument,
-    compare_and_show,
-)
+from hyperstyle_rt.cli import options
+from hyperstyle_rt.cli.check import IterationsOption, PicturesArgument, compare_and_show
 from hyperstyle_rt.cli.terminal import print_error
 from hyperstyle_rt.comparison import BackendContender, Contender, open_contender
 from hyperstyle_rt.errors import HyperStyleError
@@ -99,22 +94,20 @@ def open_any(
         return open_contender(name, bundle)
     if checkpoint is None or w_encoder is None:
         raise HyperStyleError("torch needs the networks; give --checkpoint and --w-encoder")
-    import torch
     from hyperstyle_export.checkpoints import load_model
 
-    torch.set_grad_enabled(False)
-    return TorchContender(load_model(checkpoint, w_encoder))
+    return TorchContender(load_model(checkpoint, w_encoder).requires_grad_(False))
 
 
 def main(
     pictures: PicturesArgument = None,
-    bundle: BundleOption = None,
+    bundle: options.Bundle = None,
     candidate: Annotated[str, typer.Option(help="See above.")] = ROUNDED,
     reference: Annotated[str, typer.Option(help="See above.")] = "cpu",
     checkpoint: Annotated[Path | None, typer.Option(help="HyperStyle checkpoint.")] = None,
     w_encoder: Annotated[Path | None, typer.Option(help="W-encoder checkpoint.")] = None,
     iterations: IterationsOption = None,
-    json_: JsonOption = False,
+    json_: options.Json = False,
 ) -> None:
     """Compare; exit with 1 and name the worst tensor if one is out of bounds."""
     open_one = partial(open_any, checkpoint=checkpoint, w_encoder=w_encoder)
