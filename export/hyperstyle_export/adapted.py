@@ -17,7 +17,6 @@ import torch
 from hyperstyle_rt.adaptation import Adaptation
 from hyperstyle_rt.backends import open_backend
 from hyperstyle_rt.bundle import Bundle
-from hyperstyle_rt.inversion import HyperStyle as Runtime
 from hyperstyle_rt.manifest import BASE_PRECISION, BaseBundle, BundleFile
 from numpy.typing import NDArray
 
@@ -30,7 +29,7 @@ from .graphs.storage import Storage, store_weights
 from .graphs.weights import base_weight, normalised_weight
 from .networks.config import EncoderConfig, HypernetworkConfig, HyperStyleConfig, LayerSpec
 from .networks.hyperstyle import HyperStyle
-from .verification import ITERATIONS, MAX_IMAGE_ERROR_FP32, MIN_PSNR_FP16, psnr_db
+from .verification import ITERATIONS, MAX_IMAGE_ERROR_FP32, MIN_PSNR_FP16, on_cpu, psnr_db
 
 BaseWeight = Callable[[State, LayerSpec], Array]
 
@@ -187,7 +186,7 @@ def measure_adapted(
     BuildError
         If they differ by more than rounding explains.
     """
-    runtime = Runtime(base, open_backend("cpu", base, threads=None))
+    runtime = on_cpu(base)
     inversion = runtime.invert(picture, ITERATIONS)
     offsets = {i: torch.from_numpy(d)[None] for i, d in runtime.offsets(inversion).items()}
     reference, _ = model.generate(torch.from_numpy(inversion.latents)[None], offsets)

@@ -47,7 +47,7 @@ def measure_accuracy(
     JSON-able figures: largest absolute differences of latents, offsets and, after each iteration,
     images; the largest offset; the PSNR of the last image against the reference's in dB (peak 2).
     """
-    runtime = _on_cpu(bundle)
+    runtime = on_cpu(bundle)
     images: list[NDArray[np.float32]] = []
     inversion = runtime.invert(
         picture, ITERATIONS, on_iteration=lambda _n, image, _codes: images.append(image)
@@ -117,7 +117,7 @@ def measure_half(bundle: Bundle, picture: NDArray[np.uint8]) -> dict[str, Any]:
     BuildError
         If the images differ by more than fp16 explains.
     """
-    expected = _on_cpu(bundle).invert(picture, HALF_ITERATIONS).output
+    expected = on_cpu(bundle).invert(picture, HALF_ITERATIONS).output
     half = Runtime(bundle, RoundedHalfBackend(bundle))
     output = half.invert(picture, HALF_ITERATIONS).output
     assert output is not None and expected is not None
@@ -130,7 +130,8 @@ def measure_half(bundle: Bundle, picture: NDArray[np.uint8]) -> dict[str, Any]:
     return {"against": "fp32", "iterations": HALF_ITERATIONS, "image_psnr_db": psnr}
 
 
-def _on_cpu(bundle: Bundle) -> Runtime:
+def on_cpu(bundle: Bundle) -> Runtime:
+    """The bundle on ONNX Runtime's CPU provider, with as many threads as it takes itself."""
     return Runtime(bundle, open_backend("cpu", bundle, threads=None))
 
 

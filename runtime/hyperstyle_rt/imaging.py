@@ -136,17 +136,7 @@ def check_picture(image: Any) -> Picture:
 def resize_bilinear(image: Picture, size: tuple[int, int]) -> Picture:
     """Resize exactly as Pillow's ``resize(..., BILINEAR)`` does, which HyperStyle was trained with.
 
-    Parameters
-    ----------
-    image : ndarray, uint8 [H,W,3]
-        The picture.
-    size : (int, int)
-        Height and width of the result, at least 1; the aspect ratio is not kept.
-
-    Returns
-    -------
-    ndarray, uint8 [h,w,3]
-        A new array, also when the size stays.
+    uint8 [H,W,3] and (h, w) -> uint8 [h,w,3]; see :func:`resampling.resize`.
     """
     return resampling.resize(image, size, resampling.BILINEAR)
 

@@ -30,6 +30,31 @@ MAX_PRODUCTS = 38_000_000  # floats a transposed convolution may hold at once: 1
 
 
 @dataclass(frozen=True)
+class StyledLayer:
+    """A layer and what it is computed from beside its activations.
+
+    Attributes
+    ----------
+    spec:
+        Its place in the network and its sizes.
+    state:
+        The stored tensors of the model.
+    style:
+        [N,I] in float32.
+    weight:
+        [O,I,k,k] in the builder's compute type.
+    """
+
+    spec: LayerSpec
+    state: State
+    style: ir.Value
+    weight: ir.Value
+
+
+LayerForm = Callable[[GraphBuilder, ir.Value, StyledLayer], ir.Value]
+
+
+@dataclass(frozen=True)
 class LayerForms:
     """How a generator computes its layers; `generator_half` has the forms of fp16.
 
@@ -38,14 +63,14 @@ class LayerForms:
     base_weight:
         The weight [O,I,k,k] of a layer that is not tuned.
     styled_conv:
-        x [N,I,h,w], style [N,I] and weight [O,I,3,3] -> [N,O,H,W].
+        x [N,I,h,w] and a 3x3 layer -> [N,O,H,W].
     to_rgb:
         The same for a 1x1 layer -> [N,3,h,w] in float32, without the skip image.
     """
 
     base_weight: Callable[[State, LayerSpec], Array]
-    styled_conv: Callable[[GraphBuilder, ir.Value, ir.Value, ir.Value, State, LayerSpec], ir.Value]
-    to_rgb: Callable[[GraphBuilder, ir.Value, ir.Value, ir.Value, State, LayerSpec], ir.Value]
+    styled_conv: LayerForm
+    to_rgb: LayerForm
 
 
 def build_generator(model: HyperStyle) -> ir.Model:
@@ -110,48 +135,43 @@ def _synthesise(
     rgb: ir.Value | None = None
     rows: dict[int, ir.Value] = {}
     start = 0
-    for layer in config.layers:
-        b.scoped(layer.name)
-        if layer.latent_row not in rows:  # [N,W]
-            rows[layer.latent_row] = b.op("Gather", latents, b.index(layer.latent_row), axis=1)
-        modulation = f"decoder.{layer.name}.conv.modulation"
-        style = b.equal_linear(rows[layer.latent_row], state, modulation)  # [N,I]
-        stop = start + layer.in_channels
+    for spec in config.layers:
+        b.scoped(spec.name)
+        if spec.latent_row not in rows:  # [N,W]
+            rows[spec.latent_row] = b.op("Gather", latents, b.index(spec.latent_row), axis=1)
+        modulation = f"decoder.{spec.name}.conv.modulation"
+        style = b.equal_linear(rows[spec.latent_row], state, modulation)  # [N,I]
+        stop = start + spec.in_channels
         part = b.op("Slice", offsets, b.integers(start), b.integers(stop), b.integers(1))
         style, start = b.op("Add", style, part), stop
-        if layer.is_to_rgb:
-            new = forms.to_rgb(b, x, style, weights[layer.index], state, layer)
+        layer = StyledLayer(spec, state, style, weights[spec.index])
+        if spec.is_to_rgb:
+            new = forms.to_rgb(b, x, layer)
             rgb = new if rgb is None else b.op("Add", new, _enlarged(b, rgb))
         else:
-            x = forms.styled_conv(b, x, style, weights[layer.index], state, layer)
+            x = forms.styled_conv(b, x, layer)
     assert rgb is not None
     return rgb
 
 
-def _styled_conv(
-    b: GraphBuilder,
-    x: ir.Value,
-    style: ir.Value,
-    weight: ir.Value,
-    state: State,
-    layer: LayerSpec,
-) -> ir.Value:
+def _styled_conv(b: GraphBuilder, x: ir.Value, layer: StyledLayer) -> ir.Value:
     """Modulate, convolve, demodulate, add noise and bias, activate: [N,I,h,w] -> [N,O,H,W]."""
-    x = b.op("Mul", x, b.reshape(style, 0, layer.in_channels, 1, 1))
-    demodulation = _demodulation(b, style, weight, layer)  # [N,O,1,1], sqrt(2) included
-    bias = scaled_bias(state, layer)
-    if layer.upsample:
-        x = b.op("Mul", up_conv(b, x, weight, layer), demodulation)
-        x = blur(b, x, layer.out_channels, b.constant(f"{layer.name}.bias", bias))
+    spec = layer.spec
+    x = b.op("Mul", x, b.reshape(layer.style, 0, spec.in_channels, 1, 1))
+    factor = demodulation(b, layer, output_power(b, layer), b.scalar(DEMODULATION_EPS))  # [N,O,1,1]
+    bias = scaled_bias(layer)
+    if spec.upsample:
+        x = b.op("Mul", up_conv(b, x, layer), factor)
+        x = blur(b, x, spec.out_channels, b.constant(f"{spec.name}.bias", bias))
     else:
-        x = b.op("Mul", b.conv(x, weight, padding=(1, 1)), demodulation)
-        x = b.op("Add", x, b.constant(f"{layer.name}.bias", bias.reshape(-1, 1, 1)))
-    return activate(b, x, state, layer)
+        x = b.op("Mul", b.conv(x, layer.weight, padding=(1, 1)), factor)
+        x = b.op("Add", x, b.constant(f"{spec.name}.bias", bias.reshape(-1, 1, 1)))
+    return activate(b, x, layer)
 
 
-def scaled_bias(state: State, layer: LayerSpec) -> Array:
+def scaled_bias(layer: StyledLayer) -> Array:
     """Bias of a layer times the activation's gain: [O]."""
-    return to_array(state[f"decoder.{layer.name}.activate.bias"] * ACTIVATION_GAIN)
+    return to_array(layer.state[f"decoder.{layer.spec.name}.activate.bias"] * ACTIVATION_GAIN)
 
 
 def has_noise(state: State, layer: LayerSpec) -> bool:
@@ -159,41 +179,49 @@ def has_noise(state: State, layer: LayerSpec) -> bool:
     return not layer.is_to_rgb and bool(state[f"decoder.{layer.name}.noise.weight"].any())
 
 
-def activate(b: GraphBuilder, x: ir.Value, state: State, layer: LayerSpec) -> ir.Value:
+def activate(b: GraphBuilder, x: ir.Value, layer: StyledLayer) -> ir.Value:
     """Add the noise, if it has any strength, and apply the leaky ReLU; the gain is in x already."""
-    if has_noise(state, layer):
-        side = layer.resolution
-        stored = to_array(state[f"decoder.noises.noise_{layer.noise}"])
-        noise = b.optional_input(f"noise.{layer.name}", [1, 1, side, side], stored)
-        strength = to_array(state[f"decoder.{layer.name}.noise.weight"] * ACTIVATION_GAIN)
-        x = b.op("Add", x, b.op("Mul", noise, b.constant(f"{layer.name}.noise_strength", strength)))
+    spec, state = layer.spec, layer.state
+    if has_noise(state, spec):
+        side = spec.resolution
+        stored = to_array(state[f"decoder.noises.noise_{spec.noise}"])
+        noise = b.optional_input(f"noise.{spec.name}", [1, 1, side, side], stored)
+        strength = to_array(state[f"decoder.{spec.name}.noise.weight"] * ACTIVATION_GAIN)
+        x = b.op("Add", x, b.op("Mul", noise, b.constant(f"{spec.name}.noise_strength", strength)))
     return b.op("LeakyRelu", x, alpha=ACTIVATION_SLOPE)
 
 
-def _demodulation(b: GraphBuilder, style: ir.Value, weight: ir.Value, layer: LayerSpec) -> ir.Value:
-    """sqrt(2) / sqrt(sum_i s_i^2 sum_k W_oik^2 + eps): [N,O,1,1]."""
+def output_power(b: GraphBuilder, layer: StyledLayer) -> ir.Value:
+    """Squared norm of every output channel's modulated weights, sum_ik (s_i W_oik)^2: [N,O]."""
+    weight, style = b.to_float(layer.weight), layer.style
     energy = b.op("ReduceSumSquare", weight, b.integers(2, 3), keepdims=0)  # [O,I]
-    power = b.op("Gemm", b.op("Mul", style, style), energy, transB=1)  # [N,O]
-    norm = b.op("Sqrt", b.op("Add", power, b.scalar(DEMODULATION_EPS)))
+    return b.op("Gemm", b.op("Mul", style, style), energy, transB=1)
+
+
+def demodulation(b: GraphBuilder, layer: StyledLayer, power: ir.Value, eps: ir.Value) -> ir.Value:
+    """sqrt(2) / sqrt(power [N,O] + eps), where the sqrt(2) is the activation's: [N,O,1,1]."""
+    norm = b.op("Sqrt", b.op("Add", power, eps))
     norm = b.op("Div", b.scalar(ACTIVATION_GAIN), norm)
-    return b.reshape(norm, 0, layer.out_channels, 1, 1)
+    return b.reshape(norm, 0, layer.spec.out_channels, 1, 1)
 
 
-def _to_rgb(
-    b: GraphBuilder,
-    x: ir.Value,
-    style: ir.Value,
-    weight: ir.Value,
-    state: State,
-    layer: LayerSpec,
-) -> ir.Value:
-    """A 1x1 modulated convolution as one small product per sample: [N,3,h,w]."""
-    side, width = layer.resolution, layer.in_channels
-    kernel = b.reshape(weight, 1, 3, width)
-    kernel = b.op("Mul", kernel, b.op("Unsqueeze", style, b.integers(1)))  # [N,3,I]
-    rgb = b.op("MatMul", kernel, b.reshape(x, 0, width, side * side))  # [N,3,S*S]
-    rgb = b.reshape(rgb, 0, 3, side, side)
-    return b.op("Add", rgb, b.parameter(state, f"decoder.{layer.name}.bias"))
+def _to_rgb(b: GraphBuilder, x: ir.Value, layer: StyledLayer) -> ir.Value:
+    """A 1x1 modulated convolution: [N,3,h,w]."""
+    return with_rgb_bias(b, rgb_product(b, x, layer), layer)
+
+
+def rgb_product(b: GraphBuilder, x: ir.Value, layer: StyledLayer) -> ir.Value:
+    """The 1x1 convolution as one small product per sample: [N,3,h*w] in the compute type."""
+    side, width = layer.spec.resolution, layer.spec.in_channels
+    kernel = b.to_float(b.reshape(layer.weight, 1, 3, width))
+    kernel = b.op("Mul", kernel, b.op("Unsqueeze", layer.style, b.integers(1)))  # [N,3,I]
+    return b.op("MatMul", b.to_compute(kernel), b.reshape(x, 0, width, side * side))
+
+
+def with_rgb_bias(b: GraphBuilder, rgb: ir.Value, layer: StyledLayer) -> ir.Value:
+    """The image that toRGB's product in float32, [N,3,h*w], stands for: [N,3,h,w]."""
+    rgb = b.reshape(rgb, 0, 3, layer.spec.resolution, layer.spec.resolution)
+    return b.op("Add", rgb, b.parameter(layer.state, f"decoder.{layer.spec.name}.bias"))
 
 
 def _enlarged(b: GraphBuilder, rgb: ir.Value) -> ir.Value:
@@ -202,21 +230,22 @@ def _enlarged(b: GraphBuilder, rgb: ir.Value) -> ir.Value:
     return b.conv_transpose(rgb, b.constant("rgb_fir", fir), 4, stride=2, padding=1, group=3)
 
 
-def up_conv(b: GraphBuilder, x: ir.Value, weight: ir.Value, layer: LayerSpec) -> ir.Value:
+def up_conv(b: GraphBuilder, x: ir.Value, layer: StyledLayer) -> ir.Value:
     """3x3 transposed convolution of stride 2, without padding: [N,I,h,w] -> [N,O,2h+1,2w+1].
 
     ONNX Runtime's CPU kernel holds all its products, 9 x O x h x w floats, at once: 302 MB in the
     last layer at 1024, more than anything else there. Large layers make their output channels in
     parts.
     """
-    kernel = b.op("Transpose", weight, perm=[1, 0, 2, 3])  # [I,O,3,3]
-    products = 9 * layer.out_channels * (layer.resolution // 2) ** 2
+    channels = layer.spec.out_channels
+    kernel = b.op("Transpose", layer.weight, perm=[1, 0, 2, 3])  # [I,O,3,3]
+    products = 9 * channels * (layer.spec.resolution // 2) ** 2
     if products <= MAX_PRODUCTS:
         return b.conv_transpose(x, kernel, 3, stride=2)
-    step = layer.out_channels * MAX_PRODUCTS // products
+    step = channels * MAX_PRODUCTS // products
     parts = []
-    for start in range(0, layer.out_channels, step):
-        stop = min(start + step, layer.out_channels)
+    for start in range(0, channels, step):
+        stop = min(start + step, channels)
         part = b.op("Slice", kernel, b.integers(start), b.integers(stop), b.integers(1))
         parts.append(b.conv_transpose(x, part, 3, stride=2))
     return b.op("Concat", *parts, axis=1)
