@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import PictureError
-from .files import reason
+from .files import make_directory, reason
 from .imaging import side_by_side, write_picture
 
 Picture = NDArray[np.uint8]
@@ -173,10 +173,7 @@ def _after_blocks(data: bytes, at: int) -> int:
 
 @contextmanager
 def _frames(folder: Path) -> Iterator[AddFrame]:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise PictureError(f"cannot create {folder}: {reason(problem)}") from problem
+    make_directory(folder, PictureError)
     count = 0
 
     def add(frame: Picture) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,9 @@ from command_line import (
     write_face,
 )
 from hyperstyle_rt import Bundle, HyperStyle, Inversion
-from hyperstyle_rt.cli import doctor, info, invert
+from hyperstyle_rt.cli import app, doctor, info, invert
 from hyperstyle_rt.imaging import read_picture, resize_bilinear, to_picture
+from typer.main import get_command
 
 HEAVY = {"numpy", "cv2", "onnxruntime", "safetensors", "tensorrt", "torch"}
 
@@ -55,6 +57,26 @@ def test_help_shows_examples(name: str):
     assert len(examples) >= 2
     for example in examples:
         assert example in text
+
+
+def test_examples_of_every_command_are_understood():
+    commands = get_command(app).commands
+    said = "\n".join([hyperstyle_rt.cli.EXAMPLES, *(each.epilog for each in commands.values())])
+    examples = re.findall(r"^hyperstyle-rt (\S+)(.*)$", said, re.MULTILINE)
+    assert {name for name, _ in examples} == set(commands)
+    for name, rest in examples:
+        commands[name].make_context(name, shlex.split(rest))  # raises if an option is unknown
+
+
+def test_options_of_one_name_read_alike_and_in_one_order():
+    shared = ["bundle", "backend", "precision", "threads", "force", "json_", "quiet"]
+    helps: dict[str, set[str]] = {}
+    for name, command in get_command(app).commands.items():
+        found = {each.name: each.help for each in command.params if each.name in shared}
+        assert list(found) == sorted(found, key=shared.index), name
+        for option, text in found.items():
+            helps.setdefault(option, set()).add(text)
+    assert {option for option, texts in helps.items() if len(texts) > 1} == {"bundle"}
 
 
 def test_help_imports_nothing_heavy():

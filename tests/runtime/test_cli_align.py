@@ -92,4 +92,4 @@ def test_a_photo_is_never_overwritten_by_its_crop(party: Path) -> None:
 def test_one_name_for_several_photos_is_refused(party: Path) -> None:
     other = party.with_name("other.png")
     write_picture(other, landscape())
-    assert "names one file for 2 photos" in refuse("align", party, other, "-o", "face.png")
+    assert "names one file for 2 pictures" in refuse("align", party, other, "-o", "face.png")

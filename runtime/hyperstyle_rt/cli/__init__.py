@@ -13,19 +13,26 @@ from typer.core import TyperGroup
 from .. import __version__
 from ..errors import HyperStyleError
 from . import adapt, align, check, doctor, edit, info, interpolate, invert
-from .terminal import print_error
+from .terminal import EXIT_ERROR, print_error
 
-EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
 
 EXAMPLES = """
 [bold]Examples[/bold]
 
-hyperstyle-rt invert face.png
+hyperstyle-rt invert face.png --save-inversion
 
-hyperstyle-rt edit face.png smile=2
+hyperstyle-rt edit face.safetensors smile=2
 
-hyperstyle-rt info
+hyperstyle-rt interpolate anna.png bert.png --out morph.mp4
+
+hyperstyle-rt adapt face.safetensors --bundle engines/toon
+
+hyperstyle-rt align photo.jpg
+
+hyperstyle-rt info face.safetensors
+
+hyperstyle-rt check --bundle engines/faces --candidate cuda
 
 hyperstyle-rt doctor
 """

@@ -9,20 +9,10 @@ from typing import Annotated
 import typer
 
 from ..manifest import BASE_PRECISION
-from .frames import check_out, write_frames
-from .options import (
-    Align,
-    AlignOption,
-    BackendOption,
-    ForceOption,
-    JsonOption,
-    PasteOption,
-    PrecisionOption,
-    QuietOption,
-    ThreadsOption,
-)
+from . import options
+from .frames import film_path, write_frames
 from .subjects import is_inversion, open_subject, pasted
-from .terminal import print_json, print_line, printable
+from .terminal import print_done
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -36,14 +26,7 @@ hyperstyle-rt adapt face.png --bundle engines/toon --noise-seed 1
 
 
 def adapt(
-    subject: Annotated[
-        Path,
-        typer.Argument(
-            metavar="INVERSION|PICTURE",
-            help="An inversion file (.safetensors) of the base bundle, or a picture.",
-            show_default=False,
-        ),
-    ],
+    subject: options.Subject,
     bundle: Annotated[
         str,
         typer.Option(
@@ -72,25 +55,25 @@ def adapt(
         int | None,
         typer.Option(min=0, help="Draw fresh noise. Default: the stored noise.", metavar="N"),
     ] = None,
-    backend: BackendOption = "auto",
-    precision: PrecisionOption = BASE_PRECISION,
-    threads: ThreadsOption = None,
-    force: ForceOption = False,
-    align: AlignOption = Align.AUTO,
-    paste: PasteOption = None,
-    json_: JsonOption = False,
-    quiet: QuietOption = False,
+    backend: options.Backend = "auto",
+    precision: options.Precision = BASE_PRECISION,
+    threads: options.Threads = None,
+    force: options.Force = False,
+    align: options.Align = options.When.AUTO,
+    paste: options.PasteInto = None,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Render a face with a fine-tuned generator: as a drawing, a statue, another kind of being.
 
-    The face is inverted with the bundle that the generator was fine-tuned from.
+    A picture is inverted with the bundle that the generator was fine-tuned from;
+    an inversion file must be of that bundle.
     Writes NAME.adapted.png without --out.
     """
     from ..adaptation import KEPT_FROM, Adaptation
     from ..inversion import HyperStyle
 
-    out = Path(f"{subject.stem}.adapted.png") if out is None else out
-    check_out(out, force)
+    out = film_path(out, f"{subject.stem}.adapted.png", force)
     first = KEPT_FROM if offsets_from is None else offsets_from
     adaptation = Adaptation.load(bundle, backend, threads=threads, precision=precision)
     started = time.perf_counter()
@@ -100,19 +83,17 @@ def adapt(
     model = HyperStyle.load(inverter, model_backend, threads=threads, precision=precision)
     face = open_subject(model, subject, align)
     frames = pasted(iter([adaptation.render(face, first, noise)]), paste, face)
-    write_frames(frames, 1, out, 1.0, printable(subject.name), quiet or json_)
+    write_frames(frames, 1, out, 1.0, subject.name, quiet or json_)
     seconds = time.perf_counter() - started
     kept = len(adaptation.kept_layers(first))
-    if json_:
-        document = {
-            "input": str(subject),
-            "output": str(out),
-            "bundle": adaptation.bundle.manifest.name,
-            "base": adaptation.base.name,
-            "provider": adaptation.backend.provider,
-            "layers_with_offsets": kept,
-            "seconds": round(seconds, 3),
-        }
-        print_json(document)
-    elif not quiet:
-        print_line(f"{subject} -> {out}  (offsets of {kept} layers, {seconds:.1f} s)")
+    document = {
+        "input": str(subject),
+        "output": str(out),
+        "bundle": adaptation.bundle.manifest.name,
+        "base": adaptation.base.name,
+        "provider": adaptation.backend.provider,
+        "layers_with_offsets": kept,
+        "seconds": round(seconds, 3),
+    }
+    line = f"{subject} -> {out}  (offsets of {kept} layers, {seconds:.1f} s)"
+    print_done(document, line, json_, quiet)

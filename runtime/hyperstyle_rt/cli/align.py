@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import HyperStyleError, PictureError
-from .options import ForceOption, JsonOption, QuietOption
-from .outputs import check_writable, is_directory_name, refuse_existing
-from .terminal import print_error, print_json, print_line, printable, progress_bar
+from ..errors import PictureError
+from . import options
+from .outputs import is_directory_for, refuse_existing
+from .terminal import exit_with_errors, print_json, print_line, printable, progress_bar
 
 if TYPE_CHECKING:
     from ..photos import Portrait
@@ -64,42 +64,21 @@ class Aligned:
 
 
 def align(
-    photos: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="PHOTO",
-            help="Photos (PNG, JPEG or WebP), folders of photos, or quoted patterns.",
-            show_default=False,
-        ),
-    ],
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            "-o",
-            help="Directory for [cyan]NAME.aligned.png[/cyan]; for one photo also the name of the "
-            "crop: .png, .jpg or .webp.",
-        ),
-    ] = Path(),
-    face: Annotated[
-        str,
-        typer.Option(
-            help="Of several faces: largest, all (NAME.face1.aligned.png, ...) or a number from 0, "
-            "the largest.",
-            metavar="WHICH",
-        ),
-    ] = "largest",
+    photos: options.Pictures,
+    out: options.ResultsOut = Path(),
+    face: options.Face = "largest",
     size: Annotated[
         int, typer.Option(min=16, max=LARGEST_SIDE, help="Side of the crops.", metavar="N")
     ] = 1024,
-    force: ForceOption = False,
-    json_: JsonOption = False,
-    quiet: QuietOption = False,
+    force: options.Force = False,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Cut faces out of photos, aligned as the networks were trained.
 
-    A photo without a face does not stop the others: its error is printed at the
-    end, and the exit status is 2. `invert` does all this by itself.
+    Writes NAME.aligned.png. A photo without a face does not stop the others: its
+    error is printed at the end, and the exit status is 2. `invert` does all this
+    by itself.
     """
     from ..sources import find_sources
 
@@ -128,28 +107,19 @@ def align(
                 "errors": [{"input": str(path), "error": text} for path, text in errors.items()],
             }
         )
-    for text in errors.values():
-        print_error(text)
-    if errors:
-        raise typer.Exit(2)
+    exit_with_errors(errors.values())
 
 
 def _plan(sources: Sequence[Source], out: Path) -> list[Path]:
     """Name the crop of every photo; of several faces each gets its number into the name."""
-    if is_directory_name(out):
-        check_writable(out)
+    if is_directory_for(out, len(sources)):
         return [out / f"{source.name}.aligned.png" for source in sources]
-    if len(sources) > 1:
-        raise HyperStyleError(
-            f"--out {out} names one file for {len(sources)} photos; give a directory"
-        )
-    check_writable(out.parent)
     return [out]
 
 
 def _align_one(photo: Path, crop: Path, face: str, size: int, force: bool) -> list[Aligned]:
     """Align a photo and write its crops."""
-    from ..files import reason
+    from ..files import make_directory
     from ..imaging import read_picture, write_picture
     from ..photos import ALL, find_portraits
 
@@ -164,10 +134,7 @@ def _align_one(photo: Path, crop: Path, face: str, size: int, force: bool) -> li
             raise PictureError(f"{path} is the photo itself; give another --out")
         if not force:
             refuse_existing([path])
-    try:
-        crop.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PictureError(f"cannot create {crop.parent}: {reason(error)}") from error
+    make_directory(crop.parent, PictureError)
     for path, portrait in zip(crops, portraits, strict=True):
         write_picture(path, portrait.crop)
     return [Aligned(photo, *each) for each in zip(crops, portraits, strict=True)]

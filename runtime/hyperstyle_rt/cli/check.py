@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..manifest import MAX_ITERATIONS
+from . import options
 from .terminal import cell, columns_table, error_console, print_error, print_json, print_tables
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ hyperstyle-rt check --candidate cuda
 
 hyperstyle-rt check face.png --bundle engines/faces --candidate tensorrt-fp16
 
-hyperstyle-rt check --reference cpu --candidate cpu-fp16 --json
+hyperstyle-rt check --bundle engines/faces --candidate cpu-fp16 --json
 """
 
 EXIT_DIFFERENT = 1
@@ -38,28 +40,34 @@ PicturesArgument = Annotated[
         show_default=False,
     ),
 ]
-BundleOption = Annotated[
-    str | None,
-    typer.Option(help="Bundle directory or name. Default: the embedded one.", metavar="BUNDLE"),
-]
 IterationsOption = Annotated[
-    int | None, typer.Option("--iterations", "-n", min=1, max=100, help="Default: the bundle's.")
-]
-JsonOption = Annotated[
-    bool, typer.Option("--json", metavar="", help="Print one JSON document instead of a table.")
+    int | None,
+    typer.Option(
+        "--iterations",
+        "-n",
+        min=1,
+        max=MAX_ITERATIONS,
+        help="Of the whole inversions. Default: the bundle's.",
+        metavar="N",
+    ),
 ]
 
 
 def check(
     pictures: PicturesArgument = None,
-    bundle: BundleOption = None,
+    bundle: options.Bundle = None,
     candidate: Annotated[
         str,
-        typer.Option(help="cpu, cuda, tensorrt or ort-tensorrt; with -fp16 for its fp16 graphs."),
+        typer.Option(
+            help="cpu, cuda, tensorrt or ort-tensorrt; with -fp16 for its fp16 graphs.",
+            metavar="NAME",
+        ),
     ] = "cpu-fp16",
-    reference: Annotated[str, typer.Option(help="What it is compared with.")] = "cpu",
+    reference: Annotated[
+        str, typer.Option(help="What it is compared with.", metavar="NAME")
+    ] = "cpu",
     iterations: IterationsOption = None,
-    json_: JsonOption = False,
+    json_: options.Json = False,
 ) -> None:
     """Compare two backends on a bundle, graph by graph and over whole inversions.
 

@@ -6,18 +6,17 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..cuda_driver import Driver, find_driver
 from ..errors import BundleError
+from . import options
 from .terminal import (
     cell,
     error_console,
+    exit_with_errors,
     facts_table,
-    print_error,
     print_json,
     print_line,
     print_tables,
@@ -148,18 +147,13 @@ class Findings:
         )
 
 
-def doctor(
-    json_: Annotated[
-        bool, typer.Option("--json", metavar="", help="Print one JSON document instead of a table.")
-    ] = False,
-) -> None:
+def doctor(json_: options.Json = False) -> None:
     """Examine this machine: packages, ONNX Runtime's providers, GPU, the embedded bundle.
 
     The exit status is 0 if pictures can be inverted on the CPU, else 2.
     """
     with error_console().status("examining this machine"):
         findings = examine()
-    problems = findings.problems()
     if json_:
         print_json(findings.to_json())
     else:
@@ -167,10 +161,7 @@ def doctor(
         print_line("")
         for sentence in findings.advice():
             print_line(sentence)
-    for sentence in problems:
-        print_error(sentence)
-    if problems:
-        raise typer.Exit(2)
+    exit_with_errors(findings.problems())
 
 
 def examine() -> Findings:

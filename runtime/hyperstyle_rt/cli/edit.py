@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..manifest import BASE_PRECISION
-from .frames import check_out, write_frames
-from .options import (
-    Align,
-    AlignOption,
-    BackendOption,
-    BundleOption,
-    FilmOption,
-    ForceOption,
-    JsonOption,
-    PasteOption,
-    PrecisionOption,
-    QuietOption,
-    RateOption,
-    ThreadsOption,
-)
+from . import options
+from .frames import film_path, write_frames
 from .subjects import open_model, open_subject, pasted
-from .terminal import print_json, print_line, printable
+from .terminal import print_done
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -39,14 +25,7 @@ hyperstyle-rt edit face.safetensors yaw=-2:2:60 pitch=0.5 --out turning.mp4
 
 
 def edit(
-    subject: Annotated[
-        Path,
-        typer.Argument(
-            metavar="INVERSION|PICTURE",
-            help="An inversion file (.safetensors), or a picture.",
-            show_default=False,
-        ),
-    ],
+    subject: options.Subject,
     edits: Annotated[
         list[str],
         typer.Argument(
@@ -55,17 +34,17 @@ def edit(
             show_default=False,
         ),
     ],
-    out: FilmOption = None,
-    rate: RateOption = 25.0,
-    bundle: BundleOption = None,
-    backend: BackendOption = "auto",
-    precision: PrecisionOption = BASE_PRECISION,
-    threads: ThreadsOption = None,
-    force: ForceOption = False,
-    align: AlignOption = Align.AUTO,
-    paste: PasteOption = None,
-    json_: JsonOption = False,
-    quiet: QuietOption = False,
+    out: options.FilmOut = None,
+    rate: options.Rate = 25.0,
+    bundle: options.SubjectBundle = None,
+    backend: options.Backend = "auto",
+    precision: options.Precision = BASE_PRECISION,
+    threads: options.Threads = None,
+    force: options.Force = False,
+    align: options.Align = options.When.AUTO,
+    paste: options.PasteInto = None,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Edit a face: along directions such as smile or age, all renders with the same weights.
 
@@ -76,24 +55,20 @@ def edit(
     from ..editing import parse_edits
 
     steps = parse_edits(edits)
-    out = Path(f"{subject.stem}.edited.png") if out is None else out
-    check_out(out, force)
+    out = film_path(out, f"{subject.stem}.edited.png", force)
     model = open_model(bundle, subject, backend, threads, precision)
     started = time.perf_counter()
     face = open_subject(model, subject, align)
     frames = pasted(model.sweep(face, steps), paste, face)
-    write_frames(frames, len(steps), out, rate, printable(subject.name), quiet or json_)
+    write_frames(frames, len(steps), out, rate, subject.name, quiet or json_)
     seconds = time.perf_counter() - started
-    if json_:
-        document = {
-            "input": str(subject),
-            "output": str(out),
-            "bundle": model.bundle.manifest.name,
-            "provider": model.backend.provider,
-            "edits": [dict(step) for step in steps],
-            "seconds": round(seconds, 3),
-        }
-        print_json(document)
-    elif not quiet:
-        pictures = "1 picture" if len(steps) == 1 else f"{len(steps)} pictures"
-        print_line(f"{subject} -> {out}  ({pictures}, {seconds:.1f} s)")
+    document = {
+        "input": str(subject),
+        "output": str(out),
+        "bundle": model.bundle.manifest.name,
+        "provider": model.backend.provider,
+        "edits": [dict(step) for step in steps],
+        "seconds": round(seconds, 3),
+    }
+    pictures = "1 picture" if len(steps) == 1 else f"{len(steps)} pictures"
+    print_done(document, f"{subject} -> {out}  ({pictures}, {seconds:.1f} s)", json_, quiet)

@@ -2,44 +2,49 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import HyperStyleError
-from .terminal import progress_bar
+from ..errors import HyperStyleError, PictureError
+from ..files import is_directory, make_directory
+from .outputs import check_suffix, refuse_existing
+from .terminal import printable, progress_bar
 
 if TYPE_CHECKING:
     from ..imaging import Picture
 
 
-def check_out(out: Path, force: bool) -> None:
-    """Refuse an output that cannot be made, or that would replace files unasked.
+def film_path(out: Path | None, default: str, force: bool) -> Path:
+    """Decide where pictures go: what ``--out`` says, else to the file ``default``.
 
     Raises
     ------
     HyperStyleError
-        If the suffix is unknown, or the file or a filled folder exists.
+        If the suffix is unknown, or the file or a filled folder exists and is not to be replaced.
     """
+    out = Path(default) if out is None else out
+    _check(out, force)
+    return out
+
+
+def _check(out: Path, force: bool) -> None:
     from ..films import FILM_SUFFIXES
     from ..imaging import PICTURE_SUFFIXES
 
     known = (*PICTURE_SUFFIXES, *FILM_SUFFIXES)
-    is_folder = os.path.isdir(out)  # noqa: PTH112
-    if out.suffix and out.suffix.lower() not in known and not is_folder:
-        raise HyperStyleError(
-            f"--out {out} must end in one of {', '.join(known)}; if it is to be a folder, create "
-            "it first"
-        )
+    is_folder = is_directory(out)
+    if out.suffix and not is_folder:
+        check_suffix(out, known)
     if is_folder and out.suffix.lower() in known:
         raise HyperStyleError(f"--out {out} is a folder; give another name")
-    taken = any(out.iterdir()) if is_folder else os.path.lexists(out)
-    if taken and not force:
+    if is_folder and any(out.iterdir()) and not force:
         raise HyperStyleError(
             f"{out} exists; give another --out, or replace what is there with --force"
         )
+    if not is_folder and not force:
+        refuse_existing([out])
 
 
 def write_frames(
@@ -63,29 +68,13 @@ def write_frames(
     from ..imaging import PICTURE_SUFFIXES, write_picture
 
     with progress_bar(quiet) as progress:
-        shown = iter(progress.track(frames, total, description=name))
+        shown = iter(progress.track(frames, total, description=printable(name)))
         first = next(shown)  # what is wrong with the faces shows here, before anything is made
         shown = chain([first], shown)
-        make_folder(out.parent)
+        make_directory(out.parent, PictureError)
         if out.suffix.lower() in PICTURE_SUFFIXES:
             write_picture(out, contact_sheet(list(shown)))
             return
         with open_film(out, rate) as add:
             for frame in shown:
                 add(frame)
-
-
-def make_folder(folder: Path) -> None:
-    """Create a folder that is not there.
-
-    Raises
-    ------
-    HyperStyleError
-        If it cannot be created.
-    """
-    from ..files import reason
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise HyperStyleError(f"cannot create {folder}: {reason(error)}") from error

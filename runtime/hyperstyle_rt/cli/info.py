@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import BundleError
+from . import options
+from .subjects import INVERSION_SUFFIX
 from .terminal import (
     cell,
     columns_table,
     error_console,
+    exit_with_errors,
     facts_table,
-    print_error,
     print_json,
     print_tables,
 )
@@ -44,8 +46,6 @@ hyperstyle-rt info car.safetensors --bundle /data/bundles/cars
 hyperstyle-rt info engines/cars --json
 """
 
-INVERSION_SUFFIX = ".safetensors"
-
 
 def info(
     subject: Annotated[
@@ -63,9 +63,7 @@ def info(
             metavar="BUNDLE",
         ),
     ] = None,
-    json_: Annotated[
-        bool, typer.Option("--json", metavar="", help="Print one JSON document instead of tables.")
-    ] = False,
+    json_: options.Json = False,
 ) -> None:
     """Describe an engine bundle, and verify its files; or describe an inversion file.
 
@@ -103,10 +101,7 @@ def _describe_bundle(name: str | None, json_: bool) -> None:
         print_json(document)
     else:
         print_tables(*_bundle_tables(bundle, problems), *_plan_tables(bundle, cached, problems))
-    for text in problems.values():
-        print_error(text)
-    if problems:
-        raise typer.Exit(2)
+    exit_with_errors(problems.values())
 
 
 def _problems(bundle: Bundle) -> dict[str, str]:

@@ -9,22 +9,10 @@ from typing import Annotated
 import typer
 
 from ..manifest import BASE_PRECISION
-from .frames import check_out, write_frames
-from .options import (
-    Align,
-    AlignOption,
-    BackendOption,
-    BundleOption,
-    FilmOption,
-    ForceOption,
-    JsonOption,
-    PrecisionOption,
-    QuietOption,
-    RateOption,
-    ThreadsOption,
-)
+from . import options
+from .frames import film_path, write_frames
 from .subjects import is_inversion, open_model, open_subject
-from .terminal import print_json, print_line, printable
+from .terminal import print_done
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -49,28 +37,26 @@ def interpolate(
     second: Annotated[
         Path, typer.Argument(metavar="B", help="Another of the same bundle.", show_default=False)
     ],
-    out: FilmOption = None,
+    out: options.FilmOut = None,
     frames: Annotated[
         int,
         typer.Option(min=2, max=100_000, help="Pictures, both ends included.", metavar="N"),
     ] = 50,
     spherical: Annotated[
         bool,
-        typer.Option(
-            "--spherical",
-            metavar="",
-            help="Latents on arcs about the average face instead of straight lines.",
+        options.flag(
+            "--spherical", says="Latents on arcs about the average face instead of straight lines."
         ),
     ] = False,
-    rate: RateOption = 25.0,
-    bundle: BundleOption = None,
-    backend: BackendOption = "auto",
-    precision: PrecisionOption = BASE_PRECISION,
-    threads: ThreadsOption = None,
-    force: ForceOption = False,
-    align: AlignOption = Align.AUTO,
-    json_: JsonOption = False,
-    quiet: QuietOption = False,
+    rate: options.Rate = 25.0,
+    bundle: options.SubjectBundle = None,
+    backend: options.Backend = "auto",
+    precision: options.Precision = BASE_PRECISION,
+    threads: options.Threads = None,
+    force: options.Force = False,
+    align: options.Align = options.When.AUTO,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Move from one face to another: latents and weight offsets change together.
 
@@ -78,26 +64,23 @@ def interpolate(
     """
     from ..editing import evenly, linear, spherical_about
 
-    out = Path(f"{first.stem}-{second.stem}.mp4") if out is None else out
-    check_out(out, force)
+    out = film_path(out, f"{first.stem}-{second.stem}.mp4", force)
     named = first if is_inversion(first) else second
     model = open_model(bundle, named, backend, threads, precision)
     started = time.perf_counter()
     faces = open_subject(model, first, align), open_subject(model, second, align)
     blend = spherical_about(model.bundle.latent_average()) if spherical else linear
     pictures = model.interpolate(*faces, evenly(0, 1, frames), blend)
-    name = printable(f"{first.name} to {second.name}")
+    name = f"{first.name} to {second.name}"
     write_frames(pictures, frames, out, rate, name, quiet or json_)
     seconds = time.perf_counter() - started
-    if json_:
-        document = {
-            "inputs": [str(first), str(second)],
-            "output": str(out),
-            "bundle": model.bundle.manifest.name,
-            "provider": model.backend.provider,
-            "frames": frames,
-            "seconds": round(seconds, 3),
-        }
-        print_json(document)
-    elif not quiet:
-        print_line(f"{first}, {second} -> {out}  ({frames} pictures, {seconds:.1f} s)")
+    document = {
+        "inputs": [str(first), str(second)],
+        "output": str(out),
+        "bundle": model.bundle.manifest.name,
+        "provider": model.backend.provider,
+        "frames": frames,
+        "seconds": round(seconds, 3),
+    }
+    line = f"{first}, {second} -> {out}  ({frames} pictures, {seconds:.1f} s)"
+    print_done(document, line, json_, quiet)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,23 +11,12 @@ import typer
 from ..errors import HyperStyleError
 from ..manifest import BASE_PRECISION, MAX_ITERATIONS
 from ..pipeline import JOBS
+from . import options
 from .invert_report import Report
-from .options import (
-    PHOTOS,
-    Align,
-    AlignOption,
-    BackendOption,
-    ForceOption,
-    JsonOption,
-    PrecisionOption,
-    QuietOption,
-    RefineSpace,
-    ThreadsOption,
-)
 from .outputs import check_report, first_files, is_directory_name, plan_tasks, refuse_existing
 from .terminal import (
     batch_progress,
-    print_error,
+    exit_with_errors,
     print_json,
     print_line,
     print_note,
@@ -59,79 +49,32 @@ hyperstyle-rt invert face.png --refine 60 --save-inversion
 hyperstyle-rt invert face.png --bundle engines/cars --backend cuda --json
 """
 
-FOLDERS = "Folders"
+FOLDERS = "Folders"  # panel of the help
+
+
+class RefineSpace(str, Enum):
+    """What the gradient steps of a refinement change."""
+
+    CHANNELS = "channels"
+    CODES = "codes"
 
 
 def invert(
-    pictures: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="PICTURE",
-            help="Pictures (PNG, JPEG or WebP), folders of pictures, or quoted patterns.",
-            show_default=False,
-        ),
-    ],
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            "-o",
-            help="Directory for [cyan]NAME.inverted.png[/cyan]; pictures found in a folder keep "
-            "their place below it. For one picture also the name of the result: .png, .jpg or "
-            ".webp.",
-        ),
-    ] = Path(),
+    pictures: options.Pictures,
+    out: options.ResultsOut = Path(),
     save_inversion: Annotated[
-        bool,
-        typer.Option(
-            "--save-inversion",
-            metavar="",
-            help="Also write NAME.safetensors.",
-        ),
+        bool, options.flag("--save-inversion", says="Also write NAME.safetensors.")
     ] = False,
     steps: Annotated[
-        bool,
-        typer.Option(
-            "--steps",
-            metavar="",
-            help="Also write every iteration: NAME.step1.png, ...",
-        ),
+        bool, options.flag("--steps", says="Also write every iteration: NAME.step1.png, ...")
     ] = False,
     coupled: Annotated[
         bool,
-        typer.Option(
-            "--coupled",
-            metavar="",
-            help="Also write input and iterations side by side: NAME.coupled.png.",
+        options.flag(
+            "--coupled", says="Also write input and iterations side by side: NAME.coupled.png."
         ),
     ] = False,
-    force: ForceOption = False,
-    align: AlignOption = Align.AUTO,
-    face: Annotated[
-        str,
-        typer.Option(
-            help="Of several faces: largest, all (NAME.face1.inverted.png, ...) or a number from "
-            "0, the largest.",
-            metavar="WHICH",
-            rich_help_panel=PHOTOS,
-        ),
-    ] = "largest",
-    paste: Annotated[
-        bool,
-        typer.Option(
-            "--paste",
-            metavar="",
-            help="Also write the photo with what was found set back in: NAME.pasted.png.",
-            rich_help_panel=PHOTOS,
-        ),
-    ] = False,
-    bundle: Annotated[
-        str | None,
-        typer.Option(
-            help="Bundle directory or name. Default: the embedded one.",
-            metavar="BUNDLE",
-        ),
-    ] = None,
+    bundle: options.Bundle = None,
     iterations: Annotated[
         int | None,
         typer.Option(
@@ -166,17 +109,27 @@ def invert(
             help="What they change: offsets of channels, or the less that codes can say.",
         ),
     ] = RefineSpace.CHANNELS,
-    backend: BackendOption = "auto",
-    precision: PrecisionOption = BASE_PRECISION,
-    threads: ThreadsOption = None,
+    backend: options.Backend = "auto",
+    precision: options.Precision = BASE_PRECISION,
+    threads: options.Threads = None,
+    force: options.Force = False,
+    align: options.Align = options.When.AUTO,
+    face: options.Face = "largest",
+    paste: Annotated[
+        bool,
+        options.flag(
+            "--paste",
+            says="Also write the photo with what was found set back in: NAME.pasted.png.",
+            panel=options.PHOTOS,
+        ),
+    ] = False,
     resume: Annotated[
         bool,
-        typer.Option(
+        options.flag(
             "--resume",
-            metavar="",
-            help="Skip pictures that have a result of this content and these settings; replace "
+            says="Skip pictures that have a result of this content and these settings; replace "
             "results of others.",
-            rich_help_panel=FOLDERS,
+            panel=FOLDERS,
         ),
     ] = False,
     jobs: Annotated[
@@ -196,13 +149,13 @@ def invert(
             rich_help_panel=FOLDERS,
         ),
     ] = None,
-    json_: JsonOption = False,
-    quiet: QuietOption = False,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Invert pictures: find the latents and weight offsets that reproduce them.
 
-    A picture that cannot be inverted does not stop the others: its error is
-    printed at the end, and the exit status is 2.
+    Writes NAME.inverted.png. A picture that cannot be inverted does not stop the
+    others: its error is printed at the end, and the exit status is 2.
     """
     from ..batch import Batch
     from ..batch_files import Settings
@@ -299,7 +252,4 @@ def _conclude(results: Report, quiet: bool, json_: bool) -> None:
             print_note(notice)
     if len(results.tasks) > 1 and not quiet and not json_:
         print_line(results.summary())
-    for text in results.failed.values():
-        print_error(text)
-    if results.failed:
-        raise typer.Exit(2)
+    exit_with_errors(results.failed.values())

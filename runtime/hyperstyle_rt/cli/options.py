@@ -1,17 +1,17 @@
-"""Options that several commands have, declared once."""
+"""Options and arguments that several commands have, declared once: ``options.Bundle`` and so on."""
 
 from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 PHOTOS = "Photos"  # panel of the help
 
 
-class Align(str, Enum):
+class When(str, Enum):
     """When pictures are searched for faces that are then cut out and aligned."""
 
     AUTO = "auto"
@@ -19,49 +19,37 @@ class Align(str, Enum):
     NEVER = "never"
 
 
-class RefineSpace(str, Enum):
-    """What the gradient steps of a refinement change."""
-
-    CHANNELS = "channels"
-    CODES = "codes"
+def flag(*names: str, says: str, panel: str | None = None) -> Any:
+    """Declare a switch that is off unless named; its help shows no value and no opposite."""
+    return typer.Option(*names, help=says, metavar="", rich_help_panel=panel)
 
 
-AlignOption = Annotated[
-    Align,
-    typer.Option(
-        help="Find the face and align it as the networks were trained: always, never, or auto: "
-        "where the bundle is for faces and the picture is not aligned already.",
-        show_choices=False,
-        metavar="WHEN",
-        rich_help_panel=PHOTOS,
-    ),
-]
-PasteOption = Annotated[
-    Path | None,
-    typer.Option(
-        help="Photo that the face was cut out of: set the result back into it.",
-        metavar="PHOTO",
+Pictures = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="PICTURE",
+        help="Pictures (PNG, JPEG or WebP), folders of pictures, or quoted patterns.",
         show_default=False,
-        rich_help_panel=PHOTOS,
     ),
 ]
-BundleOption = Annotated[
-    str | None,
+Subject = Annotated[
+    Path,
+    typer.Argument(
+        metavar="INVERSION|PICTURE",
+        help="An inversion file (.safetensors), or a picture.",
+        show_default=False,
+    ),
+]
+ResultsOut = Annotated[
+    Path,
     typer.Option(
-        help="Bundle directory or name. Default: that of the inversion file, or the embedded one.",
-        metavar="BUNDLE",
+        "--out",
+        "-o",
+        help="Directory for the results; pictures found in a folder keep their place below it. "
+        "For one picture also the name of its result: .png, .jpg or .webp.",
     ),
 ]
-BackendOption = Annotated[
-    str, typer.Option(help="auto, cpu, cuda, tensorrt or ort-tensorrt.", metavar="NAME")
-]
-PrecisionOption = Annotated[
-    str, typer.Option(help="fp32, or fp16 for a GPU if the bundle has it.", metavar="NAME")
-]
-ThreadsOption = Annotated[
-    int | None, typer.Option(min=1, help="CPU threads. Default: one per core.", metavar="N")
-]
-FilmOption = Annotated[
+FilmOut = Annotated[
     Path | None,
     typer.Option(
         "--out",
@@ -71,13 +59,58 @@ FilmOption = Annotated[
         show_default=False,
     ),
 ]
-RateOption = Annotated[
+Rate = Annotated[
     float, typer.Option(min=0.1, max=240, help="Frames a second of a film.", metavar="N")
 ]
-ForceOption = Annotated[bool, typer.Option("--force", metavar="", help="Replace existing files.")]
-JsonOption = Annotated[
-    bool, typer.Option("--json", metavar="", help="Print one JSON document instead of lines.")
+Bundle = Annotated[
+    str | None,
+    typer.Option(help="Bundle directory or name. Default: the embedded one.", metavar="BUNDLE"),
 ]
-QuietOption = Annotated[
-    bool, typer.Option("--quiet", "-q", metavar="", help="No progress bar, no lines; errors only.")
+SubjectBundle = Annotated[
+    str | None,
+    typer.Option(
+        help="Bundle directory or name. Default: that of the inversion file, or the embedded one.",
+        metavar="BUNDLE",
+    ),
 ]
+Backend = Annotated[
+    str, typer.Option(help="auto, cpu, cuda, tensorrt or ort-tensorrt.", metavar="NAME")
+]
+Precision = Annotated[
+    str, typer.Option(help="fp32, or fp16 for a GPU if the bundle has it.", metavar="NAME")
+]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads. Default: one per core.", metavar="N")
+]
+Force = Annotated[bool, flag("--force", says="Replace existing files.")]
+Align = Annotated[
+    When,
+    typer.Option(
+        help="Find the face and align it as the networks were trained: always, never, or auto: "
+        "where the bundle is for faces and the picture is not aligned already.",
+        show_choices=False,
+        metavar="WHEN",
+        rich_help_panel=PHOTOS,
+    ),
+]
+Face = Annotated[
+    str,
+    typer.Option(
+        help="Of several faces: largest, all (results NAME.face1, NAME.face2, ...) or a number "
+        "from 0, the largest.",
+        metavar="WHICH",
+        rich_help_panel=PHOTOS,
+    ),
+]
+PasteInto = Annotated[
+    Path | None,
+    typer.Option(
+        "--paste",
+        help="Photo that the face was cut out of: set the result back into it.",
+        metavar="PHOTO",
+        show_default=False,
+        rich_help_panel=PHOTOS,
+    ),
+]
+Json = Annotated[bool, flag("--json", says="Print one JSON document instead of text.")]
+Quiet = Annotated[bool, flag("--quiet", "-q", says="No progress bar, no lines; errors only.")]

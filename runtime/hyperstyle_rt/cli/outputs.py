@@ -42,15 +42,10 @@ def plan_tasks(sources: Sequence[Source], out: Path, settings: Settings) -> list
     from ..batch import Task
     from ..batch_files import Target
 
-    if is_directory_name(out):
+    if is_directory_for(out, len(sources)):
         targets = [Target(out / source.name.parent, source.name.name) for source in sources]
-    elif len(sources) == 1:
-        targets = [Target(out.parent, out.stem, out.suffix)]
     else:
-        raise HyperStyleError(
-            f"--out {out} names one file for {len(sources)} pictures; give a directory"
-        )
-    check_writable(out if is_directory_name(out) else out.parent)
+        targets = [Target(out.parent, out.stem, out.suffix)]
     tasks = [Task(source.path, target) for source, target in zip(sources, targets, strict=True)]
     _check_distinct(tasks, settings)
     return tasks
@@ -99,6 +94,21 @@ def first_files(task: Task, settings: Settings) -> list[Path]:
     return task.target.outputs(settings, int(settings.face == ALL)).paths()
 
 
+def is_directory_for(out: Path, count: int) -> bool:
+    """Whether ``--out`` is a directory for the results of ``count`` pictures, not the name of one.
+
+    Raises
+    ------
+    HyperStyleError
+        If it is neither, names one file for several pictures, or cannot be written to.
+    """
+    directory = is_directory_name(out)
+    if count > 1 and not directory:
+        raise HyperStyleError(f"--out {out} names one file for {count} pictures; give a directory")
+    check_writable(out if directory else out.parent)
+    return directory
+
+
 def is_directory_name(out: Path) -> bool:
     """Whether ``--out`` means a directory, not a picture.
 
@@ -111,12 +121,23 @@ def is_directory_name(out: Path) -> bool:
 
     if is_directory(out) or not out.suffix:
         return True
-    if out.suffix.lower() in PICTURE_SUFFIXES:
-        return False
-    raise HyperStyleError(
-        f"--out {out} must end in one of {', '.join(PICTURE_SUFFIXES)}; "
-        "if it is to be a directory, create it first"
-    )
+    check_suffix(out, PICTURE_SUFFIXES)
+    return False
+
+
+def check_suffix(out: Path, known: Sequence[str]) -> None:
+    """Refuse an ``--out`` that has none of the suffixes of a format.
+
+    Raises
+    ------
+    HyperStyleError
+        If so.
+    """
+    if out.suffix.lower() not in known:
+        raise HyperStyleError(
+            f"--out {out} must end in one of {', '.join(known)}; "
+            "if it is to be a directory, create it first"
+        )
 
 
 def check_writable(directory: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import HyperStyleError
-from .options import Align
+from .options import When
 from .terminal import print_note
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def open_model(
     return HyperStyle.load(bundle, backend, threads=threads, precision=precision)
 
 
-def open_subject(model: HyperStyle, subject: Path, align: Align) -> Inversion:
+def open_subject(model: HyperStyle, subject: Path, align: When) -> Inversion:
     """Read an inversion file, or invert the largest face of a picture.
 
     Raises
@@ -66,15 +66,15 @@ def open_subject(model: HyperStyle, subject: Path, align: Align) -> Inversion:
     return model.invert(portrait.crop, transform=transform)
 
 
-def _find_portrait(photo: Picture, align: Align, manifest: Manifest) -> Portrait | None:
+def _find_portrait(photo: Picture, align: When, manifest: Manifest) -> Portrait | None:
     """The face of a photo; None if the picture is to be taken as it is."""
     from ..batch import shows_faces
 
-    if align == Align.NEVER or (align == Align.AUTO and not shows_faces(manifest)):
+    if align == When.NEVER or (align == When.AUTO and not shows_faces(manifest)):
         return None
     from ..photos import choose_portraits, find_portraits, portraits_to_invert
 
-    if align == Align.ALWAYS:
+    if align == When.ALWAYS:
         return choose_portraits(find_portraits(photo), "largest")[0]
     portraits, notice = portraits_to_invert(photo)
     if notice is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
     from rich.table import Table
     from rich.text import Text
+
+EXIT_ERROR = 2
 
 
 def printable(text: str) -> str:
@@ -27,6 +29,20 @@ def print_error(sentence: str) -> None:
 
     line = Text.assemble(("error:", "bold red"), " ", printable(sentence))
     error_console().print(line, soft_wrap=True)
+
+
+def exit_with_errors(sentences: Collection[str]) -> None:
+    """Write each like :func:`print_error` and exit with 2; without any, do nothing.
+
+    Raises
+    ------
+    typer.Exit
+        If there are sentences.
+    """
+    for sentence in sentences:
+        print_error(sentence)
+    if sentences:
+        raise typer.Exit(EXIT_ERROR)
 
 
 def print_note(sentence: str) -> None:
@@ -45,6 +61,14 @@ def print_line(text: str) -> None:
 def print_json(document: Mapping[str, Any]) -> None:
     """Write a JSON document on standard output; ASCII, so that it survives every encoding."""
     typer.echo(json.dumps(document, indent=2))
+
+
+def print_done(document: Mapping[str, Any], line: str, json_: bool, quiet: bool) -> None:
+    """Say what a command has done: in a JSON document if it is asked for, else in a line."""
+    if json_:
+        print_json(document)
+    elif not quiet:
+        print_line(line)
 
 
 def print_tables(*tables: Table) -> None:
