@@ -120,7 +120,8 @@ class _Type:
     def to_numpy(self) -> np.dtype[Any]:
         if self.code not in _PLAIN_TYPES or self.order not in _BYTE_ORDERS:
             raise ValueError(f"an array of type {self.code!r}")
-        return np.dtype(self.order + self.code)
+        plain: np.dtype[Any] = np.dtype(self.order + self.code)
+        return plain
 
 
 class _Array:

@@ -41,13 +41,14 @@ sys.path += [str(ROOT / "export"), str(ROOT / "runtime")]
 
 from array_files import TORCH_SUFFIXES, named_array, read_arrays
 from direction_files import add_to_bundle, save_directions
+from factor_regressor import picture_paths
 from hyperstyle_rt import strict_json
 from hyperstyle_rt.bundle import Bundle
 from hyperstyle_rt.cli.terminal import print_error
 from hyperstyle_rt.directions import LinearDirection
 from hyperstyle_rt.errors import EditError, HyperStyleError
 from hyperstyle_rt.files import read_regular
-from hyperstyle_rt.imaging import PICTURE_SUFFIXES, read_picture, to_input
+from hyperstyle_rt.imaging import read_picture, to_input
 from hyperstyle_rt.inversion import HyperStyle
 
 Array = NDArray[np.float64]
@@ -145,7 +146,7 @@ def mapped_latents(model: HyperStyle, standard: Array) -> Array:
 
 def encoded_latents(model: HyperStyle, folder: Path, count: int) -> Array:
     """The first rows of the encoder's latents of a folder's first pictures: [N,W]."""
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)[:count]
+    paths = picture_paths(folder)[:count]
     size, backend = model.bundle.manifest.input_size, model.backend
     rows = []
     for start in range(0, len(paths), BATCH):

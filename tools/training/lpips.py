@@ -11,9 +11,6 @@ Nothing in either is executed.
 
 from __future__ import annotations
 
-import io
-import math
-import pickle
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from array_files import unpickle_arrays
 from hyperstyle_export.torch_files import read_torch_file
+from hyperstyle_rt.errors import EditError
 from hyperstyle_rt.files import read_regular
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -187,7 +186,7 @@ def _from_arrays(arrays: Mapping[str, NDArray[Any]], path: Path) -> list[Convolu
 def read_pickled_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Read nested dictionaries of pickled NumPy arrays; names are joined by '/'.
 
-    Only arrays of plain numbers are made, by this module; no function of the file is called.
+    No function of the file is called.
 
     Raises
     ------
@@ -196,58 +195,15 @@ def read_pickled_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """
     data = read_regular(path, MAX_BACKBONE_BYTES, TrainingError)
     try:
-        tree = _ArrayUnpickler(io.BytesIO(data)).load()
-        return dict(_flattened(tree, ""))
-    except Exception as error:  # in a damaged pickle any operation may fail
+        return dict(_flattened(unpickle_arrays(data, path), ""))
+    except (EditError, TypeError) as error:
         raise TrainingError(f"{path} is no file of pickled arrays: {error}") from error
 
 
 def _flattened(tree: Any, prefix: str) -> list[tuple[str, NDArray[Any]]]:
-    if isinstance(tree, _Array):
-        return [(prefix, tree.array())]
+    if isinstance(tree, np.ndarray) and tree.dtype.kind == "f":
+        return [(prefix, tree.astype(np.float32))]
     if not isinstance(tree, dict):
-        raise pickle.UnpicklingError(f"'{prefix}' is a {type(tree).__name__}")
+        raise TypeError(f"'{prefix}' is no array of floats")
     pairs = ((f"{prefix}/{key}" if prefix else str(key), value) for key, value in tree.items())
     return [entry for name, value in pairs for entry in _flattened(value, name)]
-
-
-class _DType:
-    """Stands for `numpy.dtype`."""
-
-    def __init__(self, code: str, *_flags: object) -> None:
-        self.code, self.byte_order = code, "="
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.byte_order = "=" if state[1] == "|" else state[1]
-
-
-class _Array:
-    """Stands for a `numpy.ndarray` being rebuilt."""
-
-    def __init__(self, *_arguments: object) -> None:
-        self._state: tuple[Any, ...] = ()
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._state = state
-
-    def array(self) -> NDArray[Any]:
-        _version, shape, kind, is_fortran, data = self._state
-        if kind.code not in ("f2", "f4", "f8") or kind.byte_order not in "<>=":
-            raise pickle.UnpicklingError(f"an array of type {kind.code!r}")
-        flat = np.frombuffer(data, kind.byte_order + kind.code)
-        if flat.size != math.prod(shape):
-            raise pickle.UnpicklingError("an array that is shorter than its shape says")
-        order = "F" if is_fortran else "C"
-        return flat.reshape(shape, order=order).astype(np.float32)  # type: ignore[call-overload]
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Knows the three names an array needs, each as a stand-in."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module.split(".")[0] == "numpy":
-            if name == "dtype":
-                return _DType
-            if name in ("_reconstruct", "ndarray"):
-                return _Array
-        raise pickle.UnpicklingError(f"{module}.{name} is not an array")
