@@ -43,7 +43,7 @@ format: $(DEV)/installed
 	$(DEV)/bin/ruff format .
 
 # Only what a user gets: the wheel, no torch, no onnx.
-$(DEMO)/installed: pyproject.toml $(wildcard runtime/hyperstyle_rt/*.py)
+$(DEMO)/installed: pyproject.toml $(wildcard runtime/hyperstyle_rt/*.py runtime/hyperstyle_rt/*/*.py)
 	$(PYTHON) -m venv $(DEMO)
 	$(DEMO)/bin/pip install --quiet --disable-pip-version-check .
 	@touch $@

@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hyperstyle_rt.faces import MODEL_DIGESTS
+from hyperstyle_rt.photos.faces import MODEL_DIGESTS
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "portrait_0.png"
@@ -51,7 +51,7 @@ def test_the_wheel_carries_the_default_bundle_and_nothing_of_the_exporter(wheel:
         assert f"hyperstyle_rt/engines/portraits/{name}" in names
     assert "hyperstyle_rt/manifest.schema.json" in names
     for name in (*MODEL_DIGESTS, "README.md", "LICENSE-APACHE-2.0", "LICENSE-MIT"):
-        assert f"hyperstyle_rt/models/{name}" in names
+        assert f"hyperstyle_rt/photos/models/{name}" in names
     assert not [n for n in names if not n.startswith(("hyperstyle_rt/", "hyperstyle_rt-"))]
 
 

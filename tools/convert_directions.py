@@ -32,7 +32,7 @@ from array_files import as_floats, named_array, read_arrays
 from direction_files import add_to_bundle, save_directions
 from hyperstyle_rt.bundle import Bundle, find_bundle
 from hyperstyle_rt.cli.terminal import print_error
-from hyperstyle_rt.directions import (
+from hyperstyle_rt.editing.directions import (
     ComponentDirection,
     Direction,
     LinearDirection,

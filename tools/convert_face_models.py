@@ -34,8 +34,8 @@ from hyperstyle_export.graphs.builder import BATCH, Dim, GraphBuilder
 from hyperstyle_export.graphs.storage import store_weights
 from hyperstyle_rt.cli.terminal import print_error, print_line
 from hyperstyle_rt.errors import HyperStyleError
-from hyperstyle_rt.faces import MODEL_DIGESTS, MODELS
 from hyperstyle_rt.files import write_atomically
+from hyperstyle_rt.photos.faces import MODEL_DIGESTS, MODELS
 
 # Enumerations of the TFLite schema.
 _SAME, _NO_ACTIVATION, _FLOAT16 = 0, 0, 1

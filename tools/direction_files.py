@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hyperstyle_export.bundle_writer import sha256, write_manifest
 from hyperstyle_rt.bundle import Bundle
-from hyperstyle_rt.directions import (
+from hyperstyle_rt.editing.directions import (
     DIRECTIONS_NAME,
     Direction,
     bundle_directions,

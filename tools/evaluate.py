@@ -26,6 +26,7 @@ sys.path[:0] = [str(ROOT / folder) for folder in ("runtime", "export", "tools")]
 from evaluation import report
 from evaluation.identity import EvaluationError, load_identity
 from evaluation.measure import Judges, Measured, measure
+from hyperstyle_rt.batch.sources import find_sources
 from hyperstyle_rt.cli.outputs import refuse_existing
 from hyperstyle_rt.cli.terminal import (
     batch_progress,
@@ -38,7 +39,6 @@ from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.files import write_atomically
 from hyperstyle_rt.imaging import write_picture
 from hyperstyle_rt.inversion import HyperStyle
-from hyperstyle_rt.sources import find_sources
 from training.lpips import load_lpips
 
 if TYPE_CHECKING:

@@ -45,7 +45,7 @@ from factor_regressor import picture_paths
 from hyperstyle_rt import strict_json
 from hyperstyle_rt.bundle import Bundle
 from hyperstyle_rt.cli.terminal import print_error
-from hyperstyle_rt.directions import LinearDirection
+from hyperstyle_rt.editing.directions import LinearDirection
 from hyperstyle_rt.errors import EditError, HyperStyleError
 from hyperstyle_rt.files import read_regular
 from hyperstyle_rt.imaging import read_picture, to_input

@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "runtime"), str(ROOT / "tools")]
 
-from hyperstyle_rt.alignment import face_points, quadrilateral
 from hyperstyle_rt.cli.terminal import print_json
-from hyperstyle_rt.faces import find_faces
+from hyperstyle_rt.photos.alignment import face_points, quadrilateral
+from hyperstyle_rt.photos.faces import find_faces
 
 Picture = NDArray[np.uint8]
 Array = NDArray[np.float64]

@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .adaptation import Adaptation
-    from .batch import invert_many
+    from .batch.run import invert_many
     from .bundle import Bundle
     from .errors import (
         BackendError,
@@ -43,7 +43,7 @@ _HOMES = {
     "PictureError": "errors",
     "Portrait": "photos",
     "find_portraits": "photos",
-    "invert_many": "batch",
+    "invert_many": "batch.run",
     "paste": "photos",
 }
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from .backends import Array, Backend, LoopingBackend, open_backend
 from .bundle import Bundle, find_bundle
-from .directions import Direction, bundle_directions
 from .editing import Amounts, Blend, Edited, edit_latents, linear, linear_additions
+from .editing.directions import Direction, bundle_directions
 from .errors import HyperStyleError
 from .imaging import check_picture, read_picture, to_input, to_picture
 from .inversion_file import InversionData, check_belongs

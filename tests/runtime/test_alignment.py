@@ -7,9 +7,9 @@ from pathlib import Path
 import fakeweights
 import numpy as np
 import pytest
-from hyperstyle_rt import resampling
-from hyperstyle_rt.alignment import align, face_points, padding, quadrilateral
 from hyperstyle_rt.errors import PictureError
+from hyperstyle_rt.imaging import resampling
+from hyperstyle_rt.photos.alignment import align, face_points, padding, quadrilateral
 from numpy.typing import NDArray
 from PIL import Image
 

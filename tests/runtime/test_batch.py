@@ -18,10 +18,10 @@ import pytest
 from batch_folders import contents, make_pictures
 from command_line import RUNTIME, refuse, run, sentence, succeed
 from hyperstyle_rt import HyperStyle, PictureError, invert_many
-from hyperstyle_rt.batch import Batch, Finished, Task
-from hyperstyle_rt.batch_files import Settings, Target
+from hyperstyle_rt.batch.records import read_record
+from hyperstyle_rt.batch.results import Settings, Target
+from hyperstyle_rt.batch.run import Batch, Finished, Task
 from hyperstyle_rt.imaging import write_picture
-from hyperstyle_rt.records import read_record
 
 
 @pytest.fixture(autouse=True)

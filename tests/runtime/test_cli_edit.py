@@ -17,8 +17,8 @@ from hyperstyle_rt import HyperStyle, Inversion
 from hyperstyle_rt.adaptation import Adaptation
 from hyperstyle_rt.cli import adapt, edit, interpolate
 from hyperstyle_rt.editing import evenly, spherical_about
-from hyperstyle_rt.films import contact_sheet
 from hyperstyle_rt.imaging import read_picture, write_picture
+from hyperstyle_rt.imaging.films import contact_sheet
 from hyperstyle_rt.photos import paste
 
 COMMANDS = {"edit": edit, "interpolate": interpolate, "adapt": adapt}

@@ -12,8 +12,8 @@ import onnxruntime as ort
 import pytest
 from hyperstyle_rt import Bundle, HyperStyle, Inversion, InversionError
 from hyperstyle_rt.backends.onnxruntime import OnnxRuntimeBackend
-from hyperstyle_rt.directions import ComponentDirection, LinearDirection, StyleDirection
 from hyperstyle_rt.editing import edit_latents, evenly, linear, parse_edits, spherical_about
+from hyperstyle_rt.editing.directions import ComponentDirection, LinearDirection, StyleDirection
 from hyperstyle_rt.errors import BackendError, BundleError, EditError
 from hyperstyle_rt.imaging import to_picture
 from stand_ins import StandInCuda

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from face_pictures import Known, in_a_photo, known_faces
-from hyperstyle_rt import faces
-from hyperstyle_rt.alignment import quadrilateral
-from hyperstyle_rt.faces import find_faces
+from hyperstyle_rt.photos import faces
+from hyperstyle_rt.photos.alignment import quadrilateral
+from hyperstyle_rt.photos.faces import find_faces
 from pictures import photo
 
 FACES = known_faces()

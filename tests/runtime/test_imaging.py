@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hyperstyle_rt import imaging
 from hyperstyle_rt.errors import PictureError
-from hyperstyle_rt.picture_files import MAX_PIXELS, parse_picture
+from hyperstyle_rt.imaging.picture_files import MAX_PIXELS, parse_picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray

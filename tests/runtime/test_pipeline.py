@@ -6,8 +6,8 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from hyperstyle_rt.batch.pipeline import overlap
 from hyperstyle_rt.errors import BackendError, PictureError
-from hyperstyle_rt.pipeline import overlap
 
 
 def same(value: int) -> int:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from hyperstyle_rt import PictureError
-from hyperstyle_rt.records import Record, with_record
-from hyperstyle_rt.sources import find_sources
+from hyperstyle_rt.batch.records import Record, with_record
+from hyperstyle_rt.batch.sources import find_sources
 from pictures import encode, photo
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from hyperstyle_rt.bundle import Bundle
-from hyperstyle_rt.directions import (
+from hyperstyle_rt.editing.directions import (
     ComponentDirection,
     LinearDirection,
     StyleDirection,

@@ -21,7 +21,7 @@ from find_directions import (
     read_standardisation,
 )
 from hyperstyle_rt import Bundle, HyperStyle
-from hyperstyle_rt.directions import LinearDirection, bundle_directions
+from hyperstyle_rt.editing.directions import LinearDirection, bundle_directions
 from hyperstyle_rt.errors import EditError
 from hyperstyle_rt.imaging import write_picture
 from measure_directions import Figures, attribute_values, between_people, markdown

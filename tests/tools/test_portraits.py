@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("numba")
 
-from hyperstyle_rt.alignment import quadrilateral
+from hyperstyle_rt.photos.alignment import quadrilateral
 from portraits import assets
 from portraits.factors import FACTORS, NAMES, Person, description, from_vector, to_vector
 from portraits.picture import Renderer

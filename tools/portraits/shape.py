@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numba
 import numpy as np
-from hyperstyle_rt.alignment import quadrilateral
+from hyperstyle_rt.photos.alignment import quadrilateral
 from numpy.typing import NDArray
 
 from .assets import EYE, HEAD, AssetError, Head

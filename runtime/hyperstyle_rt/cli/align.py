@@ -16,8 +16,8 @@ from .outputs import is_directory_for, refuse_existing
 from .terminal import exit_with_errors, print_json, print_line, printable, progress_bar
 
 if TYPE_CHECKING:
+    from ..batch.sources import Source
     from ..photos import Portrait
-    from ..sources import Source
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -80,7 +80,7 @@ def align(
     error is printed at the end, and the exit status is 2. `invert` does all this
     by itself.
     """
-    from ..sources import find_sources
+    from ..batch.sources import find_sources
 
     sources = find_sources(photos)
     plan = _plan(sources, out)

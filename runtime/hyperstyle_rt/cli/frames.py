@@ -30,8 +30,8 @@ def film_path(out: Path | None, default: str, force: bool) -> Path:
 
 
 def _check(out: Path, force: bool) -> None:
-    from ..films import FILM_SUFFIXES
     from ..imaging import PICTURE_SUFFIXES
+    from ..imaging.films import FILM_SUFFIXES
 
     known = (*PICTURE_SUFFIXES, *FILM_SUFFIXES)
     is_folder = is_directory(out)
@@ -64,8 +64,8 @@ def write_frames(
     PictureError
         If a file cannot be written.
     """
-    from ..films import contact_sheet, open_film
     from ..imaging import PICTURE_SUFFIXES, write_picture
+    from ..imaging.films import contact_sheet, open_film
 
     with progress_bar(quiet) as progress:
         shown = iter(progress.track(frames, total, description=printable(name)))

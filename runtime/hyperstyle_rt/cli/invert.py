@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..batch.pipeline import JOBS
 from ..errors import HyperStyleError
 from ..manifest import BASE_PRECISION, MAX_ITERATIONS
-from ..pipeline import JOBS
 from . import options
 from .invert_report import Report
 from .outputs import check_report, first_files, is_directory_name, plan_tasks, refuse_existing
@@ -25,8 +25,8 @@ from .terminal import (
 )
 
 if TYPE_CHECKING:
-    from ..batch import Batch
-    from ..batch_files import Settings
+    from ..batch.results import Settings
+    from ..batch.run import Batch
     from ..inversion import HyperStyle
 
 EXAMPLES = """
@@ -157,10 +157,10 @@ def invert(
     Writes NAME.inverted.png. A picture that cannot be inverted does not stop the
     others: its error is printed at the end, and the exit status is 2.
     """
-    from ..batch import Batch
-    from ..batch_files import Settings
+    from ..batch.results import Settings
+    from ..batch.run import Batch
+    from ..batch.sources import find_sources
     from ..inversion import HyperStyle
-    from ..sources import find_sources
 
     sources = find_sources(pictures)
     model = HyperStyle.load(bundle, backend, threads=threads, precision=precision)
@@ -199,7 +199,7 @@ def invert(
 
 
 def _check_photos(settings: Settings, model: HyperStyle) -> None:
-    from ..batch import shows_faces
+    from ..batch.run import shows_faces
     from ..photos import ALL, LARGEST
 
     if settings.face not in (LARGEST, ALL) and not settings.face.isdecimal():

@@ -16,9 +16,9 @@ from ..files import make_directory, write_atomically
 REPORT_FORMAT = "hyperstyle-rt-report"
 
 if TYPE_CHECKING:
-    from ..batch import Done, Finished, Task
+    from ..batch.pipeline import Failure
+    from ..batch.run import Done, Finished, Task
     from ..inversion import HyperStyle
-    from ..pipeline import Failure
 
 
 @dataclass

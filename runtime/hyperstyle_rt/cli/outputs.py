@@ -12,9 +12,9 @@ from ..files import is_directory
 from .invert_report import is_report
 
 if TYPE_CHECKING:
-    from ..batch import Task
-    from ..batch_files import Settings
-    from ..sources import Source
+    from ..batch.results import Settings
+    from ..batch.run import Task
+    from ..batch.sources import Source
 
 
 def plan_tasks(sources: Sequence[Source], out: Path, settings: Settings) -> list[Task]:
@@ -39,8 +39,8 @@ def plan_tasks(sources: Sequence[Source], out: Path, settings: Settings) -> list
     HyperStyleError
         If ``out`` is not usable, two pictures would share a file, or an input would be overwritten.
     """
-    from ..batch import Task
-    from ..batch_files import Target
+    from ..batch.results import Target
+    from ..batch.run import Task
 
     if is_directory_for(out, len(sources)):
         targets = [Target(out / source.name.parent, source.name.name) for source in sources]

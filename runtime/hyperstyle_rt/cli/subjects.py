@@ -68,7 +68,7 @@ def open_subject(model: HyperStyle, subject: Path, align: When) -> Inversion:
 
 def _find_portrait(photo: Picture, align: When, manifest: Manifest) -> Portrait | None:
     """The face of a photo; None if the picture is to be taken as it is."""
-    from ..batch import shows_faces
+    from ..batch.run import shows_faces
 
     if align == When.NEVER or (align == When.AUTO and not shows_faces(manifest)):
         return None

@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import PictureError
-from .files import make_directory, reason
-from .imaging import side_by_side, write_picture
+from ..errors import PictureError
+from ..files import make_directory, reason
+from . import side_by_side, write_picture
 
 Picture = NDArray[np.uint8]
 

@@ -16,13 +16,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from . import strict_json
-from .bundle import Bundle
-from .errors import EditError
-from .files import read_regular
-from .manifest import Manifest
-from .manifest_fields import PLAIN_NAME, is_plain_name, shown
-from .tensors import TensorFile, parse, serialize
+from .. import strict_json
+from ..bundle import Bundle
+from ..errors import EditError
+from ..files import read_regular
+from ..manifest import Manifest
+from ..manifest_fields import PLAIN_NAME, is_plain_name, shown
+from ..tensors import TensorFile, parse, serialize
 
 DIRECTIONS_NAME = "directions.safetensors"
 FORMAT = "hyperstyle-rt-directions"

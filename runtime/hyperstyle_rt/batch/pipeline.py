@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from .errors import InversionError, PictureError
+from ..errors import InversionError, PictureError
 
 Item = TypeVar("Item")
 Prepared = TypeVar("Prepared")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from .batch_files import RESULT_ENDING, Settings, Target
-from .files import visible_files
-from .photos import ALL
+from ..files import visible_files
+from ..photos import ALL
 from .records import read_record
+from .results import RESULT_ENDING, Settings, Target
 
 
 class EarlierResults:

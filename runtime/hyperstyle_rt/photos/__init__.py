@@ -16,11 +16,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from . import resampling
+from ..errors import PictureError
+from ..imaging import Picture, check_picture, resampling, resize_bilinear
 from .alignment import align, padding, quadrilateral
-from .errors import PictureError
 from .faces import Face, find_faces
-from .imaging import Picture, check_picture, resize_bilinear
 
 CROP_SIDE = 1024
 """Side of the crops the official models were trained and tested with."""

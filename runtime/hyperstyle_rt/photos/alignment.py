@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import resampling
-from .picture_files import check_size
+from ..imaging import resampling
+from ..imaging.picture_files import check_size
 
 Picture = NDArray[np.uint8]
 Points = NDArray[np.float64]

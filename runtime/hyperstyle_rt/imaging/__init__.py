@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import PictureError
+from ..files import read_regular, write_atomically
 from . import resampling
-from .errors import PictureError
-from .files import read_regular, write_atomically
 from .picture_files import PictureFile, check_size, parse_picture
 
 Picture = NDArray[np.uint8]

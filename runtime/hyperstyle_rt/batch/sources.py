@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import PictureError
-from .files import is_directory, visible_files
-from .imaging import PICTURE_SUFFIXES
+from ..errors import PictureError
+from ..files import is_directory, visible_files
+from ..imaging import PICTURE_SUFFIXES
 from .records import is_result
 
 

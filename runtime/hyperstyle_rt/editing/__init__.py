@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import EditError
+from ..manifest_fields import PLAIN_NAME, is_plain_name, shown
 from .directions import Direction, StyleDirection
-from .errors import EditError
-from .manifest_fields import PLAIN_NAME, is_plain_name, shown
 
 Array = NDArray[np.float32]
 

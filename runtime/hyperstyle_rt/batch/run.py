@@ -15,15 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-from .backends import Array
-from .batch_files import BatchFiles, Face, Outputs, Settings, Target
-from .errors import PictureError
-from .files import remove_leftovers
-from .imaging import Picture, decode_picture, read_picture, read_picture_file, to_picture
-from .inversion import HyperStyle, Inversion
-from .manifest import Manifest
-from .photos import ALL
+from ..backends import Array
+from ..errors import PictureError
+from ..files import remove_leftovers
+from ..imaging import Picture, decode_picture, read_picture, read_picture_file, to_picture
+from ..inversion import HyperStyle, Inversion
+from ..manifest import Manifest
+from ..photos import ALL
 from .pipeline import JOBS, Failure, overlap
+from .results import BatchFiles, Face, Outputs, Settings, Target
 from .resume import EarlierResults
 
 OnProgress = Callable[[str], None]
@@ -221,7 +221,7 @@ class Batch:
         whole = (_Crop(photo, int(numbered), None),)
         if settings.align == "never" or (settings.align == "auto" and not shows_faces(manifest)):
             return whole, None
-        from .photos import find_portraits, portraits_to_invert
+        from ..photos import find_portraits, portraits_to_invert
 
         notice = None
         try:

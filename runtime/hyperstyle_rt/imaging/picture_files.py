@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import PictureError
+from ..errors import PictureError
 
 # 108 megapixels, the largest common camera, fits; as RGB this is 360 MB. The side is libjpeg's.
 MAX_PIXELS = 120_000_000

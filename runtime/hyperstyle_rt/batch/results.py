@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .errors import InversionError, PictureError
-from .files import make_directory, read_regular, write_atomically
-from .imaging import Picture, encode_picture, resize_bilinear, side_by_side
-from .inversion_file import MAX_FILE_SIZE
+from ..errors import InversionError, PictureError
+from ..files import make_directory, read_regular, write_atomically
+from ..imaging import Picture, encode_picture, resize_bilinear, side_by_side
+from ..inversion_file import MAX_FILE_SIZE
+from ..result import Inversion
+from ..tensors import parse
 from .records import Record, is_result, with_record
-from .result import Inversion
-from .tensors import parse
 
 RESULT_ENDING = ".inverted.png"
 
@@ -262,7 +262,7 @@ def _write_face(outputs: Outputs, face: Face, record: Record) -> None:
 
 
 def _pasted(photo: Picture, faces: Sequence[Face]) -> Picture:
-    from .photos import paste
+    from ..photos import paste
 
     for face in faces:
         transform = face.inversion.data.transform
