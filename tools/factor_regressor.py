@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from hyperstyle_rt.errors import EditError
-from hyperstyle_rt.imaging import PICTURE_SUFFIXES, read_picture, resize_bilinear
+from hyperstyle_rt.imaging import read_picture, resize_bilinear
 from numpy.typing import NDArray
+from picture_folders import FACTORS_FILE, pictures_in, read_factor_table
 from torch import Tensor, nn
 
 Pictures = NDArray[np.uint8]
@@ -46,28 +47,17 @@ class Renders:
 
 
 def read_renders(folder: Path, count: int) -> Renders:
-    """Read the first pictures of a folder with a factors.npz (`names` [F], `values` [N,F]).
+    """Read the first pictures of a folder with a table of factors (:mod:`picture_folders`).
 
     Raises
     ------
     EditError
         If the folder has no such table or no pictures.
     """
-    try:
-        with np.load(folder / "factors.npz", allow_pickle=False) as table:
-            names, values = [str(name) for name in table["names"]], table["values"]
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise EditError(f"{folder} has no factors.npz with names and values ({error})") from None
-    paths = picture_paths(folder)[: min(count, len(values))]
-    if not paths:
-        raise EditError(f"{folder} holds no pictures")
+    names, values = read_factor_table(folder / FACTORS_FILE, EditError)
+    paths = pictures_in(folder, EditError)[: min(count, len(values))]
     pictures = np.stack([resize_bilinear(read_picture(path), (SIDE, SIDE)) for path in paths])
-    return Renders(pictures, names, values[: len(paths)].astype(np.float32))
-
-
-def picture_paths(folder: Path) -> list[Path]:
-    """The pictures of a folder in the order of their names, which is that of its table."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
+    return Renders(pictures, list(names), values[: len(paths)])
 
 
 class FactorRegressor(nn.Module):

@@ -9,28 +9,27 @@ the factors on the latents sees it, that is taken out of it.
 The latents come from the generator's mapping network, for generators trained with factors as z:
 
     python tools/find_directions.py --bundle engines/portraits --table renders/factors.npz
-        --standardisation generator.pt --recipe tools/recipes/portraits.json
+        --generator generator.pt --recipe tools/recipes/portraits.json
 
 or from the encoder, for any bundle:
 
     python tools/find_directions.py --bundle engines/faces --pictures renders
         --recipe tools/recipes/portraits.json -o directions.safetensors
 
-A table holds `names` [F] and `values` [N,F]; in a folder of pictures it is called factors.npz and
-has one row a picture, in the order of their names. A standardisation holds `names`, `mean` and
-`std` [F], as an .npz or as the entry `factors` of a generator that tools/training has trained:
-z = clamp((factors - mean) / std, -4, 4), the constant 20, zeros.
+picture_folders.py says what such a table and folder are; the generator is one that tools/training
+has trained, and its file says how factors become z.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import torch
 import typer
 from numpy.typing import NDArray
 from rich.console import Console
@@ -39,9 +38,7 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(ROOT / "export"), str(ROOT / "runtime")]
 
-from array_files import TORCH_SUFFIXES, named_array, read_arrays
 from direction_files import add_to_bundle, save_directions
-from factor_regressor import picture_paths
 from hyperstyle_rt import strict_json
 from hyperstyle_rt.bundle import Bundle
 from hyperstyle_rt.cli.terminal import print_error
@@ -50,10 +47,11 @@ from hyperstyle_rt.errors import EditError, HyperStyleError
 from hyperstyle_rt.files import read_regular
 from hyperstyle_rt.imaging import read_picture, to_input
 from hyperstyle_rt.inversion import HyperStyle
+from picture_folders import FACTORS_FILE, pictures_in, read_factor_table
+from training.factors import read_factors
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 
-CLAMP, CONSTANT = 4.0, 20.0  # of z, as tools/training makes it
 BATCH = 64
 RIDGE = 1e-3  # of the mean variance
 MAX_RECIPE_SIZE = 1 << 20
@@ -100,53 +98,66 @@ def read_recipes(path: Path) -> dict[str, Recipe]:
         raise EditError(f"{path} is no recipe of directions ({error}); see --help") from None
 
 
-def read_table(path: Path, *keys: str) -> list[NDArray[Any]]:
-    """Arrays of an .npz file, none of which may be an object.
+@dataclass(frozen=True)
+class Sample:
+    """Faces with known factors.
+
+    Attributes
+    ----------
+    names:
+        F names.
+    std:
+        [F] of the factors.
+    standard:
+        [N,F]: factors in standard deviations from their mean.
+    latents:
+        [N,W].
+    """
+
+    names: tuple[str, ...]
+    std: Array
+    standard: Array
+    latents: Array
+
+
+def sample_of_table(model: HyperStyle, table: Path, generator: Path, count: int) -> Sample:
+    """Random faces: their factors through the mapping network.
 
     Raises
     ------
     EditError
-        If the file cannot be read or lacks one.
+        If the table or the generator cannot be used, or they do not belong together.
     """
-    try:
-        with np.load(path, allow_pickle=False) as table:
-            return [table[key] for key in keys]
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise EditError(f"{path} is no table with {', '.join(keys)} ({error})") from None
+    names, values = read_factor_table(table, EditError)
+    factors = read_factors(generator)
+    if factors is None:
+        raise EditError(f"{generator} has no factors; give a generator that was trained on renders")
+    if factors.names != names:
+        raise EditError(f"{table} and {generator} have different factors")
+    rows = torch.from_numpy(values[:count])
+    z = factors.to_z(rows, model.bundle.manifest.style_width).numpy()
+    latents = np.concatenate([model.map(z[n : n + BATCH]) for n in range(0, len(z), BATCH)])
+    return Sample(names, factors.std.numpy(), factors.standardise(rows).numpy(), latents)
 
 
-def read_standardisation(path: Path) -> tuple[list[str], Array, Array]:
-    """Names of the factors, their mean and their standard deviation.
+def sample_of_pictures(model: HyperStyle, folder: Path, count: int) -> Sample:
+    """Pictures with known factors: what the encoder makes of them.
 
     Raises
     ------
-    EditError
-        If the file cannot be read or lacks one of them.
+    EditError, PictureError
+        If the folder or a picture cannot be used.
     """
-    if path.suffix.lower() not in TORCH_SUFFIXES:
-        names, mean, std = read_table(path, "names", "mean", "std")
-        return [str(name) for name in names], mean, std
-    entry = read_arrays(path)
-    entry = entry.get("factors") if isinstance(entry, dict) else None
-    if not isinstance(entry, dict) or not isinstance(entry.get("names"), list):
-        raise EditError(f"{path} has no factors; give a generator that was trained on renders")
-    mean, std = (named_array(entry, path, key) for key in ("mean", "std"))
-    return [str(name) for name in entry["names"]], mean, std
+    names, values = read_factor_table(folder / FACTORS_FILE, EditError)
+    paths = pictures_in(folder, EditError)[: min(count, len(values))]
+    values = values[: len(paths)]
+    std = values.std(0) + 1e-3
+    standard = (values - values.mean(0)) / std
+    return Sample(names, std, standard, encoded_latents(model, paths))
 
 
-def mapped_latents(model: HyperStyle, standard: Array) -> Array:
-    """Standardised factors [N,F] through the mapping network: [N,W]."""
-    width = model.bundle.manifest.style_width
-    z = np.zeros((len(standard), width), np.float32)
-    count = standard.shape[1]
-    z[:, :count] = standard.clip(-CLAMP, CLAMP)
-    z[:, count] = CONSTANT
-    return np.concatenate([model.map(z[n : n + BATCH]) for n in range(0, len(z), BATCH)])
-
-
-def encoded_latents(model: HyperStyle, folder: Path, count: int) -> Array:
-    """The first rows of the encoder's latents of a folder's first pictures: [N,W]."""
-    paths = picture_paths(folder)[:count]
+def encoded_latents(model: HyperStyle, paths: Sequence[Path]) -> Array:
+    """The first rows of the encoder's latents of pictures: [N,W]."""
     size, backend = model.bundle.manifest.input_size, model.backend
     rows = []
     for start in range(0, len(paths), BATCH):
@@ -164,7 +175,7 @@ def ridge(inputs: Array, outputs: Array) -> Array:
     return np.linalg.solve(gram, x.T @ y)
 
 
-def factor_changes(recipes: Mapping[str, Recipe], names: list[str], std: Array) -> Array:
+def factor_changes(recipes: Mapping[str, Recipe], names: Sequence[str], std: Array) -> Array:
     """What one step of each direction changes, in standard deviations: [D,F].
 
     Raises
@@ -211,8 +222,8 @@ def main(
     recipe: Annotated[Path, typer.Option(help="JSON: directions as changes of factors.")],
     bundle: Annotated[Path, typer.Option(help="The bundle the directions are for.")],
     table: Annotated[Path | None, typer.Option(help="Factors of random faces (.npz).")] = None,
-    standardisation: Annotated[
-        Path | None, typer.Option(help="Mean and std of the factors, as z has them (.npz, .pt).")
+    generator: Annotated[
+        Path | None, typer.Option(help="The generator.pt of tools/training that --bundle has.")
     ] = None,
     pictures: Annotated[
         Path | None, typer.Option(help="Folder of aligned pictures with a factors.npz.")
@@ -228,22 +239,14 @@ def main(
         recipes = read_recipes(recipe)
         model = HyperStyle.load(bundle, "cpu")
         if pictures is not None:
-            names, values = read_table(pictures / "factors.npz", "names", "values")
-            latents = encoded_latents(model, pictures, min(count, len(values)))
-            values = values[: len(latents)]
-            mean, std = values.mean(0), values.std(0) + 1e-3
-            standard = (values - mean) / std
-        elif table is not None and standardisation is not None:
-            names, values = read_table(table, "names", "values")
-            own, mean, std = read_standardisation(standardisation)
-            if own != [str(name) for name in names]:
-                raise EditError(f"{table} and {standardisation} have different factors")
-            standard = ((values[:count] - mean) / std).clip(-CLAMP, CLAMP)
-            latents = mapped_latents(model, standard)
+            sample = sample_of_pictures(model, pictures, count)
+        elif table is not None and generator is not None:
+            sample = sample_of_table(model, table, generator, count)
         else:
-            raise EditError("give --pictures, or --table with --standardisation")
-        changes = factor_changes(recipes, [str(name) for name in names], std)
-        vectors, response, explained = find(latents.astype(float), standard, changes)
+            raise EditError("give --pictures, or --table with --generator")
+        changes = factor_changes(recipes, sample.names, sample.std)
+        latents, standard = sample.latents.astype(float), sample.standard.astype(float)
+        vectors, response, explained = find(latents, standard, changes)
         rows = model.bundle.manifest.num_latents
         directions = {
             name: LinearDirection(v.astype(np.float32), entry.rows or (0, rows), 1.0, entry.unit)

@@ -31,7 +31,6 @@ from factor_regressor import (
     FactorRegressor,
     columns,
     explained,
-    picture_paths,
     read_renders,
     train,
 )
@@ -41,6 +40,7 @@ from hyperstyle_rt.errors import EditError, HyperStyleError
 from hyperstyle_rt.files import write_atomically
 from hyperstyle_rt.imaging import read_picture, resize_bilinear
 from hyperstyle_rt.inversion import HyperStyle
+from picture_folders import pictures_in
 
 Array = NDArray[np.float32]
 
@@ -148,7 +148,7 @@ def measure(model: HyperStyle, judge: Judge, folder: Path, count: int) -> dict[s
     edits = [{name: amount} for name in names for amount in STEPS]
     change, moved, inverted, identities = [], [], [], []
     size = model.bundle.manifest.image_size
-    for path in picture_paths(folder)[:count]:
+    for path in pictures_in(folder, EditError)[:count]:
         picture = read_picture(path)
         inversion = model.invert(picture)
         shown = [resize_bilinear(picture, size), inversion.image, *model.sweep(inversion, edits)]

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from hyperstyle_export.checkpoints import read_generator
-from hyperstyle_export.torch_files import read_torch_file
 from lightning_fabric import Fabric
 from torch import Tensor
 
@@ -21,7 +20,7 @@ from .checkpoint import load_state
 from .config import AdversarialRun
 from .discriminator import Discriminator
 from .errors import TrainingError
-from .factors import Factors
+from .factors import read_factors
 from .generator import GeneratorTrainer
 from .loop import Setup
 from .optimisers import Optimisers, Weight
@@ -36,15 +35,15 @@ class AdversarialTrainer(GeneratorTrainer):
         self, config: AdversarialRun, setup: Setup, fabric: Fabric, generator: Path
     ) -> None:
         network, _ = read_generator(generator)
-        entry = read_torch_file(generator).get("factors")
-        if not isinstance(entry, Mapping):
+        factors = read_factors(generator)
+        if factors is None:
             raise TrainingError(
                 f"{generator} was not trained on known factors; give what the stage 'generator' "
                 "wrote"
             )
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(not name.endswith("noise.weight"))
-        super().__init__(config, setup, fabric, network.train(), Factors.from_entry(entry))
+        super().__init__(config, setup, fabric, network.train(), factors)
         self._adversarial = config
         self._critic = Discriminator(network.config.channels).to(fabric.device)
         weights = [Weight(p, 1.0, False) for p in self._critic.parameters()]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from hyperstyle_export.torch_files import read_torch_file
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -72,11 +73,15 @@ class Factors:
                 "of the same renderer"
             )
 
+    def standardise(self, values: Tensor) -> Tensor:
+        """Factors [B,F] in standard deviations, clamped."""
+        return ((values - self.mean) / self.std).clamp(-CLAMP, CLAMP)
+
     def to_z(self, values: Tensor, width: int) -> Tensor:
         """Factors [B,F] -> z [B,width]: standardised, the constant, zeros."""
         z = values.new_zeros(len(values), width)
         count = len(self.names)
-        z[:, :count] = ((values - self.mean) / self.std).clamp(-CLAMP, CLAMP)
+        z[:, :count] = self.standardise(values)
         z[:, count] = CONSTANT * width**0.5
         return z
 
@@ -88,3 +93,9 @@ class Factors:
     def from_entry(cls, entry: Mapping[str, Any]) -> Factors:
         """The inverse of `to_entry`."""
         return cls(tuple(entry["names"]), entry["mean"], entry["std"])
+
+
+def read_factors(generator: Path) -> Factors | None:
+    """What a generator's file says of the factors it was trained on; None if it was on none."""
+    entry = read_torch_file(generator).get("factors")
+    return Factors.from_entry(entry) if isinstance(entry, Mapping) else None

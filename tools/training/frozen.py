@@ -12,12 +12,11 @@ from hyperstyle_export.layouts import infer_encoder
 from hyperstyle_export.networks.encoder import WEncoder
 from hyperstyle_export.networks.generator import Generator
 from hyperstyle_export.networks.hyperstyle import crop_rows
-from hyperstyle_export.torch_files import read_torch_file
 from torch import Tensor, nn
 
 from .checkpoint import load_state
 from .errors import TrainingError
-from .factors import Factors
+from .factors import read_factors
 from .synthesis import FastSynthesis
 
 CARS_CROP = 8  # an eighth of the rows is cut above and below (spec 2)
@@ -55,8 +54,7 @@ class FrozenGenerator(nn.Module):
         self.synthesis = FastSynthesis(generator, dtype).requires_grad_(False)
         self.average: Tensor
         self.register_buffer("average", average_latent(generator) if average is None else average)
-        entry = read_torch_file(path).get("factors")
-        self.factors = Factors.from_entry(entry) if isinstance(entry, Mapping) else None
+        self.factors = read_factors(path)
         side = generator.config.resolution
         cut = side // CARS_CROP if "cars" in dataset_type else 0
         self._rows = (cut, side - cut) if cut else None

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from hyperstyle_rt.imaging import PICTURE_SUFFIXES, read_picture, resize_bilinear
+from hyperstyle_rt.imaging import read_picture, resize_bilinear
 from numpy.typing import NDArray
+from picture_folders import FACTORS_FILE, pictures_in, read_factor_table
 from torch import Tensor
 
 from .errors import TrainingError
-
-FACTORS_FILE = "factors.npz"
 
 Array = NDArray[np.float32]
 
@@ -50,9 +49,8 @@ class PictureSet:
 def find_pictures(folders: Sequence[Path]) -> PictureSet:
     """List the PNG, JPEG and WebP pictures directly in the folders.
 
-    A file ``factors.npz`` in a folder gives the factors of its pictures: ``names`` [F] and
-    ``values`` [N,F], one row a picture in the order of the pictures' names. Pictures beyond the
-    last row are still being written and are left out.
+    A table in a folder (:mod:`picture_folders`) gives the factors of its pictures. Pictures beyond
+    its last row are still being written and are left out.
 
     Raises
     ------
@@ -63,16 +61,11 @@ def find_pictures(folders: Sequence[Path]) -> PictureSet:
     paths: list[Path] = []
     tables: list[tuple[int, int, tuple[str, ...], Array]] = []
     for folder in folders:
-        found = _pictures_in(folder)
+        found = pictures_in(folder, TrainingError)
         if (folder / FACTORS_FILE).exists():
-            names, values = _read_factors(folder / FACTORS_FILE)
+            names, values = read_factor_table(folder / FACTORS_FILE, TrainingError)
             found = found[: len(values)]
             tables.append((len(paths), len(found), names, values[: len(found)]))
-        if not found:
-            kinds = ", ".join(PICTURE_SUFFIXES)
-            raise TrainingError(
-                f"{folder} holds no pictures ({kinds}); give the folder they are in"
-            )
         paths += found
     names = tables[0][2] if tables else ()
     factors = np.full((len(paths), len(names)), np.nan, np.float32)
@@ -84,33 +77,6 @@ def find_pictures(folders: Sequence[Path]) -> PictureSet:
             )
         factors[start : start + count] = values
     return PictureSet(tuple(paths), factors, names)
-
-
-def _pictures_in(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        kind = "is not a folder" if folder.exists() else "does not exist"
-        raise TrainingError(f"{folder} {kind}; give a folder of pictures")
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
-    )
-
-
-def _read_factors(path: Path) -> tuple[tuple[str, ...], Array]:
-    try:
-        with np.load(path, allow_pickle=False) as table:
-            names = tuple(str(name) for name in table["names"])
-            values = np.asarray(table["values"], np.float32)
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise TrainingError(
-            f"{path} is no table of factors with 'names' [F] and 'values' [N,F]: {error}"
-        ) from error
-    if values.ndim != 2 or values.shape[1] != len(names):
-        raise TrainingError(
-            f"{path}: 'values' has shape {values.shape}, not [N,{len(names)}] as its names say"
-        )
-    return names, values
 
 
 def read_batch(paths: Sequence[Path], size: tuple[int, int]) -> Tensor:
