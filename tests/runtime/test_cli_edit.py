@@ -272,7 +272,7 @@ def test_other_commands_refuse_an_adapted_bundle(
         ["invert", face, "--bundle", toon],
         ["edit", face, "smile=1", "--bundle", toon],
         ["interpolate", face, face, "--bundle", toon, "--out", "x.png"],
-        ["check", "--bundle", toon],
+        ["check", "--candidate", "cuda", "--bundle", toon],
     ):
         result = run(*command)
         assert result.exit_code == 2

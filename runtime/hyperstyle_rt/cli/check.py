@@ -54,15 +54,15 @@ IterationsOption = Annotated[
 
 
 def check(
-    pictures: PicturesArgument = None,
-    bundle: options.Bundle = None,
     candidate: Annotated[
         str,
         typer.Option(
             help="cpu, cuda, tensorrt or ort-tensorrt; with -fp16 for its fp16 graphs.",
             metavar="NAME",
         ),
-    ] = "cpu-fp16",
+    ],
+    pictures: PicturesArgument = None,
+    bundle: options.Bundle = None,
     reference: Annotated[
         str, typer.Option(help="What it is compared with.", metavar="NAME")
     ] = "cpu",
