@@ -6,10 +6,10 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from hyperstyle_rt.cli.terminal import cell, columns_table
 from hyperstyle_rt.imaging import Picture
+from sheets import headed_sheet
 
 from .measure import FIGURES, Measured
 
@@ -26,7 +26,6 @@ TITLES = {
 }
 FORMATS = {"l2": ".4f", "psnr": ".2f", "ms_ssim": ".3f", "lpips": ".4f", "identity": ".3f"}
 PLOTTED = ("l2", "ms_ssim", "lpips")
-HEADER = 18  # rows of a sheet's heading, pixels at a picture of 128
 
 
 def means(measured: Measured) -> dict[str, list[float]]:
@@ -127,13 +126,4 @@ def plot(all_measured: Sequence[Measured]) -> bytes:
 def sheet(measured: Measured) -> Picture:
     """Rows of input, encoder only and every iteration, under headings."""
     columns = ["input", "encoder only", *map(str, range(1, len(measured.rows[0]) - 1))]
-    body = np.concatenate([np.concatenate(row, 1) for row in measured.rows])
-    width = measured.rows[0][0].shape[1]
-    scale = width / 128
-    heading = np.full((round(HEADER * scale), body.shape[1], 3), 255, np.uint8)
-    for number, text in enumerate(columns):
-        place = (round(number * width + 4 * scale), round(13 * scale))
-        cv2.putText(
-            heading, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4 * scale, (0, 0, 0), 1, cv2.LINE_AA
-        )
-    return np.concatenate([heading, body])
+    return headed_sheet(columns, measured.rows)
