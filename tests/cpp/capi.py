@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable
 from ctypes import POINTER, byref, c_char_p, c_float, c_int32, c_size_t, c_ssize_t, c_void_p
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 API_VERSION = 1
@@ -95,10 +97,37 @@ def load_library(path: Path) -> ctypes.CDLL:
     for name in ("latents", "codes", "transform"):
         function = getattr(library, f"hsrt_inversion_{name}")
         function.restype, function.argtypes = POINTER(c_float), [c_void_p]
+    library.hsrt_inversion_free_offsets.restype = c_size_t
+    library.hsrt_inversion_free_offsets.argtypes = [c_void_p]
     for name in ("model", "session", "inversion"):
         function = getattr(library, f"hsrt_{name}_free")
         function.restype, function.argtypes = None, [c_void_p]
     return library
+
+
+def runtimes_agree(library: ctypes.CDLL) -> bool:
+    """Whether C and Python have the same ONNX Runtime, so that they give the same bits."""
+    return library.hsrt_onnxruntime_version().decode() == onnxruntime.__version__
+
+
+def random_picture(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(height * width).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def same_bytes(folder: Path) -> bool:
+    """Whether both runtimes wrote the same file."""
+    ours, theirs = folder / "c.safetensors", folder / "python.safetensors"
+    return ours.read_bytes() == theirs.read_bytes()
+
+
+def refusal_of(call: Callable[..., object], *arguments: object) -> CError:
+    """The error of a call that must be refused, in one line."""
+    try:
+        call(*arguments)
+    except CError as error:
+        assert "\n" not in str(error)
+        return error
+    raise AssertionError("nothing was refused")
 
 
 def _image(array: np.ndarray, pixel_format: int) -> Image:
@@ -129,6 +158,10 @@ class CInversion:
     @property
     def transform(self) -> np.ndarray:
         return self._floats("transform", (3, 3))
+
+    @property
+    def free_offsets(self) -> int:
+        return self.model.library.hsrt_inversion_free_offsets(self.handle)
 
     def image(self, pixel_format: int = RGB8) -> np.ndarray:
         array = self.model.empty_image(pixel_format)

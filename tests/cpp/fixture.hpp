@@ -1,11 +1,14 @@
 // A model, a session and a picture for the tests of the C API.
 #pragma once
 
+#include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <hyperstyle_rt/hyperstyle_rt.hpp>
 #include <iterator>
+#include <regex>
 #include <string>
 #include <vector>
 
@@ -43,6 +46,36 @@ struct Fixture {
 inline std::string read(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// An inversion file of a bundle with free offsets of 0.25 for all pairs of channels.
+inline std::vector<unsigned char> refined(const std::string& bundle,
+                                          const std::vector<unsigned char>& unrefined) {
+  const std::string manifest = read(std::filesystem::path(bundle) / "manifest.json");
+  const std::regex shape("\"shape\":\\s*\\[\\s*(\\d+),\\s*(\\d+),");
+  size_t pairs = 0;
+  for (std::sregex_iterator layer(manifest.begin(), manifest.end(), shape), end; layer != end;
+       ++layer) {
+    pairs += std::stoul((*layer)[1]) * std::stoul((*layer)[2]);
+  }
+  uint64_t length = 0;
+  std::memcpy(&length, unrefined.data(), sizeof length);
+  const auto data = unrefined.begin() + static_cast<ptrdiff_t>(sizeof length + length);
+  const auto before = static_cast<size_t>(unrefined.end() - data);
+  std::string header(unrefined.begin() + sizeof length, data);
+  const std::string version = "\"version\":\"1\"";
+  header.replace(header.find(version), version.size(), "\"version\":\"2\"");
+  header.insert(header.find("\"codes\""),
+                "\"channels\":{\"data_offsets\":[" + std::to_string(before) + "," +
+                    std::to_string(before + 2 * pairs) + "],\"dtype\":\"F16\",\"shape\":[" +
+                    std::to_string(pairs) + "]},");
+  header.resize(header.find_last_of('}') + 1);
+  header.resize((header.size() + 7) / 8 * 8, ' ');
+  length = header.size();
+  std::string made(reinterpret_cast<const char*>(&length), sizeof length);
+  made.append(header).append(data, unrefined.end());
+  for (size_t at = 0; at < pairs; ++at) made.append("\x00\x34", 2);
+  return {made.begin(), made.end()};
 }
 
 // Whether a call failed with this status, for this reason.

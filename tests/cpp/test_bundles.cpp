@@ -54,6 +54,30 @@ void test_memory_bundle(Fixture& f, const fs::path& bundle, hsrt_precision preci
   hsrt_model_free(model);
 }
 
+// What the graph `channels` makes of a refined inversion is the same from buffers.
+void test_refined_from_memory(Fixture& f, const fs::path& bundle) {
+  const auto files = files_of(bundle);
+  const hyperstyle_rt::Model from_files(bundle.string());
+  hyperstyle_rt::Session session(from_files);
+  const auto face = session.invert(f.picture);
+  const auto content = refined(bundle.string(), face.save());
+  session.render(hyperstyle_rt::Inversion::load(from_files, content), f.result);
+  const auto expected = f.drawn;
+  session.render(face, f.result);
+  CHECK(f.drawn != expected);
+  hsrt_model* model = nullptr;
+  hsrt_session* from_memory = nullptr;
+  hsrt_inversion* inversion = nullptr;
+  CHECK(load(files, &model) == HSRT_OK);
+  CHECK(hsrt_session_create(model, &from_memory) == HSRT_OK);
+  CHECK(hsrt_inversion_load_memory(model, content.data(), content.size(), &inversion) == HSRT_OK);
+  CHECK(hsrt_session_render(from_memory, inversion, nullptr, 1, &f.result) == HSRT_OK);
+  CHECK(f.drawn == expected);
+  hsrt_inversion_free(inversion);
+  hsrt_session_free(from_memory);
+  hsrt_model_free(model);
+}
+
 void test_external_data_is_verified(const fs::path& rich) {
   const auto sound = files_of(rich);
   hsrt_model* model = nullptr;
@@ -106,6 +130,7 @@ int main(int count, char** arguments) {
   if (count > 2) {
     test_memory_bundle(f, arguments[2], HSRT_PRECISION_FP32);
     test_memory_bundle(f, arguments[2], HSRT_PRECISION_FP16);
+    test_refined_from_memory(f, arguments[2]);
     test_external_data_is_verified(arguments[2]);
   }
   return outcome();

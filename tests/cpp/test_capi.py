@@ -9,107 +9,26 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
-from hyperstyle_export.bundle_writer import BundleFacts, write_bundle, write_manifest
 from hyperstyle_rt import HyperStyle
 from hyperstyle_rt.adaptation import Adaptation
-from hyperstyle_rt.bundle import Bundle
 from hyperstyle_rt.errors import BundleError, InversionError
 from hyperstyle_rt.inversion import Inversion
 from hyperstyle_rt.inversion_file import InversionData, read_inversion, write_inversion
-from hyperstyle_rt.manifest import ADAPTED_ROLES, BaseBundle, Manifest
+from hyperstyle_rt.manifest import Manifest
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "runtime")]
 
 import capi  # noqa: E402
-import make_bundle  # noqa: E402
-import models  # noqa: E402
 from attacks import inversions, manifests  # noqa: E402
-
-pytestmark = pytest.mark.skipif(
-    capi.library_path() is None, reason="the C library is not built: run tests/cpp/run.sh"
-)
-
-PORTRAITS = capi.REPOSITORY / "engines" / "portraits"
+from capi import random_picture, refusal_of, same_bytes  # noqa: E402
 
 # Manifests that C refuses in words of its own.
 C_WORDS = {"binary", "utf_16", "not_a_number", "infinity"}
 
 
-@pytest.fixture(scope="session")
-def library():
-    return capi.load_library(capi.library_path())
-
-
-@pytest.fixture(scope="session")
-def rich_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("rich")
-    make_bundle.write_rich(directory)
-    return directory
-
-
-@pytest.fixture(scope="session")
-def official_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("official")
-    make_bundle.write_official(directory)
-    return directory
-
-
-@pytest.fixture(scope="session")
-def portraits_bundle() -> Path:
-    return PORTRAITS
-
-
-BUNDLES = [
-    ("tiny", "fp32"),
-    ("rich", "fp32"),
-    ("rich", "fp16"),
-    ("portraits", "fp32"),
-    pytest.param(("official", "fp32"), marks=pytest.mark.slow),
-]
-
-
-@pytest.fixture(scope="session", params=BUNDLES, ids="-".join)
-def bundle(request: pytest.FixtureRequest) -> tuple[Path, str]:
-    """A bundle's directory and the precision of its graphs to run."""
-    name, precision = request.param
-    return request.getfixturevalue(f"{name}_bundle"), precision
-
-
-@pytest.fixture(scope="session")
-def python(bundle: tuple[Path, str]) -> HyperStyle:
-    directory, precision = bundle
-    return HyperStyle.load(directory, "cpu", precision=precision)
-
-
-@pytest.fixture(scope="session")
-def c(library, bundle: tuple[Path, str]) -> capi.CModel:
-    return capi.CModel(library, *bundle)
-
-
-def runtimes_agree(library) -> bool:
-    return library.hsrt_onnxruntime_version().decode() == onnxruntime.__version__
-
-
-@pytest.fixture(scope="session")
-def same_runtime(library) -> None:
-    if not runtimes_agree(library):
-        pytest.skip(f"C has another ONNX Runtime than Python's {onnxruntime.__version__}")
-
-
-def same_bytes(folder: Path) -> bool:
-    """Whether both runtimes wrote the same file."""
-    ours, theirs = folder / "c.safetensors", folder / "python.safetensors"
-    return ours.read_bytes() == theirs.read_bytes()
-
-
 def average_of(model: HyperStyle):
     return lambda _name, _digest: model.bundle.latent_average()
-
-
-def random_picture(height: int, width: int) -> np.ndarray:
-    return np.random.default_rng(height * width).integers(0, 256, (height, width, 3), np.uint8)
 
 
 # Smaller, larger, equal, odd, one pixel: every branch of the resize.
@@ -153,20 +72,12 @@ def test_the_picture_a_file_names_is_kept(python, c, tmp_path):
     assert read_inversion(tmp_path / "c.safetensors", average_of(python)).picture == "5" * 64
 
 
-def test_free_offsets_are_refused_not_left_out(python, c, tmp_path):
-    made = python.invert(random_picture(64, 64), iterations=1).data
-    channels = np.zeros(7, np.float16)
-    write_inversion(tmp_path / "python.safetensors", replace(made, channels=channels))
-    error = refusal_of(c.load, tmp_path / "python.safetensors")
-    assert error.kind == "INVERSION" and "free offsets" in str(error)
-
-
 def test_files_are_exchanged_byte_for_byte(python, c, tmp_path):
     picture = random_picture(64, 64)
     ours, theirs = c.invert(picture, iterations=1), python.invert(picture, iterations=1)
     ours.save(tmp_path / "c.safetensors")
     theirs.save(tmp_path / "python.safetensors")
-    if runtimes_agree(c.library):
+    if capi.runtimes_agree(c.library):
         assert same_bytes(tmp_path)
     read_by_python = Inversion.load(tmp_path / "c.safetensors")
     read_by_c = c.load(tmp_path / "python.safetensors")
@@ -251,13 +162,6 @@ def test_info_is_the_manifests(c, python):
     assert (c.info.image_height, c.info.image_width) == manifest.image_size
     assert (c.info.input_height, c.info.input_width) == manifest.input_size
     assert c.info.provider.decode().endswith("CPUExecutionProvider")
-
-
-def refusal_of(call, *arguments: object) -> capi.CError:
-    with pytest.raises(capi.CError) as caught:
-        call(*arguments)
-    assert "\n" not in str(caught.value)
-    return caught.value
 
 
 def _bundle_of(tmp_path: Path, manifest: bytes) -> Path:
@@ -347,32 +251,8 @@ def test_optional_fields_are_taken_as_python_takes_them(library, tmp_path, case)
     assert says in str(error)
 
 
-@pytest.fixture(scope="session")
-def base_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of 128 px, with layers below and above the first that an adapted bundle keeps."""
-    tuned = replace(models.TINY.hypernetwork, tuned_layers=(5, 14, 15), shared_layers=())
-    generator = replace(models.TINY.generator, channels=(16, 16, 12, 8, 8, 8))
-    config = replace(models.TINY, generator=generator, hypernetwork=tuned)
-    directory = tmp_path_factory.mktemp("base")
-    facts = BundleFacts("base")
-    write_bundle(models.build_model(config), directory, facts, "fp32", lambda _step: None)
-    return directory
-
-
 @pytest.mark.usefixtures("same_runtime")
-def test_adapted_bundle_renders_what_its_base_inverted(library, base_bundle, tmp_path):
-    base = Bundle.open(base_bundle)
-    manifest = replace(
-        base.manifest,
-        name="adapted",
-        graphs={role: base.manifest.graphs[role] for role in ADAPTED_ROLES},
-        base=BaseBundle("base", base.digest),
-    )
-    adapted_bundle = tmp_path / "adapted"
-    adapted_bundle.mkdir()
-    for name in base.manifest.files:
-        (adapted_bundle / name).write_bytes((base_bundle / name).read_bytes())
-    write_manifest(adapted_bundle, manifest)
+def test_adapted_bundle_renders_what_its_base_inverted(library, base_bundle, adapted_bundle):
     python, c = HyperStyle.load(base_bundle, "cpu"), capi.CModel(library, base_bundle)
     theirs, ours = (model.invert(random_picture(64, 64)) for model in (python, c))
     adapted = capi.CModel(library, adapted_bundle)

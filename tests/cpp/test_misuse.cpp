@@ -55,6 +55,7 @@ void test_null(Fixture& f) {
   CHECK(hsrt_inversion_latents(nullptr) == nullptr && hsrt_inversion_codes(nullptr) == nullptr);
   CHECK(hsrt_inversion_transform(nullptr) == nullptr);
   CHECK(hsrt_inversion_iterations(nullptr) == -1);
+  CHECK(hsrt_inversion_free_offsets(nullptr) == 0);
   CHECK(model == nullptr && session == nullptr && inversion == nullptr);
   hsrt_model_free(nullptr);
   hsrt_session_free(nullptr);
@@ -270,6 +271,23 @@ void test_inversion_files(Fixture& f, const fs::path& folder) {
   CHECK(face.transform()[5] == 6);
 }
 
+void test_refined_inversion_files(Fixture& f) {
+  const hs::Inversion face = f.session.invert(f.picture);
+  const std::vector<unsigned char> content = refined(f.bundle, face.save());
+  hs::Inversion loaded = hs::Inversion::load(f.model, content);
+  CHECK(face.free_offsets() == 0 && loaded.free_offsets() > 0);
+  CHECK(loaded.save() == content);
+  loaded.set_transform({1, 0, 5, 0, 1, 6, 0, 0, 1});
+  const std::vector<unsigned char> with_transform = loaded.save();
+  CHECK(hs::Inversion::load(f.model, with_transform).free_offsets() == loaded.free_offsets());
+  hsrt_inversion* inversion = nullptr;
+  for (size_t lacking = 1; lacking < 64; ++lacking) {
+    CHECK(fails(hsrt_inversion_load_memory(f.model.get(), content.data(), content.size() - lacking,
+                                           &inversion),
+                HSRT_ERROR_INVERSION, "invert the picture again"));
+  }
+}
+
 void test_messages_are_the_threads_own(Fixture&) {
   hsrt_model* model = nullptr;
   hsrt_model_load(HSRT_API_VERSION, "not/there", nullptr, &model);
@@ -333,6 +351,7 @@ int main(int count, char** arguments) {
   test_abort(f);
   test_any_order_of_freeing(f);
   test_inversion_files(f, folder);
+  test_refined_inversion_files(f);
   test_messages_are_the_threads_own(f);
   test_long_messages(f);
   test_batch(f);

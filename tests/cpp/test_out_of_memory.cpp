@@ -60,15 +60,17 @@ int main(int count, char** arguments) {
   const auto face = session.invert({pixels.data(), 16, 16});
   const std::vector<unsigned char> content = face.save();
 
-  starve(
-      [&] {
-        hsrt_inversion* inversion = nullptr;
-        const hsrt_status status =
-            hsrt_inversion_load_memory(model.get(), content.data(), content.size(), &inversion);
-        hsrt_inversion_free(inversion);
-        return status;
-      },
-      HSRT_OK);
+  for (const auto& file : {content, refined(arguments[1], content)}) {
+    starve(
+        [&] {
+          hsrt_inversion* inversion = nullptr;
+          const hsrt_status status =
+              hsrt_inversion_load_memory(model.get(), file.data(), file.size(), &inversion);
+          hsrt_inversion_free(inversion);
+          return status;
+        },
+        HSRT_OK);
+  }
   std::vector<unsigned char> copy(content.size());
   starve(
       [&] {

@@ -125,6 +125,26 @@ void test_inversion(Fixture& f, hsrt_provider provider, hsrt_precision precision
   }
 }
 
+// A refined inversion takes one graph more, for which there is no plan.
+void test_refined_inversion(Fixture& f) {
+  const auto file = refined(f.bundle, f.session.invert(f.picture).save());
+  f.session.render(hyperstyle_rt::Inversion::load(f.model, file), f.result);
+  const auto expected = f.drawn;
+  hyperstyle_rt::ModelOptions options;
+  options.provider = HSRT_PROVIDER_CUDA;
+  const hyperstyle_rt::Model on_cuda(f.bundle, options);
+  opened.clear();
+  hyperstyle_rt::Session(on_cuda).render(hyperstyle_rt::Inversion::load(on_cuda, file), f.result);
+  CHECK(f.drawn == expected);
+  CHECK(opened.back() == fs::path(f.bundle) / "channels.onnx");
+  options.provider = HSRT_PROVIDER_TENSORRT;
+  const hyperstyle_rt::Model on_plans(f.bundle, options);
+  const hyperstyle_rt::Session session(on_plans);
+  const auto face = hyperstyle_rt::Inversion::load(on_plans, file);
+  CHECK(fails(hsrt_session_render(session.get(), face.get(), nullptr, 1, &f.result),
+              HSRT_ERROR_BUNDLE, "do not render refined inversions; use HSRT_PROVIDER_CUDA"));
+}
+
 void test_refusals(Fixture& f) {
   const auto refused = [&](hsrt_provider provider, const char* reason) {
     return fails(load(f.bundle, provider, HSRT_PRECISION_FP32), HSRT_ERROR_BACKEND, reason);
@@ -211,6 +231,7 @@ int main(int count, char** arguments) {
                  {"TensorRT", "CUDA"});
   test_inversion(f, HSRT_PROVIDER_TENSORRT, HSRT_PRECISION_FP16, plans / "10.13.2-sm89-fp16",
                  {"TensorRT", "CUDA"});
+  test_refined_inversion(f);
   test_refusals(f);
   test_altered_plan(f, arguments[2]);
   test_plans_need_files(f);

@@ -1,4 +1,5 @@
 // What needs neither a bundle nor ONNX Runtime's graphs.
+#include <cmath>
 #include <stdexcept>
 #include <string>
 
@@ -108,6 +109,68 @@ void test_tensor_files_come_back() {
   }
 }
 
+void test_halves_are_widened_without_loss() {
+  CHECK(widened(0x3C00) == 1.0F && widened(0xC500) == -5.0F && widened(0x7BFF) == 65504.0F);
+  CHECK(widened(0x0001) == 0x1p-24F && widened(0x83FF) == -0x3FFp-24F);
+  CHECK(widened(0x0400) == 0x1p-14F && widened(0x3555) == 0x1.554p-2F);
+  CHECK(widened(0x0000) == 0 && !std::signbit(widened(0x0000)) && std::signbit(widened(0x8000)));
+}
+
+InversionData small_inversion() {
+  InversionData data;
+  data.latents = {1, 2, {0.5F, -1.0F}};
+  data.codes = {1, 2, {0.25F, 3.0F}};
+  data.iterations = 3;
+  data.bundle_name = "x";
+  data.bundle_digest = std::string(64, 'a');
+  return data;
+}
+
+const Matrix* no_average(const std::string&, const std::string&) { return nullptr; }
+
+void test_free_offsets_come_back_in_files_of_version_2() {
+  InversionData data = small_inversion();
+  const std::string plain = serialize_inversion(data, nullptr);
+  CHECK(plain.find("\"version\":\"1\"") != plain.npos);
+  CHECK(parse_inversion(plain, no_average).channels.empty());
+  data.channels = {0x3C00, 0x8001, 0x7BFF};
+  const std::string file = serialize_inversion(data, nullptr);
+  CHECK(file.find("\"version\":\"2\"") != file.npos);
+  const InversionData parsed = parse_inversion(file, no_average);
+  CHECK(parsed.channels == data.channels && parsed.codes.values == data.codes.values);
+  CHECK(serialize_inversion(parsed, nullptr) == file);
+}
+
+// Whether a file of version 2 is refused once one part of it is replaced by as many other bytes.
+bool refuses_with(const std::string& from, const std::string& to, const std::string& reason) {
+  InversionData data = small_inversion();
+  data.channels = {0x3C00, 0x8001, 0x7BFF, 0x3555};
+  std::string file = serialize_inversion(data, nullptr);
+  const size_t at = file.rfind(from);
+  if (at == file.npos || from.size() != to.size()) return false;
+  file.replace(at, from.size(), to);
+  try {
+    parse_inversion(file, no_average);
+    return false;
+  } catch (const Failure& failure) {
+    return failure.status() == HSRT_ERROR_INVERSION && failure.text().find(reason) != file.npos;
+  }
+}
+
+void test_damaged_free_offsets_are_refused() {
+  const std::string halves = "\"F16\",\"shape\":[4]";
+  const std::string numbers = "\x01\x80\xff\x7b";
+  const std::string not_halves = "channels must be float16 [?]; invert the picture again";
+  const std::string not_finite = "NaN or infinity in the inversion's channels";
+  CHECK(refuses_with("\"version\":\"2\"", "\"version\":\"3\"", "reads versions 1 and 2"));
+  CHECK(refuses_with("\"channels\"", "\"chainels\"", "lacks the tensor channels"));
+  CHECK(refuses_with(halves, "\"I16\",\"shape\":[4]", not_halves));
+  CHECK(refuses_with(halves, "\"F32\",\"shape\":[2]", not_halves));
+  CHECK(refuses_with(halves, "\"F16\",\"shape\":[5]", "not its shape's"));
+  CHECK(refuses_with(numbers, "\x01\x80\x01\x7c", not_finite));
+  CHECK(refuses_with(numbers, std::string("\x00\xfc\xff\x7b", 4), not_finite));
+}
+
 const OrtApi* ORT_API_CALL serves_nothing(uint32_t) noexcept { return nullptr; }
 const char* ORT_API_CALL says_old() noexcept { return "1.2.3"; }
 
@@ -141,6 +204,9 @@ int main() {
   test_resize_keeps_flat_pictures_and_ends();
   test_shared_style_gives_back_every_bit();
   test_tensor_files_come_back();
+  test_halves_are_widened_without_loss();
+  test_free_offsets_come_back_in_files_of_version_2();
+  test_damaged_free_offsets_are_refused();
   test_old_onnxruntime_is_refused();
   test_gpu_is_asked_for_without_a_crash();
   return outcome();

@@ -1,5 +1,6 @@
 #include "bundle.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <stdexcept>
@@ -111,27 +112,42 @@ std::string Bundle::file_of(const std::string& role, const std::string& precisio
     const auto twin = twins->second.find(role);
     if (twin != twins->second.end()) return twin->second;
   }
-  const auto found = manifest_.graphs.find(role);
-  if (found == manifest_.graphs.end()) {
-    throw refused("the bundle has no graph '" + role + "'; build it again with this graph");
+  for (const Graphs* graphs : {&manifest_.graphs, &manifest_.refinement}) {
+    const auto found = graphs->find(role);
+    if (found != graphs->end()) return found->second;
   }
-  return found->second;
+  throw refused("the bundle has no graph '" + role + "'; build it again with this graph");
+}
+
+// Files that a graph may read its large tensors from; another's only to refine.
+std::vector<std::string> Bundle::read_with(const std::string& graph) const {
+  const Graphs& refinement = manifest_.refinement;
+  const bool refines = std::any_of(refinement.begin(), refinement.end(),
+                                   [&](const auto& item) { return item.second == graph; });
+  std::vector<std::string> names;
+  for (const auto& item : manifest_.files) {
+    const std::string& name = item.first;
+    if (refines ? fs::path(name).extension() == kDataSuffix : name == graph + kDataSuffix) {
+      names.push_back(name);
+    }
+  }
+  return names;
 }
 
 Graph Bundle::verified_graph(const std::string& role, const std::string& precision) {
   const std::string name = file_of(role, precision);
   const std::string data_name = name + kDataSuffix;
-  const bool has_data = manifest_.files.count(data_name) != 0;
-  if (has_data) {
-    verify_listed(data_name);
-  } else if (exists(data_name)) {
+  const std::vector<std::string> data = read_with(name);
+  for (const std::string& read : data) verify_listed(read);
+  if (manifest_.files.count(data_name) == 0 && exists(data_name)) {
     throw refused(place(data_name) +
                   " is not listed in the bundle's manifest; restore the bundle or build it again");
   }
   verify_listed(name);
-  if (!directory_.empty()) return {directory_ / name, {}, {}, {}};
-  if (!has_data) return {{}, memory_.at(name), {}, {}};
-  return {{}, memory_.at(name), data_name, memory_.at(data_name)};
+  if (!directory_.empty()) return {directory_ / name, {}, {}};
+  Graph graph{{}, memory_.at(name), {}};
+  for (const std::string& read : data) graph.data[read] = memory_.at(read);
+  return graph;
 }
 
 Graph Bundle::verified_plan(const std::string& key, const std::string& role) {
@@ -140,7 +156,7 @@ Graph Bundle::verified_plan(const std::string& key, const std::string& role) {
   }
   verify_plan_file(key, role + ".plan");
   verify_plan_file(key, role + ".onnx");
-  return {directory_ / kPlansDirectory / key / (role + ".onnx"), {}, {}, {}};
+  return {directory_ / kPlansDirectory / key / (role + ".onnx"), {}, {}};
 }
 
 void Bundle::verify_plan_file(const std::string& key, const std::string& name) const {

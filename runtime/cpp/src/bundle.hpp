@@ -7,6 +7,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "inversion_file.hpp"
 #include "manifest.hpp"
@@ -17,8 +18,7 @@ namespace hsrt {
 struct Graph {
   std::filesystem::path path;  // empty: in memory
   std::string_view model;
-  std::string data_name;  // empty: it has no external data
-  std::string_view data;
+  std::map<std::string, std::string_view> data;  // by name; none where the graph is in a file
 };
 
 class Bundle {
@@ -31,7 +31,7 @@ class Bundle {
   const std::string& digest() const { return digest_; }
 
   // Verify a graph with its external data, in "fp32" or one of the manifest's precisions; optional
-  // graphs have no twins. One thread at a time, like all that verifies.
+  // graphs may have no twins. One thread at a time, like all that verifies.
   Graph verified_graph(const std::string& role, const std::string& precision);
 
   // Verify a TensorRT plan, which is native code, and the model through which ONNX Runtime loads
@@ -52,6 +52,7 @@ class Bundle {
   bool exists(const std::string& name) const;
   void read_manifest(std::string_view text);
   std::string file_of(const std::string& role, const std::string& precision) const;
+  std::vector<std::string> read_with(const std::string& graph) const;
   void verify_listed(const std::string& name);
   void verify_plan_file(const std::string& key, const std::string& name) const;
   void verify_file(const std::string& name, const BundleFile& expected) const;

@@ -233,4 +233,8 @@ hsrt_status hsrt_inversion_set_transform(hsrt_inversion* inversion,
   });
 }
 
+size_t hsrt_inversion_free_offsets(const hsrt_inversion* inversion) noexcept {
+  return inversion == nullptr ? 0 : inversion->inversion.data.channels.size();
+}
+
 void hsrt_inversion_free(hsrt_inversion* inversion) noexcept { delete inversion; }

@@ -17,6 +17,7 @@ namespace {
 constexpr const char* kFormat = "hyperstyle-rt-inversion";
 constexpr const char* kVersion = "1";
 constexpr const char* kChannelsVersion = "2";  // of a file with free offsets
+constexpr uint16_t kHalfExponent = 0x7C00;     // all bits set: infinity or NaN
 constexpr size_t kMostDigits = 6;
 constexpr int64_t kLargestFloat = 0x7F7FFFFF;  // its bits
 
@@ -45,31 +46,39 @@ void check_bundle_named(const std::string& name, const std::string& digest) {
   }
 }
 
-bool all_finite(const std::vector<float>& values) {
-  return std::all_of(values.begin(), values.end(), [](float x) { return std::isfinite(x); });
-}
+bool is_finite(float value) { return std::isfinite(value); }
 
-void check_finite(const std::string& name, const std::vector<float>& values) {
-  if (!all_finite(values)) {
+bool is_finite(uint16_t half) { return (half & kHalfExponent) != kHalfExponent; }
+
+template <typename Number>
+void check_finite(const std::string& name, const std::vector<Number>& values) {
+  const bool all =
+      std::all_of(values.begin(), values.end(), [](Number value) { return is_finite(value); });
+  if (!all) {
     throw refused("NaN or infinity in the inversion's " + name + "; invert the picture again");
   }
 }
 
-// Finite float32 of this rank and no length 0; a wanted length of 0 stands for any.
-std::vector<float> checked_floats(const std::string& name, const Tensor& tensor,
-                                  const std::vector<uint64_t>& wanted) {
-  bool fits = tensor.dtype == "F32" && tensor.shape.size() == wanted.size();
+// Refuse all but floats of so many bits, of this rank and no length 0; a wanted length of 0 stands
+// for any.
+void check_shape(const std::string& name, const Tensor& tensor, const std::string& bits,
+                 const std::vector<uint64_t>& wanted) {
+  bool fits = tensor.dtype == "F" + bits && tensor.shape.size() == wanted.size();
   for (size_t at = 0; fits && at < wanted.size(); ++at) {
     fits = wanted[at] == 0 ? tensor.shape[at] > 0 : tensor.shape[at] == wanted[at];
   }
-  if (!fits) {
-    std::string lengths;
-    for (const uint64_t length : wanted) {
-      lengths += (lengths.empty() ? "" : ", ") + (length == 0 ? "?" : std::to_string(length));
-    }
-    throw refused("the inversion's " + name + " must be float32 [" + lengths +
-                  "]; invert the picture again");
+  if (fits) return;
+  std::string lengths;
+  for (const uint64_t length : wanted) {
+    lengths += (lengths.empty() ? "" : ", ") + (length == 0 ? "?" : std::to_string(length));
   }
+  throw refused("the inversion's " + name + " must be float" + bits + " [" + lengths +
+                "]; invert the picture again");
+}
+
+std::vector<float> checked_floats(const std::string& name, const Tensor& tensor,
+                                  const std::vector<uint64_t>& wanted) {
+  check_shape(name, tensor, "32", wanted);
   std::vector<float> values = floats_of(tensor);
   check_finite(name, values);
   return values;
@@ -133,10 +142,16 @@ int64_t smallest_rank(float latent, float average) {
   return low;
 }
 
+std::string_view bytes_of(const void* data, size_t size) {
+  return {static_cast<const char*>(data), size};
+}
+
 Tensor float_tensor(const std::vector<float>& values, std::vector<uint64_t> shape) {
-  return {"F32",
-          std::move(shape),
-          {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)}};
+  return {"F32", std::move(shape), bytes_of(values.data(), values.size() * sizeof(float))};
+}
+
+Tensor half_tensor(const std::vector<uint16_t>& halves) {
+  return {"F16", {halves.size()}, bytes_of(halves.data(), halves.size() * sizeof(uint16_t))};
 }
 
 InversionData interpret(const TensorFile& file, const LatentAverageOf& average_of) {
@@ -145,15 +160,10 @@ InversionData interpret(const TensorFile& file, const LatentAverageOf& average_o
     throw refused("this is not an inversion file; give one that `invert` wrote");
   }
   const std::string& version = entry(file, "version");
-  if (version == kChannelsVersion) {
-    throw refused(
-        "the inversion was refined with free offsets, which this library does not draw; "
-        "render it with the Python package, or refine it with --refine-space codes");
-  }
-  if (version != kVersion) {
+  if (version != kVersion && version != kChannelsVersion) {
     throw refused("the file has format version " + shown(std::string_view(version)) +
-                  " and this runtime reads version 1; update hyperstyle-rt or invert the picture "
-                  "again");
+                  " and this runtime reads versions 1 and 2; update hyperstyle-rt or invert the "
+                  "picture again");
   }
   const std::string& iterations = entry(file, "iterations");
   if (!is_count(iterations)) {
@@ -176,6 +186,11 @@ InversionData interpret(const TensorFile& file, const LatentAverageOf& average_o
       throw refused("the inversion's picture is no SHA-256; invert the picture again");
     }
     data.picture = picture->second;
+  }
+  if (version == kChannelsVersion) {
+    const Tensor& channels = tensor(file, "channels");
+    check_shape("channels", channels, "16", {0});
+    data.channels = halves_of(channels);
   }
   check_inversion(data);
   return data;
@@ -205,11 +220,13 @@ std::string serialize_inversion(const InversionData& data, const Matrix* latent_
         float_tensor(data.latents.values, {data.latents.rows, data.latents.columns});
   }
   if (!data.transform.empty()) tensors["transform"] = float_tensor(data.transform, {3, 3});
-  std::map<std::string, std::string> metadata = {{"format", kFormat},
-                                                 {"version", kVersion},
-                                                 {"bundle", data.bundle_name},
-                                                 {"bundle_digest", data.bundle_digest},
-                                                 {"iterations", std::to_string(data.iterations)}};
+  if (!data.channels.empty()) tensors["channels"] = half_tensor(data.channels);
+  std::map<std::string, std::string> metadata = {
+      {"format", kFormat},
+      {"version", data.channels.empty() ? kVersion : kChannelsVersion},
+      {"bundle", data.bundle_name},
+      {"bundle_digest", data.bundle_digest},
+      {"iterations", std::to_string(data.iterations)}};
   if (!data.picture.empty()) metadata["picture"] = data.picture;
   return serialize_tensors(tensors, metadata);
 }
@@ -218,6 +235,7 @@ void check_inversion(const InversionData& data) {
   check_finite("latents", data.latents.values);
   check_finite("codes", data.codes.values);
   check_finite("transform", data.transform);
+  check_finite("channels", data.channels);
   const Matrix& codes = data.codes;
   for (size_t row = 0; row < codes.rows; ++row) {
     if (codes.values[(row + 1) * codes.columns - 1] != static_cast<float>(data.iterations)) {

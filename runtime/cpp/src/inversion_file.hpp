@@ -1,6 +1,7 @@
 // Inversion files; the twin of inversion_file.py, which says why they look as they do.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
@@ -9,7 +10,8 @@
 
 namespace hsrt {
 
-constexpr size_t kMaxInversionFile = size_t{1} << 24;  // bytes; an official model's has 38 thousand
+// Bytes; an official model's file has 38 thousand, refined 5.2 million.
+constexpr size_t kMaxInversionFile = size_t{1} << 24;
 
 // Rows of floats.
 struct Matrix {
@@ -26,6 +28,10 @@ struct InversionData {
   std::string bundle_digest;
   std::vector<float> transform;  // 9, or none
   std::string picture;           // SHA-256 of the picture's file, or empty
+
+  // Bits of float16 [P], or none: free offsets of the tuned layers, one after the other, each [O,I]
+  // and added to what the codes give.
+  std::vector<uint16_t> channels;
 };
 
 // Gives a bundle's average latent [L,W], or null if it is not at hand.

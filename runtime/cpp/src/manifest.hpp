@@ -63,7 +63,7 @@ struct Manifest {
 
   // None: the bundle inverts. Else it is a fine-tuned generator, which has no encoder and hypernet.
   std::optional<BaseBundle> base;
-  Graphs refinement;  // graphs that are not run here
+  Graphs refinement;  // of the graphs that refine, only "channels" is run here
 
   // Throws Failure (HSRT_ERROR_BUNDLE) for what manifest.py refuses.
   static Manifest parse(std::string_view text);

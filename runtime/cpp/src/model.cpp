@@ -25,6 +25,23 @@ std::string cannot_load(const std::string& role) {
          " cannot load the graph '" + role + "'; build the bundle again with this version";
 }
 
+void add_data(OrtSessionOptions* options, const Graph& graph, const std::string& what) {
+  if (graph.data.empty()) return;
+  std::vector<std::filesystem::path> paths;
+  std::vector<char*> buffers;
+  std::vector<size_t> lengths;
+  for (const auto& [name, content] : graph.data) {
+    paths.push_back(path_of(name.c_str()));
+    buffers.push_back(const_cast<char*>(content.data()));  // read, though the type says more
+    lengths.push_back(content.size());
+  }
+  std::vector<const ORTCHAR_T*> names;
+  for (const std::filesystem::path& path : paths) names.push_back(path.c_str());
+  check_ort(ort_api().AddExternalInitializersFromFilesInMemory(
+                options, names.data(), buffers.data(), lengths.data(), names.size()),
+            HSRT_ERROR_BUNDLE, what);
+}
+
 Owned<OrtSession> open_session(OrtEnv* env, const Graph& graph, const std::string& role,
                                OrtSessionOptions* options) {
   const std::string what = cannot_load(role);
@@ -34,15 +51,7 @@ Owned<OrtSession> open_session(OrtEnv* env, const Graph& graph, const std::strin
               HSRT_ERROR_BUNDLE, what);
     return Owned<OrtSession>(session);
   }
-  if (!graph.data_name.empty()) {
-    const std::filesystem::path name = path_of(graph.data_name.c_str());
-    const ORTCHAR_T* names[] = {name.c_str()};
-    char* buffers[] = {const_cast<char*>(graph.data.data())};  // read, though the type says more
-    const size_t lengths[] = {graph.data.size()};
-    check_ort(
-        ort_api().AddExternalInitializersFromFilesInMemory(options, names, buffers, lengths, 1),
-        HSRT_ERROR_BUNDLE, what);
-  }
+  add_data(options, graph, what);
   check_ort(ort_api().CreateSessionFromArray(env, graph.model.data(), graph.model.size(), options,
                                              &session),
             HSRT_ERROR_BUNDLE, what);
@@ -171,6 +180,33 @@ Values Model::weights(const std::vector<float>& codes) const {
   const std::lock_guard<std::mutex> lock(base_mutex_);
   if (base_weights_.empty()) base_weights_ = expand(codes);
   return base_weights_;
+}
+
+Values Model::weights(const std::vector<float>& codes, const std::vector<float>& channels) const {
+  if (channels.empty()) return weights(codes);
+  check_renders_refined();
+  Values tuned = weights(codes);
+  Values base = weights(std::vector<float>(codes.size()));
+  Values inputs = {{"channels", wrap(channels, {static_cast<int64_t>(channels.size())})}};
+  for (const TunedLayer& layer : manifest().tuned_layers) {
+    inputs["tuned." + layer.name] = tuned["weight." + layer.name];
+    inputs["base." + layer.name] = base["weight." + layer.name];
+  }
+  return run("channels", inputs, {});
+}
+
+void Model::check_renders_refined() const {
+  if (manifest().refinement.empty()) {
+    throw Failure(HSRT_ERROR_BUNDLE,
+                  "bundle '" + manifest().name +
+                      "' has no graphs to refine inversions or to render refined ones; build it "
+                      "again with this version");
+  }
+  if (!plans_key_.empty() && manifest().plans.at(plans_key_).count("channels.plan") == 0) {
+    throw Failure(HSRT_ERROR_BUNDLE, "the TensorRT plans of bundle '" + manifest().name +
+                                         "' do not render refined inversions; use "
+                                         "HSRT_PROVIDER_CUDA for them");
+  }
 }
 
 Values Model::expand(const std::vector<float>& codes) const {

@@ -41,6 +41,10 @@ class Model {
   // every inversion starts, are kept where they are small.
   Values weights(const std::vector<float>& codes) const;
 
+  // The same with free offsets [P] added, if there are some. Throws Failure (HSRT_ERROR_BUNDLE) if
+  // the bundle was built without the graph, or the plan, that does it.
+  Values weights(const std::vector<float>& codes, const std::vector<float>& channels) const;
+
   // Wrap floats of the host, which must outlive the value.
   Value wrap(const std::vector<float>& values, const std::vector<int64_t>& shape) const;
 
@@ -68,6 +72,7 @@ class Model {
   std::string precision() const;
   std::string plans_key() const;
   Values expand(const std::vector<float>& codes) const;
+  void check_renders_refined() const;
 };
 
 // Of one set of offset codes.

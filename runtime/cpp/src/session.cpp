@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "failure.hpp"
+#include "tensors.hpp"
 
 namespace hsrt {
 namespace {
@@ -51,6 +52,31 @@ std::vector<float> kept_codes(const Matrix& codes, const Manifest& manifest) {
   return kept;
 }
 
+// How many free offsets a tuned layer may have: one per pair of its channels.
+size_t pairs_of(const TunedLayer& layer) {
+  return static_cast<size_t>(layer.shape[0]) * static_cast<size_t>(layer.shape[1]);
+}
+
+size_t pairs_of(const Manifest& manifest) {
+  size_t pairs = 0;
+  for (const TunedLayer& layer : manifest.tuned_layers) pairs += pairs_of(layer);
+  return pairs;
+}
+
+// The same of its free offsets, which check_belongs has seen.
+std::vector<float> kept_channels(const std::vector<uint16_t>& channels, const Manifest& manifest) {
+  std::vector<float> kept(channels.size());
+  std::transform(channels.begin(), channels.end(), kept.begin(), widened);
+  if (!manifest.base || kept.empty()) return kept;
+  auto begin = kept.begin();
+  for (const TunedLayer& layer : manifest.tuned_layers) {
+    const auto end = begin + static_cast<ptrdiff_t>(pairs_of(layer));
+    if (layer.index < kKeptFrom) std::fill(begin, end, 0.0F);
+    begin = end;
+  }
+  return kept;
+}
+
 }  // namespace
 
 void check_belongs(const InversionData& data, const Model& model) {
@@ -66,11 +92,13 @@ void check_belongs(const InversionData& data, const Model& model) {
   const bool fits = data.codes.rows == manifest.tuned_layers.size() &&
                     data.codes.columns == static_cast<size_t>(manifest.code_width) + 1 &&
                     data.latents.rows == static_cast<size_t>(manifest.num_latents) &&
-                    data.latents.columns == static_cast<size_t>(manifest.style_width);
+                    data.latents.columns == static_cast<size_t>(manifest.style_width) &&
+                    (data.channels.empty() || data.channels.size() == pairs_of(manifest));
   if (!fits) {
-    throw Failure(HSRT_ERROR_INVERSION,
-                  "the inversion's codes or latents have another shape than bundle '" +
-                      manifest.name + "' has, so it is damaged; invert the picture again");
+    throw Failure(
+        HSRT_ERROR_INVERSION,
+        "the inversion's codes, latents or free offsets have another shape than bundle '" +
+            manifest.name + "' has, so it is damaged; invert the picture again");
   }
 }
 
@@ -137,7 +165,7 @@ class Session::Loop {
   // Draw the picture of the codes so far; it leaves the device only where somebody looks at it.
   void draw() {
     ask_abort();
-    session_.expand(codes_);
+    session_.expand(codes_, {});
     ask_abort();
     std::set<std::string> to_host;
     const bool may_be_last = done_ == iterations_ || options_.until > 0;
@@ -190,7 +218,8 @@ Inversion Session::invert(const std::vector<float>& image, const hsrt_invert_opt
 std::vector<float> Session::render(const Inversion& inversion, const std::vector<float>& latents,
                                    size_t count) {
   const Manifest& manifest = model_->manifest();
-  expand(kept_codes(inversion.data.codes, manifest));
+  const InversionData& data = inversion.data;
+  expand(kept_codes(data.codes, manifest), kept_channels(data.channels, manifest));
   const size_t step = latents.size() / count;
   std::vector<float> images;
   for (size_t done = 0; done < count; done += model_->batch_size()) {
@@ -205,11 +234,13 @@ std::vector<float> Session::render(const Inversion& inversion, const std::vector
   return images;
 }
 
-void Session::expand(const std::vector<float>& codes) {
-  if (!expanded_weights_.empty() && codes == expanded_codes_) return;
+void Session::expand(const std::vector<float>& codes, const std::vector<float>& channels) {
+  const bool same = codes == expanded_codes_ && channels == expanded_channels_;
+  if (!expanded_weights_.empty() && same) return;
   expanded_weights_.clear();  // their memory serves the next ones
   expanded_codes_ = codes;    // before the weights: what fails must not leave others beside it
-  expanded_weights_ = model_->weights(codes);
+  expanded_channels_ = channels;
+  expanded_weights_ = model_->weights(codes, channels);
 }
 
 Values Session::generate(const Value& latents, const std::set<std::string>& to_host) {

@@ -35,9 +35,10 @@ class Session {
   std::shared_ptr<const Model> model_;
   // Of the face drawn last: a slider of edits expands them once.
   std::vector<float> expanded_codes_;
+  std::vector<float> expanded_channels_;
   Values expanded_weights_;
 
-  void expand(const std::vector<float>& codes);
+  void expand(const std::vector<float>& codes, const std::vector<float>& channels);
   Values generate(const Value& latents, const std::set<std::string>& to_host);
 };
 

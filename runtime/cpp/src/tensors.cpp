@@ -2,6 +2,7 @@
 #include "tensors.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <stdexcept>
 #include <utility>
@@ -97,6 +98,25 @@ void read_metadata(const Json& entries, std::map<std::string, std::string>& meta
   }
 }
 
+// The tensors in the order of their bytes: those of the larger type first, so that none lies
+// unaligned, then by name. It is the safetensors library's.
+std::vector<const std::pair<const std::string, Tensor>*> by_layout(
+    const std::map<std::string, Tensor>& tensors) {
+  std::vector<const std::pair<const std::string, Tensor>*> order;
+  for (const auto& item : tensors) order.push_back(&item);
+  std::stable_sort(order.begin(), order.end(), [](const auto* one, const auto* other) {
+    return kElementSizes.at(one->second.dtype) > kElementSizes.at(other->second.dtype);
+  });
+  return order;
+}
+
+template <typename Number>
+std::vector<Number> numbers_of(const Tensor& tensor) {
+  std::vector<Number> numbers(tensor.bytes.size() / sizeof(Number));
+  if (!numbers.empty()) std::memcpy(numbers.data(), tensor.bytes.data(), tensor.bytes.size());
+  return numbers;
+}
+
 std::string joined(const std::vector<uint64_t>& numbers) {
   std::string text;
   for (const uint64_t number : numbers) text += (text.empty() ? "" : ",") + std::to_string(number);
@@ -140,11 +160,15 @@ std::string serialize_tensors(const std::map<std::string, Tensor>& tensors,
   }
   text += "}";
   std::string content;
+  std::map<std::string, size_t> begins;
+  for (const auto* item : by_layout(tensors)) {
+    begins[item->first] = content.size();
+    content += item->second.bytes;
+  }
   for (const auto& [name, tensor] : tensors) {
-    const std::string begin = std::to_string(content.size());
-    content += tensor.bytes;
-    text += ",\"" + name + "\":{\"data_offsets\":[" + begin + "," + std::to_string(content.size()) +
-            "],\"dtype\":\"" + tensor.dtype + "\",\"shape\":[" + joined(tensor.shape) + "]}";
+    const std::vector<uint64_t> offsets = {begins[name], begins[name] + tensor.bytes.size()};
+    text += ",\"" + name + "\":{\"data_offsets\":[" + joined(offsets) + "],\"dtype\":\"" +
+            tensor.dtype + "\",\"shape\":[" + joined(tensor.shape) + "]}";
   }
   text += "}";
   text.resize((text.size() + 7) / 8 * 8, ' ');  // tensors start at a multiple of 8
@@ -153,10 +177,18 @@ std::string serialize_tensors(const std::map<std::string, Tensor>& tensors,
   return file + text + content;
 }
 
-std::vector<float> floats_of(const Tensor& tensor) {
-  std::vector<float> floats(tensor.bytes.size() / sizeof(float));
-  if (!floats.empty()) std::memcpy(floats.data(), tensor.bytes.data(), tensor.bytes.size());
-  return floats;
+std::vector<float> floats_of(const Tensor& tensor) { return numbers_of<float>(tensor); }
+
+std::vector<uint16_t> halves_of(const Tensor& tensor) { return numbers_of<uint16_t>(tensor); }
+
+float widened(uint16_t half) {
+  const int exponent = half >> 10 & 0x1F;
+  const int fraction = half & 0x3FF;
+  const int implied = 0x400;  // the leading one of all but the smallest
+  const float magnitude = exponent == 0
+                              ? std::ldexp(static_cast<float>(fraction), -24)
+                              : std::ldexp(static_cast<float>(fraction | implied), exponent - 25);
+  return (half & 0x8000) == 0 ? magnitude : -magnitude;
 }
 
 }  // namespace hsrt

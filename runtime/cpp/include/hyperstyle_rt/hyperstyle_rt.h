@@ -2,7 +2,8 @@
  *
  * HyperStyle finds, for a picture, the latents and the weight offsets with which a StyleGAN2
  * generator draws that picture; both together are an *inversion*, a file of some 40 KB. Rendered
- * with other latents it gives edits of the same picture.
+ * with other latents it gives edits of the same picture. An inversion that the Python package has
+ * refined (invert --refine) is one like any other here, if a larger one: 5.2 MB at 1024 px.
  *
  * A first program (examples/invert.c is this with error handling):
  *
@@ -271,7 +272,8 @@ HSRT_API hsrt_status hsrt_session_edit(hsrt_session* session, const hsrt_inversi
 HSRT_API void hsrt_session_free(hsrt_session* session) HSRT_NOEXCEPT;
 
 /* ---- Inversion ----------------------------------------------------------------------------------
- * Files are those of the Python package, byte for byte. */
+ * Files are those of the Python package, byte for byte: of format version 2 where the inversion has
+ * free offsets (see hsrt_inversion_free_offsets), else of version 1. */
 
 /* Read a file; it must belong to this model's bundle. */
 HSRT_API hsrt_status hsrt_inversion_load(const hsrt_model* model, const char* path,
@@ -311,6 +313,11 @@ HSRT_API const float* hsrt_inversion_transform(const hsrt_inversion* inversion) 
 /* Set it, or remove it with NULL. */
 HSRT_API hsrt_status hsrt_inversion_set_transform(hsrt_inversion* inversion,
                                                   const float* transform) HSRT_NOEXCEPT;
+
+/* How many free offsets it has: of the tuned layers' weights, one per pair of channels, as refining
+ * finds them. Whatever is drawn of it is drawn with them, by a graph that older bundles lack, and
+ * the plans of HSRT_PROVIDER_TENSORRT, too (HSRT_ERROR_BUNDLE then). 0: none, or NULL. */
+HSRT_API size_t hsrt_inversion_free_offsets(const hsrt_inversion* inversion) HSRT_NOEXCEPT;
 
 HSRT_API void hsrt_inversion_free(hsrt_inversion* inversion) HSRT_NOEXCEPT;
 

@@ -221,6 +221,9 @@ class Inversion {
   void set_transform(const float (&matrix)[9]) {
     check(hsrt_inversion_set_transform(get(), matrix));
   }
+
+  /// How many free offsets it has, which refining finds; 0: none.
+  size_t free_offsets() const noexcept { return hsrt_inversion_free_offsets(get()); }
   hsrt_inversion* get() const noexcept { return handle_.get(); }
 
  private:
