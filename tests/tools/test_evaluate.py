@@ -18,7 +18,13 @@ import fakeweights
 import torch
 import typer
 from evaluation.identity import BLOCKS, EvaluationError, load_identity
-from evaluation.measure import Judges, compare, timed_iterations
+from evaluation.measure import (
+    Judges,
+    compare,
+    generator_method,
+    inversion_method,
+    timed_iterations,
+)
 from evaluation.metrics import ms_ssim, psnr, squared_error
 from evaluation.report import markdown, means, plot, sheet
 from hyperstyle_rt.errors import HyperStyleError
@@ -190,7 +196,7 @@ def test_a_bundle_is_measured(model: HyperStyle, folder: Path, face_api: Path) -
     seen: list[int] = []
     judges = Judges(None, load_identity(face_api))
     paths = evaluate.find_pictures(folder, 2)
-    measured = evaluate.measure(model, paths, 2, judges, 1, seen.append)
+    measured = evaluate.measure(inversion_method(model, 2), paths, judges, 1, seen.append)
     assert seen == [1, 2] and measured.names == ("1.png", "2.png")
     assert {name: values.shape for name, values in measured.values.items()} == {
         name: (2, 3) for name in ("l2", "psnr", "ms_ssim", "identity", "seconds")
@@ -205,6 +211,17 @@ def test_a_bundle_is_measured(model: HyperStyle, folder: Path, face_api: Path) -
     assert plot([measured]).startswith(b"\x89PNG")
     table = markdown([measured])
     assert "| encoder only |" in table and f"{average['l2'][2]:.4f}" in table
+
+
+def test_the_generator_is_measured_on_true_latents(model: HyperStyle, folder: Path) -> None:
+    width = model.bundle.manifest.style_width
+    latents = model.map(np.random.default_rng(0).standard_normal((2, width)).astype(np.float32))
+    method = generator_method(model, latents)
+    measured = evaluate.measure(method, sorted(folder.iterdir())[:2], NO_JUDGES, 2, lambda _: None)
+    assert measured.labels == ("true factors",) and measured.values["l2"].shape == (2, 1)
+    first, second = (row[1] for row in measured.rows)
+    assert not np.array_equal(first, second)
+    assert "| true factors |" in markdown([measured])
 
 
 def run(*words: str) -> tuple[int, str]:

@@ -108,6 +108,24 @@ def load_identity(path: Path) -> nn.Module:
         ) from error
 
 
+def centred(embeddings: Tensor, mean: Tensor) -> Tensor:
+    """Embeddings [...,D] as unit vectors from the mean [D] of a set's.
+
+    Where all faces of a set have much in common, as renders have, embeddings differ little from
+    their mean, and cosines about it tell people apart that plain ones do not.
+    """
+    return F.normalize(embeddings - mean, dim=-1)
+
+
+def strangers(embeddings: Tensor) -> float | None:
+    """Mean cosine of different ones of the embeddings [N,D]; None of fewer than two."""
+    count = len(embeddings)
+    if count < 2:
+        return None
+    cosines = embeddings @ embeddings.T
+    return float((cosines.sum() - cosines.trace()) / (count * (count - 1)))
+
+
 def _read_manifest(path: Path) -> dict[str, Tensor]:
     """The weights of a TensorFlow.js manifest: float32, or quantised to 8 bits."""
     (group,) = json.loads(read_regular(path, MAX_BYTES, EvaluationError))

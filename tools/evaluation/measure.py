@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from hyperstyle_export.networks.lpips import Lpips
 from hyperstyle_rt.imaging import read_picture, resize_bilinear, to_picture
 from hyperstyle_rt.inversion import HyperStyle
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from training.lpips import Lpips
 
+from .identity import strangers
 from .metrics import SSIM_SIDE, ms_ssim, psnr, squared_error
 
 Picture = NDArray[np.uint8]
@@ -33,30 +34,73 @@ class Judges:
 class Measured:
     """Figures of one method.
 
-    values[name] is [N,T+1] for the figures of FIGURES that were measured: N pictures, 0 the
-    encoder alone and T iterations; seconds since the start of an inversion. strangers is the mean
-    identity similarity of an input to the other inputs: what nothing in common looks like.
-    rows are [input, encoder only, 1 .. T] of the first pictures.
+    labels are its results for a picture: of an inversion the encoder alone and T iterations.
+    values[name] is [N,R] for the figures of FIGURES that were measured: N pictures, R results;
+    seconds since the start. strangers is the mean identity similarity of an input to the other
+    inputs: what nothing in common looks like. rows are [input, *results] of the first pictures.
     """
 
     method: str
+    labels: tuple[str, ...]
     names: tuple[str, ...]
     values: dict[str, NDArray[np.float64]]
     strangers: float | None
     rows: tuple[tuple[Picture, ...], ...]
 
 
+@dataclass(frozen=True)
+class Method:
+    """What is measured.
+
+    Attributes
+    ----------
+    name, labels:
+        As of `Measured`.
+    size:
+        (height, width) of its pictures.
+    results:
+        (number of the picture, uint8 [h,w,3]) -> a picture and the seconds it took, a label each.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    size: tuple[int, int]
+    results: Callable[[int, Picture], tuple[list[Picture], list[float]]]
+
+
+def inversion_method(model: HyperStyle, iterations: int) -> Method:
+    """The encoder alone and every iteration."""
+    size = model.bundle.manifest.image_size
+    model.invert(np.zeros((*size, 3), np.uint8), 0)  # the first run prepares kernels
+    labels = ("encoder only", *map(str, range(1, iterations + 1)))
+    name = model.bundle.manifest.name
+    return Method(name, labels, size, lambda _n, x: timed_iterations(model, x, iterations))
+
+
+def generator_method(model: HyperStyle, latents: NDArray[np.float32]) -> Method:
+    """The generator on the true latents [N,W] of the pictures."""
+    manifest = model.bundle.manifest
+    base = model.invert(np.zeros((*manifest.image_size, 3), np.uint8), 0)
+
+    def results(number: int, _target: Picture) -> tuple[list[Picture], list[float]]:
+        start = time.perf_counter()
+        picture = model.render(base, np.repeat(latents[number, None], manifest.num_latents, 0))
+        return [picture], [time.perf_counter() - start]
+
+    name = f"{manifest.name}, generator"
+    return Method(name, ("true factors",), manifest.image_size, results)
+
+
 def measure(
-    model: HyperStyle,
+    method: Method,
     paths: Sequence[Path],
-    iterations: int,
     judges: Judges,
     shown: int,
     report: Callable[[int], None],
 ) -> Measured:
-    """Invert every picture and measure all its iterations; `report(done)` after each.
+    """Measure all results of a method for every picture; `report(done)` after each.
 
-    Pictures are compared as they would be saved, 8 bits, at the bundle's size but at most at the
+    Pictures are compared as they would be saved, 8 bits, at the method's size but at most at the
     official 256 px (spec section 7), MS-SSIM always there.
 
     Raises
@@ -64,15 +108,13 @@ def measure(
     PictureError
         If a picture cannot be read; it is named.
     """
-    size = model.bundle.manifest.image_size
-    model.invert(np.zeros((*size, 3), np.uint8), 0)  # the first run prepares kernels
     figures: dict[str, list[list[float]]] = {}
     rows: list[tuple[Picture, ...]] = []
     embeddings: list[Tensor] = []
     with torch.inference_mode():
         for done, path in enumerate(paths, start=1):
-            target = resize_bilinear(read_picture(path), size)
-            results, seconds = timed_iterations(model, target, iterations)
+            target = resize_bilinear(read_picture(path), method.size)
+            results, seconds = method.results(done - 1, target)
             of_one = compare(target, results, judges) | {"seconds": seconds}
             for name, values in of_one.items():
                 figures.setdefault(name, []).append(values)
@@ -82,10 +124,11 @@ def measure(
                 rows.append((target, *results))
             report(done)
     return Measured(
-        model.bundle.manifest.name,
+        method.name,
+        method.labels,
         tuple(path.name for path in paths),
         {name: np.array(values) for name, values in figures.items()},
-        _strangers(embeddings),
+        strangers(torch.cat(embeddings)) if embeddings else None,
         tuple(rows),
     )
 
@@ -131,12 +174,3 @@ def compare(target: Picture, results: Sequence[Picture], judges: Judges) -> dict
 def _tensor(pictures: Sequence[Picture]) -> Tensor:
     """Pictures as [B,3,h,w] in [-1,1]."""
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def _strangers(embeddings: Sequence[Tensor]) -> float | None:
-    if len(embeddings) < 2:
-        return None
-    vectors = torch.cat(list(embeddings))
-    cosines = vectors @ vectors.T
-    count = len(vectors)
-    return float((cosines.sum() - cosines.trace()) / (count * (count - 1)))

@@ -29,7 +29,7 @@ PLOTTED = ("l2", "ms_ssim", "lpips")
 
 
 def means(measured: Measured) -> dict[str, list[float]]:
-    """Of every figure, the mean over pictures for 0 .. T iterations; of seconds the median."""
+    """Of every figure, the mean over pictures for every result; of seconds the median."""
     return {
         name: [
             float(np.median(column) if name == "seconds" else np.nanmean(column))
@@ -44,13 +44,9 @@ def rows_of(measured: Measured) -> tuple[list[str], list[list[str]]]:
     """Headings and rows of the table of one method."""
     figures = means(measured)
     headings = ["iterations", *(TITLES[name] for name in figures)]
-    count = len(figures["l2"])
     rows = [
-        [
-            str(done) if done else "encoder only",
-            *(format(figures[name][done], FORMATS.get(name, ".3f")) for name in figures),
-        ]
-        for done in range(count)
+        [label, *(format(figures[name][at], FORMATS.get(name, ".3f")) for name in figures)]
+        for at, label in enumerate(measured.labels)
     ]
     return headings, rows
 
@@ -90,6 +86,7 @@ def document(all_measured: Sequence[Measured]) -> dict[str, Any]:
         "methods": [
             {
                 "method": measured.method,
+                "labels": list(measured.labels),
                 "pictures": list(measured.names),
                 "mean": means(measured),
                 "strangers": measured.strangers,
@@ -113,8 +110,9 @@ def plot(all_measured: Sequence[Measured]) -> bytes:
         for measured in all_measured:
             figures = means(measured)
             axes.plot(figures["seconds"], figures[name], marker="o", label=measured.method)
-            for done, point in enumerate(zip(figures["seconds"], figures[name], strict=True)):
-                axes.annotate(str(done), point, (4, 4), textcoords="offset points", fontsize=8)
+            points = zip(figures["seconds"], figures[name], strict=True)
+            for label, point in zip(measured.labels, points, strict=True):
+                axes.annotate(label, point, (4, 4), textcoords="offset points", fontsize=8)
         axes.set(xlabel="seconds a picture", ylabel=TITLES[name])
         axes.grid(alpha=0.3)
     figure.axes[0].legend()
@@ -124,6 +122,5 @@ def plot(all_measured: Sequence[Measured]) -> bytes:
 
 
 def sheet(measured: Measured) -> Picture:
-    """Rows of input, encoder only and every iteration, under headings."""
-    columns = ["input", "encoder only", *map(str, range(1, len(measured.rows[0]) - 1))]
-    return headed_sheet(columns, measured.rows)
+    """Rows of input and results, under headings."""
+    return headed_sheet(["input", *measured.labels], measured.rows)
