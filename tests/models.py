@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import fakeweights
+import numpy as np
 import torch
 from hyperstyle_export.networks.config import (
     EncoderConfig,
@@ -14,6 +16,7 @@ from hyperstyle_export.networks.config import (
     TrunkConfig,
 )
 from hyperstyle_export.networks.hyperstyle import HyperStyle
+from hyperstyle_export.networks.lpips import ALEXNET, BackboneLayer, Lpips
 from synthetic import latent_average, synthetic_state
 
 # 32 px, seen at 64 px: the face pool repeats pixels. Layers 0, 2, 3 share a hypernetwork.
@@ -74,3 +77,17 @@ def finetuned_generator(path: Path, config: HyperStyleConfig = TINY) -> Path:
             state[key] = value + 0.3 * torch.randn(value.shape, generator=source)
     torch.save({"g_ema": state}, path)
     return path
+
+
+def narrow_lpips(layers: tuple[BackboneLayer, ...], width: int = 6) -> Lpips:
+    """AlexNet or VGG16 of few channels."""
+    sizes = (11, 5, 3, 3, 3) if layers is ALEXNET else (3,) * len(layers)
+    widths = [3, *(width + number % 3 for number in range(len(layers)))]
+    convolutions = []
+    for number, size in enumerate(sizes):
+        shape = (widths[number + 1], widths[number], size, size)
+        kernel = fakeweights.normal(f"lpips.{number}", shape) / np.sqrt(np.prod(shape[1:]) / 2)
+        convolutions.append((torch.from_numpy(np.float32(kernel)), torch.full(shape[:1], 0.1)))
+    ends = [n for n, layer in enumerate(layers) if layer.is_feature]
+    heads = [np.abs(fakeweights.normal(f"head.{n}", (1, widths[n + 1], 1, 1))) for n in ends]
+    return Lpips(convolutions, [torch.from_numpy(head) for head in heads])

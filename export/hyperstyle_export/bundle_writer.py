@@ -31,6 +31,8 @@ from .networks.hyperstyle import HyperStyle
 OnProgress = Callable[[str], None]
 """Called with what is done next, e.g. "weights graph"."""
 
+GraphWriter = Callable[[HyperStyle], ir.Model]
+
 DEFAULT_ITERATIONS = 5
 BY_HAND = ("LICENSE", "README.md")  # a rebuild keeps them
 UNLISTED = (MANIFEST_NAME, *BY_HAND)
@@ -134,6 +136,7 @@ def write_bundle(
     facts: BundleFacts,
     storage: Storage,
     on_progress: OnProgress,
+    refinement_graphs: Mapping[str, GraphWriter] = REFINEMENT_GRAPHS,
 ) -> Bundle:
     """Write all graphs, the average latent and a manifest (without measured accuracy).
 
@@ -143,6 +146,8 @@ def write_bundle(
         An existing directory; usually a staged one.
     storage:
         Type the weights are stored in; all arithmetic stays in float32.
+    refinement_graphs:
+        Role -> builder; :func:`~.graphs.refinement_graphs_with` gives those with LPIPS.
     """
     graphs = {}
     for role, build in GRAPHS.items():
@@ -152,10 +157,11 @@ def write_bundle(
         graphs[role] = f"{role}.onnx"
     saved = [directory / name for name in graphs.values()]
     refinement = {}
-    for role, build in REFINEMENT_GRAPHS.items():
+    for role, build in refinement_graphs.items():
         on_progress(f"{role} graph")
         save_sharing(_stored(build(model), storage), directory / f"{role}.onnx", saved)
         refinement[role] = f"{role}.onnx"
+        saved.append(directory / f"{role}.onnx")
     average = {"latent_average": to_array(model.latent_avg)}
     (directory / LATENT_AVERAGE_NAME).write_bytes(save(average))
     on_progress("digests")

@@ -41,6 +41,9 @@ EXAMPLES = """
 `python export/build_engines.py --checkpoint hyperstyle_ffhq.pt --w-encoder faces_w_encoder.pt
 --out engines/faces --precision fp32,fp16 --tensorrt-rtx --sm 89`
 
+`python export/build_engines.py --checkpoint hyperstyle_ffhq.pt --w-encoder faces_w_encoder.pt
+--out engines/faces --refine-lpips alexnet.ckpt --refine-lpips-heads alex.pth`
+
 `python export/build_engines.py --adapt toonify.pt --base engines/faces --out engines/toon`
 """
 
@@ -116,6 +119,17 @@ def build(
     layer_report: Annotated[
         bool, typer.Option("--layer-report", help="Write the engine inspector's output.")
     ] = False,
+    refine_lpips: Annotated[
+        Path | None,
+        typer.Option(
+            help="AlexNet or VGG16: refinements then follow LPIPS. The weights go into the "
+            "bundle and stay under their own licence.",
+            show_default=False,
+        ),
+    ] = None,
+    refine_lpips_heads: Annotated[
+        Path | None, typer.Option(help="LPIPS heads of the same network.", show_default=False)
+    ] = None,
     training: Annotated[
         Path | None, typer.Option(help="JSON file with training facts, for the manifest.")
     ] = None,
@@ -139,6 +153,7 @@ def build(
     try:
         if tensorrt_rtx != (sm is not None):
             raise HyperStyleError("--tensorrt-rtx and --sm go together; give both or neither.")
+        lpips = _lpips_files(refine_lpips, refine_lpips_heads, adapt)
         name = name or _plain(out.name)
         said: dict[str, Any] = {"name": name, "domain": domain, "license": license_}
         said["training"] = _training(training)
@@ -154,6 +169,7 @@ def build(
                 precision.value,
                 picture,
                 force,
+                lpips,
             )
             figures = _build(request, said)
         else:
@@ -181,6 +197,21 @@ def _plain(directory: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.]+", "-", directory).strip("-.")[:100] or directory
 
 
+def _lpips_files(
+    backbone: Path | None, heads: Path | None, adapt: Path | None
+) -> tuple[Path, Path] | None:
+    """The files of --refine-lpips; None without them."""
+    if backbone is None and heads is None:
+        return None
+    if backbone is None or heads is None:
+        raise HyperStyleError("LPIPS needs both; give --refine-lpips and --refine-lpips-heads.")
+    if adapt is not None:
+        raise HyperStyleError(
+            "an adapted bundle refines nothing itself; give --refine-lpips when building its base."
+        )
+    return backbone, heads
+
+
 @dataclass(frozen=True)
 class _Request:
     checkpoint: Path
@@ -191,6 +222,7 @@ class _Request:
     precision: str
     picture: Path
     force: bool
+    lpips: tuple[Path, Path] | None
 
 
 @dataclass(frozen=True)
@@ -242,6 +274,8 @@ def _build(request: _Request, said: dict[str, Any]) -> dict[str, Any]:
         write_manifest,
     )
     from .checkpoints import load_model
+    from .graphs import REFINEMENT_GRAPHS, refinement_graphs_with
+    from .lpips_files import load_lpips
     from .twins import add_half_graphs
     from .verification import check_accuracy, measure_accuracy, measure_half
 
@@ -258,9 +292,13 @@ def _build(request: _Request, said: dict[str, Any]) -> dict[str, Any]:
 
         model = load_model(request.checkpoint, request.w_encoder, request.dataset_type)
         files = {"checkpoint": request.checkpoint, "w_encoder": request.w_encoder}
+        graphs = REFINEMENT_GRAPHS
+        if request.lpips is not None:
+            graphs = refinement_graphs_with(load_lpips(*request.lpips))
+            files |= dict(zip(("refine_lpips", "refine_lpips_heads"), request.lpips, strict=True))
         provenance = {role: f"{f.name} sha256:{sha256(f)}" for role, f in files.items()}
         facts = replace(facts, provenance=provenance)
-        bundle = write_bundle(model, stage, facts, request.storage, on_progress)
+        bundle = write_bundle(model, stage, facts, request.storage, on_progress, graphs)
         on_progress("comparison with the torch reference")
         figures = measure_accuracy(model, bundle, example)
         check_accuracy(figures, request.storage)

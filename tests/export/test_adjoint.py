@@ -172,6 +172,23 @@ CASES: dict[str, Case] = {
         )
         for size in (4, 5)
     },
+    "largest of windows that overlap": Case(
+        ((1, 2, 8, 7),),
+        lambda b, x: b.op("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2]),
+        lambda x: F.max_pool2d(x, 3, 2),
+    ),
+    "largest of windows side by side": Case(
+        ((1, 3, 4, 6),),
+        lambda b, x: b.op("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2]),
+        lambda x: F.max_pool2d(x, 2, 2),
+    ),
+    "largest of windows that are all alike": Case(
+        ((1, 2, 1, 1),),
+        lambda b, x: b.op(
+            "MaxPool", b.op("Expand", x, row(b, 1, 2, 5, 4)), kernel_shape=[3, 2], strides=[2, 2]
+        ),
+        lambda x: F.max_pool2d(x.expand(1, 2, 5, 4), (3, 2), 2),
+    ),
 }
 
 # With a constant kernel: depthwise, strided, transposed.

@@ -366,3 +366,45 @@ def test_help_imports_nothing_heavy() -> None:
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "hyperstyle_export.cli" in imported
     assert not imported & {"torch", "onnx", "onnx_ir", "onnxruntime", "numpy", "cv2", "safetensors"}
+
+
+@pytest.fixture(scope="module")
+def lpips_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """AlexNet in torchvision's layout, and heads; noise."""
+    source = torch.Generator().manual_seed(0)
+    shapes = ((64, 3, 11), (192, 64, 5), (384, 192, 3), (256, 384, 3), (256, 256, 3))
+    backbone, heads = {}, {}
+    for number, (at, (out, into, side)) in enumerate(zip((0, 3, 6, 8, 10), shapes, strict=True)):
+        kernel = torch.randn(out, into, side, side, generator=source)
+        backbone[f"features.{at}.weight"] = kernel * (2 / (into * side * side)) ** 0.5
+        backbone[f"features.{at}.bias"] = torch.zeros(out)
+        heads[f"lin{number}.model.1.weight"] = torch.rand(1, out, 1, 1, generator=source) / out
+    directory = tmp_path_factory.mktemp("lpips")
+    torch.save(backbone, directory / "alexnet.pth")
+    torch.save(heads, directory / "alex.pth")
+    return directory / "alexnet.pth", directory / "alex.pth"
+
+
+def test_refinement_follows_lpips(command: Command, lpips_files: tuple[Path, Path]) -> None:
+    backbone, heads = lpips_files
+    bundle = command.succeed("--refine-lpips", backbone, "--refine-lpips-heads", heads)
+    said = bundle.manifest.provenance
+    assert said["refine_lpips"] == f"alexnet.pth sha256:{digest(backbone)}"
+    assert said["refine_lpips_heads"] == f"alex.pth sha256:{digest(heads)}"
+    sizes = {name: file.size for name, file in bundle.manifest.files.items()}
+    assert sizes["features.onnx.data"] > 9 << 20
+    assert sizes["refine.onnx"] < 2 << 20  # the backbone is stored once
+    model = HyperStyle.load(command.out, "cpu", threads=1)
+    inversion, losses = model.invert(command.picture, 1), []
+    model.refine(inversion, command.picture, 3, on_step=lambda _n, loss, _i: losses.append(loss))
+    assert losses[-1] < losses[0]
+
+
+def test_lpips_files_that_do_not_serve_are_refused(
+    command: Command, lpips_files: tuple[Path, Path]
+) -> None:
+    backbone, heads = lpips_files
+    command.refuse("give --refine-lpips and --refine-lpips-heads", "--refine-lpips", backbone)
+    both = ("--refine-lpips", heads, "--refine-lpips-heads", heads)
+    command.refuse("holds no torchvision backbone", *both)
+    command.refuse("when building its base", *both, "--adapt", "toonify.pt")

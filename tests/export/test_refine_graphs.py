@@ -18,19 +18,23 @@ from hyperstyle_export.graphs import (
     HALF_GRAPHS,
     REFINEMENT_GRAPHS,
     build_half_channels,
+    refinement_graphs_with,
     save_model,
 )
 from hyperstyle_export.graphs.sharing import save_sharing
 from hyperstyle_export.graphs.storage import store_weights
 from hyperstyle_export.networks.hyperstyle import HyperStyle
+from hyperstyle_export.networks.lpips import ALEXNET, VGG16, Lpips
 from hyperstyle_export.networks.refinement import (
+    EncoderTerm,
+    LpipsTerm,
     add_channels,
     channel_count,
-    features,
     refinement_loss,
 )
+from hyperstyle_export.torch_files import CheckpointError
 from hyperstyle_rt.bundle import Bundle
-from models import CONFIGS, TINY, build_model
+from models import CONFIGS, TINY, build_model, narrow_lpips
 from numpy.typing import NDArray
 from synthetic import official_config
 
@@ -49,10 +53,12 @@ def open_session(path: Path) -> ort.InferenceSession:
 class Refinement:
     """The graphs of one model, and one picture, on ONNX Runtime and in torch."""
 
-    def __init__(self, model: HyperStyle, directory: Path) -> None:
+    def __init__(self, model: HyperStyle, directory: Path, lpips: Lpips | None = None) -> None:
         self.model, config = model, model.config
+        self.term = EncoderTerm(model) if lpips is None else LpipsTerm(lpips)
         self.sessions: dict[str, ort.InferenceSession] = {}
-        for role, build in {**GRAPHS, **REFINEMENT_GRAPHS}.items():
+        graphs = REFINEMENT_GRAPHS if lpips is None else refinement_graphs_with(lpips)
+        for role, build in {**GRAPHS, **graphs}.items():
             if role not in ("encoder", "hypernet", "mapping"):
                 save_model(build(model), directory / f"{role}.onnx")
                 self.sessions[role] = open_session(directory / f"{role}.onnx")
@@ -97,8 +103,9 @@ class Refinement:
         model = self.model
         offsets = add_channels(model.config, model.hypernet.expand(codes), channels)
         image, seen = model.generate(torch.from_numpy(self.latents), offsets)
-        wanted = features(model, torch.from_numpy(self.small))
-        return refinement_loss(image, torch.from_numpy(self.target), features(model, seen), wanted)
+        wanted = self.term.features(torch.from_numpy(self.small))
+        perceptual = self.term.loss(self.term.features(seen), wanted)
+        return refinement_loss(image, torch.from_numpy(self.target), perceptual)
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
@@ -132,6 +139,41 @@ def check_gradients(refinement: Refinement, bound: float) -> None:
 
 def test_gradients_equal_autograds(refinement: Refinement) -> None:
     check_gradients(refinement, TINY_ERROR)
+
+
+@pytest.mark.parametrize("layers", [ALEXNET, VGG16], ids=["alexnet", "vgg16"])
+def test_gradients_with_lpips_equal_autograds(layers: tuple, tmp_path: Path) -> None:
+    refinement = Refinement(build_model(TINY), tmp_path, narrow_lpips(layers))
+    check_gradients(refinement, TINY_ERROR)
+
+
+def test_features_that_are_all_zero_have_no_gradient(tmp_path: Path) -> None:
+    """Where the root of their squares has no slope, there must be no NaN."""
+    lpips = narrow_lpips(ALEXNET)
+    lpips.get_buffer("bias_0").fill_(-1e3)
+    refinement = Refinement(build_model(TINY), tmp_path, lpips)
+    assert not refinement.run("features", {"target": refinement.small})["features.0"].any()
+    check_gradients(refinement, TINY_ERROR)
+
+
+def test_lpips_is_the_perceptual_term(tmp_path: Path) -> None:
+    """Nothing of it in the bundle but its five features; and it counts in the loss."""
+    lpips = narrow_lpips(ALEXNET)
+    refinement = Refinement(build_model(TINY), tmp_path, lpips)
+    small = torch.from_numpy(refinement.small)
+    found = refinement.run("features", {"target": refinement.small})
+    assert list(found) == [f"features.{n}" for n in range(5)]
+    for value, wanted in zip(found.values(), lpips.features(small), strict=True):
+        unit = wanted / (wanted.norm(dim=1, keepdim=True) + 1e-10)
+        assert relative_error(value, unit) <= 1e-5
+    constants = {t.name for t in onnx.load(tmp_path / "refine.onnx").graph.initializer}
+    assert {"lpips.0.weight", "lpips.head.4"} <= constants
+    assert not any(name.startswith("encoder.") for name in constants)
+
+
+def test_pictures_too_small_for_lpips_are_refused() -> None:
+    with pytest.raises(CheckpointError, match="wants larger pictures than 24x32"):
+        refinement_graphs_with(narrow_lpips(ALEXNET))["features"](build_model(CONFIGS["cars"]))
 
 
 @pytest.mark.slow

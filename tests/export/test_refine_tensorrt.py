@@ -5,11 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hyperstyle_export.graphs import REFINEMENT_GRAPHS, build_half_channels, save_model
+from hyperstyle_export.graphs import (
+    REFINEMENT_GRAPHS,
+    build_half_channels,
+    refinement_graphs_with,
+    save_model,
+)
+from hyperstyle_export.networks.lpips import ALEXNET
 from hyperstyle_rt.backends.plan_build import EngineOptions, build_plan, rtx_target
-from models import ALL_LAYERS, build_model
+from models import ALL_LAYERS, build_model, narrow_lpips
 
-GRAPHS = {**REFINEMENT_GRAPHS, "channels in fp16": build_half_channels}
+GRAPHS = {
+    **REFINEMENT_GRAPHS,
+    "channels in fp16": build_half_channels,
+    "refine with LPIPS": refinement_graphs_with(narrow_lpips(ALEXNET))["refine"],
+}
 
 
 @pytest.mark.parametrize("role", GRAPHS)

@@ -7,11 +7,12 @@ import pickle
 import shutil
 from pathlib import Path
 
-import array_files
 import convert_directions
 import numpy as np
 import pytest
 import torch
+from hyperstyle_export.pickled_arrays import unpickle_arrays
+from hyperstyle_export.torch_files import CheckpointError
 from hyperstyle_rt.bundle import Bundle
 from hyperstyle_rt.editing.directions import (
     ComponentDirection,
@@ -239,8 +240,8 @@ class Forged:
     ids=["too large", "objects", "too short", "negative", "structured"],
 )
 def test_forged_arrays_are_refused(forged: Forged) -> None:
-    with pytest.raises(EditError, match=r"x\.pkl is damaged or no pickle of arrays"):
-        array_files.unpickle_arrays(pickle.dumps(forged), Path("x.pkl"))
+    with pytest.raises(CheckpointError, match=r"x\.pkl is damaged or no pickle of arrays"):
+        unpickle_arrays(pickle.dumps(forged), Path("x.pkl"))
 
 
 def test_pickles_of_arrays_are_read_whole() -> None:
@@ -250,7 +251,7 @@ def test_pickles_of_arrays_are_read_whole() -> None:
         "list": [np.arange(6).reshape(2, 3), (np.float32(2.5), 3, "text", None)],
     }
     for protocol in (2, 3, 4, 5):
-        read = array_files.unpickle_arrays(pickle.dumps(contents, protocol), Path("x"))
+        read = unpickle_arrays(pickle.dumps(contents, protocol), Path("x"))
         assert np.array_equal(read["fortran"], contents["fortran"])
         assert np.array_equal(read["swapped"], contents["swapped"])
         assert np.array_equal(read["list"][0], contents["list"][0])

@@ -9,10 +9,11 @@ import fakeweights
 import numpy as np
 import pytest
 import torch
+from hyperstyle_export.lpips_files import load_lpips, read_pickled_arrays
 from hyperstyle_export.networks.config import GeneratorConfig
 from hyperstyle_export.networks.generator import Generator
-from training.errors import TrainingError
-from training.lpips import ALEXNET, Lpips, load_lpips, read_pickled_arrays
+from hyperstyle_export.networks.lpips import ALEXNET, Lpips
+from hyperstyle_export.torch_files import CheckpointError
 from training.optimisers import orthogonalised
 from training.similarity import ArcFace, load_embedding
 from training.synthesis import FastSynthesis
@@ -178,7 +179,7 @@ def test_a_pickle_of_anything_else_is_refused(
 ) -> None:
     path = tmp_path / "alexnet.ckpt"
     path.write_bytes(pickle.dumps(content))
-    with pytest.raises(TrainingError, match=r"alexnet\.ckpt is no file of pickled arrays"):
+    with pytest.raises(CheckpointError, match=r"alexnet\.ckpt is no file of pickled arrays"):
         read_pickled_arrays(path)
     assert capsys.readouterr().out == ""
 
@@ -190,7 +191,7 @@ def test_heads_of_another_network_are_refused() -> None:
     ]
     assert len(convolutions) == len(ALEXNET)
     heads = [torch.ones(1, width, 1, 1) for width in (64, 128, 256, 512, 512)]  # VGG16's
-    with pytest.raises(TrainingError, match="give the heads of the same network"):
+    with pytest.raises(CheckpointError, match="give the heads of the same network"):
         Lpips(convolutions, heads)
 
 

@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 import torch
 from hyperstyle_export.networks.hyperstyle import HyperStyle
+from hyperstyle_export.networks.lpips import Lpips
 from hyperstyle_export.networks.refinement import (
+    EncoderTerm,
     add_channels,
     channel_count,
-    features,
     refinement_loss,
 )
 from hyperstyle_rt.refinement import CHANNELS_RATE, MOMENTS, TINY
 from torch import Tensor
-from training.lpips import Lpips
 
 OnImage = Callable[[int, Tensor], None]
 """Called with (steps done, image [1,3,H,W])."""
@@ -43,13 +43,14 @@ def torch_steps(
     """
     with torch.no_grad():
         offsets = model.hypernet.expand(codes)
-        wanted = features(model, small)
+        term = EncoderTerm(model)
+        wanted = term.features(small)
     channels = torch.zeros(channel_count(model.config), requires_grad=True)
     optimiser = torch.optim.Adam([channels], CHANNELS_RATE / 10, MOMENTS, TINY)
     for _ in range(steps):
         optimiser.zero_grad()
         image, seen = model.generate(latents, add_channels(model.config, offsets, channels))
-        refinement_loss(image, target, features(model, seen), wanted).backward()
+        refinement_loss(image, target, term.loss(term.features(seen), wanted)).backward()
         optimiser.step()
     return channels.detach()
 

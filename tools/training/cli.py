@@ -223,8 +223,9 @@ def _setup(
     heads: Path,
     minutes: float | None,
 ) -> Setup:
+    from hyperstyle_export.lpips_files import load_lpips
+
     from .loop import Setup
-    from .lpips import load_lpips
 
     return Setup(tuple(train), tuple(test), out, load_lpips(backbone, heads), minutes)
 

@@ -31,7 +31,7 @@ from .optimisers import Optimisers, Weight, WeightAverage
 from .pictures import PictureStream, find_pictures
 
 if TYPE_CHECKING:
-    from .lpips import Lpips
+    from hyperstyle_export.networks.lpips import Lpips
 
 logger = logging.getLogger(__name__)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from hyperstyle_export.networks.lpips import Lpips
 from torch import Tensor
-
-from .lpips import Lpips
 
 MIN_LPIPS_SIDE = 64  # AlexNet's last features need about that
 

@@ -8,6 +8,7 @@ from functools import partial
 import onnx_ir as ir
 
 from ..networks.hyperstyle import HyperStyle
+from ..networks.lpips import Lpips
 from .builder import Precision, save_model
 from .encoder import build_encoder
 from .generator import build_generator
@@ -41,6 +42,13 @@ REFINEMENT_GRAPHS: dict[str, Callable[[HyperStyle], ir.Model]] = {
 }
 """The same for the graphs that refine inversions, which read the tensors of those above."""
 
+
+def refinement_graphs_with(lpips: Lpips) -> dict[str, Callable[[HyperStyle], ir.Model]]:
+    """`REFINEMENT_GRAPHS` whose perceptual term is LPIPS."""
+    features, refine = partial(build_features, lpips=lpips), partial(build_refine, lpips=lpips)
+    return {**REFINEMENT_GRAPHS, "features": features, "refine": refine}
+
+
 HALF_GRAPHS: dict[str, Callable[[HyperStyle], ir.Model]] = {
     "encoder": partial(build_encoder, precision="fp16"),
     "hypernet": partial(build_hypernet, precision="fp16"),
@@ -59,5 +67,6 @@ __all__ = [
     "Precision",
     "build_channels",
     "build_half_channels",
+    "refinement_graphs_with",
     "save_model",
 ]

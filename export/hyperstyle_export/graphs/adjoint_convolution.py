@@ -160,9 +160,44 @@ def _global_average_pool(
     return b.op("Expand", gradient, b.integers(*shape))
 
 
-def _sub_sampling(b: GraphBuilder, node: ir.Node, gradient: ir.Value, _position: int) -> ir.Value:
+def _max_pool(b: GraphBuilder, node: ir.Node, gradient: ir.Value, _position: int) -> ir.Value:
+    """Of windows that may overlap: a window's gradient goes to the first of its largest pixels.
+
+    One picture of C channels per tap, put where the tap reads by a transposed convolution whose
+    kernels hold a single 1.
+    """
+    assert not any(attribute(node, "pads", [0])) and not attribute(node, "ceil_mode", 0)
+    rows, columns = attribute(node, "kernel_shape", None)
+    if rows == columns == 1:
+        return _sub_sampling(b, node, gradient)
+    (stride,) = set(attribute(node, "strides", None))
+    x, made = input_of(node, 0), node.outputs[0]
+    _, channels, height, width = shape_of(made)
+    largest, left = _rows(b, made, made), _rows(b, gradient, made)
+    zero = b.scalar(0.0)
+    parts = []
+    for tap in _taps(b, x, shape_of(made), (channels, channels, rows, columns), stride, (0, 0)):
+        taken = b.op("Equal", tap, largest)
+        part = b.op("Where", taken, left, zero)
+        left = b.op("Where", taken, zero, left)
+        parts.append(reshaped(b, part, [channels, 1, height * width]))
+    taps = rows * columns
+    stacked = reshaped(b, b.op("Concat", *parts, axis=1), [1, channels * taps, height, width])
+    ones = np.tile(np.eye(taps, dtype=np.float32), (channels, 1))
+    sizes = zip(shape_of(x)[2:], (height, width), (rows, columns), strict=True)
+    return b.op(
+        "ConvTranspose",
+        stacked,
+        b.constant(f"spread_{channels}_{rows}_{columns}", ones.reshape(-1, 1, rows, columns)),
+        kernel_shape=[rows, columns],
+        strides=[stride, stride],
+        output_padding=[size - stride * (n - 1) - window for size, n, window in sizes],
+        group=channels,
+    )
+
+
+def _sub_sampling(b: GraphBuilder, node: ir.Node, gradient: ir.Value) -> ir.Value:
     """Of a MaxPool with windows of one pixel: zeros between the pixels that were taken."""
-    assert set(attribute(node, "kernel_shape", None)) == {1}
     stride = attribute(node, "strides", None)[0]
     _, channels, height, width = shape_of(node.outputs[0])
     shape = shape_of(node.inputs[0])
@@ -178,6 +213,6 @@ CONVOLUTION_RULES: dict[str, Rule] = {
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
     "GlobalAveragePool": _global_average_pool,
-    "MaxPool": _sub_sampling,
+    "MaxPool": _max_pool,
 }
 """Operator -> its rule."""

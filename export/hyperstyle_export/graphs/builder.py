@@ -199,6 +199,10 @@ class GraphBuilder:
         """Reshape; 0 keeps an axis, -1 infers one."""
         return self.op("Reshape", x, self.integers(*shape))
 
+    def mean_square(self, x: ir.Value) -> ir.Value:
+        """Of all numbers, a scalar."""
+        return self.op("ReduceMean", self.op("Mul", x, x), keepdims=0)
+
     def index(self, value: int) -> ir.Value:
         """A 0-D int64 constant: a Gather that drops the axis."""
         return self.constant(f"i64_index_{value}", np.array(value, np.int64))

@@ -13,59 +13,44 @@ perceptual term compares with, once a picture. The batch is 1: a step is one fac
 
 from __future__ import annotations
 
-from itertools import islice
-
 import numpy as np
 import onnx_ir as ir
 
 from ..networks.hyperstyle import HyperStyle
-from ..networks.refinement import FEATURE_POOL, channel_count, feature_units
+from ..networks.lpips import Lpips
+from ..networks.refinement import channel_count
 from .adjoint import pull_back
 from .adjoint_rules import shape_of
-from .builder import Dim, GraphBuilder, Precision
-from .encoder import trunk_features, unit_strides
+from .builder import GraphBuilder, Precision
 from .generator import build_generator
 from .inlining import inline, prune, with_shapes
+from .perceptual import perceptual_term
 from .refine_loss import loss_of
 from .weights import build_weights
 
 
-def build_features(model: HyperStyle) -> ir.Model:
+def build_features(model: HyperStyle, lpips: Lpips | None = None) -> ir.Model:
     """Target [1,3,h,w], of the encoder's input size -> features.<n> [1,C,h',w'], n from 0.
 
-    See `networks.refinement.features`.
+    See `networks.refinement`: the encoder's features, or those of an LPIPS network.
     """
-    config, state = model.config, model.state_dict()
+    term = perceptual_term(model, lpips)
     b = GraphBuilder("features")
-    image = b.input("target", [1, 3, *config.input_size])
-    small = b.op("AveragePool", image, kernel_shape=[FEATURE_POOL] * 2, strides=[FEATURE_POOL] * 2)
-    picked = feature_units(model.config)
-    units = trunk_features(b, small, state, config.encoder.trunk)
-    features = list(islice(units, picked[-1] + 1))
-    for number, unit in enumerate(picked):
-        b.output(f"features.{number}", features[unit], _feature_shape(model, unit))
+    found = term.features(b, b.input("target", [1, 3, *model.config.input_size]))
+    for number, (value, shape) in enumerate(zip(found, term.shapes, strict=True)):
+        b.output(f"features.{number}", value, shape)
     return b.build()
 
 
-def _feature_shape(model: HyperStyle, unit: int) -> list[Dim]:
-    """Shape [1,C,h,w] of one of the encoder's trunk features; 0 is the stem."""
-    trunk = model.config.encoder.trunk
-    widths = [trunk.stem_width, *(width for width, count in trunk.groups for _ in range(count))]
-    height, width = (side // FEATURE_POOL for side in model.config.input_size)
-    for stride in unit_strides(trunk)[:unit]:
-        height, width = -(-height // stride), -(-width // stride)
-    return [1, widths[unit], height, width]
-
-
-def build_refine(model: HyperStyle) -> ir.Model:
-    """One step's forward and backward pass, in float32.
+def build_refine(model: HyperStyle, lpips: Lpips | None = None) -> ir.Model:
+    """One step's forward and backward pass, in float32, for `features` of the same network.
 
     Inputs: latents [1,L,W]; target [1,3,H,W], the picture in the generator's size, RGB in [-1,1];
     features.<n>, those of the picture; weight.<layer> [O,I,k,k] of every tuned layer.
 
     Outputs: loss [1]; image [1,3,H,W]; gradient.<layer> [O,I,k,k], of the loss by weight.<layer>.
     """
-    forward = with_shapes(_forward(model))
+    forward = with_shapes(_forward(model, lpips))
     b = GraphBuilder("refine")
     inputs = {str(v.name): b.input(str(v.name), shape_of(v)) for v in forward.graph.inputs}
     values = inline(b, forward, inputs)
@@ -79,22 +64,19 @@ def build_refine(model: HyperStyle) -> ir.Model:
     return prune(b.build())
 
 
-def _forward(model: HyperStyle) -> ir.Model:
-    config = model.config
+def _forward(model: HyperStyle, lpips: Lpips | None) -> ir.Model:
+    config, term = model.config, perceptual_term(model, lpips)
     b = GraphBuilder("refine")
     shape = [1, config.generator.num_latents, config.generator.style_width]
     latents = b.input("latents", shape)
     target = b.input("target", [1, 3, *config.image_size])
-    wanted = [
-        b.input(f"features.{number}", _feature_shape(model, unit))
-        for number, unit in enumerate(feature_units(model.config))
-    ]
+    wanted = [b.input(f"features.{number}", shape) for number, shape in enumerate(term.shapes)]
     shapes = {f"weight.{layer.name}": layer.weight_shape for layer in config.tuned}
     weights = {name: b.input(name, shape) for name, shape in shapes.items()}
     made = inline(b, build_generator(model), {"latents": latents, **weights})
-    seen = inline(b, build_features(model), {"target": made["reconstruction"]})
-    features = [(seen[f"features.{n}"], value) for n, value in enumerate(wanted)]
-    loss = loss_of(b, made["image"], target, features)
+    seen = term.features(b, made["reconstruction"])
+    perceptual = term.loss(b.scoped("loss"), list(zip(seen, wanted, strict=True)))
+    loss = loss_of(b, made["image"], target, perceptual)
     b.output("loss", loss, [1])
     b.output("image", made["image"], [1, 3, *config.image_size])
     return b.build()

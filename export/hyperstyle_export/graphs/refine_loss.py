@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from ..networks.refinement import EDGES, FEATURES, PIXELS, SCALES
+from ..networks.refinement import EDGES, PIXELS, SCALES
 from .adjoint_rules import shape_of
 from .builder import GraphBuilder
 
@@ -15,7 +15,7 @@ def loss_of(
     b: GraphBuilder,
     image: ir.Value,
     target: ir.Value,
-    features: Sequence[tuple[ir.Value, ir.Value]],
+    perceptual: Sequence[ir.Value],
 ) -> ir.Value:
     """`refinement_loss`, [1].
 
@@ -23,33 +23,26 @@ def loss_of(
     ----------
     image, target:
         [1,3,H,W], RGB in [-1,1].
-    features:
-        Pairs of the image's and the target's, [1,C,h,w] each.
+    perceptual:
+        Scalars that make up the perceptual term.
     """
     b.scoped("loss")
     difference = b.op("Sub", image, target)
     _, _, height, width = shape = shape_of(target)
-    terms = [_weighted(b, _mean_square(b, difference), PIXELS)]
+    terms = [_weighted(b, b.mean_square(difference), PIXELS)]
     for window, weight in SCALES:
         if height % window == 0 and width % window == 0:
             means = b.op("AveragePool", difference, kernel_shape=[window] * 2, strides=[window] * 2)
-            terms.append(_weighted(b, _mean_square(b, means), weight))
+            terms.append(_weighted(b, b.mean_square(means), weight))
     for axis in (2, 3):
         ends = b.integers(shape[axis] - 1), b.integers(shape[axis])
         after = b.op("Slice", difference, b.integers(1), ends[1], b.integers(axis))
         before = b.op("Slice", difference, b.integers(0), ends[0], b.integers(axis))
-        terms.append(_weighted(b, _mean_square(b, b.op("Sub", after, before)), EDGES))
-    for made, wanted in features:
-        error = _mean_square(b, b.op("Sub", made, wanted))
-        terms.append(_weighted(b, b.op("Div", error, _mean_square(b, wanted)), FEATURES))
+        terms.append(_weighted(b, b.mean_square(b.op("Sub", after, before)), EDGES))
     total = terms[0]
-    for term in terms[1:]:
+    for term in [*terms[1:], *perceptual]:
         total = b.op("Add", total, term)
     return b.reshape(total, 1)
-
-
-def _mean_square(b: GraphBuilder, x: ir.Value) -> ir.Value:
-    return b.op("ReduceMean", b.op("Mul", x, x), keepdims=0)
 
 
 def _weighted(b: GraphBuilder, term: ir.Value, weight: float) -> ir.Value:

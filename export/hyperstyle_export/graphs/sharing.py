@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from .builder import save_model
+from .builder import EXTERNAL_ABOVE, save_model
 
 
 def save_sharing(model: ir.Model, path: Path, saved: Iterable[Path]) -> None:
@@ -18,7 +18,8 @@ def save_sharing(model: ir.Model, path: Path, saved: Iterable[Path]) -> None:
     ----------
     saved:
         Graphs in the same directory. A tensor is theirs if name, type, shape and all its bytes are;
-        what is in no data file is written into the model's own file.
+        what is in no data file is written into the model's own file. A model that has nothing in
+        common with them is written as they are, large tensors into a data file of its own.
     """
     offered = {
         name: tensor
@@ -26,12 +27,14 @@ def save_sharing(model: ir.Model, path: Path, saved: Iterable[Path]) -> None:
         for name, value in ir.load(graph).graph.initializers.items()
         if isinstance(tensor := value.const_value, ir.ExternalTensor)
     }
+    is_sharing = False
     for name, value in model.graph.initializers.items():
         tensor, other = value.const_value, offered.get(name)
         assert tensor is not None
         if other is not None and _same(tensor, other):
             value.const_value = other
-    save_model(model, path, external_above=1 << 31)
+            is_sharing = True
+    save_model(model, path, external_above=1 << 31 if is_sharing else EXTERNAL_ABOVE)
 
 
 def _same(one: ir.TensorProtocol, other: ir.TensorProtocol) -> bool:

@@ -1,0 +1,171 @@
+"""The refinement's perceptual term as nodes; the twins are those of `networks.refinement`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Protocol
+
+import onnx_ir as ir
+
+from ..networks.hyperstyle import HyperStyle
+from ..networks.lpips import NORM_EPS, POOL_STRIDE, Lpips
+from ..networks.refinement import ENCODER_WEIGHT, FEATURE_POOL, LPIPS_WEIGHT, feature_units
+from ..torch_files import CheckpointError
+from .adjoint_rules import shape_of
+from .builder import Dim, GraphBuilder, to_array
+from .encoder import trunk_features, unit_strides
+
+TINY = 1e-20  # below the square of any norm that matters: the root of nothing has no slope
+
+Pairs = Sequence[tuple[ir.Value, ir.Value]]
+"""Features of the image and of the target, [1,C,h,w] each."""
+
+
+class PerceptualTerm(Protocol):
+    """What is compared, and how."""
+
+    @property
+    def shapes(self) -> list[list[Dim]]:
+        """Of the features, [1,C,h,w] each."""
+        ...
+
+    def features(self, b: GraphBuilder, picture: ir.Value) -> list[ir.Value]:
+        """Of a picture [1,3,h,w] of the encoder's input size, RGB in [-1,1]."""
+        ...
+
+    def loss(self, b: GraphBuilder, features: Pairs) -> list[ir.Value]:
+        """Scalars to add up."""
+        ...
+
+
+def perceptual_term(model: HyperStyle, lpips: Lpips | None) -> PerceptualTerm:
+    """LPIPS if there is one, else the encoder's features.
+
+    Raises
+    ------
+    CheckpointError
+        If the encoder's pictures are too small for that network.
+    """
+    if lpips is None:
+        return EncoderNodes(model)
+    return LpipsNodes(lpips, model.config.input_size)
+
+
+class EncoderNodes:
+    """See `networks.refinement.EncoderTerm`."""
+
+    def __init__(self, model: HyperStyle) -> None:
+        self._config, self._state = model.config, model.state_dict()
+        self._units = feature_units(model.config)
+
+    @property
+    def shapes(self) -> list[list[Dim]]:
+        """See :class:`PerceptualTerm`."""
+        return [self._shape(unit) for unit in self._units]
+
+    def _shape(self, unit: int) -> list[Dim]:
+        """Shape [1,C,h,w] of one of the encoder's trunk features; 0 is the stem."""
+        trunk = self._config.encoder.trunk
+        widths = [trunk.stem_width, *(width for width, count in trunk.groups for _ in range(count))]
+        height, width = (side // FEATURE_POOL for side in self._config.input_size)
+        for stride in unit_strides(trunk)[:unit]:
+            height, width = -(-height // stride), -(-width // stride)
+        return [1, widths[unit], height, width]
+
+    def features(self, b: GraphBuilder, picture: ir.Value) -> list[ir.Value]:
+        """See :class:`PerceptualTerm`."""
+        window = [FEATURE_POOL] * 2
+        small = b.op("AveragePool", picture, kernel_shape=window, strides=window)
+        units = trunk_features(b, small, self._state, self._config.encoder.trunk)
+        found = list(islice(units, self._units[-1] + 1))
+        return [found[unit] for unit in self._units]
+
+    def loss(self, b: GraphBuilder, features: Pairs) -> list[ir.Value]:
+        """See :class:`PerceptualTerm`."""
+        terms = []
+        for made, wanted in features:
+            error = b.mean_square(b.op("Sub", made, wanted))
+            relative = b.op("Div", error, b.mean_square(wanted))
+            terms.append(b.op("Mul", relative, b.scalar(ENCODER_WEIGHT)))
+        return terms
+
+
+class LpipsNodes:
+    """See `networks.lpips`; the features are divided by their norm already.
+
+    Parameters
+    ----------
+    size:
+        (height, width) of the pictures.
+
+    Raises
+    ------
+    CheckpointError
+        If nothing would be left of such pictures.
+    """
+
+    def __init__(self, lpips: Lpips, size: tuple[int, int]) -> None:
+        self._lpips = lpips
+        self.shapes: list[list[Dim]] = []
+        height, width = size
+        for number, layer in enumerate(lpips.layers):
+            kernel, _ = lpips.convolution(number)
+            if layer.pool:
+                height, width = ((n - layer.pool) // POOL_STRIDE + 1 for n in (height, width))
+            taps = kernel.shape[2]
+            height, width = (
+                (n + 2 * layer.padding - taps) // layer.stride + 1 for n in (height, width)
+            )
+            if min(height, width) < 1:
+                raise CheckpointError(
+                    f"the LPIPS backbone wants larger pictures than {size[0]}x{size[1]}, which is "
+                    "what the encoder sees; build the bundle without it"
+                )
+            if layer.is_feature:
+                self.shapes.append([1, kernel.shape[0], height, width])
+
+    def features(self, b: GraphBuilder, picture: ir.Value) -> list[ir.Value]:
+        """See :class:`PerceptualTerm`."""
+        b.scoped("lpips")
+        mean, std = (
+            b.constant(f"lpips.{name}", to_array(self._lpips.get_buffer(name)))
+            for name in ("mean", "std")
+        )
+        x = b.op("Div", b.op("Sub", picture, mean), std)
+        found: list[ir.Value] = []
+        for number, layer in enumerate(self._lpips.layers):
+            b.scoped(f"lpips.{number}")
+            if layer.pool:
+                window = [layer.pool] * 2
+                x = b.op("MaxPool", x, kernel_shape=window, strides=[POOL_STRIDE] * 2)
+            kernel, bias = (
+                b.constant(f"lpips.{number}.{name}", to_array(tensor))
+                for name, tensor in zip(
+                    ("weight", "bias"), self._lpips.convolution(number), strict=True
+                )
+            )
+            padding = (layer.padding, layer.padding)
+            x = b.op("Relu", b.conv(x, kernel, bias, stride=layer.stride, padding=padding))
+            if layer.is_feature:
+                found.append(_unit(b, x, int(self.shapes[len(found)][1])))
+        return found
+
+    def loss(self, b: GraphBuilder, features: Pairs) -> list[ir.Value]:
+        """See :class:`PerceptualTerm`."""
+        terms = []
+        for number, (made, wanted) in enumerate(features):
+            head = to_array(self._lpips.head(number))
+            difference = b.op("Sub", made, wanted)
+            square = b.op("Mul", difference, difference)
+            weighted = b.op("Mul", square, b.constant(f"lpips.head.{number}", head))
+            mean = b.op("ReduceMean", weighted, keepdims=0)  # over channels: LPIPS sums them
+            terms.append(b.op("Mul", mean, b.scalar(LPIPS_WEIGHT * shape_of(wanted)[1])))
+        return terms
+
+
+def _unit(b: GraphBuilder, x: ir.Value, channels: int) -> ir.Value:
+    """[1,C,h,w] with channels divided by their norm."""
+    mean = b.op("ReduceMean", b.op("Mul", x, x), b.integers(1), keepdims=1)
+    square = b.op("Add", b.op("Mul", mean, b.scalar(float(channels))), b.scalar(TINY))
+    return b.op("Div", x, b.op("Add", b.op("Sqrt", square), b.scalar(NORM_EPS)))

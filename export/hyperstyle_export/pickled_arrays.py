@@ -1,0 +1,120 @@
+"""Arrays from pickles, of which nothing is ever run."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .torch_files import CheckpointError
+
+_PLAIN_TYPES = frozenset(["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"])
+_BYTE_ORDERS = frozenset("<>=|")
+
+
+def unpickle_arrays(data: bytes, path: Path) -> Any:
+    """Read a pickle of arrays and plain values.
+
+    Raises
+    ------
+    CheckpointError
+        If it is damaged or names anything else: nothing is run.
+    """
+    try:
+        return _finished(_Unpickler(data).load())
+    except CheckpointError as error:
+        raise CheckpointError(f"{path} {error}") from None
+    except Exception as error:  # in a damaged pickle any operation of the reader may fail
+        raise CheckpointError(f"{path} is damaged or no pickle of arrays") from error
+
+
+class _Type:
+    """Stands for `numpy.dtype`, which trusts what a file says of its memory and can be crashed."""
+
+    def __init__(self, code: Any, *_flags: object) -> None:
+        self.code, self.order = code, "="
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = state[1]
+
+    def to_numpy(self) -> np.dtype[Any]:
+        if self.code not in _PLAIN_TYPES or self.order not in _BYTE_ORDERS:
+            raise ValueError(f"an array of type {self.code!r}")
+        plain: np.dtype[Any] = np.dtype(self.order + self.code)
+        return plain
+
+
+class _Array:
+    """Stands for `numpy.ndarray` until its bytes have been counted."""
+
+    def __init__(self, *_arguments: object) -> None:
+        self.array: NDArray[Any] = np.zeros(0)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, kind, is_fortran, data = state
+        raw = data.encode("latin1") if isinstance(data, str) else data
+        flat = np.frombuffer(raw, kind.to_numpy())
+        self.array = flat.reshape(shape, order="F" if is_fortran else "C").copy()
+
+
+def _scalar(kind: _Type, data: Any) -> Any:
+    """Stands for NumPy's function that makes a scalar from its bytes."""
+    raw = data.encode("latin1") if isinstance(data, str) else data
+    return np.frombuffer(raw, kind.to_numpy()).item()
+
+
+def _from_buffer(
+    data: bytes, kind: _Type, shape: tuple[int, ...], order: str, axes: Any = None
+) -> NDArray[Any]:
+    """Stands for NumPy's function of protocol 5, which makes an array from its bytes."""
+    flat = np.frombuffer(data, kind.to_numpy())
+    if axes is not None:
+        return flat.reshape(shape).transpose(axes).copy()
+    return flat.reshape(shape, order="F" if order == "F" else "C").copy()
+
+
+def _encoded(text: str, _encoding: str) -> bytes:
+    """Stands for `_codecs.encode`, as which Python 2's bytes are stored."""
+    return text.encode("latin1")
+
+
+_ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
+    ("numpy", "dtype"): _Type,
+    ("numpy", "ndarray"): _Array,
+    ("_codecs", "encode"): _encoded,
+    ("collections", "OrderedDict"): dict,
+}
+for _core in ("numpy.core", "numpy._core"):
+    _ALLOWED[f"{_core}.multiarray", "_reconstruct"] = _Array
+    _ALLOWED[f"{_core}.multiarray", "scalar"] = _scalar
+    _ALLOWED[f"{_core}.numeric", "_frombuffer"] = _from_buffer
+
+
+class _Unpickler(pickle.Unpickler):
+    """Finds nothing but the stand-ins above."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data), encoding="latin1")
+
+    def find_class(self, module: str, name: str) -> Callable[..., Any]:
+        if (module, name) not in _ALLOWED:
+            raise CheckpointError(
+                f"holds a {module}.{name}, more than arrays and plain values, and nothing in it "
+                "was run; save its arrays with numpy.savez and use that file"
+            )
+        return _ALLOWED[module, name]
+
+
+def _finished(value: Any) -> Any:
+    if isinstance(value, _Array):
+        return value.array
+    if isinstance(value, dict):
+        return {key: _finished(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finished(item) for item in value]
+    return value
