@@ -21,28 +21,20 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich.console import Console
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(ROOT / "export"), str(ROOT / "runtime")]
 
-from factor_regressor import (
-    FactorRegressor,
-    columns,
-    explained,
-    read_renders,
-    train,
-)
-from find_directions import Recipe, factor_changes, read_recipes
+from edit_judge import SEEN, Judge, train_judge
+from factor_regressor import Array, read_renders
+from find_directions import Recipe, read_recipes
 from hyperstyle_rt.cli.terminal import print_error
 from hyperstyle_rt.errors import EditError, HyperStyleError
 from hyperstyle_rt.files import write_atomically
 from hyperstyle_rt.imaging import read_picture, resize_bilinear
 from hyperstyle_rt.inversion import HyperStyle
 from picture_folders import pictures_in
-
-Array = NDArray[np.float32]
 
 PAGE = """\
 # Directions of the bundle {bundle}
@@ -74,7 +66,6 @@ the renders:
 """
 
 STEPS = (-1.0, 1.0)
-SEEN = 0.3  # share of an attribute's variance the network must explain to judge it
 
 
 @dataclass(frozen=True)
@@ -114,26 +105,6 @@ class Figures:
     inversion_identity: float
     faces: int
     looks: str
-
-
-@dataclass(frozen=True)
-class Judge:
-    """A regressor whose first D targets are attributes and whose others make up the identity."""
-
-    regressor: FactorRegressor
-    attributes: int
-
-    def read(self, pictures: NDArray[np.uint8]) -> tuple[Array, Array]:
-        """Attributes [N,D] in steps and identities [N,I] of pictures uint8 [N,h,w,3]."""
-        targets = self.regressor.read(pictures)
-        identity = targets[:, self.attributes :] / self.regressor.std[self.attributes :].numpy()
-        return targets[:, : self.attributes], identity
-
-
-def attribute_values(factors: Array, changes: NDArray[np.float64], std: Array) -> Array:
-    """How many steps of each direction a face has: [N,F] -> [N,D]."""
-    scaled = changes / np.square(changes).sum(1, keepdims=True)
-    return ((factors / std) @ scaled.T).astype(np.float32)
 
 
 def measure(model: HyperStyle, judge: Judge, folder: Path, count: int) -> dict[str, Array]:
@@ -253,28 +224,19 @@ def judge_bundle(
         If a folder's table is missing or lacks factors of the recipes.
     """
     known = read_renders(folders[0], counts[0])
-    std = known.factors.std(0) + 1e-3
     looks = [name for name in known.names if re.fullmatch(identity, name)]
     if not looks:
         raise EditError(f"--identity {identity} fits none of {', '.join(known.names)}")
-    changes = factor_changes(recipes, known.names, std)
-
-    def targets(factors: Array) -> Array:
-        values = attribute_values(factors, changes, std)
-        return np.concatenate([values, factors[:, columns(known.names, looks)]], axis=1)
-
-    regressor = train(
-        known.pictures,
-        targets(known.factors),
-        np.repeat([1 / len(recipes), 1 / len(looks)], [len(recipes), len(looks)]).astype(
-            np.float32
-        ),
+    judge = train_judge(
+        recipes,
+        known,
+        looks,
         epochs,
         lambda epoch, loss: console.print(f"epoch {epoch + 1} of {epochs}: {loss:.3f}"),
     )
     test = read_renders(folders[1], 512)
-    seen = explained(regressor, test.pictures, targets(test.factors))[: len(recipes)]
-    measured = measure(model, Judge(regressor, len(recipes)), folders[1], counts[1])
+    seen = judge.seen(test)
+    measured = measure(model, judge, folders[1], counts[1])
     own = measured["change"][:, range(len(recipes)), range(len(recipes))]
     unit = between_people(measured["identity"])
     return Figures(
@@ -283,7 +245,7 @@ def judge_bundle(
         seen=seen,
         response=measured["change"].mean(0),
         right_way=(own > 0).mean(0),
-        spread=attribute_values(test.factors, changes, std).std(0),
+        spread=judge.scale.attributes(test).std(0),
         identity=np.median(measured["moved"], axis=0) / unit,
         inversion_identity=float(np.median(measured["inverted"])) / unit,
         faces=len(measured["inverted"]),

@@ -2,10 +2,27 @@
 """What refinement is worth and what it costs, on a bundle and aligned pictures.
 
 `quality` inverts and refines pictures and measures every method: table, figures.json, quality.png
-(quality against time) and sheet.png. With a checkpoint, pivotal tuning in torch is beside it; LPIPS
-and identity as in evaluate.py. `cost` measures a step beside the generator and beside eager torch.
+(quality against time) and sheet.png. With a checkpoint and LPIPS networks, pivotal tuning in torch
+is beside it; LPIPS and identity as in evaluate.py:
 
     python tools/measure_refine.py quality set/test --limit 100 --steps 20,60 --out report
+    python tools/measure_refine.py quality set/test --limit 20 --steps 10,20,60,200 --out pti
+        --checkpoint h.pt --w-encoder w.pt --backbone alexnet.ckpt --heads alex.pth
+
+`edits` edits inversions before and after refinement: table, edits.json and edits.md with the change
+of the attribute that an edit is named for, as a network reads it that learns factors from --train,
+and identity similarity. Photos are measured beside the set:
+
+    python tools/measure_refine.py edits set/test --limit 100 --edits smile=2,yaw=1.5 --steps 60
+        --photo astronaut.png --train set/train --recipe tools/recipes/portraits.json
+        --identity face_recognition_model-weights_manifest.json --out report
+
+`sheet` draws rows of input, encoder only, iterations, refinements, and edits unrefined and refined:
+
+    python tools/measure_refine.py sheet portrait.png astronaut.png --edited 60 -o docs/refine.jpg
+
+`cost` measures a step beside the generator and beside eager torch:
+
     python tools/measure_refine.py cost examples/portrait_0.png --checkpoint h.pt --w-encoder w.pt
     python tools/measure_refine.py cost examples/portrait_0.png --synthetic 1024
 """
@@ -15,7 +32,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,7 +42,12 @@ import typer
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / folder) for folder in ("runtime", "export", "tools")]
 
+from edit_judge import Judge, train_judge
 from evaluate import find_pictures, open_judges
+from evaluation.identity import load_identity
+from factor_regressor import Renders, read_renders
+from find_directions import read_recipes
+from hyperstyle_rt.batch.sources import find_sources
 from hyperstyle_rt.cli.outputs import refuse_existing
 from hyperstyle_rt.cli.terminal import (
     batch_progress,
@@ -33,21 +55,33 @@ from hyperstyle_rt.cli.terminal import (
     facts_table,
     print_error,
     print_json,
+    print_line,
+    print_note,
     print_tables,
+    progress_bar,
 )
-from hyperstyle_rt.errors import HyperStyleError
+from hyperstyle_rt.errors import EditError, HyperStyleError
 from hyperstyle_rt.files import write_atomically
 from hyperstyle_rt.imaging import read_picture, resize_bilinear, write_picture
 from hyperstyle_rt.inversion import HyperStyle
+from hyperstyle_rt.refinement import DEFAULT_STEPS
+from picture_folders import FACTORS_FILE
+from refinement import edit_report
 from refinement.cost import CLOCKS, beside_torch, peak_bytes, step_against_generator
+from refinement.edits import EditJudges, Trial, measure_edits, parse_amounts
 from refinement.quality import Methods, measure_quality, plot, sheet, summary
+from refinement.showcase import Showcase, draw
+from refinement.synthetic_bundle import write_synthetic
 
 if TYPE_CHECKING:
     from hyperstyle_export.networks.hyperstyle import HyperStyle as Networks
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
-FILES = ("figures.json", "quality.png", "sheet.png")
+QUALITY_FILES = ("figures.json", "quality.png", "sheet.png")
+EDITS_FILES = ("edits.json", "edits.md")
+DEFAULT_EDITS = "smile=2,yaw=1.5"
+SEEN_ON = 512  # renders on which the judge of attributes is judged, as measure_directions.py does
 
 CheckpointOption = Annotated[
     Path | None, typer.Option(help="HyperStyle checkpoint of the same model, for torch.")
@@ -55,6 +89,10 @@ CheckpointOption = Annotated[
 EncoderOption = Annotated[Path | None, typer.Option(help="Its W-encoder checkpoint.")]
 BundleOption = Annotated[str | None, typer.Option(help="Directory or name. Default: embedded.")]
 ThreadsOption = Annotated[int, typer.Option(min=1, help="CPU threads, of torch too.")]
+IterationsOption = Annotated[int, typer.Option(min=0, max=100, help="Of the hypernetwork.")]
+LimitOption = Annotated[int | None, typer.Option(min=1, help="Take the first pictures only.")]
+EditsOption = Annotated[str, typer.Option(help="Direction=amount, by commas; each by itself.")]
+SpaceOption = Annotated[str, typer.Option(help="What is refined: channels or codes.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
@@ -88,11 +126,11 @@ def quality(
         Path | None, typer.Option("-o", "--out", help="Folder for the report; none: table only.")
     ] = None,
     bundle: BundleOption = None,
-    iterations: Annotated[int, typer.Option(min=0, max=100, help="Of the hypernetwork.")] = 5,
+    iterations: IterationsOption = 5,
     steps: Annotated[str, typer.Option(help="Gradient steps, one refinement each.")] = "20,60,200",
     spaces: Annotated[str, typer.Option(help="What the refinements change.")] = "channels,codes",
     tuning_steps: Annotated[int, typer.Option(min=0, help="Of pivotal tuning.")] = 200,
-    limit: Annotated[int | None, typer.Option(min=1, help="Take the first pictures only.")] = None,
+    limit: LimitOption = None,
     rows: Annotated[int, typer.Option(min=1, max=100, help="Pictures on the sheet.")] = 8,
     checkpoint: CheckpointOption = None,
     w_encoder: EncoderOption = None,
@@ -112,9 +150,7 @@ def quality(
         judges = open_judges(backbone, heads, identity)
         model = HyperStyle.load(bundle, "cpu", threads=threads)
         networks = open_networks(checkpoint, w_encoder, threads)
-        files = (
-            [] if out is None else [out / n for n in ("figures.json", "quality.png", "sheet.png")]
-        )
+        files = [] if out is None else [out / name for name in QUALITY_FILES]
         if not force:
             refuse_existing(files)
         size = model.bundle.manifest.image_size
@@ -140,6 +176,139 @@ def quality(
     for label, figures in means.items():
         shown.add_row(label, *(f"{figures[name]:.4g}" for name in names))
     print_tables(shown)
+
+
+@app.command("edits")
+def edits_command(
+    folder: Annotated[Path, typer.Argument(help="Folder of aligned pictures, or one picture.")],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder for the report; none: tables only.")
+    ] = None,
+    bundle: BundleOption = None,
+    edits: EditsOption = DEFAULT_EDITS,
+    iterations: IterationsOption = 5,
+    steps: Annotated[int, typer.Option(min=1, help="Gradient steps.")] = DEFAULT_STEPS,
+    space: SpaceOption = "channels",
+    photo: Annotated[
+        list[Path] | None, typer.Option(help="Aligned picture to list by itself; repeatable.")
+    ] = None,
+    train_on: Annotated[
+        Path | None, typer.Option("--train", help="Folder of renders with a factors.npz.")
+    ] = None,
+    recipe: Annotated[Path | None, typer.Option(help="Recipe of the directions.")] = None,
+    renders: Annotated[int, typer.Option(min=1, help="Renders learnt from.")] = 12_000,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over them.")] = 8,
+    identity: Annotated[Path | None, typer.Option(help="Embedding network of faces.")] = None,
+    limit: LimitOption = None,
+    threads: ThreadsOption = 1,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing report.")] = False,
+    json_: JsonOption = False,
+) -> None:
+    """Edit inversions before and after refinement, and measure what the edits do.
+
+    Example: python tools/measure_refine.py edits set/test --limit 100 --train set/train
+    --recipe tools/recipes/portraits.json --out report
+    """
+    with one_sentence():
+        model = HyperStyle.load(bundle, "cpu", threads=threads)
+        trial = Trial(iterations, steps, space, parse_amounts(edits, model))
+        files = [] if out is None else [out / name for name in EDITS_FILES]
+        if not force:
+            refuse_existing(files)
+        paths, photos = find_pictures(folder, limit), photo or []
+        if len({path.name for path in photos}) < len(photos):
+            raise EditError("two photos have one name; rename one, or give it once")
+        size = model.bundle.manifest.image_size
+        targets = [resize_bilinear(read_picture(path), size) for path in [*paths, *photos]]
+        faces = None if identity is None else load_identity(identity)
+        judge = open_judge(train_on, recipe, trial, renders, epochs)
+        with watched("editing", len(targets), json_) as on_done:
+            readings = measure_edits(model, targets, trial, EditJudges(judge, faces), on_done)
+        report = edit_report.report_of(
+            model.bundle.manifest.name,
+            trial,
+            [path.name for path in paths],
+            readings[: len(paths)],
+            dict(zip([path.name for path in photos], readings[len(paths) :], strict=True)),
+            judge,
+            seen_on(folder),
+        )
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(report.document(), indent=1)
+            write_atomically(files[0], text.encode(), HyperStyleError)
+            write_atomically(files[1], edit_report.markdown(report).encode(), HyperStyleError)
+    if json_:
+        document = report.document()
+        print_json({name: value for name, value in document.items() if name != "table"})
+        return
+    print_tables(*edit_report.terminal_tables(report))
+    for remark in report.remarks():
+        print_line(remark)
+
+
+def open_judge(
+    train_on: Path | None, recipe: Path | None, trial: Trial, renders: int, epochs: int
+) -> Judge | None:
+    """Train a judge of attributes, if renders and a recipe are given."""
+    if train_on is None and recipe is None:
+        return None
+    if train_on is None or recipe is None:
+        raise EditError("the judge of attributes needs both; give --train and --recipe")
+    recipes = read_recipes(recipe)
+    missing = [name for name in trial.edits if name not in recipes]
+    if missing:
+        raise EditError(f"{recipe} does not describe {missing[0]}; give the bundle's own recipe")
+    known = read_renders(train_on, renders)
+    return train_judge(
+        recipes,
+        known,
+        [],
+        epochs,
+        lambda epoch, loss: print_note(f"judge, epoch {epoch + 1} of {epochs}: {loss:.3f}"),
+    )
+
+
+def seen_on(folder: Path) -> Renders | None:
+    """Held-out renders to judge the judge on, if the pictures have factors."""
+    return read_renders(folder, SEEN_ON) if (folder / FACTORS_FILE).is_file() else None
+
+
+@app.command("sheet")
+def sheet_command(
+    pictures: Annotated[list[Path], typer.Argument(help="Aligned pictures, or folders of them.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The sheet: PNG, JPEG or WebP.")],
+    bundle: BundleOption = None,
+    edits: EditsOption = DEFAULT_EDITS,
+    iterations: IterationsOption = 5,
+    steps: Annotated[str, typer.Option(help="Gradient steps, one refinement each.")] = "20,60,200",
+    space: SpaceOption = "channels",
+    edited: Annotated[int, typer.Option(min=1, help="Steps before the edits.")] = DEFAULT_STEPS,
+    threads: ThreadsOption = 1,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing sheet.")] = False,
+) -> None:
+    """Draw input, encoder only, iterations, refinements, and edits unrefined and refined.
+
+    Example: python tools/measure_refine.py sheet examples -o docs/refine.jpg
+    """
+    with one_sentence():
+        marks = parse_marks(steps)
+        model = HyperStyle.load(bundle, "cpu", threads=threads)
+        showcase = Showcase(Trial(iterations, edited, space, parse_amounts(edits, model)), marks)
+        if not force:
+            refuse_existing([out])
+        found = [read_picture(source.path) for source in find_sources(pictures)]
+        with watched("drawing", len(found), quiet=False) as on_done:
+            drawn = draw(model, found, showcase, on_done)
+        write_picture(out, drawn)
+
+
+@contextmanager
+def watched(what: str, count: int, quiet: bool) -> Iterator[Callable[[], None]]:
+    """A progress bar; gives what is to be called after each of `count` pictures."""
+    with progress_bar(quiet) as progress:
+        task = progress.add_task(what, total=count)
+        yield lambda: progress.advance(task)
 
 
 def parse_marks(text: str) -> tuple[int, ...]:
@@ -198,35 +367,6 @@ def cost(
     if networks is not None:
         facts["against torch"] = f"{found['beside_torch']['speed_up']:.2f} x as fast"
     print_tables(facts_table("Refinement", facts))
-
-
-def write_synthetic(size: int, directory: Path) -> Path:
-    """A bundle of the official layout in a process of its own: memory is what is measured."""
-    import multiprocessing
-
-    bundle = directory / "synthetic"
-    bundle.mkdir()
-    process = multiprocessing.get_context("spawn").Process(target=_write, args=(size, bundle))
-    process.start()
-    process.join()
-    if process.exitcode:
-        raise HyperStyleError(f"the synthetic bundle of {size} px could not be written")
-    return bundle
-
-
-def _write(size: int, bundle: Path) -> None:
-    import torch
-    from hyperstyle_export.bundle_writer import BundleFacts, write_bundle
-    from hyperstyle_export.networks.hyperstyle import HyperStyle as Networks
-    from synthetic import latent_average, official_config, synthetic_state
-
-    config = official_config(size)
-    with torch.device("meta"):
-        model = Networks(config)
-    state = synthetic_state(config) | {"latent_avg": latent_average(config)}
-    model.load_state_dict(state, assign=True)
-    model.eval().requires_grad_(False)
-    write_bundle(model, bundle, BundleFacts("synthetic"), "fp32", lambda _step: None)
 
 
 if __name__ == "__main__":

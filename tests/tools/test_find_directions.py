@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 import typer
-from factor_regressor import FactorRegressor, explained, read_renders, train
+from edit_judge import attribute_values, train_judge
+from factor_regressor import FactorRegressor, Renders, explained, read_renders, train
 from find_directions import (
     Recipe,
     disentangle,
@@ -23,7 +24,7 @@ from hyperstyle_rt import Bundle, HyperStyle
 from hyperstyle_rt.editing.directions import LinearDirection, bundle_directions
 from hyperstyle_rt.errors import EditError
 from hyperstyle_rt.imaging import write_picture
-from measure_directions import Figures, attribute_values, between_people, markdown
+from measure_directions import Figures, between_people, markdown
 from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[2]
@@ -189,6 +190,25 @@ def test_the_regressor_learns_what_can_be_seen(tmp_path: Path) -> None:
     assert seen[1] < 0.3
     again = train(pictures, factors, both, 6, lambda *_: None)
     assert np.array_equal(again.read(pictures[:4]), model.read(pictures[:4]))
+
+
+def test_the_judge_reads_steps_of_directions() -> None:
+    factors = np.random.default_rng(0).random((320, 2), np.float32)
+    pictures = np.zeros((320, 64, 64, 3), np.uint8)
+    pictures[...] = (factors[:, :, None, None] * 255).repeat(3, 3).astype(np.uint8)[:, :1]
+    renders = Renders(pictures, ["level", "unseen"], factors)
+    recipes = {"brighter": Recipe({"level": 0.25}, "a quarter")}
+    judge = train_judge(recipes, renders, ["unseen"], 6, lambda *_: None)
+    levels = np.full((2, 64, 64, 3), [[[[64]]], [[[191]]]], np.uint8)
+    attributes, looks = judge.read(levels)
+    assert attributes.shape == looks.shape == (2, 1)
+    assert 1.2 < attributes[1, 0] - attributes[0, 0] < 2.8  # half of the range: two steps
+    assert judge.spread[0] == pytest.approx(factors[:, 0].std() / 0.25, rel=1e-3)
+    assert judge.seen(renders)[0] > 0.8
+    with pytest.raises(EditError, match="different factors"):
+        judge.seen(Renders(pictures, ["unseen", "level"], factors))
+    with pytest.raises(EditError, match="give 64 at least"):
+        train_judge(recipes, Renders(pictures[:3], renders.names, factors[:3]), [], 1, print)
 
 
 def test_renders_are_read_with_their_factors(tmp_path: Path) -> None:
