@@ -51,10 +51,16 @@ def rows_of(measured: Measured) -> tuple[list[str], list[list[str]]]:
     return headings, rows
 
 
+def counted(measured: Measured) -> str:
+    """How many pictures it stands for."""
+    count = len(measured.names)
+    return f"{count} picture" + "s" * (count != 1)
+
+
 def terminal_table(measured: Measured) -> Table:
     """The table of one method for a terminal."""
     headings, rows = rows_of(measured)
-    title = f"{measured.method}: {len(measured.names)} pictures"
+    title = f"{measured.method}: {counted(measured)}"
     table = columns_table(title, *headings, right=tuple(headings[1:]))
     for row in rows:
         table.add_row(*map(cell, row))
@@ -66,7 +72,7 @@ def markdown(all_measured: Sequence[Measured]) -> str:
     lines: list[str] = []
     for measured in all_measured:
         headings, rows = rows_of(measured)
-        lines += [f"## {measured.method}", "", f"{len(measured.names)} pictures.", ""]
+        lines += [f"## {measured.method}", "", f"{counted(measured)}.", ""]
         lines += ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
         lines += ["| " + " | ".join(row) + " |" for row in rows]
         lines.append("")
