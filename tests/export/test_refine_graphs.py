@@ -250,7 +250,7 @@ def test_interfaces(refinement: Refinement) -> None:
         kind: {f"{kind}.{name}" for name in tuned}
         for kind in ("weight", "gradient", "base", "tuned")
     }
-    wanted = {"features.0", "features.1", "features.2"}
+    wanted = {f"features.{number}" for number in range(5)}
     expected = {
         "features": ({"target"}, wanted),
         "refine": (
