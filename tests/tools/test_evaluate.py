@@ -25,7 +25,7 @@ from evaluation.measure import (
     inversion_method,
     timed_iterations,
 )
-from evaluation.metrics import ms_ssim, psnr, squared_error
+from evaluation.metrics import average, ms_ssim, psnr, squared_error
 from evaluation.report import markdown, means, plot, sheet
 from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.imaging import read_picture, write_picture
@@ -66,6 +66,12 @@ def test_ms_ssim_of_a_picture_and_its_negative_is_nan(
     a, _ = golden_pictures
     assert math.isnan(ms_ssim(a, -a))
     assert ms_ssim(a, a) == pytest.approx(1)
+
+
+def test_averages_leave_out_what_is_undefined() -> None:
+    assert average("ms_ssim", [0.5, math.nan, 1.0]) == 0.75
+    assert math.isnan(average("ms_ssim", [math.nan]))
+    assert average("seconds", [1.0, 2.0, 9.0]) == 2.0
 
 
 def test_psnr() -> None:

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 WINDOW, SIGMA = 11, 1.5
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 STABILISERS = (0.01, 0.03)  # K1, K2 of Wang et al. 2004
 SSIM_SIDE = 256  # the official side; five scales of an 11 x 11 window need at least 176
+
+
+def average(name: str, values: Sequence[float] | NDArray[np.float64]) -> float:
+    """Of a figure over pictures: of seconds the median, else the mean.
+
+    Pictures that oppose each other have no MS-SSIM; they are left out, and NaN is left of nothing.
+    """
+    known = np.asarray(values)
+    known = known[~np.isnan(known)]
+    if not len(known):
+        return math.nan
+    return float(np.median(known) if name == "seconds" else known.mean())
 
 
 def squared_error(a: Tensor, b: Tensor) -> Tensor:

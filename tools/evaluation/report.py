@@ -12,6 +12,7 @@ from hyperstyle_rt.imaging import Picture
 from sheets import headed_sheet
 
 from .measure import FIGURES, Measured
+from .metrics import average
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,10 +32,7 @@ PLOTTED = ("l2", "ms_ssim", "lpips")
 def means(measured: Measured) -> dict[str, list[float]]:
     """Of every figure, the mean over pictures for every result; of seconds the median."""
     return {
-        name: [
-            float(np.median(column) if name == "seconds" else np.nanmean(column))
-            for column in measured.values[name].T
-        ]
+        name: [average(name, column) for column in measured.values[name].T]
         for name in FIGURES
         if name in measured.values
     }

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from evaluation.measure import Judges, compare, timed_iterations
+from evaluation.metrics import average
 from hyperstyle_export.networks.hyperstyle import HyperStyle as Networks
 from hyperstyle_rt.imaging import Picture, side_by_side, to_input, to_picture
 from hyperstyle_rt.inversion import HyperStyle
@@ -137,10 +138,7 @@ def measure_quality(
 def summary(table: dict[str, Figures]) -> dict[str, dict[str, float]]:
     """Means over the pictures by label; of seconds the median."""
     return {
-        label: {
-            name: float(np.median(values) if name == "seconds" else np.nanmean(values))
-            for name, values in figures.items()
-        }
+        label: {name: average(name, values) for name, values in figures.items()}
         for label, figures in table.items()
     }
 
