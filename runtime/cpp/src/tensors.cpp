@@ -104,8 +104,10 @@ std::vector<const std::pair<const std::string, Tensor>*> by_layout(
     const std::map<std::string, Tensor>& tensors) {
   std::vector<const std::pair<const std::string, Tensor>*> order;
   for (const auto& item : tensors) order.push_back(&item);
-  std::stable_sort(order.begin(), order.end(), [](const auto* one, const auto* other) {
-    return kElementSizes.at(one->second.dtype) > kElementSizes.at(other->second.dtype);
+  std::sort(order.begin(), order.end(), [](const auto* one, const auto* other) {
+    const auto size = kElementSizes.at(one->second.dtype);
+    const auto other_size = kElementSizes.at(other->second.dtype);
+    return size != other_size ? size > other_size : one->first < other->first;
   });
   return order;
 }
