@@ -21,8 +21,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
-import torch
 import typer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,12 +47,11 @@ from hyperstyle_rt.cli.terminal import (
     print_tables,
 )
 from hyperstyle_rt.errors import HyperStyleError
-from hyperstyle_rt.files import write_atomically
+from hyperstyle_rt.files import make_directory, write_atomically
 from hyperstyle_rt.imaging import write_picture
 from hyperstyle_rt.inversion import HyperStyle
-from numpy.typing import NDArray
-from picture_folders import FACTORS_FILE, read_factor_table
-from training.factors import read_factors
+from known_latents import mapped_latents, read_known
+from picture_folders import FACTORS_FILE
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -95,7 +92,8 @@ def main(
         judges = open_judges(backbone, heads, identity)
         methods = [inversion_method(model, iterations) for model in models]
         if generator is not None:
-            methods += [generator_method(m, true_latents(m, generator, folder)) for m in models]
+            known = read_known(folder / FACTORS_FILE, generator, EvaluationError)
+            methods += [generator_method(m, mapped_latents(m, *known)) for m in models]
         names = [method.name for method in methods]
         if out is not None and not force:
             refuse_existing(report_files(out, names))
@@ -137,18 +135,6 @@ def open_bundles(
     return models
 
 
-def true_latents(model: HyperStyle, generator: Path, folder: Path) -> NDArray[np.float32]:
-    """Latents [N,W] of a folder's known factors, through the bundle's mapping network."""
-    factors = read_factors(generator)
-    if factors is None:
-        raise EvaluationError(f"{generator} has no factors; give one that was trained on renders")
-    names, values = read_factor_table(folder / FACTORS_FILE, EvaluationError)
-    if names != factors.names:
-        raise EvaluationError(f"{folder / FACTORS_FILE} and {generator} have different factors")
-    width = model.bundle.manifest.style_width
-    return model.map(factors.to_z(torch.from_numpy(values), width).numpy())
-
-
 def open_judges(backbone: Path | None, heads: Path | None, identity: Path | None) -> Judges:
     """Open the networks that judge; LPIPS needs both of its files."""
     if (backbone is None) != (heads is None):
@@ -185,10 +171,7 @@ def report_files(out: Path, names: Sequence[str]) -> list[Path]:
 
 def write_report(out: Path, all_measured: Sequence[Measured]) -> None:
     """Write all files of a report, each whole or not at all."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EvaluationError(f"cannot make the folder {out}: {error.strerror}") from None
+    make_directory(out, EvaluationError)
     figures, table, plot, *sheets = report_files(out, [m.method for m in all_measured])
     text = json.dumps(report.document(all_measured), indent=1)
     write_atomically(figures, text.encode(), EvaluationError)

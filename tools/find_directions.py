@@ -29,7 +29,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 import typer
 from numpy.typing import NDArray
 from rich.console import Console
@@ -47,8 +46,8 @@ from hyperstyle_rt.errors import EditError, HyperStyleError
 from hyperstyle_rt.files import read_regular
 from hyperstyle_rt.imaging import read_picture, to_input
 from hyperstyle_rt.inversion import HyperStyle
+from known_latents import mapped_latents, read_known
 from picture_folders import FACTORS_FILE, pictures_in, read_factor_table
-from training.factors import read_factors
 
 Array = NDArray[np.floating[Any]]
 
@@ -128,16 +127,10 @@ def sample_of_table(model: HyperStyle, table: Path, generator: Path, count: int)
     EditError
         If the table or the generator cannot be used, or they do not belong together.
     """
-    names, values = read_factor_table(table, EditError)
-    factors = read_factors(generator)
-    if factors is None:
-        raise EditError(f"{generator} has no factors; give a generator that was trained on renders")
-    if factors.names != names:
-        raise EditError(f"{table} and {generator} have different factors")
-    rows = torch.from_numpy(values[:count])
-    z = factors.to_z(rows, model.bundle.manifest.style_width).numpy()
-    latents = np.concatenate([model.map(z[n : n + BATCH]) for n in range(0, len(z), BATCH)])
-    return Sample(names, factors.std.numpy(), factors.standardise(rows).numpy(), latents)
+    factors, values = read_known(table, generator, EditError)
+    standard = factors.standardise(values[:count]).numpy()
+    latents = mapped_latents(model, factors, values[:count])
+    return Sample(factors.names, factors.std.numpy(), standard, latents)
 
 
 def sample_of_pictures(model: HyperStyle, folder: Path, count: int) -> Sample:

@@ -61,7 +61,7 @@ from hyperstyle_rt.cli.terminal import (
     progress_bar,
 )
 from hyperstyle_rt.errors import EditError, HyperStyleError
-from hyperstyle_rt.files import write_atomically
+from hyperstyle_rt.files import make_directory, write_atomically
 from hyperstyle_rt.imaging import read_picture, resize_bilinear, write_picture
 from hyperstyle_rt.inversion import HyperStyle
 from hyperstyle_rt.refinement import DEFAULT_STEPS
@@ -163,7 +163,7 @@ def quality(
             )
         means = summary(table)
         if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
+            make_directory(out, HyperStyleError)
             text = json.dumps({"pictures": len(targets), "means": means, "all": table}, indent=1)
             write_atomically(files[0], text.encode(), HyperStyleError)
             write_atomically(files[1], plot(means), HyperStyleError)
@@ -234,7 +234,7 @@ def edits_command(
             seen_on(folder),
         )
         if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
+            make_directory(out, HyperStyleError)
             text = json.dumps(report.document(), indent=1)
             write_atomically(files[0], text.encode(), HyperStyleError)
             write_atomically(files[1], edit_report.markdown(report).encode(), HyperStyleError)
