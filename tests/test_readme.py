@@ -47,7 +47,7 @@ def test_python_examples(folder: Path) -> None:
 
 def test_command_line_examples(folder: Path) -> None:
     programs = {
-        "hyperstyle-rt": [sys.executable, "-m", "hyperstyle_rt.cli"],
+        "hyperstyle-rt": [sys.executable, "-m", "hyperstyle_rt"],
         "python": [sys.executable],
     }
     lines = [line for block in blocks("sh") for line in block.splitlines() if line]

@@ -49,7 +49,7 @@ def test_the_wheel_carries_the_default_bundle_and_nothing_of_the_exporter(wheel:
     names = zipfile.ZipFile(wheel).namelist()
     for name in ("manifest.json", "encoder.onnx", "LICENSE", "README.md"):
         assert f"hyperstyle_rt/engines/portraits/{name}" in names
-    assert "hyperstyle_rt/manifest.schema.json" in names
+    assert "hyperstyle_rt/formats/manifest.schema.json" in names
     for name in (*MODEL_DIGESTS, "README.md", "LICENSE-APACHE-2.0", "LICENSE-MIT"):
         assert f"hyperstyle_rt/photos/models/{name}" in names
     assert not [n for n in names if not n.startswith(("hyperstyle_rt/", "hyperstyle_rt-"))]

@@ -23,12 +23,12 @@ import typer
 ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(ROOT / "export"), str(ROOT / "runtime")]
 
-from hyperstyle_rt.bundle import Bundle
+from hyperstyle_rt.checking.comparison import BackendContender, Contender, open_contender
 from hyperstyle_rt.cli import options
 from hyperstyle_rt.cli.check import IterationsOption, PicturesArgument, compare_and_show
 from hyperstyle_rt.cli.terminal import print_error
-from hyperstyle_rt.comparison import BackendContender, Contender, open_contender
 from hyperstyle_rt.errors import HyperStyleError
+from hyperstyle_rt.formats.bundle import Bundle
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:

@@ -21,9 +21,10 @@ from skimage.data import astronaut
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "runtime"))
 
-from hyperstyle_rt.imaging import Picture, resize_bilinear, side_by_side, write_picture
-from hyperstyle_rt.photos import Portrait, find_portraits, paste
+from hyperstyle_rt.imaging.pictures import resize_bilinear, side_by_side, write_picture
 from hyperstyle_rt.photos.alignment import quadrilateral
+from hyperstyle_rt.photos.portraits import Portrait, find_portraits, paste
+from hyperstyle_rt.types import Picture
 
 PART = (slice(0, 300), slice(75, 375))  # of the photo, the face in it
 SIDE = 384

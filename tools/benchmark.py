@@ -69,13 +69,13 @@ def torch_inversion(checkpoint: Path, w_encoder: Path, threads: int) -> Callable
 
 def runtime_inversion(bundle: Path, threads: int) -> Callable[[], Seconds]:
     """The runtime on ONNX Runtime's CPU provider; `weights` counts as the hypernetwork's."""
-    from hyperstyle_rt.backends.onnxruntime import OnnxRuntimeBackend
-    from hyperstyle_rt.bundle import Bundle
-    from hyperstyle_rt.inversion import HyperStyle
+    from hyperstyle_rt.backends.ort import OnnxRuntimeBackend
+    from hyperstyle_rt.formats.bundle import Bundle
+    from hyperstyle_rt.model import Model
 
     opened = Bundle.open(bundle)
     backend = OnnxRuntimeBackend(opened, "cpu", threads)
-    model = HyperStyle(opened, backend)
+    model = Model(opened, backend)
     picture = _picture_u8(opened.manifest.input_size)
     stage = {"weights": "hypernet"}
     run_graph = backend.run
@@ -174,7 +174,7 @@ def matmul_rate(threads: int) -> float:
 
 def generator_macs(bundle: Path) -> float:
     """Multiply-accumulates of the generator's 3x3 convolutions; all else is below 3 % of them."""
-    from hyperstyle_rt.bundle import Bundle
+    from hyperstyle_rt.formats.bundle import Bundle
 
     total = 0
     for layer in Bundle.open(bundle).manifest.tuned_layers:
@@ -186,7 +186,7 @@ def generator_macs(bundle: Path) -> float:
 
 def main(
     size: Annotated[int, typer.Option(help="Generator size of the synthetic weights.")] = 256,
-    checkpoint: Annotated[Path | None, typer.Option(help="HyperStyle checkpoint.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Model checkpoint.")] = None,
     w_encoder: Annotated[Path | None, typer.Option(help="W-encoder checkpoint.")] = None,
     threads: Annotated[int, typer.Option(help="CPU threads of each contender.")] = 2,
     repeats: Annotated[int, typer.Option(help="Recorded inversions of each contender.")] = 5,

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(ROOT / "export"), str(ROOT / "runtime")]
 
 import fakeweights
-from hyperstyle_rt.inversion import HyperStyle
+from hyperstyle_rt.model import Model
 
 EDITS = 8
 SPREAD = 0.3  # of the edited latents; what they are does not matter for the time
@@ -61,7 +61,7 @@ def compare(bundle: Path, threads: int, repeats: int) -> str:
     AssertionError
         If the pictures differ.
     """
-    model = HyperStyle.load(bundle, "cpu", threads=threads)
+    model = Model.load(bundle, "cpu", threads=threads)
     inversion = model.invert(fakeweights.image_u8(1, *model.bundle.manifest.input_size), 1)
     noise = np.random.default_rng(0).standard_normal((EDITS, 1, 1), dtype=np.float32)
     latents = inversion.latents + np.float32(SPREAD) * noise

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from hyperstyle_export.bundle_writer import sha256, write_manifest
-from hyperstyle_rt.bundle import Bundle
 from hyperstyle_rt.editing.directions import (
     DIRECTIONS_NAME,
     Direction,
@@ -17,7 +16,8 @@ from hyperstyle_rt.editing.directions import (
 )
 from hyperstyle_rt.errors import EditError
 from hyperstyle_rt.files import write_atomically
-from hyperstyle_rt.manifest import BundleFile
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.manifest import BundleFile
 
 
 def add_to_bundle(bundle: Bundle, directions: Mapping[str, Direction]) -> None:

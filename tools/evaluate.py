@@ -48,8 +48,8 @@ from hyperstyle_rt.cli.terminal import (
 )
 from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.files import make_directory, write_atomically
-from hyperstyle_rt.imaging import write_picture
-from hyperstyle_rt.inversion import HyperStyle
+from hyperstyle_rt.imaging.pictures import write_picture
+from hyperstyle_rt.model import Model
 from known_latents import mapped_latents, read_known
 from picture_folders import FACTORS_FILE
 
@@ -123,11 +123,9 @@ def find_pictures(folder: Path, limit: int | None) -> list[Path]:
     return [source.path for source in find_sources([folder])][:limit]
 
 
-def open_bundles(
-    names: Sequence[str | None], backend: str, threads: int | None
-) -> list[HyperStyle]:
+def open_bundles(names: Sequence[str | None], backend: str, threads: int | None) -> list[Model]:
     """Open the bundles, whose names must differ."""
-    models = [HyperStyle.load(name, backend, threads=threads) for name in names]
+    models = [Model.load(name, backend, threads=threads) for name in names]
     called = [model.bundle.manifest.name for model in models]
     twice = [name for name in called if called.count(name) > 1]
     if twice:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from hyperstyle_rt.errors import EditError
-from hyperstyle_rt.imaging import read_picture, resize_bilinear
+from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear
 from numpy.typing import NDArray
 from picture_folders import FACTORS_FILE, pictures_in, read_factor_table
 from torch import Tensor, nn

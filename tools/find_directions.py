@@ -38,14 +38,14 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(ROOT / "export"), str(ROOT / "runtime")]
 
 from direction_files import add_to_bundle, save_directions
-from hyperstyle_rt import strict_json
-from hyperstyle_rt.bundle import Bundle
 from hyperstyle_rt.cli.terminal import print_error
 from hyperstyle_rt.editing.directions import LinearDirection
 from hyperstyle_rt.errors import EditError, HyperStyleError
 from hyperstyle_rt.files import read_regular
-from hyperstyle_rt.imaging import read_picture, to_input
-from hyperstyle_rt.inversion import HyperStyle
+from hyperstyle_rt.formats import strict_json
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.imaging.pictures import read_picture, to_input
+from hyperstyle_rt.model import Model
 from known_latents import mapped_latents, read_known
 from picture_folders import FACTORS_FILE, pictures_in, read_factor_table
 
@@ -119,7 +119,7 @@ class Sample:
     latents: Array
 
 
-def sample_of_table(model: HyperStyle, table: Path, generator: Path, count: int) -> Sample:
+def sample_of_table(model: Model, table: Path, generator: Path, count: int) -> Sample:
     """Random faces: their factors through the mapping network.
 
     Raises
@@ -133,7 +133,7 @@ def sample_of_table(model: HyperStyle, table: Path, generator: Path, count: int)
     return Sample(factors.names, factors.std.numpy(), standard, latents)
 
 
-def sample_of_pictures(model: HyperStyle, folder: Path, count: int) -> Sample:
+def sample_of_pictures(model: Model, folder: Path, count: int) -> Sample:
     """Pictures with known factors: what the encoder makes of them.
 
     Raises
@@ -149,7 +149,7 @@ def sample_of_pictures(model: HyperStyle, folder: Path, count: int) -> Sample:
     return Sample(names, std, standard, encoded_latents(model, paths))
 
 
-def encoded_latents(model: HyperStyle, paths: Sequence[Path]) -> Array:
+def encoded_latents(model: Model, paths: Sequence[Path]) -> Array:
     """The first rows of the encoder's latents of pictures: [N,W]."""
     size, backend = model.bundle.manifest.input_size, model.backend
     rows = []
@@ -230,7 +230,7 @@ def main(
     console = Console(stderr=True)
     try:
         recipes = read_recipes(recipe)
-        model = HyperStyle.load(bundle, "cpu")
+        model = Model.load(bundle, "cpu")
         if pictures is not None:
             sample = sample_of_pictures(model, pictures, count)
         elif table is not None and generator is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from hyperstyle_rt.errors import HyperStyleError
-from hyperstyle_rt.inversion import HyperStyle
+from hyperstyle_rt.model import Model
 from numpy.typing import NDArray
 from picture_folders import read_factor_table
 from training.factors import Factors, read_factors
@@ -34,9 +34,7 @@ def read_known(
     return factors, torch.from_numpy(values)
 
 
-def mapped_latents(
-    model: HyperStyle, factors: Factors, values: torch.Tensor
-) -> NDArray[np.float32]:
+def mapped_latents(model: Model, factors: Factors, values: torch.Tensor) -> NDArray[np.float32]:
     """Factors [N,F] through the bundle's mapping network: latents [N,W]."""
     z = factors.to_z(values, model.bundle.manifest.style_width).numpy()
     return np.concatenate([model.map(z[n : n + BATCH]) for n in range(0, len(z), BATCH)])

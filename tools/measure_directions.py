@@ -32,8 +32,8 @@ from find_directions import Recipe, read_recipes
 from hyperstyle_rt.cli.terminal import print_error
 from hyperstyle_rt.errors import EditError, HyperStyleError
 from hyperstyle_rt.files import write_atomically
-from hyperstyle_rt.imaging import read_picture, resize_bilinear
-from hyperstyle_rt.inversion import HyperStyle
+from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear
+from hyperstyle_rt.model import Model
 from picture_folders import pictures_in
 
 PAGE = """\
@@ -107,7 +107,7 @@ class Figures:
     looks: str
 
 
-def measure(model: HyperStyle, judge: Judge, folder: Path, count: int) -> dict[str, Array]:
+def measure(model: Model, judge: Judge, folder: Path, count: int) -> dict[str, Array]:
     """Invert and edit pictures.
 
     Returns
@@ -190,7 +190,7 @@ def main(
     """Measure the directions of a bundle on held-out renders."""
     console = Console(stderr=True)
     try:
-        model = HyperStyle.load(bundle, "cpu")
+        model = Model.load(bundle, "cpu")
         recipes = read_recipes(recipe)
         if set(recipes) != set(model.directions):
             raise EditError(
@@ -208,7 +208,7 @@ def main(
 
 
 def judge_bundle(
-    model: HyperStyle,
+    model: Model,
     recipes: dict[str, Recipe],
     folders: tuple[Path, Path],
     counts: tuple[int, int],

@@ -62,9 +62,9 @@ from hyperstyle_rt.cli.terminal import (
 )
 from hyperstyle_rt.errors import EditError, HyperStyleError
 from hyperstyle_rt.files import make_directory, write_atomically
-from hyperstyle_rt.imaging import read_picture, resize_bilinear, write_picture
-from hyperstyle_rt.inversion import HyperStyle
-from hyperstyle_rt.refinement import DEFAULT_STEPS
+from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear, write_picture
+from hyperstyle_rt.model import Model
+from hyperstyle_rt.optimising.refinement import DEFAULT_STEPS
 from picture_folders import FACTORS_FILE
 from refinement import edit_report
 from refinement.cost import CLOCKS, beside_torch, peak_bytes, step_against_generator
@@ -74,7 +74,7 @@ from refinement.showcase import Showcase, draw
 from refinement.synthetic_bundle import write_synthetic
 
 if TYPE_CHECKING:
-    from hyperstyle_export.networks.hyperstyle import HyperStyle as Networks
+    from hyperstyle_export.networks.hyperstyle import Model as Networks
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -84,7 +84,7 @@ DEFAULT_EDITS = "smile=2,yaw=1.5"
 SEEN_ON = 512  # renders on which the judge of attributes is judged, as measure_directions.py does
 
 CheckpointOption = Annotated[
-    Path | None, typer.Option(help="HyperStyle checkpoint of the same model, for torch.")
+    Path | None, typer.Option(help="Model checkpoint of the same model, for torch.")
 ]
 EncoderOption = Annotated[Path | None, typer.Option(help="Its W-encoder checkpoint.")]
 BundleOption = Annotated[str | None, typer.Option(help="Directory or name. Default: embedded.")]
@@ -148,7 +148,7 @@ def quality(
     with one_sentence():
         marks = parse_marks(steps)
         judges = open_judges(backbone, heads, identity)
-        model = HyperStyle.load(bundle, "cpu", threads=threads)
+        model = Model.load(bundle, "cpu", threads=threads)
         networks = open_networks(checkpoint, w_encoder, threads)
         files = [] if out is None else [out / name for name in QUALITY_FILES]
         if not force:
@@ -210,7 +210,7 @@ def edits_command(
     --recipe tools/recipes/portraits.json --out report
     """
     with one_sentence():
-        model = HyperStyle.load(bundle, "cpu", threads=threads)
+        model = Model.load(bundle, "cpu", threads=threads)
         trial = Trial(iterations, steps, space, parse_amounts(edits, model))
         files = [] if out is None else [out / name for name in EDITS_FILES]
         if not force:
@@ -293,7 +293,7 @@ def sheet_command(
     """
     with one_sentence():
         marks = parse_marks(steps)
-        model = HyperStyle.load(bundle, "cpu", threads=threads)
+        model = Model.load(bundle, "cpu", threads=threads)
         showcase = Showcase(Trial(iterations, edited, space, parse_amounts(edits, model)), marks)
         if not force:
             refuse_existing([out])
@@ -345,7 +345,7 @@ def cost(
         if clock not in CLOCKS:
             raise HyperStyleError(f"there is no clock {clock!r}; choose wall or cpu")
         name = bundle if synthetic is None else str(write_synthetic(synthetic, Path(scratch)))
-        model = HyperStyle.load(name, "cpu", threads=threads)
+        model = Model.load(name, "cpu", threads=threads)
         networks = open_networks(checkpoint, w_encoder, threads)
         image = read_picture(picture)
         found: dict[str, Any] = {}

@@ -19,11 +19,12 @@ import typer
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "runtime"))
 
-from hyperstyle_rt import HyperStyle
+from hyperstyle_rt import Model
 from hyperstyle_rt.batch.sources import find_sources
 from hyperstyle_rt.cli.terminal import print_error
 from hyperstyle_rt.errors import HyperStyleError
-from hyperstyle_rt.imaging import Picture, read_picture, resize_bilinear, to_picture, write_picture
+from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear, to_picture, write_picture
+from hyperstyle_rt.types import Picture
 from sheets import headed_sheet
 
 ITERATIONS = 5
@@ -31,7 +32,7 @@ SHOWN = (1, 3, 5)
 EDITS: Mapping[str, float] = {"smile": 1.5, "yaw": 1.5, "age": 2.0, "hair_colour": -2.0}
 
 
-def sheet_row(model: HyperStyle, picture: Picture) -> Sequence[Picture]:
+def sheet_row(model: Model, picture: Picture) -> Sequence[Picture]:
     """The input, encoder only, the shown iterations, the edits."""
     done: dict[int, Picture] = {}
     inversion = model.invert(
@@ -61,7 +62,7 @@ def main(
 ) -> None:
     """Draw the sheet; an existing one is replaced."""
     try:
-        model = HyperStyle.load(bundle, "cpu")
+        model = Model.load(bundle, "cpu")
         rows = [sheet_row(model, read_picture(s.path)) for s in find_sources(pictures)]
         write_picture(out, headed_sheet(headings(), rows))
     except HyperStyleError as error:

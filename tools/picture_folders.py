@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from hyperstyle_rt.errors import HyperStyleError
-from hyperstyle_rt.imaging import PICTURE_SUFFIXES
+from hyperstyle_rt.imaging.pictures import PICTURE_SUFFIXES
 from numpy.typing import NDArray
 
 FACTORS_FILE = "factors.npz"

@@ -22,7 +22,7 @@ import typer
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "runtime"))
 
-from hyperstyle_rt.bundle import Bundle, find_bundle
+from hyperstyle_rt.formats.bundle import Bundle, find_bundle
 
 ROLES = ("encoder", "hypernet", "weights", "generator")
 HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from hyperstyle_rt.imaging import Picture
+from hyperstyle_rt.types import Picture
 
 HEADER, INDENT, BASELINE, TEXT = 18, 4, 13, 0.4  # at pictures of 128 pixels
 REFERENCE_WIDTH = 128

@@ -15,15 +15,16 @@ import numpy as np
 import onnx_ir as ir
 import torch
 from hyperstyle_rt.adaptation import Adaptation
-from hyperstyle_rt.backends import open_backend
-from hyperstyle_rt.bundle import Bundle
-from hyperstyle_rt.manifest import BASE_PRECISION, BaseBundle, BundleFile
+from hyperstyle_rt.backends.registry import open_backend
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.manifest import BASE_PRECISION, BaseBundle, BundleFile
+from hyperstyle_rt.types import Array
 from numpy.typing import NDArray
 
 from .bundle_writer import BuildError, BundleFacts, OnProgress, sha256, write_manifest
 from .checkpoints import read_generator
 from .graphs import GRAPHS, HALF_GRAPHS, build_channels, build_half_channels, save_model
-from .graphs.builder import Array, State, to_half
+from .graphs.builder import State, to_half
 from .graphs.generator import optional_inputs
 from .graphs.storage import Storage, store_weights
 from .graphs.weights import base_weight, normalised_weight

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
-from hyperstyle_rt import strict_json
-from hyperstyle_rt.bundle import LATENT_AVERAGE_NAME, MANIFEST_NAME, Bundle
 from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.files import reason, write_atomically
 from hyperstyle_rt.files import sha256 as sha256
-from hyperstyle_rt.manifest import FORMAT, BundleFile, Manifest, TunedLayer
-from hyperstyle_rt.manifest_fields import PLAIN_NAME, is_plain_name
+from hyperstyle_rt.formats import strict_json
+from hyperstyle_rt.formats.bundle import LATENT_AVERAGE_NAME, MANIFEST_NAME, Bundle
+from hyperstyle_rt.formats.fields import PLAIN_NAME, is_plain_name
+from hyperstyle_rt.formats.manifest import FORMAT, BundleFile, Manifest, TunedLayer
 from safetensors.numpy import save
 
 from .graphs import GRAPHS, REFINEMENT_GRAPHS, save_model

@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from hyperstyle_rt import strict_json
-from hyperstyle_rt.bundle import MAX_MANIFEST_SIZE
 from hyperstyle_rt.cli.terminal import facts_table, print_error
 from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.files import read_regular
+from hyperstyle_rt.formats import strict_json
+from hyperstyle_rt.formats.bundle import MAX_MANIFEST_SIZE
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
-    from hyperstyle_rt.backends.plan_build import Target
+    from hyperstyle_rt.backends.plans.build import Target
 
 EXAMPLE_PICTURE = Path(__file__).resolve().parents[2] / "examples" / "portrait_0.png"
 
@@ -264,7 +264,7 @@ def _training(path: Path | None) -> dict[str, Any] | None:
 
 def _build(request: _Request, said: dict[str, Any]) -> dict[str, Any]:
     # torch and onnx take seconds to import: --help does without them
-    from hyperstyle_rt.imaging import read_picture
+    from hyperstyle_rt.imaging.pictures import read_picture
 
     from .bundle_writer import (
         BundleFacts,
@@ -311,8 +311,8 @@ def _build(request: _Request, said: dict[str, Any]) -> dict[str, Any]:
 
 
 def _build_adapted(request: _AdaptRequest, said: dict[str, Any]) -> dict[str, Any]:
-    from hyperstyle_rt.bundle import Bundle, find_bundle
-    from hyperstyle_rt.imaging import read_picture
+    from hyperstyle_rt.formats.bundle import Bundle, find_bundle
+    from hyperstyle_rt.imaging.pictures import read_picture
 
     from .adapted import load_adapted, measure_adapted, write_adapted
     from .bundle_writer import BundleFacts, sha256, staged, write_manifest
@@ -338,8 +338,8 @@ def _build_adapted(request: _AdaptRequest, said: dict[str, Any]) -> dict[str, An
 
 def _build_plans(out: Path, precisions: list[str], plans: _Plans) -> dict[str, str]:
     """Build the plans asked for; gives what there is to say about each."""
-    from hyperstyle_rt.backends.plan_build import EngineOptions, classic_target, rtx_target
-    from hyperstyle_rt.bundle import Bundle
+    from hyperstyle_rt.backends.plans.build import EngineOptions, classic_target, rtx_target
+    from hyperstyle_rt.formats.bundle import Bundle
 
     from .tensorrt import add_plans
 

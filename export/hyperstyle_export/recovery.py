@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import onnx
 import torch
-from hyperstyle_rt.bundle import Bundle
+from hyperstyle_rt.formats.bundle import Bundle
 from onnx import numpy_helper
 from torch import Tensor
 

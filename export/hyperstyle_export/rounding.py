@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
-from hyperstyle_rt.backends.onnxruntime import OnnxRuntimeBackend
-from hyperstyle_rt.bundle import Bundle
+from hyperstyle_rt.backends.ort import OnnxRuntimeBackend
+from hyperstyle_rt.formats.bundle import Bundle
 from onnx import TensorProto, helper, numpy_helper
 
 

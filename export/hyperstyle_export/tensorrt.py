@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from hyperstyle_rt.backends.plan_build import (
+from hyperstyle_rt.backends.plans.build import (
     BuiltPlan,
     EngineError,
     EngineOptions,
     Target,
     build_plan,
 )
-from hyperstyle_rt.bundle import PLANS_DIRECTORY, Bundle
 from hyperstyle_rt.files import sha256, write_atomically
-from hyperstyle_rt.manifest import BundleFile
+from hyperstyle_rt.formats.bundle import PLANS_DIRECTORY, Bundle
+from hyperstyle_rt.formats.manifest import BundleFile
 
 from .bundle_writer import OnProgress, write_manifest
 from .epcontext import ep_context_model

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hyperstyle_rt.bundle import Bundle
 from hyperstyle_rt.files import sha256
-from hyperstyle_rt.manifest import BundleFile
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.manifest import BundleFile
 
 from .bundle_writer import BuildError, OnProgress, write_manifest
 from .graphs import HALF_GRAPHS, build_half_channels, save_model

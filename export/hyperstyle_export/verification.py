@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from hyperstyle_rt.backends import open_backend
-from hyperstyle_rt.bundle import Bundle
-from hyperstyle_rt.imaging import to_input
-from hyperstyle_rt.inversion import HyperStyle as Runtime
+from hyperstyle_rt.backends.registry import open_backend
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.imaging.pictures import to_input
+from hyperstyle_rt.model import Model as Runtime
 from numpy.typing import NDArray
 
 from .bundle_writer import BuildError

@@ -1,7 +1,7 @@
 """HyperStyle at run time, without PyTorch.
 
->>> from hyperstyle_rt import HyperStyle
->>> model = HyperStyle.load()                      # the embedded default bundle
+>>> from hyperstyle_rt import Model
+>>> model = Model.load()                      # the embedded default bundle
 >>> inversion = model.invert("portrait.png")
 >>> inversion.save("portrait.safetensors")
 
@@ -18,7 +18,6 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from .adaptation import Adaptation
     from .batch.run import invert_many
-    from .bundle import Bundle
     from .errors import (
         BackendError,
         BundleError,
@@ -27,24 +26,26 @@ if TYPE_CHECKING:
         InversionError,
         PictureError,
     )
-    from .inversion import HyperStyle, Inversion
-    from .photos import Portrait, find_portraits, paste
+    from .formats.bundle import Bundle
+    from .inversion import Inversion
+    from .model import Model
+    from .photos.portraits import Portrait, find_portraits, paste
 
 _HOMES = {
     "Adaptation": "adaptation",
     "BackendError": "errors",
-    "Bundle": "bundle",
+    "Bundle": "formats.bundle",
     "BundleError": "errors",
     "EditError": "errors",
-    "HyperStyle": "inversion",
+    "Model": "model",
     "HyperStyleError": "errors",
     "Inversion": "inversion",
     "InversionError": "errors",
     "PictureError": "errors",
-    "Portrait": "photos",
-    "find_portraits": "photos",
+    "Portrait": "photos.portraits",
+    "find_portraits": "photos.portraits",
     "invert_many": "batch.run",
-    "paste": "photos",
+    "paste": "photos.portraits",
 }
 
 __all__ = [
@@ -53,10 +54,10 @@ __all__ = [
     "Bundle",
     "BundleError",
     "EditError",
-    "HyperStyle",
     "HyperStyleError",
     "Inversion",
     "InversionError",
+    "Model",
     "PictureError",
     "Portrait",
     "find_portraits",

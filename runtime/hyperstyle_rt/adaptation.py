@@ -11,17 +11,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .backends import Array, Backend, open_backend
-from .bundle import Bundle, find_bundle
+from .backends.protocol import Backend
+from .backends.registry import open_backend
 from .errors import BundleError, InversionError
-from .imaging import to_picture
-from .manifest import BASE_PRECISION, BaseBundle
+from .formats.bundle import Bundle, find_bundle
+from .formats.manifest import BASE_PRECISION, BaseBundle
+from .imaging.pictures import to_picture
+from .inversion import Inversion
 from .rendering import Renderer
-from .result import Inversion
-
-Picture = NDArray[np.uint8]
+from .types import Array, Picture
 
 KEPT_FROM = 14
 """Offset index of the first layer whose offsets are kept: from 128 pixels up, as published."""
@@ -50,7 +49,7 @@ class Adaptation:
         threads: int | None = None,
         precision: str = BASE_PRECISION,
     ) -> Adaptation:
-        """Open an adapted bundle; parameters and errors are those of `HyperStyle.load`.
+        """Open an adapted bundle; parameters and errors are those of `Model.load`.
 
         Raises
         ------

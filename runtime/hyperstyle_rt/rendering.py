@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from .backends import Array, Backend, Buffers
+from .backends.protocol import Backend, Buffers
 from .errors import BundleError, InversionError
-from .manifest import Manifest
-from .optional_inputs import OptionalInputs
+from .formats.manifest import Manifest
+from .formats.optional_inputs import OptionalInputs
+from .types import Array
 
 STYLE_OFFSETS = "style_offsets"
 

@@ -27,9 +27,9 @@ MILESTONES = ("the encoder's picture", "the first inversion")
 PYTHON = f"""
 import sys, numpy
 sys.path.insert(0, {str(capi.REPOSITORY / "runtime")!r})
-from hyperstyle_rt import HyperStyle
+from hyperstyle_rt import Model
 picture = (numpy.arange(3 * 1024 * 1024) >> 6).astype(numpy.uint8).reshape(1024, 1024, 3)
-model = HyperStyle.load(sys.argv[1], "cpu")
+model = Model.load(sys.argv[1], "cpu")
 for iterations in (0, None):
     model.invert(picture, iterations).image
     print("drawn", flush=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import onnxruntime
 import pytest
-from hyperstyle_rt import HyperStyle
-from hyperstyle_rt.bundle import Bundle
-from hyperstyle_rt.manifest import ADAPTED_ROLES, BaseBundle
+from hyperstyle_rt import Model
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.manifest import ADAPTED_ROLES, BaseBundle
 
 sys.path[:0] = [str(Path(__file__).parent)]
 
@@ -69,9 +69,9 @@ def bundle(request: pytest.FixtureRequest) -> tuple[Path, str]:
 
 
 @pytest.fixture(scope="session")
-def python(bundle: tuple[Path, str]) -> HyperStyle:
+def python(bundle: tuple[Path, str]) -> Model:
     directory, precision = bundle
-    return HyperStyle.load(directory, "cpu", precision=precision)
+    return Model.load(directory, "cpu", precision=precision)
 
 
 @pytest.fixture(scope="session")

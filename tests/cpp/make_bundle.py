@@ -27,7 +27,7 @@ from hyperstyle_export.graphs import save_model  # noqa: E402
 from hyperstyle_export.networks.hyperstyle import HyperStyle  # noqa: E402
 from hyperstyle_export.twins import add_half_graphs  # noqa: E402
 from hyperstyle_rt.files import sha256  # noqa: E402
-from hyperstyle_rt.manifest import REQUIRED_ROLES, BundleFile  # noqa: E402
+from hyperstyle_rt.formats.manifest import REQUIRED_ROLES, BundleFile  # noqa: E402
 from models import TINY, TINY_OPTS  # noqa: E402
 from synthetic import official_config, write_checkpoints  # noqa: E402
 

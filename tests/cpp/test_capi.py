@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hyperstyle_rt import HyperStyle
+from hyperstyle_rt import Model
 from hyperstyle_rt.adaptation import Adaptation
 from hyperstyle_rt.errors import BundleError, InversionError
+from hyperstyle_rt.formats.inversion_file import InversionData, read_inversion, write_inversion
+from hyperstyle_rt.formats.manifest import Manifest
 from hyperstyle_rt.inversion import Inversion
-from hyperstyle_rt.inversion_file import InversionData, read_inversion, write_inversion
-from hyperstyle_rt.manifest import Manifest
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "runtime")]
 
@@ -27,7 +27,7 @@ from capi import random_picture, refusal_of, same_bytes  # noqa: E402
 C_WORDS = {"binary", "utf_16", "not_a_number", "infinity"}
 
 
-def average_of(model: HyperStyle):
+def average_of(model: Model):
     return lambda _name, _digest: model.bundle.latent_average()
 
 
@@ -253,7 +253,7 @@ def test_optional_fields_are_taken_as_python_takes_them(library, tmp_path, case)
 
 @pytest.mark.usefixtures("same_runtime")
 def test_adapted_bundle_renders_what_its_base_inverted(library, base_bundle, adapted_bundle):
-    python, c = HyperStyle.load(base_bundle, "cpu"), capi.CModel(library, base_bundle)
+    python, c = Model.load(base_bundle, "cpu"), capi.CModel(library, base_bundle)
     theirs, ours = (model.invert(random_picture(64, 64)) for model in (python, c))
     adapted = capi.CModel(library, adapted_bundle)
     expected = Adaptation.load(adapted_bundle, "cpu").render(theirs)
@@ -296,4 +296,4 @@ def test_inversion_of_another_bundle_is_refused(library, tiny_bundle, tmp_path):
     error = refusal_of(capi.CModel(library, tiny_bundle).load, tmp_path / "x.safetensors")
     assert error.kind == "INVERSION" and "does not belong to bundle" in str(error)
     with pytest.raises(InversionError):
-        HyperStyle.load(tiny_bundle, "cpu").render(Inversion.load(tmp_path / "x.safetensors"))
+        Model.load(tiny_bundle, "cpu").render(Inversion.load(tmp_path / "x.safetensors"))

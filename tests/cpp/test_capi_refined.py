@@ -9,17 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hyperstyle_rt import HyperStyle
+from hyperstyle_rt import Model
 from hyperstyle_rt.adaptation import Adaptation
 from hyperstyle_rt.errors import BundleError, InversionError
-from hyperstyle_rt.inversion import Inversion
-from hyperstyle_rt.inversion_file import (
+from hyperstyle_rt.formats.inversion_file import (
     MAX_FILE_SIZE,
     check_belongs,
     read_inversion,
     write_inversion,
 )
-from hyperstyle_rt.manifest import Manifest
+from hyperstyle_rt.formats.manifest import Manifest
+from hyperstyle_rt.inversion import Inversion
 from safetensors.numpy import save
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "runtime")]
@@ -71,7 +71,7 @@ def test_renders_and_edits_are_bit_identical(python, c, tmp_path):
 
 @pytest.mark.usefixtures("same_runtime")
 def test_what_python_refined_is_rendered_bit_identically(library, tiny_bundle, tmp_path):
-    python, c = HyperStyle.load(tiny_bundle, "cpu"), capi.CModel(library, tiny_bundle)
+    python, c = Model.load(tiny_bundle, "cpu"), capi.CModel(library, tiny_bundle)
     picture = random_picture(64, 64)
     refined = python.refine(python.invert(picture, iterations=1), picture, 2)
     refined.save(tmp_path / "x.safetensors")
@@ -102,7 +102,7 @@ def test_file_comes_back_from_c_unchanged(python, c, tmp_path, rows_share_a_styl
 def test_adapted_bundle_keeps_the_offsets_of_its_layers(
     library, base_bundle, adapted_bundle, tmp_path
 ):
-    python = HyperStyle.load(base_bundle, "cpu")
+    python = Model.load(base_bundle, "cpu")
     unrefined = python.invert(random_picture(64, 64), iterations=1)
     theirs = with_offsets(unrefined, python.bundle.manifest)
     theirs.save(tmp_path / "x.safetensors")
@@ -122,7 +122,7 @@ def test_bundle_without_the_graph_says_so_as_python_does(library, tiny_bundle, t
     document = json.loads((older / "manifest.json").read_bytes())
     del document["refinement"]
     (older / "manifest.json").write_text(json.dumps(document), encoding="utf-8")
-    python, c = HyperStyle.load(older, "cpu"), capi.CModel(library, older)
+    python, c = Model.load(older, "cpu"), capi.CModel(library, older)
     unrefined = python.invert(random_picture(64, 64), iterations=1)
     theirs = with_offsets(unrefined, python.bundle.manifest)
     theirs.save(tmp_path / "x.safetensors")
@@ -171,7 +171,7 @@ def test_damaged_offsets_are_refused_as_python_refuses_them(library, tiny_bundle
 
 
 def test_offsets_of_another_number_or_bundle_are_refused(library, tiny_bundle, tmp_path):
-    python, c = HyperStyle.load(tiny_bundle, "cpu"), capi.CModel(library, tiny_bundle)
+    python, c = Model.load(tiny_bundle, "cpu"), capi.CModel(library, tiny_bundle)
     made = with_offsets(
         python.invert(random_picture(64, 64), iterations=1), python.bundle.manifest
     ).data
@@ -189,7 +189,7 @@ def test_offsets_of_another_number_or_bundle_are_refused(library, tiny_bundle, t
 
 def test_offsets_in_a_file_of_version_1_mean_nothing(library, tiny_bundle, tmp_path):
     path = tmp_path / "x.safetensors"
-    python, c = HyperStyle.load(tiny_bundle, "cpu"), capi.CModel(library, tiny_bundle)
+    python, c = Model.load(tiny_bundle, "cpu"), capi.CModel(library, tiny_bundle)
     made = python.invert(random_picture(64, 64), iterations=1)
     with_offsets(made, python.bundle.manifest).save(path)
     path.write_bytes(path.read_bytes().replace(b'"version":"2"', b'"version":"1"'))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import fakeweights
 from hyperstyle_export.cli import app
-from hyperstyle_rt.bundle import Bundle
-from hyperstyle_rt.imaging import write_picture
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.imaging.pictures import write_picture
 from typer.testing import CliRunner, Result
 
 

@@ -16,7 +16,7 @@ from checkpoint_files import read
 from hyperstyle_export.bundle_writer import BuildError
 from hyperstyle_export.graphs import GRAPHS
 from hyperstyle_export.verification import check_accuracy
-from hyperstyle_rt import HyperStyle
+from hyperstyle_rt import Model
 
 LOOP = ("encoder", "hypernet", "weights", "generator")
 
@@ -36,7 +36,7 @@ def test_fp16_halves_the_files_and_keeps_the_picture(command: Command, built: Pa
     assert 40 <= half.manifest.accuracy["image_psnr_db"] < 120
     picture = fakeweights.image_u8(2, 64, 64)
     single, double = (
-        HyperStyle.load(out, "cpu").invert(picture, iterations=2).output
+        Model.load(out, "cpu").invert(picture, iterations=2).output
         for out in (half.directory, built)
     )
     squared = np.square(single - double, dtype=np.float64).mean()

@@ -14,9 +14,9 @@ from hyperstyle_export.adapted import load_adapted, measure_adapted, write_adapt
 from hyperstyle_export.bundle_writer import BuildError, BundleFacts, write_bundle
 from hyperstyle_export.checkpoints import load_model, read_generator
 from hyperstyle_export.twins import add_half_graphs
-from hyperstyle_rt import Bundle, HyperStyle
+from hyperstyle_rt import Bundle, Model
 from hyperstyle_rt.adaptation import Adaptation
-from hyperstyle_rt.manifest import BaseBundle
+from hyperstyle_rt.formats.manifest import BaseBundle
 from models import TINY, finetuned_generator
 from typer.testing import Result
 
@@ -53,7 +53,7 @@ def test_an_adapted_bundle_renders_the_base_s_inversions(
     assert manifest.accuracy["image_max_abs"] < MAX_ERROR
     assert {p.name for p in command.out.iterdir()} == {*manifest.files, "manifest.json"}
 
-    model, adaptation = HyperStyle.load(built, "cpu"), Adaptation.load(command.out, "cpu")
+    model, adaptation = Model.load(built, "cpu"), Adaptation.load(command.out, "cpu")
     inversion = model.invert(fakeweights.image_u8(3, 64, 64), 3)
     generator, _ = read_generator(finetuned)
     latents = torch.from_numpy(inversion.latents)[None]
@@ -74,7 +74,7 @@ def test_free_offsets_of_a_refined_inversion_are_kept_where_those_of_the_codes_a
     command: Command, built: Path, finetuned: Path
 ) -> None:
     assert adapt(command, finetuned, built).exit_code == 0
-    model, adaptation = HyperStyle.load(built, "cpu"), Adaptation.load(command.out, "cpu")
+    model, adaptation = Model.load(built, "cpu"), Adaptation.load(command.out, "cpu")
     picture = fakeweights.image_u8(3, 64, 64)
     inversion = model.invert(picture, 1)
     refined = model.refine(inversion, picture, 10)
@@ -106,7 +106,7 @@ def test_precision_and_storage_are_the_base_s(
     assert adapted.manifest.files["weights.onnx"].precision == storage
     assert set(adapted.manifest.precisions["fp16"]) == {"weights", "generator", "channels"}
     measure_adapted(adapted_model, base, adapted, fakeweights.image_u8(1, 64, 64))
-    inversion = HyperStyle.load(base_path, "cpu").invert(fakeweights.image_u8(3, 64, 64), 2)
+    inversion = Model.load(base_path, "cpu").invert(fakeweights.image_u8(3, 64, 64), 2)
     single, half = (
         Adaptation.load(path, "cpu", precision=precision).synthesise(inversion, 0)
         for precision in ("fp32", "fp16")
@@ -143,7 +143,7 @@ def test_an_adapted_base_is_refused(command: Command, built: Path, finetuned: Pa
 
 def test_other_files_are_refused(command: Command, built: Path, tmp_path: Path) -> None:
     result = adapt(command, command.checkpoint, built)
-    assert "is a HyperStyle checkpoint; a StyleGAN2 generator file" in result.stderr
+    assert "is a Model checkpoint; a StyleGAN2 generator file" in result.stderr
     result = adapt(command, tmp_path / "missing.pt", built)
     assert "cannot read" in result.stderr
 

@@ -23,9 +23,9 @@ from checkpoint_files import OTHER_KINDS, UNREADABLE, read, write_malicious, wri
 from hyperstyle_export import bundle_writer, verification
 from hyperstyle_export.bundle_writer import BuildError
 from hyperstyle_export.cli import _plain, app
-from hyperstyle_rt import HyperStyle
-from hyperstyle_rt.bundle import Bundle
-from hyperstyle_rt.manifest_fields import is_plain_name
+from hyperstyle_rt import Model
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.fields import is_plain_name
 from models import TINY, build_model
 from typer.testing import CliRunner
 
@@ -77,7 +77,7 @@ def test_success_measures_the_bundle(command: Command) -> None:
 def test_bundle_inverts_as_its_reference(built: Path) -> None:
     """The figures are not taken at their word: the same comparison once more, by hand."""
     picture = fakeweights.image_u8(2, 64, 64)
-    output = HyperStyle.load(built, "cpu").invert(picture, iterations=3).output
+    output = Model.load(built, "cpu").invert(picture, iterations=3).output
     *_, last = build_model(TINY).iterate(torch.from_numpy(fakeweights.to_input(picture)), 3)
     assert np.abs(output - last.image[0].numpy()).max() < 1e-4
 
@@ -394,7 +394,7 @@ def test_refinement_follows_lpips(command: Command, lpips_files: tuple[Path, Pat
     sizes = {name: file.size for name, file in bundle.manifest.files.items()}
     assert sizes["features.onnx.data"] > 9 << 20
     assert sizes["refine.onnx"] < 2 << 20  # the backbone is stored once
-    model = HyperStyle.load(command.out, "cpu", threads=1)
+    model = Model.load(command.out, "cpu", threads=1)
     inversion, losses = model.invert(command.picture, 1), []
     model.refine(inversion, command.picture, 3, on_step=lambda _n, loss, _i: losses.append(loss))
     assert losses[-1] < losses[0]

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hyperstyle_export import verification
 from hyperstyle_export.cli import app
-from hyperstyle_rt.backends import plan_build
-from hyperstyle_rt.bundle import Bundle
-from hyperstyle_rt.cuda_driver import Gpu
+from hyperstyle_rt.backends.cuda.driver import Gpu
+from hyperstyle_rt.backends.plans import build as plan_build
 from hyperstyle_rt.errors import BackendError
-from hyperstyle_rt.imaging import write_picture
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.imaging.pictures import write_picture
 from typer.testing import CliRunner, Result
 
 

@@ -29,8 +29,8 @@ from hyperstyle_export.networks.config import (
     HyperStyleConfig,
 )
 from hyperstyle_export.networks.hyperstyle import HyperStyle
-from hyperstyle_rt import HyperStyle as Runtime
 from hyperstyle_rt import Inversion
+from hyperstyle_rt import Model as Runtime
 from hyperstyle_rt.adaptation import Adaptation
 from synthetic import OFFICIAL_CHANNELS, official_config, write_checkpoints
 

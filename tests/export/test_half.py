@@ -17,14 +17,14 @@ from hyperstyle_export.networks.hyperstyle import HyperStyle
 from hyperstyle_export.recovery import recover_model
 from hyperstyle_export.rounding import RoundedHalfBackend, round_half_tensors
 from hyperstyle_export.twins import add_half_graphs
-from hyperstyle_rt import HyperStyle as Runtime
 from hyperstyle_rt import Inversion
-from hyperstyle_rt.backends import open_backend
-from hyperstyle_rt.bundle import Bundle, default_bundle
-from hyperstyle_rt.cli import app
-from hyperstyle_rt.comparison import sample_picture
+from hyperstyle_rt import Model as Runtime
+from hyperstyle_rt.backends.registry import open_backend
+from hyperstyle_rt.checking.comparison import sample_picture
+from hyperstyle_rt.cli.app import app
 from hyperstyle_rt.errors import BundleError
-from hyperstyle_rt.imaging import read_picture, write_picture
+from hyperstyle_rt.formats.bundle import Bundle, default_bundle
+from hyperstyle_rt.imaging.pictures import read_picture, write_picture
 from models import CONFIGS, TINY, build_model
 from numpy.typing import NDArray
 from onnx import TensorProto, helper

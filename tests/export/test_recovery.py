@@ -11,9 +11,9 @@ import pytest
 from hyperstyle_export.bundle_writer import BuildError, BundleFacts, write_bundle, write_manifest
 from hyperstyle_export.recovery import recover_model
 from hyperstyle_export.verification import measure_accuracy
-from hyperstyle_rt.bundle import Bundle
 from hyperstyle_rt.files import sha256
-from hyperstyle_rt.manifest import BundleFile
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.manifest import BundleFile
 from models import CONFIGS, TINY, build_model
 
 

@@ -34,9 +34,9 @@ from hyperstyle_export.networks.refinement import (
 )
 from hyperstyle_export.recovery import recover_model
 from hyperstyle_export.torch_files import CheckpointError
-from hyperstyle_rt.bundle import Bundle, default_bundle
-from hyperstyle_rt.imaging import read_picture, to_input
-from hyperstyle_rt.inversion import HyperStyle as Runtime
+from hyperstyle_rt.formats.bundle import Bundle, default_bundle
+from hyperstyle_rt.imaging.pictures import read_picture, to_input
+from hyperstyle_rt.model import Model as Runtime
 from models import CONFIGS, TINY, build_model, narrow_lpips
 from numpy.typing import NDArray
 from synthetic import official_config

@@ -12,7 +12,7 @@ from hyperstyle_export.graphs import (
     save_model,
 )
 from hyperstyle_export.networks.lpips import ALEXNET
-from hyperstyle_rt.backends.plan_build import EngineOptions, build_plan, rtx_target
+from hyperstyle_rt.backends.plans.build import EngineOptions, build_plan, rtx_target
 from models import ALL_LAYERS, build_model, narrow_lpips
 
 GRAPHS = {

@@ -19,7 +19,7 @@ from hyperstyle_export.graphs import GRAPHS, HALF_GRAPHS, save_model
 from hyperstyle_export.recovery import recover_model
 from hyperstyle_export.tensorrt import add_plans
 from hyperstyle_export.twins import add_half_graphs
-from hyperstyle_rt.backends.plan_build import (
+from hyperstyle_rt.backends.plans.build import (
     BuiltPlan,
     EngineError,
     EngineOptions,
@@ -27,8 +27,8 @@ from hyperstyle_rt.backends.plan_build import (
     build_plan,
     rtx_target,
 )
-from hyperstyle_rt.bundle import Bundle, default_bundle
 from hyperstyle_rt.errors import BundleError
+from hyperstyle_rt.formats.bundle import Bundle, default_bundle
 from models import ALL_LAYERS, CARS, TINY, build_model
 from synthetic import official_config
 

@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hyperstyle_rt import BackendError, HyperStyle
-from hyperstyle_rt.backends.plan_build import EngineOptions, classic_target
-from hyperstyle_rt.bundle import Bundle, find_bundle
-from hyperstyle_rt.comparison import compare, open_contender, sample_picture
-from hyperstyle_rt.cuda_driver import find_gpu
-from hyperstyle_rt.imaging import to_input
+from hyperstyle_rt import BackendError, Model
+from hyperstyle_rt.backends.cuda.driver import find_gpu
+from hyperstyle_rt.backends.plans.build import EngineOptions, classic_target
+from hyperstyle_rt.checking.comparison import compare, open_contender, sample_picture
+from hyperstyle_rt.formats.bundle import Bundle, find_bundle
+from hyperstyle_rt.imaging.pictures import to_input
 
 pytestmark = pytest.mark.gpu
 
@@ -82,8 +82,8 @@ def precision(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def model(bundle: Bundle, precision: str) -> Iterator[HyperStyle]:
-    opened = HyperStyle.load(bundle.directory, "tensorrt", precision=precision)
+def model(bundle: Bundle, precision: str) -> Iterator[Model]:
+    opened = Model.load(bundle.directory, "tensorrt", precision=precision)
     yield opened
     opened.backend.close()
 
@@ -122,7 +122,7 @@ def test_accuracy(backend: str, precision: str, bundle: Bundle, report: dict[str
     assert not found.outside()
 
 
-def test_graph_gives_what_the_plain_path_gives(model: HyperStyle, picture: np.ndarray) -> None:
+def test_graph_gives_what_the_plain_path_gives(model: Model, picture: np.ndarray) -> None:
     captured = model.invert(picture)
     plain = model.invert(picture, on_iteration=lambda *_: None)
     again = model.invert(picture)
@@ -130,10 +130,8 @@ def test_graph_gives_what_the_plain_path_gives(model: HyperStyle, picture: np.nd
     assert np.abs(captured.output - plain.output).max() < 1e-2
 
 
-def test_until_stops_where_the_cpu_stops(
-    model: HyperStyle, precision: str, picture: np.ndarray
-) -> None:
-    expected = HyperStyle.load(model.bundle.directory, "cpu", precision=precision)
+def test_until_stops_where_the_cpu_stops(model: Model, precision: str, picture: np.ndarray) -> None:
+    expected = Model.load(model.bundle.directory, "cpu", precision=precision)
     for until in (0.0, 2.0):
         assert (
             model.invert(picture, 4, until).iterations
@@ -141,7 +139,7 @@ def test_until_stops_where_the_cpu_stops(
         )
 
 
-def test_device_arrays_in_and_out(model: HyperStyle, picture: np.ndarray) -> None:
+def test_device_arrays_in_and_out(model: Model, picture: np.ndarray) -> None:
     backend = model.backend
     expected = model.invert(picture)
     x = backend.upload(to_input(picture, model.bundle.manifest.input_size))  # has __dlpack__
@@ -155,7 +153,7 @@ def test_device_arrays_in_and_out(model: HyperStyle, picture: np.ndarray) -> Non
 def test_pycuda_arrays_in_and_out(bundle: Bundle, picture: np.ndarray) -> None:
     pytest.importorskip("pycuda")
     gpuarray = pytest.importorskip("pycuda.gpuarray", exc_type=ImportError)
-    model = HyperStyle.load(bundle.directory, "tensorrt-pycuda")
+    model = Model.load(bundle.directory, "tensorrt-pycuda")
     expected = model.invert(picture)
     x = gpuarray.to_gpu(to_input(picture, model.bundle.manifest.input_size))
     made = model.backend.invert(x)
@@ -172,17 +170,15 @@ def test_the_runtime_builds_the_plans_a_bundle_lacks(
     plain = tmp_path / "plain"
     shutil.copytree(bundle.directory, plain, ignore=shutil.ignore_patterns("tensorrt"))
     write_manifest(plain, replace(bundle.manifest, plans={}))
-    expected = HyperStyle.load(plain, "cpu").invert(picture)
+    expected = Model.load(plain, "cpu").invert(picture)
     for _ in range(2):
-        model = HyperStyle.load(plain, "tensorrt")
+        model = Model.load(plain, "tensorrt")
         assert np.abs(model.invert(picture).output - expected.output).max() < 1e-2
         model.backend.close()
     assert len(list((tmp_path / "plans").glob("*/*.plan"))) == 4
 
 
-def test_latency(
-    model: HyperStyle, precision: str, picture: np.ndarray, report: dict[str, Any]
-) -> None:
+def test_latency(model: Model, precision: str, picture: np.ndarray, report: dict[str, Any]) -> None:
     backend, manifest = model.backend, model.bundle.manifest
     inversion = model.invert(picture)
     wait = backend._cuda.synchronise
@@ -213,7 +209,7 @@ def test_latency(
 
 
 def test_many_inversions_do_not_grow(
-    model: HyperStyle, precision: str, picture: np.ndarray, report: dict[str, Any]
+    model: Model, precision: str, picture: np.ndarray, report: dict[str, Any]
 ) -> None:
     def used() -> int:
         free, total = model.backend._cuda._call("cudaMemGetInfo")

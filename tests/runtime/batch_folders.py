@@ -7,7 +7,7 @@ from pathlib import Path
 
 import fakeweights
 from command_line import run
-from hyperstyle_rt.imaging import write_picture
+from hyperstyle_rt.imaging.pictures import write_picture
 
 
 def make_pictures(*names: str, first: int = 1) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import hyperstyle_rt
 import numpy as np
-from hyperstyle_rt.cli import app
-from hyperstyle_rt.imaging import write_picture
+from hyperstyle_rt.cli.app import app
+from hyperstyle_rt.imaging.pictures import write_picture
 from typer.testing import CliRunner, Result
 
 RUNTIME = Path(hyperstyle_rt.__file__).parents[1]
@@ -59,7 +59,7 @@ def run_python(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 def run_program(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run a command in a process of its own."""
-    return run_python("-m", "hyperstyle_rt.cli", *arguments)
+    return run_python("-m", "hyperstyle_rt", *arguments)
 
 
 def altered_copy(bundle: Path) -> Path:

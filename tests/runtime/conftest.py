@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hyperstyle_rt.backends import plan_build
-from hyperstyle_rt.bundle import Bundle
-from hyperstyle_rt.cuda_driver import Gpu
-from hyperstyle_rt.manifest import BundleFile
+from hyperstyle_rt.backends.cuda.driver import Gpu
+from hyperstyle_rt.backends.plans import build as plan_build
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.manifest import BundleFile
 from stand_ins import VERSION, StandInCuda, StandInTensorrt
 
 

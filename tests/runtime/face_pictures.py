@@ -8,7 +8,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from hyperstyle_rt.imaging import Picture, read_picture
+from hyperstyle_rt.imaging.pictures import read_picture
+from hyperstyle_rt.types import Picture
 from numpy.typing import NDArray
 
 FOLDER = Path(__file__).with_name("portraits")

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import files, refuse, run, write_face
-from hyperstyle_rt import HyperStyle
-from hyperstyle_rt.tensors import parse, serialize
+from hyperstyle_rt import Model
+from hyperstyle_rt.formats.tensors import parse, serialize
 from pictures import BAD_PICTURES, ODD_PICTURES
 
 
@@ -123,7 +123,7 @@ BAD_INVERSIONS: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_bad_inversions(name: str, tiny_bundle: Path, picture: np.ndarray) -> None:
     spoil, says = BAD_INVERSIONS[name]
     path = Path("face.safetensors")
-    HyperStyle.load(tiny_bundle, "cpu", threads=1).invert(picture, 1).save(path)
+    Model.load(tiny_bundle, "cpu", threads=1).invert(picture, 1).save(path)
     spoil(path)
     before = path.read_bytes()
     assert says in refuse("info", path, "--bundle", tiny_bundle)

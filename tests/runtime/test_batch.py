@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from batch_folders import contents, make_pictures
 from command_line import RUNTIME, refuse, run, sentence, succeed
-from hyperstyle_rt import HyperStyle, PictureError, invert_many
+from hyperstyle_rt import Model, PictureError, invert_many
 from hyperstyle_rt.batch.records import read_record
 from hyperstyle_rt.batch.results import Settings, Target
 from hyperstyle_rt.batch.run import Batch, Finished, Task
-from hyperstyle_rt.imaging import write_picture
+from hyperstyle_rt.imaging.pictures import write_picture
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "hyperstyle_rt.cli", "invert", *map(str, arguments)]
+    return [sys.executable, "-m", "hyperstyle_rt", "invert", *map(str, arguments)]
 
 
 def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
@@ -192,7 +192,7 @@ def test_a_report_is_what_json_prints(tiny_bundle: Path) -> None:
 def test_invert_many(tiny_bundle: Path) -> None:
     make_pictures("a.png", "b.png")
     Path("bad.png").write_text("no picture")
-    model = HyperStyle.load(tiny_bundle, "cpu", threads=1)
+    model = Model.load(tiny_bundle, "cpu", threads=1)
     found = dict(invert_many(model, ["a.png", "bad.png", "b.png"], 1))
     assert list(found) == ["a.png", "bad.png", "b.png"]
     assert isinstance(found["bad.png"], PictureError)
@@ -211,7 +211,7 @@ def test_memory_does_not_grow_with_the_folder(tiny_bundle: Path) -> None:
     for number in range(1, count):
         shutil.copy("0.png", f"{number}.png")
     tasks = [Task(Path(f"{n}.png"), Target(Path("out"), str(n))) for n in range(count)]
-    model = HyperStyle.load(tiny_bundle, "cpu", threads=1)
+    model = Model.load(tiny_bundle, "cpu", threads=1)
     batch = Batch(model, Settings(model.bundle.digest, "fp32", 1), tasks)
     used = []
     for _, outcome in batch.run():

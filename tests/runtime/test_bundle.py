@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from attacks import manifests, refusal
-from hyperstyle_rt import bundle as bundle_module
-from hyperstyle_rt.bundle import Bundle, default_bundle, find_bundle
 from hyperstyle_rt.errors import BundleError
-from hyperstyle_rt.manifest import Manifest
+from hyperstyle_rt.formats import bundle as bundle_module
+from hyperstyle_rt.formats.bundle import Bundle, default_bundle, find_bundle
+from hyperstyle_rt.formats.manifest import Manifest
 from safetensors.numpy import save
 
-PACKAGE = Path(bundle_module.__file__).parent
+PACKAGE = Path(bundle_module.__file__).parents[1]
 
 
 @pytest.fixture
@@ -354,7 +354,7 @@ def test_unknown_name_lists_the_names_there_are(name, checkout):
 
 def test_looking_a_bundle_up_imports_nothing_heavy():
     program = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import hyperstyle_rt.bundle; "
+        "import sys; sys.path.insert(0, sys.argv[1]); import hyperstyle_rt.formats.bundle; "
         "print({'numpy', 'safetensors', 'cv2', 'onnxruntime', 'jsonschema'} & set(sys.modules))"
     )
     command = [sys.executable, "-c", program, str(PACKAGE.parent)]

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import hyperstyle_rt
+import hyperstyle_rt.cli.app
 import numpy as np
 import pytest
 from command_line import (
@@ -23,9 +23,10 @@ from command_line import (
     succeed,
     write_face,
 )
-from hyperstyle_rt import Bundle, HyperStyle, Inversion
-from hyperstyle_rt.cli import app, doctor, info, invert
-from hyperstyle_rt.imaging import read_picture, resize_bilinear, to_picture
+from hyperstyle_rt import Bundle, Inversion, Model
+from hyperstyle_rt.cli import doctor, info, invert
+from hyperstyle_rt.cli.app import app
+from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear, to_picture
 from typer.main import get_command
 
 HEAVY = {"numpy", "cv2", "onnxruntime", "safetensors", "tensorrt", "torch"}
@@ -52,7 +53,7 @@ def face(folder: Path) -> Path:
 @pytest.mark.parametrize("name", ["invert", "info", "doctor", ""])
 def test_help_shows_examples(name: str):
     text = re.sub(r"\x1b\[[0-9;]*m", "", succeed(*name.split(), "--help"))
-    module = {"invert": invert, "info": info, "doctor": doctor}.get(name, hyperstyle_rt.cli)
+    module = {"invert": invert, "info": info, "doctor": doctor}.get(name, hyperstyle_rt.cli.app)
     examples = [line for line in module.EXAMPLES.splitlines() if line.startswith("hyperstyle-rt")]
     assert len(examples) >= 2
     for example in examples:
@@ -105,7 +106,7 @@ def test_version():
 def test_invert_writes_what_the_api_gives(face: Path, tiny_bundle: Path):
     line = succeed("invert", face, "--bundle", tiny_bundle, "-n", 2)
     assert line.startswith("face.png -> face.inverted.png  (2 iterations, ")
-    expected = HyperStyle.load(tiny_bundle).invert(face, 2).image
+    expected = Model.load(tiny_bundle).invert(face, 2).image
     assert np.array_equal(read_picture("face.inverted.png"), expected)
     assert files() == {"face.png", "face.inverted.png"}
 
@@ -145,7 +146,7 @@ def test_invert_as_json(face: Path, tiny_bundle: Path):
 def test_steps_and_coupled_show_every_iteration(face: Path, tiny_bundle: Path):
     succeed("invert", face, "--bundle", tiny_bundle, "-n", 3, "--steps", "--coupled")
     frames: list[Any] = []
-    HyperStyle.load(tiny_bundle).invert(
+    Model.load(tiny_bundle).invert(
         face, 3, on_iteration=lambda _n, image, _codes: frames.append(to_picture(image))
     )
     for number, frame in enumerate(frames, 1):
@@ -197,13 +198,13 @@ def test_backend_and_threads_reach_the_api(
     face: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ):
     calls = []
-    load = HyperStyle.load
+    load = Model.load
 
-    def record(*arguments: Any, **options: Any) -> HyperStyle:
+    def record(*arguments: Any, **options: Any) -> Model:
         calls.append((arguments, options))
         return load(*arguments, **options)
 
-    monkeypatch.setattr(HyperStyle, "load", record)
+    monkeypatch.setattr(Model, "load", record)
     succeed("invert", face, "--bundle", tiny_bundle, "--backend", "cpu", "--threads", 1)
     assert calls == [((str(tiny_bundle), "cpu"), {"threads": 1, "precision": "fp32"})]
 
@@ -247,7 +248,7 @@ def test_existing_files_are_refused_before_any_work(
     def work(*_: object) -> None:
         raise AssertionError("this is work")
 
-    monkeypatch.setattr(HyperStyle, "invert", work)
+    monkeypatch.setattr(Model, "invert", work)
     Path(target).write_text("mine")
     options = ("--bundle", tiny_bundle, "-n", 2, "--steps", "--coupled", "--save-inversion")
     text = refuse("invert", "missing.png", face, *options)
@@ -316,7 +317,7 @@ def test_interruption(face: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyP
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(HyperStyle, "invert", interrupt)
+    monkeypatch.setattr(Model, "invert", interrupt)
     result = run("invert", face, "--bundle", tiny_bundle)
     assert (result.exit_code, result.output) == (130, "error: interrupted\n")
     assert files() == {"face.png"}
@@ -326,7 +327,7 @@ def test_a_bug_keeps_its_traceback(face: Path, tiny_bundle: Path, monkeypatch: p
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(HyperStyle, "invert", fail)
+    monkeypatch.setattr(Model, "invert", fail)
     assert isinstance(run("invert", face, "--bundle", tiny_bundle).exception, ZeroDivisionError)
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from command_line import refuse, run, succeed
 from face_pictures import in_a_photo, known_faces
-from hyperstyle_rt.imaging import read_picture, write_picture
-from hyperstyle_rt.photos import find_portraits
+from hyperstyle_rt.imaging.pictures import read_picture, write_picture
+from hyperstyle_rt.photos.portraits import find_portraits
 from pictures import photo as landscape
 
 

@@ -12,10 +12,10 @@ import hyperstyle_rt
 import numpy as np
 import pytest
 from command_line import altered_copy, run, sentence, succeed
-from hyperstyle_rt import bundle as bundle_module
+from hyperstyle_rt.backends.cuda.driver import Driver, Gpu
 from hyperstyle_rt.cli import doctor
 from hyperstyle_rt.cli.doctor import NOT_OFFERED, Findings
-from hyperstyle_rt.cuda_driver import Driver, Gpu
+from hyperstyle_rt.formats import bundle as bundle_module
 
 DRIVER = Driver("12.4", 0, (Gpu("NVIDIA A10", 86),))
 

@@ -13,13 +13,14 @@ import fakeweights
 import numpy as np
 import pytest
 from command_line import files, refuse, run, sentence, succeed, write_face
-from hyperstyle_rt import HyperStyle, Inversion
+from hyperstyle_rt import Inversion, Model
 from hyperstyle_rt.adaptation import Adaptation
 from hyperstyle_rt.cli import adapt, edit, interpolate
-from hyperstyle_rt.editing import evenly, spherical_about
-from hyperstyle_rt.imaging import read_picture, write_picture
+from hyperstyle_rt.editing.blending import spherical_about
+from hyperstyle_rt.editing.expressions import evenly
 from hyperstyle_rt.imaging.films import contact_sheet
-from hyperstyle_rt.photos import paste
+from hyperstyle_rt.imaging.pictures import read_picture, write_picture
+from hyperstyle_rt.photos.portraits import paste
 
 COMMANDS = {"edit": edit, "interpolate": interpolate, "adapt": adapt}
 
@@ -34,12 +35,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model(edit_bundle: Path) -> HyperStyle:
-    return HyperStyle.load(edit_bundle, "cpu", threads=1)
+def model(edit_bundle: Path) -> Model:
+    return Model.load(edit_bundle, "cpu", threads=1)
 
 
 @pytest.fixture
-def faces(folder: Path, model: HyperStyle) -> tuple[Path, Path]:
+def faces(folder: Path, model: Model) -> tuple[Path, Path]:
     """Two inversion files."""
     picture = read_picture(write_face())
     model.invert(picture, 2).save("anna.safetensors")
@@ -54,7 +55,7 @@ def toon(edit_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("torch")
     from hyperstyle_export.adapted import load_adapted, write_adapted
     from hyperstyle_export.bundle_writer import BundleFacts
-    from hyperstyle_rt.bundle import Bundle
+    from hyperstyle_rt.formats.bundle import Bundle
     from models import finetuned_generator
 
     engines = tmp_path_factory.mktemp("engines")
@@ -79,9 +80,7 @@ def test_help_shows_examples(name: str) -> None:
 # edit
 
 
-def test_an_edit_is_a_picture(
-    faces: tuple[Path, Path], model: HyperStyle, edit_bundle: Path
-) -> None:
+def test_an_edit_is_a_picture(faces: tuple[Path, Path], model: Model, edit_bundle: Path) -> None:
     said = succeed("edit", faces[0], "smile=2", "blond=-1", "--bundle", edit_bundle)
     assert re.fullmatch(r"anna\.safetensors -> anna\.edited\.png  \(1 picture, .*\)\n", said)
     face = Inversion.load(faces[0])
@@ -89,7 +88,7 @@ def test_an_edit_is_a_picture(
     assert np.array_equal(read_picture("anna.edited.png"), expected.image)
 
 
-def test_a_picture_is_inverted_first(edit_bundle: Path, model: HyperStyle) -> None:
+def test_a_picture_is_inverted_first(edit_bundle: Path, model: Model) -> None:
     face = write_face()
     document = json.loads(succeed("edit", face, "smile=1", "--bundle", edit_bundle, "--json"))
     assert document["edits"] == [{"smile": 1.0}]
@@ -99,7 +98,7 @@ def test_a_picture_is_inverted_first(edit_bundle: Path, model: HyperStyle) -> No
 
 
 def test_a_sweep_is_a_sheet_a_film_or_a_folder(
-    faces: tuple[Path, Path], model: HyperStyle, edit_bundle: Path
+    faces: tuple[Path, Path], model: Model, edit_bundle: Path
 ) -> None:
     steps = [{"smile": a, "pose": 1.0} for a in evenly(-3, 3, 9)]
     pictures = list(model.sweep(Inversion.load(faces[0]), steps))
@@ -155,7 +154,7 @@ def test_what_cannot_be_edited_is_one_sentence(
 
 
 def test_results_are_set_back_into_the_photo(
-    faces: tuple[Path, Path], model: HyperStyle, edit_bundle: Path, toon: Path
+    faces: tuple[Path, Path], model: Model, edit_bundle: Path, toon: Path
 ) -> None:
     photo = fakeweights.image_u8(2, 100, 120)
     write_picture("photo.png", photo)
@@ -185,7 +184,7 @@ def test_missing_and_damaged_files_are_one_sentence(edit_bundle: Path) -> None:
 
 
 def test_interpolation_runs_from_a_to_b(
-    faces: tuple[Path, Path], model: HyperStyle, edit_bundle: Path
+    faces: tuple[Path, Path], model: Model, edit_bundle: Path
 ) -> None:
     ends = [Inversion.load(face) for face in faces]
     arguments = ("interpolate", *faces, "--frames", 4, "--bundle", edit_bundle, "-q", "--out")
@@ -215,7 +214,7 @@ def test_interpolation_writes_a_film_of_pictures_and_inversions(
 
 
 def test_faces_of_two_bundles_leave_no_folder(
-    faces: tuple[Path, Path], model: HyperStyle, edit_bundle: Path
+    faces: tuple[Path, Path], model: Model, edit_bundle: Path
 ) -> None:
     data = replace(Inversion.load(faces[0]).data, bundle_digest="0" * 64)
     Inversion(data).save("stranger.safetensors")
@@ -228,7 +227,7 @@ def test_faces_of_two_bundles_leave_no_folder(
 
 
 def test_an_adapted_face_keeps_fine_offsets(
-    faces: tuple[Path, Path], model: HyperStyle, toon: Path
+    faces: tuple[Path, Path], model: Model, toon: Path
 ) -> None:
     adaptation = Adaptation.load(toon, "cpu", threads=1)
     face = Inversion.load(faces[0])
@@ -256,7 +255,7 @@ def test_noise_is_the_stored_one_or_drawn_from_a_seed(faces: tuple[Path, Path], 
     assert (pictures["one"] != pictures["two"]).any()
 
 
-def test_a_picture_is_inverted_with_the_base(toon: Path, model: HyperStyle) -> None:
+def test_a_picture_is_inverted_with_the_base(toon: Path, model: Model) -> None:
     face = write_face()
     succeed("adapt", face, "--bundle", toon, "--offsets-from", 0)
     expected = Adaptation.load(toon, "cpu").render(model.invert(face), first=0)

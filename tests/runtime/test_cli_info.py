@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from command_line import altered_copy, refuse, run, run_program, sentence, succeed, write_face
 from hyperstyle_rt import Bundle, Inversion
-from hyperstyle_rt import bundle as bundle_module
-from hyperstyle_rt.backends import plan_cache
-from hyperstyle_rt.backends.plan_build import BuiltPlan, Target
-from hyperstyle_rt.inversion_file import InversionData, write_inversion
+from hyperstyle_rt.backends.plans import cache as plan_cache
+from hyperstyle_rt.backends.plans.build import BuiltPlan, Target
+from hyperstyle_rt.formats import bundle as bundle_module
+from hyperstyle_rt.formats.inversion_file import InversionData, write_inversion
 from stand_ins import VERSION
 
 

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hyperstyle_rt.bundle import Bundle
-from hyperstyle_rt.cli import app
-from hyperstyle_rt.comparison import (
+from hyperstyle_rt.checking.comparison import (
     BOUNDS,
     BackendContender,
     Comparison,
@@ -19,7 +17,9 @@ from hyperstyle_rt.comparison import (
     open_contender,
     sample_picture,
 )
+from hyperstyle_rt.cli.app import app
 from hyperstyle_rt.errors import BackendError, BundleError
+from hyperstyle_rt.formats.bundle import Bundle
 from typer.testing import CliRunner
 
 BOUND = BOUNDS["fp32", "graph"]

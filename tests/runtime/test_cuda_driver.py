@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hyperstyle_rt import BackendError, cuda_driver
-from hyperstyle_rt.backends.cuda_memory import Cuda
-from hyperstyle_rt.cuda_driver import Driver, Gpu, find_driver, find_gpu
+from hyperstyle_rt import BackendError
+from hyperstyle_rt.backends.cuda import driver as cuda_driver
+from hyperstyle_rt.backends.cuda.driver import Driver, Gpu, find_driver, find_gpu
+from hyperstyle_rt.backends.cuda.memory import Cuda
 from stand_ins import StandInContext, StandInCuda, StandInEngine
 
 

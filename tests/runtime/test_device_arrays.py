@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hyperstyle_rt import BackendError, HyperStyle
-from hyperstyle_rt.backends import dlpack
-from hyperstyle_rt.backends.cuda_memory import DeviceBuffer
-from hyperstyle_rt.bundle import Bundle
-from hyperstyle_rt.imaging import to_input
+from hyperstyle_rt import BackendError, Model
+from hyperstyle_rt.backends.cuda import dlpack
+from hyperstyle_rt.backends.cuda.memory import DeviceBuffer
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.imaging.pictures import to_input
 from stand_ins import StandInCuda
 
 ARRAY = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -65,8 +65,8 @@ class WithCapsule(Foreign):
         return self.buffer.__dlpack__(stream=stream)
 
 
-def load(planned: Path, backend: str = "tensorrt") -> HyperStyle:
-    return HyperStyle.load(planned, backend)
+def load(planned: Path, backend: str = "tensorrt") -> Model:
+    return Model.load(planned, backend)
 
 
 # ----------------------------------------------------------------------------------- DLPack

@@ -19,8 +19,8 @@ from hyperstyle_rt.editing.directions import (
     serialize_directions,
 )
 from hyperstyle_rt.errors import BundleError, EditError
-from hyperstyle_rt.manifest import Manifest
-from hyperstyle_rt.tensors import parse, serialize
+from hyperstyle_rt.formats.manifest import Manifest
+from hyperstyle_rt.formats.tensors import parse, serialize
 
 
 def normal(seed: int, *shape: int) -> np.ndarray:

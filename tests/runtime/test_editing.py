@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import pytest
-from hyperstyle_rt import Bundle, HyperStyle, Inversion, InversionError
-from hyperstyle_rt.backends.onnxruntime import OnnxRuntimeBackend
-from hyperstyle_rt.editing import edit_latents, evenly, linear, parse_edits, spherical_about
+from hyperstyle_rt import Bundle, Inversion, InversionError, Model
+from hyperstyle_rt.backends.ort import OnnxRuntimeBackend
+from hyperstyle_rt.editing.blending import edit_latents, linear, spherical_about
 from hyperstyle_rt.editing.directions import ComponentDirection, LinearDirection, StyleDirection
+from hyperstyle_rt.editing.expressions import evenly, parse_edits
 from hyperstyle_rt.errors import BackendError, BundleError, EditError
-from hyperstyle_rt.imaging import to_picture
+from hyperstyle_rt.imaging.pictures import to_picture
 from stand_ins import StandInCuda
 
 SWEEP = [{"smile": amount} for amount in np.linspace(-3, 3, 8)]
@@ -26,12 +27,12 @@ def normal(seed: int, *shape: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def model(edit_bundle: Path) -> HyperStyle:
-    return HyperStyle.load(edit_bundle, "cpu", threads=1)
+def model(edit_bundle: Path) -> Model:
+    return Model.load(edit_bundle, "cpu", threads=1)
 
 
 @pytest.fixture(scope="module")
-def inversion(model: HyperStyle, picture: np.ndarray) -> Inversion:
+def inversion(model: Model, picture: np.ndarray) -> Inversion:
     return model.invert(picture, iterations=2)
 
 
@@ -117,7 +118,7 @@ def test_directions_add_up_from_the_unedited_face() -> None:
 
 
 def test_a_sweep_gives_the_pictures_of_single_edits(
-    model: HyperStyle, inversion: Inversion, monkeypatch: pytest.MonkeyPatch
+    model: Model, inversion: Inversion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Must show 5: eight edits on weights that are expanded once."""
     ran: list[str] = []
@@ -139,7 +140,7 @@ def test_a_sweep_gives_the_pictures_of_single_edits(
 
 
 def test_long_sweeps_are_rendered_in_batches(
-    model: HyperStyle, inversion: Inversion, monkeypatch: pytest.MonkeyPatch
+    model: Model, inversion: Inversion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
     run = model.backend.run
@@ -159,7 +160,7 @@ def test_long_sweeps_are_rendered_in_batches(
 
 
 def test_an_edit_renders_its_latents_with_the_weights_of_the_face(
-    model: HyperStyle, inversion: Inversion, tmp_path: Path
+    model: Model, inversion: Inversion, tmp_path: Path
 ) -> None:
     edited = model.edit(inversion, {"smile": 2.0, "pose": -1.0})
     directions = model.directions
@@ -177,7 +178,7 @@ def test_an_edit_renders_its_latents_with_the_weights_of_the_face(
 
 
 def test_edits_of_styles_reach_the_generator(
-    model: HyperStyle, inversion: Inversion, tmp_path: Path
+    model: Model, inversion: Inversion, tmp_path: Path
 ) -> None:
     direction = model.directions["blond"]
     assert isinstance(direction, StyleDirection)
@@ -195,7 +196,7 @@ def test_edits_of_styles_reach_the_generator(
     assert list(tmp_path.glob("*.safetensors")) == []
 
 
-def test_styles_of_a_wrong_shape_are_refused(model: HyperStyle, inversion: Inversion) -> None:
+def test_styles_of_a_wrong_shape_are_refused(model: Model, inversion: Inversion) -> None:
     with pytest.raises(InversionError, match=r"styles must be float32 \[1 or 1,148\], not .*147"):
         model.render(inversion, styles=np.zeros((1, 147), np.float32))
 
@@ -208,7 +209,7 @@ def test_bundles_of_before_take_no_styles(
     document = json.loads((old / "manifest.json").read_text())
     del document["optional_inputs"]
     (old / "manifest.json").write_text(json.dumps(document))
-    model = HyperStyle.load(old, "cpu", threads=1)
+    model = Model.load(old, "cpu", threads=1)
     inversion = model.invert(picture, iterations=0)
     with pytest.raises(BundleError, match="takes neither style offsets nor noise; build"):
         model.render(inversion, styles=np.zeros((1, 148), np.float32))
@@ -216,7 +217,7 @@ def test_bundles_of_before_take_no_styles(
 
 def test_plans_take_no_styles(planned: Path, cuda: StandInCuda, picture: np.ndarray) -> None:
     """TensorRT builds the default in: to leave out an edit in silence would be wrong."""
-    model = HyperStyle.load(planned, "tensorrt")
+    model = Model.load(planned, "tensorrt")
     inversion = model.invert(picture, 1)
     model.render(inversion)
     with pytest.raises(BackendError, match="plan of the generator cannot be fed style_offsets"):
@@ -224,12 +225,12 @@ def test_plans_take_no_styles(planned: Path, cuda: StandInCuda, picture: np.ndar
 
 
 def test_an_unknown_direction_is_answered_with_those_there_are(
-    model: HyperStyle, inversion: Inversion, tiny_bundle: Path
+    model: Model, inversion: Inversion, tiny_bundle: Path
 ) -> None:
     with pytest.raises(EditError, match="no direction 'smlie'; its directions are blond, cube, po"):
         model.edit(inversion, {"smlie": 1.0})
     with pytest.raises(EditError, match="its directions are none: convert some for it"):
-        HyperStyle.load(tiny_bundle, "cpu", threads=1).edit(inversion, {"smile": 1.0})
+        Model.load(tiny_bundle, "cpu", threads=1).edit(inversion, {"smile": 1.0})
     with pytest.raises(EditError, match="amount of smile must be a finite number, not inf"):
         model.edit(inversion, {"smile": float("inf")})
 
@@ -238,7 +239,7 @@ def test_an_unknown_direction_is_answered_with_those_there_are(
 
 
 def test_interpolation_runs_from_face_to_face(
-    model: HyperStyle, inversion: Inversion, picture: np.ndarray
+    model: Model, inversion: Inversion, picture: np.ndarray
 ) -> None:
     other = model.edit(model.invert(picture[::-1].copy(), iterations=3), {"smile": 6.0})
     for blend in (linear, spherical_about(model.bundle.latent_average())):
@@ -256,7 +257,7 @@ def test_interpolation_runs_from_face_to_face(
     assert np.abs(difference).max() <= 1
 
 
-def test_interpolation_takes_edits_along(model: HyperStyle, inversion: Inversion) -> None:
+def test_interpolation_takes_edits_along(model: Model, inversion: Inversion) -> None:
     edited = model.edit(inversion, {"blond": 2.0})
     half = model.edit(inversion, {"blond": 1.0})
     pictures = list(model.interpolate(inversion, edited, [0, 0.5, 1]))
@@ -290,9 +291,9 @@ def _angle(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def test_a_face_of_another_bundle_is_refused(
-    model: HyperStyle, inversion: Inversion, picture: np.ndarray, bundle_of_another: Path
+    model: Model, inversion: Inversion, picture: np.ndarray, bundle_of_another: Path
 ) -> None:
-    stranger = HyperStyle.load(bundle_of_another, "cpu", threads=1).invert(picture, 0)
+    stranger = Model.load(bundle_of_another, "cpu", threads=1).invert(picture, 0)
     with pytest.raises(InversionError, match="does not belong to bundle"):
         next(iter(model.interpolate(inversion, stranger, [0.5])))
     with pytest.raises(InversionError, match="does not belong to bundle"):

@@ -10,8 +10,9 @@ import fakeweights
 import numpy as np
 import pytest
 from hyperstyle_rt.errors import PictureError
-from hyperstyle_rt.imaging import films, read_picture, side_by_side
+from hyperstyle_rt.imaging import films
 from hyperstyle_rt.imaging.films import contact_sheet, open_film
+from hyperstyle_rt.imaging.pictures import read_picture, side_by_side
 
 NOISE = fakeweights.image_u8(1, 64, 64)
 FRAMES = [np.roll(cv2.GaussianBlur(NOISE, (9, 9), 3), 8 * n, axis=1) for n in range(5)]

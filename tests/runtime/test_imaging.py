@@ -10,8 +10,8 @@ import cv2
 import fakeweights
 import numpy as np
 import pytest
-from hyperstyle_rt import imaging
 from hyperstyle_rt.errors import PictureError
+from hyperstyle_rt.imaging import pictures as imaging
 from hyperstyle_rt.imaging.picture_files import MAX_PIXELS, parse_picture
 from hypothesis import given, settings
 from hypothesis import strategies as st

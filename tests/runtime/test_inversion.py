@@ -12,26 +12,26 @@ import pytest
 from hyperstyle_rt import (
     BackendError,
     BundleError,
-    HyperStyle,
     HyperStyleError,
     Inversion,
     InversionError,
+    Model,
     PictureError,
 )
-from hyperstyle_rt.imaging import to_picture, write_picture
+from hyperstyle_rt.imaging.pictures import to_picture, write_picture
 
 
 @pytest.fixture(scope="module")
-def model(tiny_bundle: Path) -> HyperStyle:
-    return HyperStyle.load(tiny_bundle, "cpu", threads=1)
+def model(tiny_bundle: Path) -> Model:
+    return Model.load(tiny_bundle, "cpu", threads=1)
 
 
 @pytest.fixture(scope="module")
-def inversion(model: HyperStyle, picture: np.ndarray) -> Inversion:
+def inversion(model: Model, picture: np.ndarray) -> Inversion:
     return model.invert(picture, iterations=3)
 
 
-def test_an_inversion_says_what_it_is(inversion: Inversion, model: HyperStyle) -> None:
+def test_an_inversion_says_what_it_is(inversion: Inversion, model: Model) -> None:
     assert inversion.latents.shape == (8, 16)
     assert inversion.codes.shape == (7, 17)
     assert (inversion.codes[:, -1] == 3).all()
@@ -42,13 +42,11 @@ def test_an_inversion_says_what_it_is(inversion: Inversion, model: HyperStyle) -
     assert model.backend.provider.endswith("CPUExecutionProvider")
 
 
-def test_the_default_number_of_iterations_is_the_bundles(
-    model: HyperStyle, picture: np.ndarray
-) -> None:
+def test_the_default_number_of_iterations_is_the_bundles(model: Model, picture: np.ndarray) -> None:
     assert model.invert(picture).iterations == model.bundle.manifest.default_iterations == 5
 
 
-def test_every_iteration_is_reported(model: HyperStyle, picture: np.ndarray) -> None:
+def test_every_iteration_is_reported(model: Model, picture: np.ndarray) -> None:
     seen: list[tuple[int, np.ndarray, np.ndarray]] = []
     final = model.invert(picture, 4, on_iteration=lambda *step: seen.append(step))
     assert [count for count, _, _ in seen] == [1, 2, 3, 4]
@@ -60,15 +58,13 @@ def test_every_iteration_is_reported(model: HyperStyle, picture: np.ndarray) -> 
     assert np.abs(seen[0][1] - seen[1][1]).max() > 1e-4
 
 
-def test_no_iterations_is_the_encoder_alone(model: HyperStyle, picture: np.ndarray) -> None:
+def test_no_iterations_is_the_encoder_alone(model: Model, picture: np.ndarray) -> None:
     start = model.invert(picture, iterations=0)
     assert not start.codes.any()
     assert all(not offsets.any() for offsets in model.offsets(start).values())
 
 
-def test_until_stops_when_the_reconstruction_settles(
-    model: HyperStyle, picture: np.ndarray
-) -> None:
+def test_until_stops_when_the_reconstruction_settles(model: Model, picture: np.ndarray) -> None:
     moves: list[np.ndarray] = []
     model.invert(picture, 5, on_iteration=lambda _n, image, _c: moves.append(image))
     second_move = float(np.abs(moves[1] - moves[0]).mean())
@@ -76,7 +72,7 @@ def test_until_stops_when_the_reconstruction_settles(
     assert model.invert(picture, 5, until=0).iterations == 5
 
 
-def test_an_exception_in_the_callback_aborts(model: HyperStyle, picture: np.ndarray) -> None:
+def test_an_exception_in_the_callback_aborts(model: Model, picture: np.ndarray) -> None:
     def stop(_count: int, _image: np.ndarray, _codes: np.ndarray) -> None:
         raise KeyboardInterrupt
 
@@ -85,7 +81,7 @@ def test_an_exception_in_the_callback_aborts(model: HyperStyle, picture: np.ndar
 
 
 def test_a_saved_inversion_renders_the_identical_picture(
-    model: HyperStyle, inversion: Inversion, tiny_bundle: Path, tmp_path: Path
+    model: Model, inversion: Inversion, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "face.safetensors"
     inversion.save(path)
@@ -93,7 +89,7 @@ def test_a_saved_inversion_renders_the_identical_picture(
     assert np.array_equal(loaded.latents, inversion.latents)
     assert np.array_equal(loaded.codes, inversion.codes)
     assert np.array_equal(model.render(loaded), inversion.image)
-    again = HyperStyle.load(tiny_bundle, "cpu", threads=1)
+    again = Model.load(tiny_bundle, "cpu", threads=1)
     assert np.array_equal(again.render(Inversion.load(path)), inversion.image)
     with pytest.raises(InversionError, match="render"):
         _ = loaded.image
@@ -105,11 +101,11 @@ def test_an_inversion_is_read_by_a_process_that_opened_its_bundle(
     path = tmp_path / "face.safetensors"
     inversion.save(path)
     script = (
-        "import sys; from hyperstyle_rt import HyperStyle, Inversion, InversionError\n"
+        "import sys; from hyperstyle_rt import Model, Inversion, InversionError\n"
         "bundle, path = sys.argv[1:]\n"
         "try: Inversion.load(path)\n"
         "except InversionError: print('refused')\n"
-        "model = HyperStyle.load(bundle, 'cpu', threads=1)\n"
+        "model = Model.load(bundle, 'cpu', threads=1)\n"
         "print(model.render(Inversion.load(path)).shape)\n"
     )
     runtime = Path(__file__).parents[2] / "runtime"
@@ -123,7 +119,7 @@ def test_an_inversion_is_read_by_a_process_that_opened_its_bundle(
     assert result.stdout.split("\n")[:2] == ["refused", "(32, 32, 3)"]
 
 
-def test_one_face_renders_many_latents(model: HyperStyle, inversion: Inversion) -> None:
+def test_one_face_renders_many_latents(model: Model, inversion: Inversion) -> None:
     steps = np.linspace(0, 1, 3, dtype=np.float32)[:, None, None]
     batch = inversion.latents + steps
     pictures = model.render(inversion, batch)
@@ -135,7 +131,7 @@ def test_one_face_renders_many_latents(model: HyperStyle, inversion: Inversion) 
     assert np.abs(pictures[2].astype(int) - pictures[0].astype(int)).max() > 5
 
 
-def test_offsets_have_the_official_shapes(model: HyperStyle, inversion: Inversion) -> None:
+def test_offsets_have_the_official_shapes(model: Model, inversion: Inversion) -> None:
     offsets = model.offsets(inversion)
     assert {i: o.shape for i, o in offsets.items()} == {
         layer.index: layer.shape for layer in model.bundle.manifest.tuned_layers
@@ -143,20 +139,20 @@ def test_offsets_have_the_official_shapes(model: HyperStyle, inversion: Inversio
     assert all(np.isfinite(o).all() and np.abs(o).max() > 1e-3 for o in offsets.values())
 
 
-def test_mapping_gives_w(model: HyperStyle) -> None:
+def test_mapping_gives_w(model: Model) -> None:
     z = np.linspace(-1, 1, 32, dtype=np.float32).reshape(2, 16)
     assert model.map(z).shape == (2, 16)
 
 
 @pytest.mark.parametrize("shape", [(16,), (7, 16), (2, 8, 15), (1, 1, 8, 16)])
 def test_latents_of_another_shape_are_refused(
-    model: HyperStyle, inversion: Inversion, shape: tuple[int, ...]
+    model: Model, inversion: Inversion, shape: tuple[int, ...]
 ) -> None:
     with pytest.raises(InversionError, match=r"\[8,16\]"):
         model.render(inversion, np.zeros(shape, np.float32))
 
 
-def test_an_inversion_of_another_bundle_is_refused(model: HyperStyle, inversion: Inversion) -> None:
+def test_an_inversion_of_another_bundle_is_refused(model: Model, inversion: Inversion) -> None:
     stranger = Inversion(replace(inversion.data, bundle_name="cats", bundle_digest="0" * 64))
     with pytest.raises(InversionError, match="cats"):
         model.render(stranger)
@@ -166,14 +162,14 @@ def test_an_inversion_of_another_bundle_is_refused(model: HyperStyle, inversion:
 
 @pytest.mark.parametrize("options", [{"iterations": -1}, {"iterations": 101}, {"until": -0.1}])
 def test_senseless_options_are_refused(
-    model: HyperStyle, picture: np.ndarray, options: dict[str, float]
+    model: Model, picture: np.ndarray, options: dict[str, float]
 ) -> None:
     with pytest.raises(HyperStyleError):
         model.invert(picture, **options)
 
 
 def test_pictures_come_as_paths_or_arrays(
-    model: HyperStyle, picture: np.ndarray, inversion: Inversion, tmp_path: Path
+    model: Model, picture: np.ndarray, inversion: Inversion, tmp_path: Path
 ) -> None:
     write_picture(tmp_path / "face.png", picture)
     from_file = model.invert(tmp_path / "face.png", iterations=3)
@@ -188,10 +184,10 @@ def test_backends_are_asserted(tiny_bundle: Path) -> None:
     import onnxruntime as ort
 
     with pytest.raises(BackendError, match="auto, cpu, cuda"):
-        HyperStyle.load(tiny_bundle, "gpu")
+        Model.load(tiny_bundle, "gpu")
     if "CUDAExecutionProvider" not in ort.get_available_providers():
         with pytest.raises(BackendError, match="onnxruntime-gpu"):
-            HyperStyle.load(tiny_bundle, "cuda")
+            Model.load(tiny_bundle, "cuda")
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider")
@@ -200,14 +196,14 @@ def test_a_fallback_to_another_provider_is_refused(
 ) -> None:
     """ONNX Runtime runs on the CPU when a provider's libraries are missing, and only logs it."""
     import onnxruntime as ort
-    from hyperstyle_rt.backends import onnxruntime as backend
+    from hyperstyle_rt.backends import ort as backend
 
     if "CUDAExecutionProvider" in ort.get_available_providers():
         pytest.skip("the CUDA provider is installed")
     monkeypatch.setattr(backend, "usable_providers", lambda: backend.PROVIDERS)
     with pytest.raises(BackendError, match="gave CPUExecutionProvider"):
-        HyperStyle.load(tiny_bundle, "cuda")
-    assert HyperStyle.load(tiny_bundle, "auto").backend.provider.endswith("CPUExecutionProvider")
+        Model.load(tiny_bundle, "cuda")
+    assert Model.load(tiny_bundle, "auto").backend.provider.endswith("CPUExecutionProvider")
 
 
 def test_an_altered_graph_is_not_loaded(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -218,14 +214,14 @@ def test_an_altered_graph_is_not_loaded(tiny_bundle: Path, tmp_path: Path) -> No
     graph = bytearray((copy / "encoder.onnx").read_bytes())
     graph[-1] ^= 1
     (copy / "encoder.onnx").write_bytes(graph)
-    model = HyperStyle.load(copy, "cpu")
+    model = Model.load(copy, "cpu")
     with pytest.raises(BundleError, match="SHA-256"):
         model.invert(np.zeros((8, 8, 3), np.uint8))
 
 
 def test_a_file_of_an_official_1024_model_is_small(tmp_path: Path) -> None:
     """Latents [18,512] relative to the average and codes [17,513]: at most 48 KB."""
-    from hyperstyle_rt.inversion_file import InversionData, write_inversion
+    from hyperstyle_rt.formats.inversion_file import InversionData, write_inversion
 
     random = np.random.default_rng(0)
     average = random.standard_normal((18, 512), np.float32)

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from attacks import inversions, manifests, refusal
-from hyperstyle_rt.bundle import Bundle
 from hyperstyle_rt.errors import InversionError
-from hyperstyle_rt.inversion_file import (
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.inversion_file import (
     InversionData,
     check_belongs,
     read_inversion,

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from batch_folders import contents, make_pictures, outcomes
 from command_line import files, refuse, run, succeed
-from hyperstyle_rt import HyperStyle, Inversion, PictureError
-from hyperstyle_rt.imaging import read_picture, write_picture
+from hyperstyle_rt import Inversion, Model, PictureError
+from hyperstyle_rt.imaging.pictures import read_picture, write_picture
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +65,7 @@ class Halves:
 @pytest.fixture
 def faces(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A bundle that shows faces, and stand-ins that find some."""
-    monkeypatch.setitem(sys.modules, "hyperstyle_rt.photos", Halves())
+    monkeypatch.setitem(sys.modules, "hyperstyle_rt.photos.portraits", Halves())
     bundle = shutil.copytree(tiny_bundle, tmp_path / "faces")
     manifest = json.loads((bundle / "manifest.json").read_text())
     (bundle / "manifest.json").write_text(json.dumps(manifest | {"domain": "human faces"}))
@@ -82,7 +82,7 @@ def test_the_largest_face_is_inverted_and_its_transform_kept(faces: Path) -> Non
     write_picture("party.png", photo_of_two())
     succeed("invert", "party.png", "--bundle", faces, "-n", 1, "--save-inversion")
     assert {"party.inverted.png", "party.safetensors"} <= files()
-    model = HyperStyle.load(faces)
+    model = Model.load(faces)
     expected = model.invert(np.ascontiguousarray(photo_of_two()[:, :16]), 1)
     assert np.array_equal(read_picture("party.inverted.png"), expected.image)
     data = Inversion.load("party.safetensors").data
@@ -123,7 +123,7 @@ def test_all_faces_are_inverted_and_set_back_into_one_photo(faces: Path) -> None
 def test_faces_are_numbered_from_the_largest(faces: Path) -> None:
     write_picture("party.png", photo_of_two())
     succeed("invert", "party.png", "--bundle", faces, "-n", 1, "--face", 1, "-o", "second.png")
-    expected = HyperStyle.load(faces).invert(np.ascontiguousarray(photo_of_two()[:, 16:]), 1)
+    expected = Model.load(faces).invert(np.ascontiguousarray(photo_of_two()[:, 16:]), 1)
     assert np.array_equal(read_picture("second.png"), expected.image)
     text = refuse("invert", "party.png", "--bundle", faces, "--face", 2, "--align", "always")
     assert text == "party.png: there is no face 2"
@@ -136,7 +136,7 @@ def test_without_a_face(faces: Path) -> None:
     result = run("invert", "night.png", "--bundle", faces, "-n", 1)
     assert result.exit_code == 0
     assert result.stderr.startswith("note: night.png: there is no face in the picture, which is")
-    expected = HyperStyle.load(faces).invert("night.png", 1)
+    expected = Model.load(faces).invert("night.png", 1)
     assert np.array_equal(read_picture("night.inverted.png"), expected.image)
 
 
@@ -144,7 +144,7 @@ def test_never_and_other_domains_look_for_no_faces(faces: Path, tiny_bundle: Pat
     write_picture("party.png", photo_of_two())
     succeed("invert", "party.png", "--bundle", faces, "-n", 1, "--align", "never", "-o", "a.png")
     succeed("invert", "party.png", "--bundle", tiny_bundle, "-n", 1, "-o", "b.png")
-    expected = HyperStyle.load(tiny_bundle).invert("party.png", 1).image
+    expected = Model.load(tiny_bundle).invert("party.png", 1).image
     assert np.array_equal(read_picture("a.png"), expected)
     assert np.array_equal(read_picture("b.png"), expected)
     text = refuse("invert", "party.png", "--bundle", faces, "--align", "never", "--paste")

@@ -8,10 +8,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 from attacks import manifests, refusal
-from hyperstyle_rt import manifest as manifest_module
 from hyperstyle_rt.errors import BundleError
-from hyperstyle_rt.manifest import BaseBundle, BundleFile, Manifest, TunedLayer
-from hyperstyle_rt.optional_inputs import NoiseLayer, StyleLayer
+from hyperstyle_rt.formats import manifest as manifest_module
+from hyperstyle_rt.formats.manifest import BaseBundle, BundleFile, Manifest, TunedLayer
+from hyperstyle_rt.formats.optional_inputs import NoiseLayer, StyleLayer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from hyperstyle_rt import BackendError, BundleError, HyperStyle
-from hyperstyle_rt.backends import onnxruntime
-from hyperstyle_rt.bundle import Bundle
-from hyperstyle_rt.cuda_driver import Gpu
+from hyperstyle_rt import BackendError, BundleError, Model
+from hyperstyle_rt.backends import ort as onnxruntime
+from hyperstyle_rt.backends.cuda.driver import Gpu
+from hyperstyle_rt.formats.bundle import Bundle
 from stand_ins import VERSION
 
 
@@ -57,7 +57,7 @@ def wrapped(planned: Path, tmp_path: Path) -> Path:
 
 
 def test_onnx_runtime_gets_the_models_of_our_plans(wrapped: Path, sessions: type[Session]) -> None:
-    model = HyperStyle.load(wrapped, "ort-tensorrt", precision="fp16")
+    model = Model.load(wrapped, "ort-tensorrt", precision="fp16")
     plans = wrapped / "tensorrt" / f"{VERSION}-sm89-fp16"
     assert sessions.opened == [plans / "generator.onnx"]
     assert model.backend.provider.endswith("TensorrtExecutionProvider")
@@ -68,7 +68,7 @@ def test_onnx_runtime_falling_back_is_refused(
 ) -> None:
     monkeypatch.setattr(Session, "falls_back", True)
     with pytest.raises(BackendError, match="gave CPUExecutionProvider where TensorrtExecutionProv"):
-        HyperStyle.load(wrapped, "ort-tensorrt")
+        Model.load(wrapped, "ort-tensorrt")
 
 
 def test_an_altered_plan_is_not_given_to_onnx_runtime(
@@ -77,7 +77,7 @@ def test_an_altered_plan_is_not_given_to_onnx_runtime(
     plan = wrapped / "tensorrt" / f"{VERSION}-sm89-fp32" / "generator.plan"
     plan.write_bytes(plan.read_bytes().swapcase())
     with pytest.raises(BundleError, match=r"generator\.plan is altered"):
-        HyperStyle.load(wrapped, "ort-tensorrt")
+        Model.load(wrapped, "ort-tensorrt")
     assert sessions.opened == []
 
 
@@ -86,4 +86,4 @@ def test_plans_onnx_runtime_cannot_load_are_not_given_to_it(
 ) -> None:
     monkeypatch.setattr(onnxruntime, "LOADED_TENSORRT", "11.")
     with pytest.raises(BundleError, match=r"has no generator.plan for TensorRT 11\.x-sm89-fp32"):
-        HyperStyle.load(wrapped, "ort-tensorrt")
+        Model.load(wrapped, "ort-tensorrt")

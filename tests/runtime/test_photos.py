@@ -7,11 +7,17 @@ import fakeweights
 import numpy as np
 import pytest
 from face_pictures import in_a_photo, known_faces
-from hyperstyle_rt import photos
 from hyperstyle_rt.errors import PictureError
-from hyperstyle_rt.imaging import Picture, resize_bilinear
-from hyperstyle_rt.photos import choose_portraits, find_portraits, paste, portraits_to_invert
+from hyperstyle_rt.imaging.pictures import resize_bilinear
+from hyperstyle_rt.photos import portraits as photos
 from hyperstyle_rt.photos.alignment import align
+from hyperstyle_rt.photos.portraits import (
+    choose_portraits,
+    find_portraits,
+    paste,
+    portraits_to_invert,
+)
+from hyperstyle_rt.types import Picture
 from pictures import photo as landscape
 
 FACES = known_faces()

@@ -14,8 +14,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hyperstyle_rt.backends import plan_build
-from hyperstyle_rt.backends.plan_build import (
+from hyperstyle_rt.backends.cuda.driver import Gpu
+from hyperstyle_rt.backends.plans import build as plan_build
+from hyperstyle_rt.backends.plans.build import (
     Batch,
     BuiltPlan,
     EngineError,
@@ -24,7 +25,6 @@ from hyperstyle_rt.backends.plan_build import (
     classic_target,
     rtx_target,
 )
-from hyperstyle_rt.cuda_driver import Gpu
 from hyperstyle_rt.errors import BackendError
 
 onnx = pytest.importorskip("onnx")

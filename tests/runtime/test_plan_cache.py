@@ -12,18 +12,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hyperstyle_rt import BackendError, BundleError, HyperStyle
-from hyperstyle_rt.backends import plan_build, plan_cache
-from hyperstyle_rt.backends.plan_build import (
+from hyperstyle_rt import BackendError, BundleError, Model
+from hyperstyle_rt.backends.cuda.driver import Gpu
+from hyperstyle_rt.backends.plans import build as plan_build
+from hyperstyle_rt.backends.plans import cache as plan_cache
+from hyperstyle_rt.backends.plans.build import (
     BuiltPlan,
     EngineOptions,
     OnProgress,
     Target,
     rtx_target,
 )
-from hyperstyle_rt.backends.plan_cache import cache_directory, cached_plan, plans_of
-from hyperstyle_rt.bundle import Bundle
-from hyperstyle_rt.cuda_driver import Gpu
+from hyperstyle_rt.backends.plans.cache import cache_directory, cached_plan, plans_of
+from hyperstyle_rt.formats.bundle import Bundle
 from stand_ins import VERSION, StandInCuda
 
 TARGET = Target("tensorrt", f"TensorRT {VERSION}", VERSION, 89, "NVIDIA L4")
@@ -64,14 +65,14 @@ def bundle(planned: Path, tmp_path: Path, cuda: StandInCuda) -> Bundle:
     return Bundle.open(copy)
 
 
-def load(bundle: Bundle) -> HyperStyle:
-    return HyperStyle.load(bundle.directory, "tensorrt")
+def load(bundle: Bundle) -> Model:
+    return Model.load(bundle.directory, "tensorrt")
 
 
 def test_what_the_bundle_lacks_is_built_once(
     bundle: Bundle, builds: Builds, picture: np.ndarray, caplog: pytest.LogCaptureFixture
 ) -> None:
-    expected = HyperStyle.load(bundle.directory, "cpu").invert(picture, 2)
+    expected = Model.load(bundle.directory, "cpu").invert(picture, 2)
     for _ in range(2):
         made = load(bundle).invert(picture, 2)
         assert np.abs(made.output - expected.output).max() <= 1e-5
@@ -87,7 +88,7 @@ def test_what_the_bundle_lacks_is_built_once(
 def test_plans_of_the_bundle_are_preferred(
     planned: Path, cuda: StandInCuda, builds: Builds, picture: np.ndarray
 ) -> None:
-    HyperStyle.load(planned, "tensorrt").invert(picture, 1)
+    Model.load(planned, "tensorrt").invert(picture, 1)
     assert builds == []
 
 

@@ -12,9 +12,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hyperstyle_rt.backends import plan_worker
-from hyperstyle_rt.backends.plan_build import EngineError, EngineOptions, Target, build_plan
-from hyperstyle_rt.backends.plan_worker import BuildRequest
+from hyperstyle_rt.backends.plans import worker as plan_worker
+from hyperstyle_rt.backends.plans.build import EngineError, EngineOptions, Target, build_plan
+from hyperstyle_rt.backends.plans.worker import BuildRequest
 
 
 def silent(_step: str) -> None:

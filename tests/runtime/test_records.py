@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hyperstyle_rt.batch.records import Record, is_result, read_record, with_record
-from hyperstyle_rt.imaging import read_picture
+from hyperstyle_rt.imaging.pictures import read_picture
 from pictures import encode, photo, png_chunk
 from PIL import Image
 

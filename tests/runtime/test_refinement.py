@@ -10,33 +10,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import succeed
-from hyperstyle_rt import (
-    BundleError,
-    HyperStyle,
-    HyperStyleError,
-    Inversion,
-    InversionError,
-    refinement,
-)
-from hyperstyle_rt.bundle import Bundle
-from hyperstyle_rt.imaging import read_picture, to_input, to_picture, write_picture
-from hyperstyle_rt.refinement import Adam, Limits
+from hyperstyle_rt import BundleError, HyperStyleError, Inversion, InversionError, Model
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.imaging.pictures import read_picture, to_input, to_picture, write_picture
+from hyperstyle_rt.optimising import refinement
+from hyperstyle_rt.optimising.refinement import Adam, Limits
 
 STEPS = 12
 
 
 @pytest.fixture(scope="module")
-def model(tiny_bundle: Path) -> HyperStyle:
-    return HyperStyle.load(tiny_bundle, "cpu", threads=1)
+def model(tiny_bundle: Path) -> Model:
+    return Model.load(tiny_bundle, "cpu", threads=1)
 
 
 @pytest.fixture(scope="module")
-def inversion(model: HyperStyle, picture: np.ndarray) -> Inversion:
+def inversion(model: Model, picture: np.ndarray) -> Inversion:
     return model.invert(picture, iterations=2)
 
 
 @pytest.fixture(scope="module")
-def refined(model: HyperStyle, inversion: Inversion, picture: np.ndarray) -> Inversion:
+def refined(model: Model, inversion: Inversion, picture: np.ndarray) -> Inversion:
     return model.refine(inversion, picture, STEPS)
 
 
@@ -48,7 +42,7 @@ def distance(inversion: Inversion, picture: np.ndarray) -> float:
 
 @pytest.mark.parametrize(("space", "share"), [("channels", 0.8), ("codes", 0.995)])
 def test_steps_bring_the_picture_closer(
-    model: HyperStyle, inversion: Inversion, picture: np.ndarray, space: str, share: float
+    model: Model, inversion: Inversion, picture: np.ndarray, space: str, share: float
 ) -> None:
     """The weights are noise: within the hypernetwork's space of offsets little can be done."""
     losses: list[float] = []
@@ -71,9 +65,7 @@ def test_steps_bring_the_picture_closer(
         assert refined.data.channels.dtype == np.float16
 
 
-def test_every_state_is_reported(
-    model: HyperStyle, inversion: Inversion, picture: np.ndarray
-) -> None:
+def test_every_state_is_reported(model: Model, inversion: Inversion, picture: np.ndarray) -> None:
     seen: list[tuple[int, float, np.ndarray]] = []
     refined = model.refine(inversion, picture, 3, on_step=lambda *step: seen.append(step))
     assert [done for done, _, _ in seen] == [0, 1, 2, 3]
@@ -83,20 +75,20 @@ def test_every_state_is_reported(
 
 
 def test_a_refined_inversion_is_an_ordinary_one(
-    model: HyperStyle, refined: Inversion, tiny_bundle: Path, tmp_path: Path
+    model: Model, refined: Inversion, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     assert np.array_equal(refined.image, to_picture(refined.output))
     refined.save(tmp_path / "face.safetensors")
     loaded = Inversion.load(tmp_path / "face.safetensors")
     assert np.array_equal(loaded.channels, refined.channels)
-    again = HyperStyle.load(tiny_bundle, "cpu", threads=1)
+    again = Model.load(tiny_bundle, "cpu", threads=1)
     assert np.array_equal(again.render(loaded), refined.image)
     batch = np.stack([refined.latents, refined.latents + 0.5])
     assert np.array_equal(model.render(refined, batch)[0], refined.image)
 
 
 def test_free_offsets_are_among_the_offsets(
-    model: HyperStyle, inversion: Inversion, refined: Inversion
+    model: Model, inversion: Inversion, refined: Inversion
 ) -> None:
     before, after = model.offsets(inversion), model.offsets(refined)
     start = 0
@@ -110,7 +102,7 @@ def test_free_offsets_are_among_the_offsets(
 
 
 def test_between_a_refined_face_and_another(
-    model: HyperStyle, inversion: Inversion, refined: Inversion
+    model: Model, inversion: Inversion, refined: Inversion
 ) -> None:
     """Both ends are the faces themselves, whichever of them is refined."""
     for first, second in ((inversion, refined), (refined, inversion), (refined, refined)):
@@ -122,7 +114,7 @@ def test_between_a_refined_face_and_another(
 
 @pytest.mark.parametrize("space", ["channels", "codes"])
 def test_refining_goes_on_from_where_it_was(
-    model: HyperStyle, refined: Inversion, picture: np.ndarray, space: str
+    model: Model, refined: Inversion, picture: np.ndarray, space: str
 ) -> None:
     losses: list[float] = []
     further = model.refine(
@@ -133,16 +125,14 @@ def test_refining_goes_on_from_where_it_was(
     assert distance(further, picture) < distance(refined, picture)
 
 
-def test_no_steps_change_nothing(
-    model: HyperStyle, inversion: Inversion, picture: np.ndarray
-) -> None:
+def test_no_steps_change_nothing(model: Model, inversion: Inversion, picture: np.ndarray) -> None:
     same = model.refine(inversion, picture, 0, space="codes")
     assert np.array_equal(same.codes, inversion.codes)
     assert np.array_equal(same.image, inversion.image)
 
 
 def test_time_limits(
-    model: HyperStyle, inversion: Inversion, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    model: Model, inversion: Inversion, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A clock that advances a second whenever it is looked at."""
     ticks = iter(range(1000))
@@ -152,7 +142,7 @@ def test_time_limits(
     assert seen == [0, 1, 2, 3]
 
 
-def test_stops_when_settled(model: HyperStyle, inversion: Inversion, picture: np.ndarray) -> None:
+def test_stops_when_settled(model: Model, inversion: Inversion, picture: np.ndarray) -> None:
     seen: list[int] = []
 
     def note(done: int, _loss: float, _image: np.ndarray) -> None:
@@ -167,7 +157,7 @@ def test_stops_when_settled(model: HyperStyle, inversion: Inversion, picture: np
 
 
 def test_an_exception_in_the_callback_aborts(
-    model: HyperStyle, inversion: Inversion, picture: np.ndarray
+    model: Model, inversion: Inversion, picture: np.ndarray
 ) -> None:
     def stop(_done: int, _loss: float, _image: np.ndarray) -> None:
         raise KeyboardInterrupt
@@ -188,7 +178,7 @@ def test_an_exception_in_the_callback_aborts(
     ],
 )
 def test_senseless_options_are_refused(
-    model: HyperStyle,
+    model: Model,
     inversion: Inversion,
     picture: np.ndarray,
     options: dict[str, object],
@@ -199,7 +189,7 @@ def test_senseless_options_are_refused(
 
 
 def test_what_cannot_be_refined_is_refused(
-    model: HyperStyle, inversion: Inversion, picture: np.ndarray
+    model: Model, inversion: Inversion, picture: np.ndarray
 ) -> None:
     stranger = Inversion(replace(inversion.data, bundle_name="cats", bundle_digest="0" * 64))
     with pytest.raises(InversionError, match="cats"):
@@ -214,7 +204,7 @@ def test_what_cannot_be_refined_is_refused(
 
 
 def test_another_precision_is_refused(
-    model: HyperStyle, inversion: Inversion, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    model: Model, inversion: Inversion, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model.backend, "precision", "fp16")
     with pytest.raises(HyperStyleError, match="--precision fp32"):
@@ -222,10 +212,10 @@ def test_another_precision_is_refused(
 
 
 def test_a_bundle_without_the_graphs_says_so(
-    model: HyperStyle, inversion: Inversion, refined: Inversion, picture: np.ndarray
+    model: Model, inversion: Inversion, refined: Inversion, picture: np.ndarray
 ) -> None:
     bundle = Bundle(model.bundle.directory, replace(model.bundle.manifest, refinement={}))
-    old = HyperStyle(bundle, model.backend)
+    old = Model(bundle, model.backend)
     assert np.array_equal(old.render(inversion), inversion.image)
     with pytest.raises(BundleError, match="build it again"):
         old.refine(inversion, picture)
@@ -243,7 +233,7 @@ def test_no_graph_is_opened_before_all_it_reads_is_verified(
     graph[-1] ^= 1
     (copy / "refine.onnx").write_bytes(graph)
     with pytest.raises(BundleError, match=r"refine.onnx.*SHA-256"):
-        HyperStyle.load(copy, "cpu").refine(inversion, picture, 1)
+        Model.load(copy, "cpu").refine(inversion, picture, 1)
     shutil.copy(tiny_bundle / "refine.onnx", copy)
     bundle = Bundle.open(copy)
     entry = replace(bundle.manifest.files["refine.onnx"], sha256="0" * 64, size=3)
@@ -289,7 +279,7 @@ def test_progress_is_the_larger_share() -> None:
 
 
 def test_a_second_of_limit_is_a_second(
-    model: HyperStyle, inversion: Inversion, picture: np.ndarray
+    model: Model, inversion: Inversion, picture: np.ndarray
 ) -> None:
     began = time.monotonic()
     model.refine(inversion, picture, 100_000, seconds=0.2)
@@ -297,7 +287,7 @@ def test_a_second_of_limit_is_a_second(
 
 
 def test_the_command_line_refines(
-    tiny_bundle: Path, model: HyperStyle, picture: np.ndarray, tmp_path: Path
+    tiny_bundle: Path, model: Model, picture: np.ndarray, tmp_path: Path
 ) -> None:
     write_picture(tmp_path / "face.png", picture)
     options = ["--bundle", tiny_bundle, "--threads", 1, "--iterations", 1, "--save-inversion"]

@@ -13,9 +13,9 @@ import fakeweights
 import pytest
 from batch_folders import contents, make_pictures, outcomes
 from command_line import files, refuse, run, sentence, succeed
-from hyperstyle_rt import HyperStyle
+from hyperstyle_rt import Model
 from hyperstyle_rt.files import remove_leftovers
-from hyperstyle_rt.imaging import write_picture
+from hyperstyle_rt.imaging.pictures import write_picture
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,7 @@ def test_what_is_done_is_skipped(folder: tuple[object, ...], monkeypatch: pytest
     def work(*_: object) -> None:
         raise AssertionError("this is work")
 
-    monkeypatch.setattr(HyperStyle, "invert", work)
+    monkeypatch.setattr(Model, "invert", work)
     before = contents()
     report = json.loads(succeed("invert", *folder, "-n", 1, "--resume", "--json"))
     assert report["skipped"] == [
@@ -162,7 +162,7 @@ def test_an_inversion_file_of_others_is_left_alone(tiny_bundle: Path) -> None:
     make_pictures("in/a.png")
     options = ("in", "-o", "out", "--bundle", tiny_bundle, "--save-inversion", "--resume")
     Path("out").mkdir()
-    HyperStyle.load(tiny_bundle).invert("in/a.png", 2).save("out/a.safetensors")
+    Model.load(tiny_bundle).invert("in/a.png", 2).save("out/a.safetensors")
     before = files()
     assert outcomes(*options, exit_code=2)["errors"] == ["a"]
     assert files() == before

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hyperstyle_rt import BackendError, HyperStyle
-from hyperstyle_rt.bundle import Bundle
+from hyperstyle_rt import BackendError, Model
+from hyperstyle_rt.formats.bundle import Bundle
 from stand_ins import VERSION, StandInCuda
 
 # ONNX Runtime on both sides, but with other options; in fp16 it leaves out other roundings.
@@ -25,8 +25,8 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(a - b).max())
 
 
-def load(planned: Path, precision: str = "fp32") -> HyperStyle:
-    return HyperStyle.load(planned, "tensorrt", precision=precision)
+def load(planned: Path, precision: str = "fp32") -> Model:
+    return Model.load(planned, "tensorrt", precision=precision)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
@@ -36,7 +36,7 @@ def test_inversions_are_those_of_the_graphs(
     """Although the engines list their outputs backwards."""
     ours, expected = (
         load(planned, precision),
-        HyperStyle.load(planned, "cpu", precision=precision),
+        Model.load(planned, "cpu", precision=precision),
     )
     for shown in (picture, picture[::-1]):
         mine, theirs = ours.invert(shown, 3), expected.invert(shown, 3)
@@ -79,7 +79,7 @@ def test_the_loop_is_captured_once_and_replayed(
 def test_stopping_gives_what_the_loop_on_the_cpu_gives(
     planned: Path, cuda: StandInCuda, picture: np.ndarray
 ) -> None:
-    model, expected = load(planned), HyperStyle.load(planned, "cpu")
+    model, expected = load(planned), Model.load(planned, "cpu")
     counts = set()
     for until in (0.0, 1e-3, 1e-2, 0.1, 2.0):
         mine, theirs = model.invert(picture, 6, until), expected.invert(picture, 6, until)
@@ -117,7 +117,7 @@ def test_another_number_of_iterations_is_captured_anew(
 ) -> None:
     model = load(planned)
     for iterations in (1, 2, 2, 1):
-        expected = HyperStyle.load(planned, "cpu").invert(picture, iterations)
+        expected = Model.load(planned, "cpu").invert(picture, iterations)
         made = model.invert(picture, iterations)
         assert difference(made.output, expected.output) <= TOLERANCE["fp32"]
     assert cuda.calls.count("begin capture") == 3
@@ -176,7 +176,7 @@ def test_one_face_serves_a_batch(planned: Path, cuda: StandInCuda, picture: np.n
     model = load(planned)
     inversion = model.invert(picture, 1)
     batch = np.stack([inversion.latents, inversion.latents * 0.5])
-    expected = HyperStyle.load(planned, "cpu").synthesise(inversion, batch)
+    expected = Model.load(planned, "cpu").synthesise(inversion, batch)
     cuda.calls.clear()
     assert difference(model.synthesise(inversion, batch), expected) <= TOLERANCE["fp32"]
     assert [c for c in cuda.calls if c.startswith("run")] == ["run weights", "run generator"]

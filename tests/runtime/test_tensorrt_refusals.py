@@ -13,15 +13,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hyperstyle_rt import BackendError, BundleError, HyperStyle, cuda_driver
-from hyperstyle_rt.backends import plan_build, plan_cache
-from hyperstyle_rt.backends.plan_build import EngineError, Target
-from hyperstyle_rt.cuda_driver import Gpu
+from hyperstyle_rt import BackendError, BundleError, Model
+from hyperstyle_rt.backends.cuda import driver as cuda_driver
+from hyperstyle_rt.backends.cuda.driver import Gpu
+from hyperstyle_rt.backends.plans import build as plan_build
+from hyperstyle_rt.backends.plans import cache as plan_cache
+from hyperstyle_rt.backends.plans.build import EngineError, Target
 from stand_ins import VERSION, StandInCuda, StandInTensorrt, Status
 
 
-def load(planned: Path) -> HyperStyle:
-    return HyperStyle.load(planned, "tensorrt")
+def load(planned: Path) -> Model:
+    return Model.load(planned, "tensorrt")
 
 
 def altered(planned: Path, tmp_path: Path, change: Callable[[Path], None]) -> Path:

@@ -13,7 +13,6 @@ import pytest
 import torch
 from hyperstyle_export.pickled_arrays import unpickle_arrays
 from hyperstyle_export.torch_files import CheckpointError
-from hyperstyle_rt.bundle import Bundle
 from hyperstyle_rt.editing.directions import (
     ComponentDirection,
     LinearDirection,
@@ -22,7 +21,8 @@ from hyperstyle_rt.editing.directions import (
     parse_directions,
 )
 from hyperstyle_rt.errors import EditError
-from hyperstyle_rt.optional_inputs import OptionalInputs, StyleLayer
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.optional_inputs import OptionalInputs, StyleLayer
 from typer.testing import CliRunner, Result
 
 

@@ -28,8 +28,8 @@ from evaluation.measure import (
 from evaluation.metrics import average, ms_ssim, psnr, squared_error
 from evaluation.report import markdown, means, plot, sheet
 from hyperstyle_rt.errors import HyperStyleError
-from hyperstyle_rt.imaging import read_picture, write_picture
-from hyperstyle_rt.inversion import HyperStyle
+from hyperstyle_rt.imaging.pictures import read_picture, write_picture
+from hyperstyle_rt.model import Model
 from typer.testing import CliRunner
 
 NO_JUDGES = Judges(None, None)
@@ -185,11 +185,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model(tiny_bundle: Path) -> HyperStyle:
-    return HyperStyle.load(tiny_bundle, "cpu", threads=1)
+def model(tiny_bundle: Path) -> Model:
+    return Model.load(tiny_bundle, "cpu", threads=1)
 
 
-def test_every_iteration_is_timed(model: HyperStyle, picture: np.ndarray) -> None:
+def test_every_iteration_is_timed(model: Model, picture: np.ndarray) -> None:
     results, seconds = timed_iterations(model, picture, 3)
     assert len(results) == len(seconds) == 4
     np.testing.assert_array_equal(results[0], model.invert(picture, 0).image)
@@ -198,7 +198,7 @@ def test_every_iteration_is_timed(model: HyperStyle, picture: np.ndarray) -> Non
     assert len(timed_iterations(model, picture, 0)[0]) == 1
 
 
-def test_a_bundle_is_measured(model: HyperStyle, folder: Path, face_api: Path) -> None:
+def test_a_bundle_is_measured(model: Model, folder: Path, face_api: Path) -> None:
     seen: list[int] = []
     judges = Judges(None, load_identity(face_api))
     paths = evaluate.find_pictures(folder, 2)
@@ -219,7 +219,7 @@ def test_a_bundle_is_measured(model: HyperStyle, folder: Path, face_api: Path) -
     assert "| encoder only |" in table and f"{average['l2'][2]:.4f}" in table
 
 
-def test_the_generator_is_measured_on_true_latents(model: HyperStyle, folder: Path) -> None:
+def test_the_generator_is_measured_on_true_latents(model: Model, folder: Path) -> None:
     width = model.bundle.manifest.style_width
     latents = model.map(np.random.default_rng(0).standard_normal((2, width)).astype(np.float32))
     method = generator_method(model, latents)

@@ -20,10 +20,10 @@ from find_directions import (
     find,
     read_recipes,
 )
-from hyperstyle_rt import Bundle, HyperStyle
+from hyperstyle_rt import Bundle, Model
 from hyperstyle_rt.editing.directions import LinearDirection, bundle_directions
 from hyperstyle_rt.errors import EditError
-from hyperstyle_rt.imaging import write_picture
+from hyperstyle_rt.imaging.pictures import write_picture
 from measure_directions import Figures, between_people, markdown
 from typer.testing import CliRunner
 
@@ -133,7 +133,7 @@ def test_directions_of_a_mapping_network(bundle: Path, recipe: Path, tmp_path: P
     assert isinstance(smile, LinearDirection)
     assert (smile.rows, smile.unit) == ((0, 8), "half a smile")
     assert colour.rows == (2, 8)
-    model = HyperStyle.load(bundle, "cpu", threads=1)
+    model = Model.load(bundle, "cpu", threads=1)
     z = np.zeros((600, 16), np.float32)
     z[:, :4], z[:, 4] = (values - mean) / std, 1.25 * 16**0.5
     smiling = z.copy()

@@ -12,9 +12,9 @@ import torch
 from direction_files import add_to_bundle
 from evaluation.measure import Judges
 from hyperstyle_export.checkpoints import load_model
-from hyperstyle_rt import Bundle, HyperStyle
+from hyperstyle_rt import Bundle, Model
 from hyperstyle_rt.editing.directions import LinearDirection
-from hyperstyle_rt.imaging import read_picture, to_input, write_picture
+from hyperstyle_rt.imaging.pictures import read_picture, to_input, write_picture
 from measure_refine import app, parse_marks
 from refinement.baselines import pivotal_tuning, torch_steps
 from refinement.cost import CLOCKS, step_against_generator
@@ -51,7 +51,7 @@ def test_quality_writes_a_report(tiny_bundle: Path, picture: np.ndarray, tmp_pat
 
 
 def test_cost_compares_with_the_generator(tiny_bundle: Path, picture: np.ndarray) -> None:
-    model = HyperStyle.load(tiny_bundle, "cpu", threads=1)
+    model = Model.load(tiny_bundle, "cpu", threads=1)
     found = step_against_generator(model, picture, "codes", 3, CLOCKS["cpu"])
     assert found["forward_passes"] == found["step"] / found["generator"] > 1
 
@@ -60,7 +60,7 @@ def test_torch_takes_the_same_first_step(
     tiny_bundle: Path, tiny_checkpoints: tuple[Path, Path], picture: np.ndarray
 ) -> None:
     """Adam's first step is the gradient's sign: it must be the runtime's, offset by offset."""
-    model = HyperStyle.load(tiny_bundle, "cpu", threads=1)
+    model = Model.load(tiny_bundle, "cpu", threads=1)
     inversion = model.invert(picture, 1)
     size = model.bundle.manifest.input_size
     arrays = (
@@ -101,7 +101,7 @@ def test_pivotal_tuning_follows_the_picture(
 
 
 def test_means_and_medians(tiny_bundle: Path, picture: np.ndarray) -> None:
-    model = HyperStyle.load(tiny_bundle, "cpu", threads=1)
+    model = Model.load(tiny_bundle, "cpu", threads=1)
     methods = Methods(1, (1,), ("codes",), None, 0)
     target = np.ascontiguousarray(picture[:32, :32])
     done: list[int] = []
@@ -156,7 +156,7 @@ class Colours(torch.nn.Module):
 
 
 def test_both_states_are_edited_alike(edited_bundle: Path, picture: np.ndarray) -> None:
-    model = HyperStyle.load(edited_bundle, "cpu", threads=1)
+    model = Model.load(edited_bundle, "cpu", threads=1)
     target = np.ascontiguousarray(picture[:32, :32])
     results = run_trial(model, target, TRIAL)
     assert results.shape == (2, 3, 32, 32, 3)
@@ -275,7 +275,7 @@ def test_the_sheet(edited_bundle: Path, tmp_path: Path, picture: np.ndarray) -> 
     # input, encoder only, iterations, two refinements, two edits of either
     assert drawn.shape[1] == 32 * (3 + 2 + 2 * 2)
     row = drawn[-32:].reshape(32, 9, 32, 3).swapaxes(0, 1)
-    model = HyperStyle.load(edited_bundle, "cpu", threads=1)
+    model = Model.load(edited_bundle, "cpu", threads=1)
     inversion = model.invert(picture, 1)
     refined = model.refine(inversion, picture, 2)
     assert np.array_equal(row[2], inversion.image)

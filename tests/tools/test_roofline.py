@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hyperstyle_rt.bundle import Bundle
+from hyperstyle_rt.formats.bundle import Bundle
 from onnx import TensorProto, helper
 from roofline import GPUS, ROLES, Gpu, Work, count, table
 

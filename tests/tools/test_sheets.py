@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-from hyperstyle_rt import HyperStyle
-from hyperstyle_rt.imaging import read_picture, resize_bilinear
+from hyperstyle_rt import Model
+from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear
 from model_sheet import headings, sheet_row
 from sheets import headed_sheet
 
@@ -22,7 +22,7 @@ def test_headings_stand_above_their_columns() -> None:
 
 
 def test_a_row_shows_how_the_default_bundle_gets_closer_and_edits() -> None:
-    model = HyperStyle.load()
+    model = Model.load()
     picture = read_picture(EXAMPLE)
     row = sheet_row(model, picture)
     assert len(row) == len(headings())

@@ -19,7 +19,7 @@ import training_sets as sets
 from hyperstyle_export.checkpoints import load_model
 from hyperstyle_export.networks.config import EncoderConfig, GeneratorConfig, HyperStyleConfig
 from hyperstyle_export.networks.hyperstyle import HyperStyle
-from hyperstyle_rt.imaging import read_picture
+from hyperstyle_rt.imaging.pictures import read_picture
 from synthetic import official_config
 from training.cli import app
 from training.config import (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from hyperstyle_rt.imaging import write_picture
+from hyperstyle_rt.imaging.pictures import write_picture
 from numpy.typing import NDArray
 
 SIDE = 16

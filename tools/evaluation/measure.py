@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from hyperstyle_export.networks.lpips import Lpips
-from hyperstyle_rt.imaging import read_picture, resize_bilinear, to_picture
-from hyperstyle_rt.inversion import HyperStyle
+from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear, to_picture
+from hyperstyle_rt.model import Model
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -68,7 +68,7 @@ class Method:
     results: Callable[[int, Picture], tuple[list[Picture], list[float]]]
 
 
-def inversion_method(model: HyperStyle, iterations: int) -> Method:
+def inversion_method(model: Model, iterations: int) -> Method:
     """The encoder alone and every iteration."""
     size = model.bundle.manifest.image_size
     model.invert(np.zeros((*size, 3), np.uint8), 0)  # the first run prepares kernels
@@ -77,7 +77,7 @@ def inversion_method(model: HyperStyle, iterations: int) -> Method:
     return Method(name, labels, size, lambda _n, x: timed_iterations(model, x, iterations))
 
 
-def generator_method(model: HyperStyle, latents: NDArray[np.float32]) -> Method:
+def generator_method(model: Model, latents: NDArray[np.float32]) -> Method:
     """The generator on the true latents [N,W] of the pictures."""
     manifest = model.bundle.manifest
     base = model.invert(np.zeros((*manifest.image_size, 3), np.uint8), 0)
@@ -134,7 +134,7 @@ def measure(
 
 
 def timed_iterations(
-    model: HyperStyle, target: Picture, iterations: int
+    model: Model, target: Picture, iterations: int
 ) -> tuple[list[Picture], list[float]]:
     """The pictures of the encoder alone and of every iteration, and when each was there."""
     start = time.perf_counter()

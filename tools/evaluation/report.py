@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hyperstyle_rt.cli.terminal import cell, columns_table
-from hyperstyle_rt.imaging import Picture
+from hyperstyle_rt.types import Picture
 from sheets import headed_sheet
 
 from .measure import FIGURES, Measured

@@ -101,7 +101,7 @@ def sheet(
     Example: python tools/portraits sheet --count 40 --columns 8 --distribution shifted -o s.png
     """
     import numpy as np
-    from hyperstyle_rt.imaging import write_picture
+    from hyperstyle_rt.imaging.pictures import write_picture
 
     from portraits.assets import load
     from portraits.dataset import open_renderer

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.files import write_atomically
-from hyperstyle_rt.imaging import write_picture
+from hyperstyle_rt.imaging.pictures import write_picture
 from numpy.typing import NDArray
 
 from .assets import Head, load

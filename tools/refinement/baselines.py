@@ -13,7 +13,7 @@ from hyperstyle_export.networks.refinement import (
     channel_count,
     refinement_loss,
 )
-from hyperstyle_rt.refinement import CHANNELS_RATE, MOMENTS, TINY
+from hyperstyle_rt.optimising.refinement import CHANNELS_RATE, MOMENTS, TINY
 from torch import Tensor
 
 OnImage = Callable[[int, Tensor], None]

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from hyperstyle_export.networks.hyperstyle import HyperStyle as Networks
-from hyperstyle_rt.imaging import Picture, to_input
-from hyperstyle_rt.inversion import HyperStyle
+from hyperstyle_export.networks.hyperstyle import Model as Networks
+from hyperstyle_rt.imaging.pictures import to_input
+from hyperstyle_rt.model import Model
+from hyperstyle_rt.types import Picture
 from numpy.typing import NDArray
 
 from .baselines import torch_steps
@@ -28,7 +29,7 @@ def timed(function: Callable[[], Any], clock: Clock) -> float:
 
 
 def step_against_generator(
-    model: HyperStyle, picture: Picture, space: str, repeats: int, clock: Clock
+    model: Model, picture: Picture, space: str, repeats: int, clock: Clock
 ) -> dict[str, float]:
     """Medians of a whole step (weights, loss, gradient, Adam) and of the generator, by turns.
 
@@ -57,7 +58,7 @@ def step_against_generator(
 
 
 def beside_torch(
-    model: HyperStyle,
+    model: Model,
     networks: Networks,
     picture: Picture,
     steps: int,

@@ -15,10 +15,10 @@ import torch
 from edit_judge import Judge
 from evaluation.identity import centred, strangers
 from factor_regressor import to_tensor
-from hyperstyle_rt.editing import parse_edits
+from hyperstyle_rt.editing.expressions import parse_edits
 from hyperstyle_rt.errors import EditError
-from hyperstyle_rt.imaging import Picture
-from hyperstyle_rt.inversion import HyperStyle
+from hyperstyle_rt.model import Model
+from hyperstyle_rt.types import Picture
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -36,7 +36,7 @@ class Trial:
     Attributes
     ----------
     iterations:
-        Of HyperStyle.
+        Of Model.
     steps, space:
         Of the refinement after them.
     edits:
@@ -98,7 +98,7 @@ def edit_label(name: str, amount: float) -> str:
     return f"{name.replace('_', ' ')} {amount:+g}"
 
 
-def parse_amounts(text: str, model: HyperStyle) -> dict[str, float]:
+def parse_amounts(text: str, model: Model) -> dict[str, float]:
     """Read "smile=2,yaw=1.5", directions that the model has.
 
     Raises
@@ -116,7 +116,7 @@ def parse_amounts(text: str, model: HyperStyle) -> dict[str, float]:
     return dict(found[0])
 
 
-def run_trial(model: HyperStyle, target: Picture, trial: Trial) -> NDArray[np.uint8]:
+def run_trial(model: Model, target: Picture, trial: Trial) -> NDArray[np.uint8]:
     """Invert, refine and edit a picture.
 
     Returns
@@ -151,7 +151,7 @@ def read_results(
 
 
 def measure_edits(
-    model: HyperStyle,
+    model: Model,
     targets: Sequence[Picture],
     trial: Trial,
     judges: EditJudges,

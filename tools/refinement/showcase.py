@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hyperstyle_rt.imaging import Picture, resize_bilinear
-from hyperstyle_rt.inversion import HyperStyle
+from hyperstyle_rt.imaging.pictures import resize_bilinear
+from hyperstyle_rt.model import Model
+from hyperstyle_rt.types import Picture
 from sheets import headed_sheet
 
 from .edits import Trial
@@ -35,7 +36,7 @@ class Showcase:
         labels = self.trial.labels
         return [*columns, *labels, *(f"{label} after {self.trial.steps}" for label in labels)]
 
-    def row(self, model: HyperStyle, picture: Picture) -> list[Picture]:
+    def row(self, model: Model, picture: Picture) -> list[Picture]:
         """Pictures of the generator's size, one a column."""
         trial = self.trial
         inversion = model.invert(picture, trial.iterations)
@@ -55,7 +56,7 @@ class Showcase:
 
 
 def draw(
-    model: HyperStyle,
+    model: Model,
     pictures: Sequence[Picture],
     showcase: Showcase,
     on_done: Callable[[], None],

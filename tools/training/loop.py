@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 import numpy as np
 import torch
 from hyperstyle_rt.files import reason
-from hyperstyle_rt.imaging import Picture, to_picture, write_picture
+from hyperstyle_rt.imaging.pictures import to_picture, write_picture
+from hyperstyle_rt.types import Picture
 from lightning_fabric import Fabric
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 from torch import Tensor, nn

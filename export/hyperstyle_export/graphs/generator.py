@@ -15,12 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
-from hyperstyle_rt.optional_inputs import NoiseLayer, OptionalInputs, StyleLayer
+from hyperstyle_rt.formats.optional_inputs import NoiseLayer, OptionalInputs, StyleLayer
+from hyperstyle_rt.types import Array
 
 from ..networks.config import GeneratorConfig, LayerSpec
 from ..networks.hyperstyle import HyperStyle
 from ..networks.layers import ACTIVATION_GAIN, ACTIVATION_SLOPE, DEMODULATION_EPS, fir_kernel
-from .builder import BATCH, Array, GraphBuilder, State, to_array
+from .builder import BATCH, GraphBuilder, State, to_array
 from .weights import base_weight
 
 STYLE_OFFSETS = "style_offsets"

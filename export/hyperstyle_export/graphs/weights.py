@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 import onnx_ir as ir
+from hyperstyle_rt.types import Array
 
 from ..networks.config import HypernetworkConfig, HyperStyleConfig, LayerSpec
 from ..networks.hyperstyle import HyperStyle
-from .builder import Array, GraphBuilder, Precision, State, equalised, to_array
+from .builder import GraphBuilder, Precision, State, equalised, to_array
 
 NEGLIGIBLE_WEIGHT = np.float32(1e-30)
 NEGLIGIBLE_SCALE = 1e-12  # of an output channel without weights

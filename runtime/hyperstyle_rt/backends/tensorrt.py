@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from ..bundle import Bundle
 from ..errors import BackendError, BundleError
-from . import GPU_BATCH, Array, Buffers, LoopBuffers, refuse_optional_inputs
-from .cuda_memory import Cuda, DeviceBuffer, Pool
-from .plan_build import classic_target
-from .plan_cache import cached_plan
+from ..formats.bundle import Bundle
+from ..types import Array
+from .cuda.memory import Cuda, DeviceBuffer, Pool
+from .plans.build import classic_target
+from .plans.cache import cached_plan
+from .protocol import GPU_BATCH, Buffers, LoopBuffers, refuse_optional_inputs
 
 logger = logging.getLogger(__name__)
 
@@ -158,7 +159,7 @@ class TensorrtBackend:
         Without `until` it is one CUDA graph, captured when shapes or count change; the buffers
         given back are those of the graph: valid until the next call.
 
-        With `until` it stops as :meth:`HyperStyle.invert` does, see `_stopping_loop`.
+        With `until` it stops as :meth:`Model.invert` does, see `_stopping_loop`.
         """
         if until is not None:
             return self._stopping_loop(image, codes, iterations, until)

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import strict_json
-from ..manifest_fields import is_sha256
+from ..formats import strict_json
+from ..formats.fields import is_sha256
 
 KEYWORD = b"hyperstyle-rt\0"
 

@@ -10,10 +10,11 @@ from typing import Any
 
 from ..errors import InversionError, PictureError
 from ..files import make_directory, read_regular, write_atomically
-from ..imaging import Picture, encode_picture, resize_bilinear, side_by_side
-from ..inversion_file import MAX_FILE_SIZE
-from ..result import Inversion
-from ..tensors import parse
+from ..formats.inversion_file import MAX_FILE_SIZE
+from ..formats.tensors import parse
+from ..imaging.pictures import encode_picture, resize_bilinear, side_by_side
+from ..inversion import Inversion
+from ..types import Picture
 from .records import Record, is_result, with_record
 
 RESULT_ENDING = ".inverted.png"
@@ -30,9 +31,9 @@ class Settings:
     precision:
         Of the graphs that run. (Not where they run: a batch may end on another machine.)
     iterations, until:
-        As for :meth:`HyperStyle.invert`.
+        As for :meth:`Model.invert`.
     refine, refine_space:
-        Gradient steps after the iterations, and what they change, as for :meth:`HyperStyle.refine`.
+        Gradient steps after the iterations, and what they change, as for :meth:`Model.refine`.
     align:
         ``auto``, ``always`` or ``never``.
     face:
@@ -262,7 +263,7 @@ def _write_face(outputs: Outputs, face: Face, record: Record) -> None:
 
 
 def _pasted(photo: Picture, faces: Sequence[Face]) -> Picture:
-    from ..photos import paste
+    from ..photos.portraits import paste
 
     for face in faces:
         transform = face.inversion.data.transform

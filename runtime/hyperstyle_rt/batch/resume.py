@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..files import visible_files
-from ..photos import ALL
+from ..photos.portraits import ALL
 from .records import read_record
 from .results import RESULT_ENDING, Settings, Target
 

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..backends import Array
 from ..errors import PictureError
 from ..files import remove_leftovers
-from ..imaging import Picture, decode_picture, read_picture, read_picture_file, to_picture
-from ..inversion import HyperStyle, Inversion
-from ..manifest import Manifest
-from ..photos import ALL
+from ..formats.manifest import Manifest
+from ..imaging.pictures import decode_picture, read_picture, read_picture_file, to_picture
+from ..inversion import Inversion
+from ..model import Model
+from ..photos.portraits import ALL
+from ..types import Array, Picture
 from .pipeline import JOBS, Failure, overlap
 from .results import BatchFiles, Face, Outputs, Settings, Target
 from .resume import EarlierResults
@@ -99,7 +100,7 @@ class _Inverted:
 
 
 def invert_many(
-    model: HyperStyle,
+    model: Model,
     pictures: Iterable[str | Path],
     iterations: int | None = None,
     until: float | None = None,
@@ -113,7 +114,7 @@ def invert_many(
     pictures:
         Paths; taken one by one, as they are needed.
     iterations, until:
-        As for :meth:`HyperStyle.invert`.
+        As for :meth:`Model.invert`.
     jobs:
         Threads that read files, from 1.
 
@@ -152,7 +153,7 @@ class Batch:
 
     def __init__(
         self,
-        model: HyperStyle,
+        model: Model,
         settings: Settings,
         tasks: Sequence[Task],
         *,
@@ -221,7 +222,7 @@ class Batch:
         whole = (_Crop(photo, int(numbered), None),)
         if settings.align == "never" or (settings.align == "auto" and not shows_faces(manifest)):
             return whole, None
-        from ..photos import find_portraits, portraits_to_invert
+        from ..photos.portraits import find_portraits, portraits_to_invert
 
         notice = None
         try:

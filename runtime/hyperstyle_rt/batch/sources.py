@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import PictureError
 from ..files import is_directory, visible_files
-from ..imaging import PICTURE_SUFFIXES
+from ..imaging.pictures import PICTURE_SUFFIXES
 from .records import is_result
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..manifest import BASE_PRECISION
+from ..formats.manifest import BASE_PRECISION
 from . import options
 from .frames import film_path, write_frames
 from .subjects import is_inversion, open_subject, pasted
@@ -71,7 +71,7 @@ def adapt(
     Writes NAME.adapted.png without --out.
     """
     from ..adaptation import KEPT_FROM, Adaptation
-    from ..inversion import HyperStyle
+    from ..model import Model
 
     out = film_path(out, f"{subject.stem}.adapted.png", force)
     first = KEPT_FROM if offsets_from is None else offsets_from
@@ -80,7 +80,7 @@ def adapt(
     noise = None if noise_seed is None else adaptation.draw_noise(noise_seed)
     inverter = adaptation.find_base(base).directory
     model_backend = "cpu" if is_inversion(subject) else backend  # it runs nothing then
-    model = HyperStyle.load(inverter, model_backend, threads=threads, precision=precision)
+    model = Model.load(inverter, model_backend, threads=threads, precision=precision)
     face = open_subject(model, subject, align)
     frames = pasted(iter([adaptation.render(face, first, noise)]), paste, face)
     write_frames(frames, 1, out, 1.0, subject.name, quiet or json_)

@@ -17,7 +17,7 @@ from .terminal import exit_with_errors, print_json, print_line, printable, progr
 
 if TYPE_CHECKING:
     from ..batch.sources import Source
-    from ..photos import Portrait
+    from ..photos.portraits import Portrait
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -120,8 +120,8 @@ def _plan(sources: Sequence[Source], out: Path) -> list[Path]:
 def _align_one(photo: Path, crop: Path, face: str, size: int, force: bool) -> list[Aligned]:
     """Align a photo and write its crops."""
     from ..files import make_directory
-    from ..imaging import read_picture, write_picture
-    from ..photos import ALL, find_portraits
+    from ..imaging.pictures import read_picture, write_picture
+    from ..photos.portraits import ALL, find_portraits
 
     picture = read_picture(photo)
     try:

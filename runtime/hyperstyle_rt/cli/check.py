@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..manifest import MAX_ITERATIONS
+from ..formats.manifest import MAX_ITERATIONS
 from . import options
 from .terminal import cell, columns_table, error_console, print_error, print_json, print_tables
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ..bundle import Bundle
-    from ..comparison import Comparison, Contender
+    from ..checking.comparison import Comparison, Contender
+    from ..formats.bundle import Bundle
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -74,7 +74,7 @@ def check(
     On a CPU fp16 graphs are computed in float32: cpu-fp16 shows that they are right, not how
     a GPU rounds. The exit status is 1 if a tensor is out of bounds.
     """
-    from ..comparison import open_contender
+    from ..checking.comparison import open_contender
 
     compare_and_show(open_contender, reference, candidate, bundle, pictures, iterations, json_)
 
@@ -89,9 +89,9 @@ def compare_and_show(
     json_: bool,
 ) -> None:
     """Do what `check` is asked for, with contenders that `open_one` opens by name."""
-    from ..bundle import Bundle, find_bundle
-    from ..comparison import compare, sample_picture
-    from ..imaging import read_picture
+    from ..checking.comparison import compare, sample_picture
+    from ..formats.bundle import Bundle, find_bundle
+    from ..imaging.pictures import read_picture
 
     opened = Bundle.open(find_bundle(bundle))
     opened.require_inverting()

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..cuda_driver import Driver, find_driver
+from ..backends.cuda.driver import Driver, find_driver
 from ..errors import BundleError
 from . import options
 from .terminal import (
@@ -206,7 +206,7 @@ def _try_provider(provider: str) -> str | None:
 
 def _default_bundle() -> tuple[str | None, str | None]:
     """Verify the embedded bundle; give its directory and what is wrong, either may be None."""
-    from ..bundle import Bundle, default_bundle
+    from ..formats.bundle import Bundle, default_bundle
 
     directory = None
     try:

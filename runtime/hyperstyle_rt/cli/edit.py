@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..manifest import BASE_PRECISION
+from ..formats.manifest import BASE_PRECISION
 from . import options
 from .frames import film_path, write_frames
 from .subjects import open_model, open_subject, pasted
@@ -52,7 +52,7 @@ def edit(
     and have the same count. To name a direction that does not exist lists
     those that do.
     """
-    from ..editing import parse_edits
+    from ..editing.expressions import parse_edits
 
     steps = parse_edits(edits)
     out = film_path(out, f"{subject.stem}.edited.png", force)

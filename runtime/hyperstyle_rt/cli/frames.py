@@ -13,7 +13,7 @@ from .outputs import check_suffix, refuse_existing
 from .terminal import printable, progress_bar
 
 if TYPE_CHECKING:
-    from ..imaging import Picture
+    from ..types import Picture
 
 
 def film_path(out: Path | None, default: str, force: bool) -> Path:
@@ -30,8 +30,8 @@ def film_path(out: Path | None, default: str, force: bool) -> Path:
 
 
 def _check(out: Path, force: bool) -> None:
-    from ..imaging import PICTURE_SUFFIXES
     from ..imaging.films import FILM_SUFFIXES
+    from ..imaging.pictures import PICTURE_SUFFIXES
 
     known = (*PICTURE_SUFFIXES, *FILM_SUFFIXES)
     is_folder = is_directory(out)
@@ -64,8 +64,8 @@ def write_frames(
     PictureError
         If a file cannot be written.
     """
-    from ..imaging import PICTURE_SUFFIXES, write_picture
     from ..imaging.films import contact_sheet, open_film
+    from ..imaging.pictures import PICTURE_SUFFIXES, write_picture
 
     with progress_bar(quiet) as progress:
         shown = iter(progress.track(frames, total, description=printable(name)))

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from ..backends.plan_cache import CachedPlan
-    from ..bundle import Bundle
+    from ..backends.plans.cache import CachedPlan
+    from ..formats.bundle import Bundle
     from ..inversion import Inversion
 
 EXAMPLES = """
@@ -83,8 +83,8 @@ def _is_inversion_file(path: Path) -> bool:
 
 
 def _describe_bundle(name: str | None, json_: bool) -> None:
-    from ..backends.plan_cache import plans_of
-    from ..bundle import Bundle, find_bundle
+    from ..backends.plans.cache import plans_of
+    from ..formats.bundle import Bundle, find_bundle
 
     bundle = Bundle.open(find_bundle(name))
     with error_console().status("verifying the files"):
@@ -214,10 +214,11 @@ def _size(size: tuple[int, int]) -> str:
 
 
 def _describe_inversion(path: Path, bundle: str | None, json_: bool) -> None:
-    from ..inversion import HyperStyle, Inversion
+    from ..inversion import Inversion
+    from ..model import Model
 
     if bundle is not None:
-        HyperStyle.load(bundle, "cpu")  # the file leaves out what its bundle has once it is opened
+        Model.load(bundle, "cpu")  # the file leaves out what its bundle has once it is opened
     inversion = Inversion.load(path)
     layers = _layer_names(inversion, bundle)
     magnitudes = _magnitudes(inversion)
@@ -237,7 +238,7 @@ def _magnitudes(inversion: Inversion) -> list[float]:
 
 def _layer_names(inversion: Inversion, bundle: str | None) -> list[str]:
     """Names of the codes' rows: those of the bundle if it is found, else their numbers."""
-    from ..bundle import Bundle, find_bundle
+    from ..formats.bundle import Bundle, find_bundle
 
     data = inversion.data
     numbers = [str(row) for row in range(len(inversion.codes))]

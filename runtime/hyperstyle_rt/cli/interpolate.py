@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..manifest import BASE_PRECISION
+from ..formats.manifest import BASE_PRECISION
 from . import options
 from .frames import film_path, write_frames
 from .subjects import is_inversion, open_model, open_subject
@@ -62,7 +62,8 @@ def interpolate(
 
     Writes A-B.mp4 without --out.
     """
-    from ..editing import evenly, linear, spherical_about
+    from ..editing.blending import linear, spherical_about
+    from ..editing.expressions import evenly
 
     out = film_path(out, f"{first.stem}-{second.stem}.mp4", force)
     named = first if is_inversion(first) else second

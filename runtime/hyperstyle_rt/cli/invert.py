@@ -10,7 +10,7 @@ import typer
 
 from ..batch.pipeline import JOBS
 from ..errors import HyperStyleError
-from ..manifest import BASE_PRECISION, MAX_ITERATIONS
+from ..formats.manifest import BASE_PRECISION, MAX_ITERATIONS
 from . import options
 from .invert_report import Report
 from .outputs import check_report, first_files, is_directory_name, plan_tasks, refuse_existing
@@ -27,7 +27,7 @@ from .terminal import (
 if TYPE_CHECKING:
     from ..batch.results import Settings
     from ..batch.run import Batch
-    from ..inversion import HyperStyle
+    from ..model import Model
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -160,10 +160,10 @@ def invert(
     from ..batch.results import Settings
     from ..batch.run import Batch
     from ..batch.sources import find_sources
-    from ..inversion import HyperStyle
+    from ..model import Model
 
     sources = find_sources(pictures)
-    model = HyperStyle.load(bundle, backend, threads=threads, precision=precision)
+    model = Model.load(bundle, backend, threads=threads, precision=precision)
     settings = Settings(
         bundle=model.bundle.digest,
         precision=precision,
@@ -198,9 +198,9 @@ def invert(
     _conclude(results, quiet, json_)
 
 
-def _check_photos(settings: Settings, model: HyperStyle) -> None:
+def _check_photos(settings: Settings, model: Model) -> None:
     from ..batch.run import shows_faces
-    from ..photos import ALL, LARGEST
+    from ..photos.portraits import ALL, LARGEST
 
     if settings.face not in (LARGEST, ALL) and not settings.face.isdecimal():
         raise HyperStyleError(
@@ -219,7 +219,7 @@ def _run(
     batch: Batch, settings: Settings, results: Report, jobs: int, quiet: bool, json_: bool
 ) -> None:
     """Work through the batch; a bar counts pictures, or the iterations of a single one."""
-    from ..photos import ALL
+    from ..photos.portraits import ALL
 
     many = len(results.tasks) > 1 or settings.face == ALL
     with batch_progress(quiet) if many else progress_bar(quiet) as progress:

@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import strict_json
 from ..errors import HyperStyleError
 from ..files import make_directory, write_atomically
+from ..formats import strict_json
 
 REPORT_FORMAT = "hyperstyle-rt-report"
 
 if TYPE_CHECKING:
     from ..batch.pipeline import Failure
     from ..batch.run import Done, Finished, Task
-    from ..inversion import HyperStyle
+    from ..model import Model
 
 
 @dataclass
@@ -84,7 +84,7 @@ class Report:
         rate = f" ({self.rate})" if self.worked_on else ""
         return f"{', '.join(parts)} of {len(self.tasks)} in {self.seconds:.1f} s{rate}"
 
-    def to_json(self, model: HyperStyle) -> dict[str, Any]:
+    def to_json(self, model: Model) -> dict[str, Any]:
         """Make the document of ``--json`` and ``--report``."""
         bundle = model.bundle
         return {
@@ -107,7 +107,7 @@ class Report:
             "errors": [{"input": str(path), "error": text} for path, text in self.failed.items()],
         }
 
-    def write(self, path: Path, model: HyperStyle) -> None:
+    def write(self, path: Path, model: Model) -> None:
         """Write the document into a file, which is replaced.
 
         Raises

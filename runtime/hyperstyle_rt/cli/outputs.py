@@ -89,7 +89,7 @@ def check_report(path: Path, resume: bool, force: bool) -> None:
 
 def first_files(task: Task, settings: Settings) -> list[Path]:
     """List the files of a picture as far as they are known: of several faces those of the first."""
-    from ..photos import ALL
+    from ..photos.portraits import ALL
 
     return task.target.outputs(settings, int(settings.face == ALL)).paths()
 
@@ -117,7 +117,7 @@ def is_directory_name(out: Path) -> bool:
     HyperStyleError
         If it means neither.
     """
-    from ..imaging import PICTURE_SUFFIXES
+    from ..imaging.pictures import PICTURE_SUFFIXES
 
     if is_directory(out) or not out.suffix:
         return True

@@ -11,10 +11,11 @@ from .options import When
 from .terminal import print_note
 
 if TYPE_CHECKING:
-    from ..imaging import Picture
-    from ..inversion import HyperStyle, Inversion
-    from ..manifest import Manifest
-    from ..photos import Portrait
+    from ..formats.manifest import Manifest
+    from ..inversion import Inversion
+    from ..model import Model
+    from ..photos.portraits import Portrait
+    from ..types import Picture
 
 INVERSION_SUFFIX = ".safetensors"
 
@@ -30,7 +31,7 @@ def open_model(
     backend: str,
     threads: int | None,
     precision: str,
-) -> HyperStyle:
+) -> Model:
     """Open the bundle a user names, or the one the inversion file was made with.
 
     Raises
@@ -38,14 +39,15 @@ def open_model(
     HyperStyleError
         If there is no such bundle, or it or the file cannot be used.
     """
-    from ..inversion import HyperStyle, Inversion
+    from ..inversion import Inversion
+    from ..model import Model
 
     if bundle is None and is_inversion(subject):
         bundle = Inversion.load(subject).data.bundle_name
-    return HyperStyle.load(bundle, backend, threads=threads, precision=precision)
+    return Model.load(bundle, backend, threads=threads, precision=precision)
 
 
-def open_subject(model: HyperStyle, subject: Path, align: When) -> Inversion:
+def open_subject(model: Model, subject: Path, align: When) -> Inversion:
     """Read an inversion file, or invert the largest face of a picture.
 
     Raises
@@ -53,7 +55,7 @@ def open_subject(model: HyperStyle, subject: Path, align: When) -> Inversion:
     HyperStyleError
         If the file cannot be read, or a photo has no face where one is wanted.
     """
-    from ..imaging import read_picture
+    from ..imaging.pictures import read_picture
     from ..inversion import Inversion
 
     if is_inversion(subject):
@@ -72,7 +74,7 @@ def _find_portrait(photo: Picture, align: When, manifest: Manifest) -> Portrait 
 
     if align == When.NEVER or (align == When.AUTO and not shows_faces(manifest)):
         return None
-    from ..photos import choose_portraits, find_portraits, portraits_to_invert
+    from ..photos.portraits import choose_portraits, find_portraits, portraits_to_invert
 
     if align == When.ALWAYS:
         return choose_portraits(find_portraits(photo), "largest")[0]
@@ -92,8 +94,8 @@ def pasted(frames: Iterator[Picture], photo: Path | None, face: Inversion) -> It
     """
     if photo is None:
         return frames
-    from ..imaging import read_picture
-    from ..photos import paste
+    from ..imaging.pictures import read_picture
+    from ..photos.portraits import paste
 
     transform = face.data.transform
     if transform is None:

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .. import strict_json
-from ..bundle import Bundle
 from ..errors import EditError
 from ..files import read_regular
-from ..manifest import Manifest
-from ..manifest_fields import PLAIN_NAME, is_plain_name, shown
-from ..tensors import TensorFile, parse, serialize
+from ..formats import strict_json
+from ..formats.bundle import Bundle
+from ..formats.fields import PLAIN_NAME, is_plain_name, shown
+from ..formats.manifest import Manifest
+from ..formats.tensors import TensorFile, parse, serialize
+from ..types import Array
 
 DIRECTIONS_NAME = "directions.safetensors"
 FORMAT = "hyperstyle-rt-directions"
@@ -30,8 +30,6 @@ VERSION = "1"
 MAX_FILE_SIZE = 1 << 28
 
 _ENTRY = "direction."  # of the metadata, before a direction's name
-
-Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,13 +15,11 @@ from typing import BinaryIO
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import PictureError
 from ..files import make_directory, reason
-from . import side_by_side, write_picture
-
-Picture = NDArray[np.uint8]
+from ..types import Picture
+from .pictures import side_by_side, write_picture
 
 AddFrame = Callable[[Picture], None]
 """Takes the next frame, uint8 [H,W,3] RGB; all frames are of one size."""

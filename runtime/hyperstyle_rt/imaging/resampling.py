@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Picture = NDArray[np.uint8]
+from ..types import Picture
+
 _Array = NDArray[np.float64]
 
 # Pillow's coefficients in fixed point: 8 bits of pixel and 2 of headroom in 32.

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from ..imaging import resampling
 from ..imaging.picture_files import check_size
+from ..types import Picture
 
-Picture = NDArray[np.uint8]
 Points = NDArray[np.float64]
 
 # dlib's landmarks: the contours of the eyes and the corners of the mouth, left and right as seen.

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..types import Picture
+
 if TYPE_CHECKING:
     import onnxruntime
 
-Picture = NDArray[np.uint8]
 Array = NDArray[np.float64]
 
 MODELS = Path(__file__).with_name("models")

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from ..errors import BundleError
 from . import strict_json
-from .errors import BundleError
-from .manifest_fields import MAX_INTEGER, Fields, invalid, shown
+from .fields import MAX_INTEGER, Fields, invalid, shown
 from .optional_inputs import OptionalInputs
 
 FORMAT = "hyperstyle-rt-bundle"

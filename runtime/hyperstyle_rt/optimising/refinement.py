@@ -16,14 +16,13 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from .backends import Array, Backend, Buffers
-from .errors import HyperStyleError, InversionError
-from .imaging import to_input
-from .manifest import BASE_PRECISION, Manifest
-from .rendering import Renderer, base_inputs
-from .result import Inversion
-
-Picture = NDArray[np.uint8]
+from ..backends.protocol import Backend, Buffers
+from ..errors import HyperStyleError, InversionError
+from ..formats.manifest import BASE_PRECISION, Manifest
+from ..imaging.pictures import to_input
+from ..inversion import Inversion
+from ..rendering import Renderer, base_inputs
+from ..types import Array, Picture
 
 Space = Literal["channels", "codes"]
 """What is changed: free offsets, one for each pair of channels; or the offset codes."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from ..bundle import Bundle
-from ..errors import BackendError
-from . import LoopBuffers
-from .cuda_memory import DeviceBuffer
-from .tensorrt import TensorrtBackend
+from ...errors import BackendError
+from ...formats.bundle import Bundle
+from ..protocol import LoopBuffers
+from ..tensorrt import TensorrtBackend
+from .memory import DeviceBuffer
 
 
 class PycudaTensorrtBackend(TensorrtBackend):

@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import BackendError
+from ...errors import BackendError
 
 # CUdevice_attribute of cuda.h
 _COMPUTE_CAPABILITY_MAJOR = 75

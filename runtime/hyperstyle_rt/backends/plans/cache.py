@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import strict_json
-from ..bundle import Bundle
-from ..errors import BackendError, BundleError
-from ..files import read_regular, reason, sha256, write_atomically
-from .plan_build import EngineOptions, Target, build_plan
+from ...errors import BackendError, BundleError
+from ...files import read_regular, reason, sha256, write_atomically
+from ...formats import strict_json
+from ...formats.bundle import Bundle
+from .build import EngineOptions, Target, build_plan
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import BackendError
+from ...errors import BackendError
 
 CPU, CUDA = 1, 2  # DLDeviceType
 _NAME = b"dltensor"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .manifest_fields import Fields
+from .fields import Fields
 
 MAX_CHANNELS = 65536
 MAX_NOISE_SIDE = 4096

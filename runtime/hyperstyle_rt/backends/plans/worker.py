@@ -24,9 +24,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ..cuda_driver import find_gpu
-from ..errors import BackendError
-from ..files import write_atomically
+from ...errors import BackendError
+from ...files import write_atomically
+from ..cuda.driver import find_gpu
 
 Report = Callable[[dict[str, Any]], None]
 

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import InversionError
-from .files import read_regular, write_atomically
-from .manifest_fields import is_plain_name, is_sha256
+from ..errors import InversionError
+from ..files import read_regular, write_atomically
+from .fields import is_plain_name, is_sha256
 from .tensors import TensorFile, parse, serialize
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import re
 import reprlib
 from typing import Any
 
-from .errors import BundleError
+from ..errors import BundleError
 
 MAX_INTEGER = 2**53 - 1  # what every JSON reader holds exactly
 

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from ..bundle import Bundle
-from ..cuda_driver import find_gpu
 from ..errors import BackendError, BundleError
-from ..manifest import BASE_PRECISION
-from . import GPU_BATCH, Array, Buffers, refuse_optional_inputs
+from ..formats.bundle import Bundle
+from ..formats.manifest import BASE_PRECISION
+from ..types import Array
+from .cuda.driver import find_gpu
+from .protocol import GPU_BATCH, Buffers, refuse_optional_inputs
 
 logger = logging.getLogger(__name__)
 

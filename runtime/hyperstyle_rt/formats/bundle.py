@@ -16,8 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import BundleError
-from .files import read_regular, reason, sha256
+from ..errors import BundleError
+from ..files import read_regular, reason, sha256
 from .manifest import BASE_PRECISION, BundleFile, Manifest
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ DEFAULT_BUNDLE = "portraits"
 MAX_MANIFEST_SIZE = 1 << 20
 MAX_LATENT_AVERAGE_SIZE = 1 << 24
 
-_PACKAGE = Path(__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,15 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .backends import Array, Backend, open_backend
-from .bundle import Bundle
-from .errors import BackendError
-from .imaging import to_input, to_picture
-from .manifest import BASE_PRECISION, Manifest
+from ..backends.protocol import Backend
+from ..backends.registry import open_backend
+from ..errors import BackendError
+from ..formats.bundle import Bundle
+from ..formats.manifest import BASE_PRECISION, Manifest
+from ..imaging.pictures import to_input, to_picture
+from ..types import Array, Picture
 
-Picture = NDArray[np.uint8]
 PICTURE_PEAK = 2.0  # pictures are in [-1,1]
 
 # What can be compared without torch: backend and precision.

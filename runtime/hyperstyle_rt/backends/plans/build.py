@@ -3,7 +3,7 @@
 The three share their Python API. What differs is said in a `Target`: classic TensorRT builds for
 the GPU it runs on, TensorRT-RTX for a compute capability that is named, on any machine. Precision
 is in the graphs, the networks are strongly typed: TensorRT 11 knows nothing else. Each plan is
-built in a process of its own; `plan_worker` says why.
+built in a process of its own; `worker` says why.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..cuda_driver import find_gpu
-from ..errors import BackendError
-from ..files import sha256
-from .plan_worker import BuildRequest
+from ...errors import BackendError
+from ...files import sha256
+from ..cuda.driver import find_gpu
+from .worker import BuildRequest
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ OLDEST = (10, 4)  # infers the shape of kernels that are tensors; 11 is the newe
 NEWEST_MAJOR = 11
 LONGEST_BUILD = 3600.0  # seconds; minutes are usual
 
-_IMPORT_ROOT = Path(__file__).resolve().parents[2]
+_IMPORT_ROOT = Path(__file__).resolve().parents[3]
 
 
 class EngineError(BackendError):
@@ -237,9 +237,9 @@ def build_plan(
 
 
 def _ask_worker(request: BuildRequest, longest: float, on_progress: OnProgress) -> dict[str, Any]:
-    """Run `plan_worker` on a request; gives what it says of the plan it has written."""
+    """Run `worker` on a request; gives what it says of the plan it has written."""
     process = subprocess.Popen(
-        [sys.executable, "-m", f"{__package__}.plan_worker"],
+        [sys.executable, "-m", f"{__package__}.worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -1,0 +1,1 @@
+"""The CUDA driver, device memory, and arrays shared with other libraries."""

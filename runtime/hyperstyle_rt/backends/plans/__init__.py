@@ -1,0 +1,1 @@
+"""TensorRT plans: built, cached, built in a process of their own."""

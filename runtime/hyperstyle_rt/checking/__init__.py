@@ -1,0 +1,1 @@
+"""Accuracy of one backend against another."""

@@ -1,5 +1,0 @@
-"""``python -m hyperstyle_rt.cli``."""
-
-from . import main
-
-main()

@@ -1,0 +1,76 @@
+"""Edits as people write them: ``smile=2``, or the sweep ``age=-3:3:7``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from ..errors import EditError
+from ..formats.fields import PLAIN_NAME, is_plain_name, shown
+
+Amounts = Mapping[str, float]
+"""Direction -> how many steps along it, e.g. ``{"smile": 2.0, "age": -1.0}``."""
+
+LONGEST_SWEEP = 100_000
+
+
+def parse_edits(expressions: Sequence[str]) -> list[Amounts]:
+    """Read edits as the command line has them: ``smile=2``, or the sweep ``age=-3:3:7``.
+
+    Returns
+    -------
+    One for each picture; sweeps move together, other amounts are the same in all.
+
+    Raises
+    ------
+    EditError
+        If an expression is none of these, a direction is named twice, or sweeps differ in length.
+    """
+    amounts: dict[str, list[float]] = {}
+    for expression in expressions:
+        name, equals, text = expression.partition("=")
+        if not equals or not is_plain_name(name):
+            raise EditError(
+                f"{shown(expression)} is no edit; give DIRECTION=AMOUNT, e.g. smile=2 or "
+                f"smile=-3:3:7, where DIRECTION is {PLAIN_NAME}"
+            )
+        if name in amounts:
+            raise EditError(f"the direction {name} is given twice; give one amount for it")
+        amounts[name] = _amounts(name, text)
+    lengths = {len(values) for values in amounts.values()} - {1}
+    if len(lengths) > 1:
+        raise EditError(
+            f"sweeps of one command move together, but these have {sorted(lengths)} steps; give "
+            "them the same count"
+        )
+    count = lengths.pop() if lengths else 1
+    return [{n: v[min(i, len(v) - 1)] for n, v in amounts.items()} for i in range(count)]
+
+
+def _amounts(name: str, text: str) -> list[float]:
+    """The values of ``2`` or ``START:STOP:COUNT``."""
+    parts = text.split(":")
+    try:
+        if len(parts) == 1:
+            return [_finite(text)]
+        start, stop, count = _finite(parts[0]), _finite(parts[1]), int(parts[2])
+        if len(parts) == 3 and 2 <= count <= LONGEST_SWEEP:
+            return evenly(start, stop, count)
+    except (ValueError, IndexError):
+        pass
+    raise EditError(
+        f"the amount of {name} must be a number or START:STOP:COUNT, with a count from 2 to "
+        f"{LONGEST_SWEEP}, not {shown(text)}"
+    )
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+def evenly(start: float, stop: float, count: int) -> list[float]:
+    """`count` numbers, at least 2, from `start` to `stop`, both included."""
+    return [start + (stop - start) * n / (count - 1) for n in range(count - 1)] + [stop]

@@ -1,0 +1,1 @@
+"""The files of hyperstyle-rt: bundles, inversions, directions."""

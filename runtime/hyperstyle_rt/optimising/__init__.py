@@ -1,0 +1,1 @@
+"""Descent on what an inversion is made of."""

@@ -1,0 +1,12 @@
+"""Array types that the whole package shares."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+"""float32 of any shape: latents, codes, pictures on the scale of the networks."""
+
+Picture = NDArray[np.uint8]
+"""uint8 [H,W,3], RGB."""
