@@ -74,7 +74,7 @@ from refinement.showcase import Showcase, draw
 from refinement.synthetic_bundle import write_synthetic
 
 if TYPE_CHECKING:
-    from hyperstyle_export.networks.hyperstyle import Model as Networks
+    from hyperstyle_export.networks.hyperstyle import HyperStyle as Networks
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 

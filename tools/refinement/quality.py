@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from evaluation.measure import Judges, compare, timed_iterations
 from evaluation.metrics import average
-from hyperstyle_export.networks.hyperstyle import Model as Networks
+from hyperstyle_export.networks.hyperstyle import HyperStyle as Networks
 from hyperstyle_rt.imaging.pictures import side_by_side, to_input, to_picture
 from hyperstyle_rt.model import Model
 from hyperstyle_rt.types import Picture
