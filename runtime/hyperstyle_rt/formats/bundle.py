@@ -1,7 +1,7 @@
 """Engine bundles: directories of graphs with a manifest, nothing of which is used unverified.
 
-A graph is a program (a TensorRT plan even native code), so no path leaves this module before the
-file's size and SHA-256 have been compared with the manifest.
+A graph is a program (a TensorRT plan even native code), so nothing of a file leaves this module
+before its size and SHA-256 have been compared with the manifest.
 """
 
 from __future__ import annotations
@@ -9,16 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from ..errors import BundleError
-from ..files import read_regular, reason, sha256
-from .manifest import BASE_PRECISION, BundleFile, Manifest
+from ..files import is_directory, reason
+from .fields import shown
+from .manifest import BASE_PRECISION, BundleFile, GraphFile, Manifest
+from .verified_files import BundleFileReader, opened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,13 +39,35 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
+class VerifiedGraph:
+    """A graph whose every byte has been compared with the manifest.
+
+    Attributes
+    ----------
+    path:
+        Where the graph lies, for messages and for tools that take nothing but files.
+    model:
+        Content of the ONNX file.
+    data:
+        Name, as the graph's external tensors give it, to the content of a data file: mapped, read
+        only. The mapping lasts as long as somebody holds it.
+    """
+
+    path: Path
+    model: bytes
+    data: Mapping[str, memoryview]
+
+
+@dataclass(frozen=True)
 class Bundle:
     """An opened bundle. Opening reads the manifest only; files are verified when asked for.
+
+    The bundle and its files may be symbolic links: what a file holds decides, not where it lies.
 
     Attributes
     ----------
     directory:
-        Where the bundle is; it may be a symbolic link, the files in it may not.
+        Where the bundle is: absolute, so that it is found after a change of the working directory.
     manifest:
         The checked content of its ``manifest.json``.
     """
@@ -51,6 +75,9 @@ class Bundle:
     directory: Path
     manifest: Manifest
     _verified: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+    _mapped: WeakValueDictionary[str, memoryview] = field(
+        default_factory=WeakValueDictionary, init=False, repr=False, compare=False
+    )
 
     @classmethod
     def open(cls, directory: str | Path) -> Bundle:
@@ -61,12 +88,18 @@ class Bundle:
         BundleError
             If there is no bundle, or its manifest is damaged or of another version.
         """
-        directory = Path(directory)
-        path = directory / MANIFEST_NAME
-        if not stat.S_ISDIR(_mode(directory)):
+        try:
+            directory = Path(directory).absolute()
+        except OSError as error:
+            raise BundleError(
+                f"cannot find {directory}, the working directory is gone ({reason(error)}); give "
+                "the bundle's whole path"
+            ) from None
+        if not is_directory(directory):
             raise BundleError(f"there is no directory {directory}; give the directory of a bundle")
-        _stat_regular(path)
-        data = read_regular(path, MAX_MANIFEST_SIZE, BundleError)
+        path = directory / MANIFEST_NAME
+        with opened(path) as file:
+            data = file.read(MAX_MANIFEST_SIZE)
         try:
             manifest = Manifest.parse(data)
         except BundleError as error:
@@ -75,98 +108,85 @@ class Bundle:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 that inversions are tied to: of the ``files`` table as far as it defines them.
+        """SHA-256 of the whole ``files`` table: which build of a bundle something was made with.
 
-        The float32 graphs with their data and the average latent say what latents and codes mean.
-        Twins in other precisions compute the same, and so do files of later versions: to add them
-        to a bundle must not orphan the inversions made with it.
-
-        The table is taken as canonical JSON: keys sorted, no white space, ASCII.
+        The table is taken as canonical JSON: keys sorted, no white space, ASCII. Inversions are
+        tied to the manifest's ``space`` instead, which other files may share.
         """
-        names = {LATENT_AVERAGE_NAME}
-        for graph in self.manifest.graphs.values():
-            names |= {graph, graph + DATA_SUFFIX}
-        table = {k: v for k, v in self.manifest.files_to_json().items() if k in names}
-        text = json.dumps(table, sort_keys=True, separators=(",", ":"))
+        text = json.dumps(self.manifest.files_to_json(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode("ascii")).hexdigest()
 
-    def verified_path(self, role: str, precision: str = BASE_PRECISION) -> Path:
-        """Verify a graph with its external data and give the graph's path.
+    def graph(self, role: str, precision: str = BASE_PRECISION) -> VerifiedGraph:
+        """Verify a graph with the files it reads tensors from and give their content.
+
+        Every file is opened once: what was hashed is what is handed out.
 
         Parameters
         ----------
         role:
-            ``encoder``, ``hypernet``, ``weights``, ``generator``, ``offsets``, ``mapping``, or one
-            of the manifest's ``refinement``.
+            One of the manifest's ``graphs``.
         precision:
-            ``fp32`` or one of the manifest's ``precisions``; optional graphs have no twins, theirs
-            are the float32 ones.
+            ``fp32`` or one of the manifest's ``precisions``; a role that is not listed under it is
+            the one of float32.
 
         Raises
         ------
         BundleError
             If the bundle has no such graph, or a file is missing, altered or not listed.
         """
-        graph = self._graph_file(role, precision)
-        data_name = graph + DATA_SUFFIX
-        for name in self._read_with(graph):
-            self.verified_file(name)
-        if data_name not in self.manifest.files and os.path.lexists(self.directory / data_name):
-            raise BundleError(
-                f"{self.directory / data_name} is not listed in the bundle's manifest; "
-                "restore the bundle or build it again"
-            )
-        return self.verified_file(graph)
+        graph = self._graph(role, precision)
+        with self._opened(graph.file) as file:
+            model = file.read_verified(self.manifest.files[graph.file])
+        data = {name: self._map(name) for name in graph.data}
+        return VerifiedGraph(self.directory / graph.file, model, data)
 
-    def graph_digests(self, role: str, precision: str) -> dict[str, str]:
-        """SHA-256, as listed, of all files of a graph by name; raises as :meth:`verified_path`."""
-        name = self._graph_file(role, precision)
-        return {n: self.manifest.files[n].sha256 for n in (name, *self._read_with(name))}
-
-    def _graph_file(self, role: str, precision: str) -> str:
-        """Name of a graph's file."""
-        graphs = self._graphs(precision)
-        if role not in graphs:
-            self.require_inverting()
-            raise BundleError(
-                f"bundle {self.directory} has no graph {role!r}, only {', '.join(sorted(graphs))}; "
-                "build it again with this graph"
-            )
-        return graphs[role]
-
-    def _read_with(self, graph: str) -> list[str]:
-        """Files that a graph may read its large tensors from; another's only to refine."""
-        listed = self.manifest.files
-        if graph in self.manifest.refinement.values():
-            return [name for name in listed if name.endswith(DATA_SUFFIX)]
-        return [graph + DATA_SUFFIX] if graph + DATA_SUFFIX in listed else []
-
-    def require_inverting(self) -> None:
-        """Refuse an adapted bundle, which cannot do without its base.
+    def verified_path(self, role: str, precision: str = BASE_PRECISION) -> Path:
+        """Verify a graph as :meth:`graph` does and give its path, for what reads only files.
 
         Raises
         ------
         BundleError
-            If this is one.
+            As :meth:`graph`.
         """
-        if self.manifest.base is not None:
-            raise BundleError(
-                f"bundle {self.manifest.name!r} only renders what bundle "
-                f"{self.manifest.base.name!r} has inverted; use it with hyperstyle-rt adapt"
-            )
+        graph = self._graph(role, precision)
+        for name in graph.data:
+            self.verified_file(name)
+        return self.verified_file(graph.file)
 
-    def _graphs(self, precision: str) -> Mapping[str, str]:
+    def graph_digests(self, role: str, precision: str) -> dict[str, str]:
+        """SHA-256, as listed, of all files of a graph by name; raises as :meth:`graph`."""
+        graph = self._graph(role, precision)
+        return {name: self.manifest.files[name].sha256 for name in (graph.file, *graph.data)}
+
+    def _graph(self, role: str, precision: str) -> GraphFile:
+        """Find a graph in the manifest."""
+        graphs = self._graphs(precision)
+        if role not in graphs:
+            raise BundleError(
+                f"bundle {self.directory} has no graph {shown(role)}, only "
+                f"{', '.join(sorted(graphs))}; build it again with this graph"
+            )
+        graph = graphs[role]
+        beside = graph.file + DATA_SUFFIX
+        if beside not in graph.data and os.path.lexists(self.directory / beside):
+            raise BundleError(
+                f"{self.directory / beside} is not listed in the bundle's manifest as data of "
+                f"{graph.file}; restore the bundle or build it again"
+            )
+        return graph
+
+    def _graphs(self, precision: str) -> Mapping[str, GraphFile]:
+        """All graphs as they are used in a precision."""
         manifest = self.manifest
-        graphs = {**manifest.refinement, **manifest.graphs}
         if precision == BASE_PRECISION:
-            return graphs
+            return manifest.graphs
         if precision not in manifest.precisions:
             offered = ", ".join([BASE_PRECISION, *manifest.precisions])
             raise BundleError(
                 f"bundle {self.directory} has no {precision} graphs, only {offered}; use one of "
                 f"these, or build it again with --precision {BASE_PRECISION},fp16"
             )
-        return {**graphs, **manifest.precisions[precision]}
+        return {**manifest.graphs, **manifest.precisions[precision]}
 
     def verified_plan(self, key: str, role: str) -> Path:
         """Verify a TensorRT plan of the bundle and give its path.
@@ -176,7 +196,7 @@ class Bundle:
         key:
             One of the manifest's ``plans``.
         role:
-            As of :meth:`verified_path`.
+            As of :meth:`graph`.
 
         Raises
         ------
@@ -204,6 +224,24 @@ class Bundle:
         BundleError
             If it is not listed, missing or altered.
         """
+        path, listed = self._plan_file(key, name)
+        with opened(path) as file:
+            file.verify(listed)
+        return path
+
+    def plan(self, key: str, role: str) -> memoryview:
+        """Verify a TensorRT plan and give its content: what was hashed is what is handed out.
+
+        Raises
+        ------
+        BundleError
+            As :meth:`verified_plan`.
+        """
+        path, listed = self._plan_file(key, f"{role}.plan")
+        with opened(path) as file:
+            return file.map_verified(listed)
+
+    def _plan_file(self, key: str, name: str) -> tuple[Path, BundleFile]:
         plans = self.manifest.plans.get(key, {})
         if name not in plans:
             offered = ", ".join(self.manifest.plans) or "nothing"
@@ -211,32 +249,40 @@ class Bundle:
                 f"bundle {self.directory} has no {name} for TensorRT {key}, only plans for "
                 f"{offered}; build it again with --tensorrt on this machine"
             )
-        directory = self.directory / PLANS_DIRECTORY / key
-        for parent in (directory.parent, directory):
-            if parent.is_symlink():
-                raise BundleError(f"{parent} is a symbolic link; put the directory itself there")
-        _verify(directory / name, plans[name])
-        return directory / name
+        return self.directory / PLANS_DIRECTORY / key / name, plans[name]
 
     def verified_file(self, name: str) -> Path:
         """Verify one listed file and give its path.
 
-        A file is read once per instance: it is not verified again when it changes later.
+        A file is verified once per instance: not again when it changes later.
 
         Raises
         ------
         BundleError
-            If the file is not listed, missing, a symbolic link, or altered.
+            If the file is not listed, missing, or altered.
         """
-        if name not in self.manifest.files:
-            raise BundleError(
-                f"bundle {self.directory} lists no file {name!r}; build it again with this file"
-            )
-        path = self.directory / name
         if name not in self._verified:
-            _verify(path, self.manifest.files[name])
+            with self._opened(name) as file:
+                file.verify(self.manifest.files[name])
             self._verified.add(name)
-        return path
+        return self.directory / name
+
+    def read_file(self, name: str, limit: int) -> bytes:
+        """Verify one listed file of at most ``limit`` bytes and give its content.
+
+        Raises
+        ------
+        BundleError
+            If the file is not listed, missing, altered, or larger.
+        """
+        with self._opened(name) as file:
+            listed = self.manifest.files[name]
+            if listed.size > limit:
+                raise BundleError(
+                    f"{file.path} is larger than {limit} bytes, so it is not the kind of file "
+                    "expected"
+                )
+            return file.read_verified(listed)
 
     def verify(self) -> None:
         """Verify every file of the bundle.
@@ -256,7 +302,7 @@ class Bundle:
                 self.verified_plan_file(key, name)
 
     def latent_average(self) -> NDArray[np.float32] | None:
-        """Read the average latent that the encoder adds to what it finds in a picture.
+        """Read the average latent, with which an inversion starts.
 
         Returns
         -------
@@ -273,13 +319,13 @@ class Bundle:
 
         if LATENT_AVERAGE_NAME not in self.manifest.files:
             return None
-        path = self.verified_file(LATENT_AVERAGE_NAME)
+        path = self.directory / LATENT_AVERAGE_NAME
         try:
-            tensors = parse(read_regular(path, MAX_LATENT_AVERAGE_SIZE, BundleError)).tensors
+            tensors = parse(self.read_file(LATENT_AVERAGE_NAME, MAX_LATENT_AVERAGE_SIZE)).tensors
         except ValueError as error:
             raise BundleError(f"{path} {error}; build the bundle again") from None
         average = tensors.get("latent_average")
-        shape = (self.manifest.num_latents, self.manifest.style_width)
+        shape = (self.manifest.num_latents, self.manifest.latent_width)
         if average is None or average.dtype != np.float32 or average.shape != shape:
             raise BundleError(
                 f"{path} must hold the float32 tensor latent_average of shape {list(shape)}; "
@@ -288,6 +334,23 @@ class Bundle:
         if not np.isfinite(average).all():
             raise BundleError(f"{path} holds NaN or infinity; build the bundle again")
         return average
+
+    def _opened(self, name: str) -> BundleFileReader:
+        if name not in self.manifest.files:
+            raise BundleError(
+                f"bundle {self.directory} lists no file {shown(name)}; build it again with this "
+                "file"
+            )
+        return opened(self.directory / name)
+
+    def _map(self, name: str) -> memoryview:
+        """Content of a data file; graphs that share one share its mapping while it is in use."""
+        mapped = self._mapped.get(name)
+        if mapped is None:
+            with self._opened(name) as file:
+                mapped = file.map_verified(self.manifest.files[name])
+            self._mapped[name] = mapped
+        return mapped
 
 
 def default_bundle() -> Path:
@@ -330,7 +393,7 @@ def find_bundle(name_or_path: str | Path | None) -> Path:
     for candidate in candidates:
         if _is_bundle(candidate):
             return candidate
-    if stat.S_ISDIR(_mode(path)):
+    if is_directory(path):
         return path  # to open it says what is missing
     names = ", ".join(_available_names()) or "none"
     raise BundleError(
@@ -353,45 +416,4 @@ def _available_names() -> list[str]:
 
 
 def _is_bundle(directory: Path) -> bool:
-    return stat.S_ISREG(_mode(directory / MANIFEST_NAME))
-
-
-def _mode(path: Path) -> int:
-    """Give type and permissions, or 0 for what is absent, closed to us, or no path at all."""
-    try:
-        return path.stat().st_mode
-    except (OSError, ValueError):
-        return 0
-
-
-def _stat_regular(path: Path) -> int:
-    """Refuse all but a regular file, links included; give its size."""
-    try:
-        status = path.lstat()
-    except (OSError, ValueError) as error:
-        raise BundleError(
-            f"cannot find {path} ({reason(error)}); give the directory of a bundle, or restore it"
-        ) from None
-    if stat.S_ISLNK(status.st_mode):
-        raise BundleError(f"{path} is a symbolic link; put the file itself in the bundle")
-    if not stat.S_ISREG(status.st_mode):
-        raise BundleError(f"{path} is not a regular file; restore the bundle or build it again")
-    return status.st_size
-
-
-def _verify(path: Path, expected: BundleFile) -> None:
-    size = _stat_regular(path)
-    if size != expected.size:
-        raise BundleError(
-            f"{path} has {size} bytes where the manifest says {expected.size}; "
-            "restore the bundle or build it again"
-        )
-    try:
-        digest = sha256(path)
-    except OSError as error:
-        raise BundleError(f"cannot read {path}: {reason(error)}") from error
-    if digest != expected.sha256:
-        raise BundleError(
-            f"{path} is altered, its SHA-256 is not the manifest's; "
-            "restore the bundle or build it again"
-        )
+    return os.path.isfile(directory / MANIFEST_NAME)  # noqa: PTH113 (a name too long is none, too)

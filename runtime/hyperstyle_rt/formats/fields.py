@@ -48,7 +48,7 @@ class Fields:
     def value(self, key: str) -> object:
         """Give the field whatever it holds."""
         if key not in self.document:
-            raise invalid(f"lacks the field {self._path(key)}")
+            raise invalid(f"lacks the field {self.path(key)}")
         return self.document[key]
 
     def plain_keys(self) -> list[str]:
@@ -71,6 +71,17 @@ class Fields:
         if not isinstance(value, str) or not is_plain_name(value):
             raise self._wrong(key, PLAIN_NAME)
         return value
+
+    def plain_names(self, key: str) -> tuple[str, ...]:
+        """Give a list of different texts for which :func:`is_plain_name` holds."""
+        value = self.value(key)
+        if not isinstance(value, list) or not all(
+            isinstance(item, str) and is_plain_name(item) for item in value
+        ):
+            raise self._wrong(key, "a list of plain names")
+        if len(set(value)) < len(value):
+            raise self._wrong(key, "a list that gives every name once")
+        return tuple(value)
 
     def sha256(self, key: str) -> str:
         """Give a text for which :func:`is_sha256` holds."""
@@ -102,21 +113,22 @@ class Fields:
 
     def child(self, key: str) -> Fields:
         """Give an object."""
-        return Fields(self.value(key), self._path(key))
+        return Fields(self.value(key), self.path(key))
 
     def children(self, key: str) -> list[Fields]:
         """Give a list of objects."""
         value = self.value(key)
         if not isinstance(value, list):
             raise self._wrong(key, "a list")
-        return [Fields(item, f"{self._path(key)}[{at}]") for at, item in enumerate(value)]
+        return [Fields(item, f"{self.path(key)}[{at}]") for at, item in enumerate(value)]
 
-    def _path(self, key: str) -> str:
+    def path(self, key: str) -> str:
+        """Name a field as errors do, by the whole way to it."""
         return f"{self._where}.{key}" if self._where else key
 
     def _wrong(self, key: str, wanted: str) -> BundleError:
         value = shown(self.document[key])
-        return invalid(f"field {self._path(key)} must be {wanted}, not {value}")
+        return invalid(f"field {self.path(key)} must be {wanted}, not {value}")
 
 
 def shown(value: object) -> str:

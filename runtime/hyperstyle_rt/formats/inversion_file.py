@@ -1,20 +1,15 @@
 """Inversion files: what one inversion found, in safetensors.
 
-The offset codes are small; the latents, L rows of W floats, would be the larger half of the file.
-But a W-encoder gives every row the same style vector and adds the average latent, which the bundle
-carries, so the L rows are known from one: the file then stores that one, ``w`` [W]. It is searched
-for, not handed down from the encoder, and used only if it gives back every bit of the latents.
-Other latents (edited ones, w+) are stored whole.
-
-A refined inversion may have free offsets, one per pair of channels: two bytes each, 145 KB for the
-64 px default and 5.2 MB for an official 1024 model. Its file has version 2, so that a reader that
-knows none does not show another face.
+``docs/formats.md`` is the specification. A file is tied to a space, the identity of a generator,
+and not to a bundle: whatever renders that space renders the file, if it knows all that the file
+says it ``needs``. To read a file takes no bundle.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,25 +19,32 @@ from numpy.typing import NDArray
 
 from ..errors import InversionError
 from ..files import read_regular, write_atomically
-from .fields import is_plain_name, is_sha256
+from . import strict_json
+from .fields import is_plain_name, is_sha256, shown
 from .tensors import TensorFile, parse, serialize
 
 if TYPE_CHECKING:
-    from .bundle import Bundle
+    from .manifest import Manifest
 
 FORMAT = "hyperstyle-rt-inversion"
-VERSION = "1"
-CHANNELS_VERSION = "2"  # of a file with channels
-MAX_FILE_SIZE = 1 << 24  # bytes; an official model's file has 38 thousand, refined 5.2 million
+VERSION = "3"
+NEEDS = ("codes", "channel_offsets")
+"""What a file may need of its reader, beside latents."""
+
+COMPUTED = ("backend", "provider", "precision")
+"""What a file says of how it was computed."""
+
+MAX_FILE_SIZE = 1 << 24
+"""Bytes; an official model's file has 38 thousand, with channel offsets 5.2 million."""
+
+MAX_LATENTS = 4096
+MAX_METADATA = 1 << 16
+"""Characters of one entry of the metadata."""
 
 _COUNT = re.compile(r"0|[1-9][0-9]{0,5}")
-_LARGEST_FLOAT32 = 0x7F7FFFFF  # its bits
-
-LatentAverageOf = Callable[[str, str], NDArray[np.float32] | None]
-"""Called with a bundle's name and digest; gives its average, float32 [L,W], None if not at hand."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class InversionData:
     """What an inversion file holds.
 
@@ -51,17 +53,28 @@ class InversionData:
     latents:
         float32 [L,W], finite.
     codes:
-        float32 [M,K+1], finite; the last column holds ``iterations`` in every row.
+        float32 [M,K+1], finite; None for the generator's own kernels, as zero codes give them. The
+        last column counts the codes that were summed up.
     iterations:
-        How many times the hypernetwork ran, 0 to 999999.
+        How often the phase of the method ran that iterates, 0 to 999999.
+    space:
+        Identity of the generator, :attr:`Manifest.space`.
+    code_space:
+        Identity of what expands the codes, :attr:`CodeLayout.space`; None without codes.
     bundle_name, bundle_digest:
-        The bundle the inversion was made with: its name and :attr:`Bundle.digest`.
+        Provenance: name of the bundle it was made with and :attr:`Bundle.digest`.
+    method:
+        Provenance: name of the method.
+    settings:
+        Provenance: what the caller set beside the method, a JSON object.
+    computed:
+        Provenance: at least ``backend``, ``provider`` and ``precision`` of the computation, texts.
     transform:
         float32 [3,3], from pixels (x, y, 1) of the photo to pixels of the aligned crop, or None.
     picture:
         SHA-256 of the picture's file, or None where that is not known.
-    channels:
-        float16 [P], finite: free offsets of the tuned layers, one after the other, each [O,I] and
+    channel_offsets:
+        float16 [P], finite: offsets of the tuned layers, one layer after the other, each [O,I] and
         added to what the codes give; None for none.
 
     Raises
@@ -71,118 +84,166 @@ class InversionData:
     """
 
     latents: NDArray[np.float32]
-    codes: NDArray[np.float32]
+    codes: NDArray[np.float32] | None
     iterations: int
+    space: str
+    code_space: str | None
     bundle_name: str
     bundle_digest: str
+    method: str
+    settings: Mapping[str, Any]
+    computed: Mapping[str, str]
     transform: NDArray[np.float32] | None = None
     picture: str | None = None
-    channels: NDArray[np.float16] | None = None
+    channel_offsets: NDArray[np.float16] | None = None
 
     def __post_init__(self) -> None:
         _check_floats("latents", self.latents, (None, None))
-        _check_floats("codes", self.codes, (None, None))
-        if self.channels is not None:
-            _check_floats("channels", self.channels, (None,), np.float16)
+        if len(self.latents) > MAX_LATENTS:
+            raise _wrong(f"has {len(self.latents)} rows of latents, more than {MAX_LATENTS}")
+        if self.codes is not None:
+            _check_floats("codes", self.codes, (None, None))
+        if self.channel_offsets is not None:
+            _check_floats("channel_offsets", self.channel_offsets, (None,), np.float16)
         if self.transform is not None:
             _check_floats("transform", self.transform, (3, 3))
-        _check_bundle_named(self.bundle_name, self.bundle_digest)
-        if self.picture is not None and not is_sha256(self.picture):
-            raise InversionError("the inversion's picture is no SHA-256; invert the picture again")
         if _COUNT.fullmatch(str(self.iterations)) is None:
             raise InversionError(f"an inversion cannot have {self.iterations} iterations")
-        if not (self.codes[:, -1] == self.iterations).all():
-            raise InversionError(
-                f"the last column of the inversion's codes does not count {self.iterations} "
-                "iterations, so the codes are damaged; invert the picture again"
-            )
+        self._check_identities()
+        _check_object("settings", self.settings)
+        _check_object("computed", self.computed)
+        if not all(isinstance(self.computed.get(key), str) for key in COMPUTED):
+            raise _wrong(f"does not say all of {', '.join(COMPUTED)} as texts in its computed")
+
+    def _check_identities(self) -> None:
+        for name in ("space", "bundle_digest"):
+            if not is_sha256(getattr(self, name)):
+                raise _wrong(f"has no SHA-256 as its {name}")
+        if not is_plain_name(self.bundle_name):
+            raise _wrong("does not name the bundle it was made with")
+        if not is_plain_name(self.method):
+            raise _wrong("does not name the method it was made with")
+        if (self.code_space is None) != (self.codes is None):
+            raise _wrong("must have both codes and their code_space, or neither")
+        for name in ("code_space", "picture"):
+            value = getattr(self, name)
+            if value is not None and not is_sha256(value):
+                raise _wrong(f"has no SHA-256 as its {name}")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What a reader must know to render it, among :data:`NEEDS`."""
+        return tuple(name for name in NEEDS if getattr(self, name) is not None)
 
 
-def write_inversion(
-    path: str | Path, data: InversionData, latent_average: NDArray[np.float32] | None = None
-) -> None:
-    """Write an inversion file, atomically.
-
-    Parameters
-    ----------
-    path:
-        The file to write; an existing one is replaced.
-    data:
-        What to store; it is stored without loss.
-    latent_average:
-        float32 [L,W], :meth:`Bundle.latent_average`; with None, latents are stored whole.
+def write_inversion(path: str | Path, data: InversionData) -> None:
+    """Write an inversion file, atomically; an existing one is replaced.
 
     Raises
     ------
     InversionError
         If the file cannot be written.
     """
+    write_atomically(Path(path), serialize_inversion(data), InversionError)
+
+
+def serialize_inversion(data: InversionData) -> bytes:
+    """Make the content of an inversion file, without loss: the same data gives the same bytes."""
     metadata = {
         "format": FORMAT,
-        "version": VERSION if data.channels is None else CHANNELS_VERSION,
+        "version": VERSION,
+        "space": data.space,
+        "needs": _json(data.needs),
+        "num_latents": str(len(data.latents)),
         "bundle": data.bundle_name,
         "bundle_digest": data.bundle_digest,
+        "method": data.method,
+        "settings": _json(data.settings),
         "iterations": str(data.iterations),
+        "computed": _json(data.computed),
     }
+    metadata |= {} if data.code_space is None else {"code_space": data.code_space}
     metadata |= {} if data.picture is None else {"picture": data.picture}
-    style = None if latent_average is None else shared_style(data.latents, latent_average)
-    tensors: dict[str, NDArray[Any]] = {"codes": data.codes}
-    tensors |= {"latents": data.latents} if style is None else {"w": style}
-    tensors |= {} if data.transform is None else {"transform": data.transform}
-    tensors |= {} if data.channels is None else {"channels": data.channels}
-    write_atomically(Path(path), serialize(tensors, metadata), InversionError)
+    is_w = _has_equal_rows(data.latents)
+    tensors: dict[str, NDArray[Any]] = {"w": data.latents[0]} if is_w else {"latents": data.latents}
+    for name in ("codes", "channel_offsets", "transform"):
+        if getattr(data, name) is not None:
+            tensors[name] = getattr(data, name)
+    return serialize(tensors, metadata)
 
 
-def read_inversion(
-    path: str | Path, latent_average_of: LatentAverageOf | None = None
-) -> InversionData:
+def read_inversion(path: str | Path) -> InversionData:
     """Read an inversion file.
-
-    Parameters
-    ----------
-    path:
-        The file.
-    latent_average_of:
-        Where to find a bundle's latent average; with None, only files that store their latents
-        whole can be read.
 
     Raises
     ------
     InversionError
-        If the file cannot be read, is damaged, or needs an average that is not found.
+        If the file cannot be read, is damaged, or needs what this version does not know.
     """
     path = Path(path)
     content = read_regular(path, MAX_FILE_SIZE, InversionError)
     try:
-        file = parse(content)
-    except ValueError as error:
-        raise InversionError(f"{path} {error}; invert the picture again") from None
-    try:
-        return _interpret(file, latent_average_of)
+        return parse_inversion(content)
     except InversionError as error:
         raise InversionError(f"{path}: {error}") from None
 
 
-def check_belongs(data: InversionData, bundle: Bundle) -> None:
-    """Refuse an inversion that was made with another bundle.
+def parse_inversion(content: bytes) -> InversionData:
+    """Read the content of an inversion file; raises as :func:`read_inversion`."""
+    try:
+        file = parse(content)
+    except ValueError as error:
+        raise InversionError(f"the file {error}; invert the picture again") from None
+    metadata = file.metadata
+    if metadata.get("format") != FORMAT:
+        raise InversionError("this is not an inversion file; give one that `invert` wrote")
+    version = _entry(metadata, "version")
+    if version != VERSION:
+        raise InversionError(
+            f"the file has format version {version[:20]!r} and this runtime reads version "
+            f"{VERSION}; update hyperstyle-rt or invert the picture again"
+        )
+    needs = _needs(metadata)
+    for name in NEEDS:
+        if (name in file.tensors) != (name in needs):
+            raise _damaged(f"does not agree in needs and tensors about {name}")
+    return InversionData(
+        latents=_latents(file, _count(metadata, "num_latents")),
+        codes=file.tensors.get("codes"),
+        iterations=_count(metadata, "iterations"),
+        space=_entry(metadata, "space"),
+        code_space=_entry(metadata, "code_space") if "codes" in needs else None,
+        bundle_name=_entry(metadata, "bundle"),
+        bundle_digest=_entry(metadata, "bundle_digest"),
+        method=_entry(metadata, "method"),
+        settings=_object(metadata, "settings"),
+        computed=_object(metadata, "computed"),
+        transform=file.tensors.get("transform"),
+        picture=metadata.get("picture"),
+        channel_offsets=file.tensors.get("channel_offsets"),
+    )
+
+
+def check_fits(data: InversionData, manifest: Manifest) -> None:
+    """Refuse an inversion that a bundle cannot render.
+
+    Parameters
+    ----------
+    manifest:
+        Of the bundle; an adapted one renders the inversions of its base.
 
     Raises
     ------
     InversionError
-        If the digests of the bundles or the shapes differ; the text names both bundles.
+        If it belongs to another generator, has another shape, or codes that the bundle does not
+        know.
     """
-    manifest = bundle.manifest
-    if data.bundle_digest != bundle.digest:
-        raise InversionError(
-            f"the inversion was made with bundle {data.bundle_name!r} "
-            f"({data.bundle_digest[:12]}) and does not belong to bundle {manifest.name!r} "
-            f"({bundle.digest[:12]}); name its own bundle, or invert the picture with this one"
-        )
-    pairs = sum(layer.shape[0] * layer.shape[1] for layer in manifest.tuned_layers)
+    _check_spaces(data, manifest)
+    rows = len(manifest.tuned_layers)
     shapes: tuple[tuple[str, NDArray[Any] | None, tuple[int, ...]], ...] = (
-        ("codes", data.codes, (len(manifest.tuned_layers), manifest.code_width + 1)),
-        ("latents", data.latents, (manifest.num_latents, manifest.style_width)),
-        ("channels", data.channels, (pairs,)),
+        ("codes", data.codes, (rows, 0 if manifest.codes is None else manifest.codes.width)),
+        ("latents", data.latents, (manifest.num_latents, manifest.latent_width)),
+        ("channel_offsets", data.channel_offsets, (manifest.num_channel_offsets,)),
     )
     for name, array, shape in shapes:
         if array is not None and array.shape != shape:
@@ -193,96 +254,89 @@ def check_belongs(data: InversionData, bundle: Bundle) -> None:
             )
 
 
-def shared_style(
-    latents: NDArray[np.float32], latent_average: NDArray[np.float32]
-) -> NDArray[np.float32] | None:
-    """Find the style vector that all rows of the latents share.
-
-    Rounded addition is monotone, so fl(w + a) >= l holds from some smallest w up: found per row by
-    bisection over the float32 numbers in their order. If any w solves all rows, it is not below the
-    largest of these; and then the largest one solves all rows, too.
-
-    Parameters
-    ----------
-    latents, latent_average:
-        float32 [L,W].
-
-    Returns
-    -------
-    float32 [W] such that ``w + latent_average`` is ``latents``, bit by bit; None if there is none.
-    """
-    if latents.shape != latent_average.shape:
-        return None
-    low = np.full(latents.shape, -_LARGEST_FLOAT32, np.int64)
-    high = np.full(latents.shape, _LARGEST_FLOAT32, np.int64)
-    with np.errstate(over="ignore"):
-        while (low < high).any():
-            middle = (low + high) // 2
-            enough = _from_rank(middle) + latent_average >= latents
-            high = np.where(enough, middle, high)
-            low = np.where(enough, low, middle + 1)
-        style = _from_rank(low.max(axis=0))
-        found = style + latent_average
-    return style if found.tobytes() == latents.tobytes() else None
-
-
-def _from_rank(rank: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Give the float32 number that stands ``rank`` places above 0 (below, where it is negative)."""
-    bits = np.where(rank < 0, -rank + (1 << 31), rank)
-    return bits.astype(np.uint32).view(np.float32)
-
-
-def _interpret(file: TensorFile, latent_average_of: LatentAverageOf | None) -> InversionData:
-    metadata = file.metadata
-    if metadata.get("format") != FORMAT:
-        raise InversionError("this is not an inversion file; give one that `invert` wrote")
-    version = _entry(metadata, "version")
-    if version not in (VERSION, CHANNELS_VERSION):
+def _check_spaces(data: InversionData, manifest: Manifest) -> None:
+    name, made_with = manifest.name, f"was made with bundle {data.bundle_name!r}"
+    if data.space != manifest.inversion_space:
+        base = manifest.base
+        wanted = name if base is None else base.name
+        renders = "" if base is None else f", which renders inversions of bundle {base.name!r}"
         raise InversionError(
-            f"the file has format version {version[:20]!r} and this runtime reads versions "
-            f"{VERSION} and {CHANNELS_VERSION}; update hyperstyle-rt or invert the picture again"
+            f"the inversion {made_with} (space {data.space[:12]}) and does not fit bundle "
+            f"{name!r}{renders} (space {manifest.inversion_space[:12]}); name its own bundle, or "
+            f"invert the picture with bundle {wanted!r}"
         )
-    iterations = _entry(metadata, "iterations")
-    if _COUNT.fullmatch(iterations) is None:
-        raise _damaged(f"counts {iterations[:20]!r} iterations")
-    bundle, digest = _entry(metadata, "bundle"), _entry(metadata, "bundle_digest")
-    _check_bundle_named(bundle, digest)  # before anybody looks the bundle up by it
-    codes = _tensor(file, "codes")
-    if "w" in file.tensors:
-        average = latent_average_of and latent_average_of(bundle, digest)
-        if average is None:
-            raise InversionError(
-                f"the inversion was made with bundle {bundle!r} ({digest[:12]}), which is not at "
-                "hand; name it with --bundle or open it first, or invert the picture again"
-            )
-        latents = _latents(file, average)
-    else:
-        latents = _tensor(file, "latents")
-    return InversionData(
-        latents=latents,
-        codes=codes,
-        iterations=int(iterations),
-        bundle_name=bundle,
-        bundle_digest=digest,
-        transform=file.tensors.get("transform"),
-        picture=metadata.get("picture"),
-        channels=_tensor(file, "channels") if version == CHANNELS_VERSION else None,
-    )
+    if data.codes is not None and manifest.codes is None:
+        raise InversionError(
+            f"the inversion {made_with} and needs codes, which bundle {name!r} does not know; name "
+            "a bundle that was built from the same hypernetwork"
+        )
+    if manifest.codes is not None and data.code_space not in (None, manifest.codes.space):
+        raise InversionError(
+            f"the inversion {made_with} and its codes (code space {str(data.code_space)[:12]}) are "
+            f"not those of bundle {name!r} ({manifest.codes.space[:12]}); name a bundle that was "
+            "built from the same hypernetwork"
+        )
 
 
-def _latents(file: TensorFile, average: NDArray[np.float32]) -> NDArray[np.float32]:
+def _has_equal_rows(latents: NDArray[np.float32]) -> bool:
+    """Whether all rows are the same, bit by bit: a latent of W."""
+    bits = np.ascontiguousarray(latents).view(np.uint32)
+    return bool((bits == bits[0]).all())
+
+
+def _latents(file: TensorFile, rows: int) -> NDArray[Any]:
+    """Latents [L,W], as stored or repeated from one row."""
+    if ("w" in file.tensors) == ("latents" in file.tensors):
+        raise _damaged("must hold either w or latents")
     if "latents" in file.tensors:
-        raise _damaged("holds both w and latents")
-    style = file.tensors["w"]
-    _check_floats("w", style, (average.shape[1],))
-    with np.errstate(over="ignore"):  # an infinity is refused with a sentence
-        return style + average
+        latents = file.tensors["latents"]
+        if latents.shape[:1] != (rows,):
+            raise _damaged(f"does not hold the {rows} rows of latents that it counts")
+        return latents
+    w = file.tensors["w"]
+    _check_floats("w", w, (None,))
+    if not 0 < rows <= MAX_LATENTS or rows * w.nbytes > MAX_FILE_SIZE:
+        raise _damaged(f"counts {rows} rows of latents")
+    return np.tile(w, (rows, 1))
 
 
-def _tensor(file: TensorFile, name: str) -> NDArray[Any]:
-    if name not in file.tensors:
-        raise _damaged(f"lacks the tensor {name}")
-    return file.tensors[name]
+def _needs(metadata: Mapping[str, str]) -> list[str]:
+    needs = _parsed(metadata, "needs")
+    if not isinstance(needs, list) or not all(isinstance(name, str) for name in needs):
+        raise _damaged("has needs that are no list of texts")
+    for name in needs:
+        if name not in NEEDS:
+            raise InversionError(
+                f"the file needs {shown(name)}, which this version of hyperstyle-rt does not know; "
+                "update hyperstyle-rt"
+            )
+    if len(set(needs)) < len(needs):
+        raise _damaged("lists a need twice")
+    return needs
+
+
+def _object(metadata: Mapping[str, str], key: str) -> dict[str, Any]:
+    value = _parsed(metadata, key)
+    if not isinstance(value, dict):
+        raise _damaged(f"has {key} that are no JSON object")
+    return value
+
+
+def _parsed(metadata: Mapping[str, str], key: str) -> object:
+    text = _entry(metadata, key)
+    if len(text) > MAX_METADATA:
+        raise _damaged(f"has {key} of more than {MAX_METADATA} characters")
+    try:
+        return strict_json.parse(text.encode())
+    except ValueError as error:
+        raise _damaged(f"has {key} that {error}") from None
+
+
+def _count(metadata: Mapping[str, str], key: str) -> int:
+    text = _entry(metadata, key)
+    if _COUNT.fullmatch(text) is None:
+        raise _damaged(f"has {shown(text)} as its {key}, not a number from 0 to 999999")
+    return int(text)
 
 
 def _entry(metadata: Mapping[str, str], key: str) -> str:
@@ -291,15 +345,26 @@ def _entry(metadata: Mapping[str, str], key: str) -> str:
     return metadata[key]
 
 
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _wrong(problem: str) -> InversionError:
+    return InversionError(f"the inversion {problem}; invert the picture again")
+
+
 def _damaged(problem: str) -> InversionError:
     return InversionError(f"the file is damaged, it {problem}; invert the picture again")
 
 
-def _check_bundle_named(name: str, digest: str) -> None:
-    if not is_plain_name(name) or not is_sha256(digest):
-        raise InversionError(
-            "the inversion does not name the bundle it was made with; invert the picture again"
-        )
+def _check_object(name: str, value: object) -> None:
+    """Refuse what cannot be stored as a JSON object."""
+    try:
+        text = _json(value)
+    except (TypeError, ValueError):
+        raise _wrong(f"has {name} that JSON cannot hold") from None
+    if not isinstance(value, Mapping) or len(text) > MAX_METADATA:
+        raise _wrong(f"has {name} that are no object of at most {MAX_METADATA} characters")
 
 
 def _check_floats(

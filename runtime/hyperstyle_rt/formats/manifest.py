@@ -1,9 +1,10 @@
 """The manifest of an engine bundle: what is in ``manifest.json``, typed and checked.
 
-``manifest.schema.json`` beside this module says the same to other tools; the checks here are the
-ones that run, because a user's machine has no schema library and because a schema cannot relate
-fields to each other. Fields this version does not know are ignored: all that a reader must act upon
-is required, and a change of meaning raises ``VERSION``, so an unknown field is only an addition.
+``docs/formats.md`` is its specification and ``manifest.schema.json`` beside this module says the
+same to other tools; the checks here are the ones that run, because a user's machine has no schema
+library and because a schema cannot relate fields to each other. Fields this version does not know
+are ignored: all that a reader must act upon is required, and a change of meaning raises
+``VERSION``, so an unknown field is only an addition.
 """
 
 from __future__ import annotations
@@ -15,44 +16,74 @@ from typing import Any, TypeVar
 from ..errors import BundleError
 from . import strict_json
 from .fields import MAX_INTEGER, Fields, invalid, shown
+from .methods import MAX_ITERATIONS as MAX_ITERATIONS
+from .methods import Method as Method
+from .methods import Phase as Phase
+from .methods import check_methods
 from .optional_inputs import OptionalInputs
 
 FORMAT = "hyperstyle-rt-bundle"
-VERSION = 1
-METHOD = "hyperstyle"
+VERSION = 2
 
-# The graphs every bundle has; "offsets" and "mapping" are the optional ones of this version.
-REQUIRED_ROLES = ("encoder", "hypernet", "weights", "generator")
-
-# Those of an adapted bundle, which renders what its base has inverted.
-ADAPTED_ROLES = ("weights", "generator")
-
-# The precision of `graphs`, which every bundle has; `precisions` lists twins in others.
+# The precision of `graphs`; `precisions` lists graphs that compute in others.
 BASE_PRECISION = "fp32"
 
 # Bounds that keep the arrays a manifest asks for small; the official models stay far below.
 MAX_SIDE = 4096
 MAX_WIDTH = 65536
-MAX_ITERATIONS = 100
+MAX_LATENTS = 4096
 
 
 @dataclass(frozen=True)
 class TunedLayer:
-    """A convolution whose weights are tuned per picture: one row of the offset codes.
+    """A convolution whose kernel is tuned per picture: one row of the offset codes.
 
     Attributes
     ----------
     index:
-        The official offset index, counting toRGB layers.
+        Its place among the generator's layers as the method's authors number them; ascending.
     name:
-        As in the checkpoint, e.g. ``convs.3``; its weights are the graph tensor ``weight.convs.3``.
+        As in the checkpoint, e.g. ``convs.3``; its kernel is the graph tensor ``weight.convs.3``.
     shape:
-        (O, I, k, k) of the weights.
+        (O, I, k, k) of the kernel.
     """
 
     index: int
     name: str
     shape: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class CodeLayout:
+    """The offset codes of a bundle: [M,width], a row for every tuned layer.
+
+    Attributes
+    ----------
+    width:
+        K+1: a code and the number of codes that were summed up.
+    space:
+        Identity of what expands codes to kernels, 64 lower-case hexadecimal digits: codes mean the
+        same in two bundles that agree in it.
+    """
+
+    width: int
+    space: str
+
+
+@dataclass(frozen=True)
+class GraphFile:
+    """A graph in a bundle.
+
+    Attributes
+    ----------
+    file:
+        Name of its ONNX file.
+    data:
+        Every file it reads tensors from; some may be those of other graphs.
+    """
+
+    file: str
+    data: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,13 +96,13 @@ class BundleFile:
         Digest of the content, 64 lower-case hexadecimal digits.
     size:
         Length in bytes (``bytes`` in the JSON).
-    precision:
-        Element type of its tensors, e.g. ``fp32``.
+    stored:
+        Type of its tensors on disk, e.g. ``fp16``.
     """
 
     sha256: str
     size: int
-    precision: str
+    stored: str
 
 
 @dataclass(frozen=True)
@@ -80,12 +111,12 @@ class BaseBundle:
 
     Attributes
     ----------
-    name, digest:
-        Its name, and the digest its inversions are tied to.
+    name, space:
+        Its name, and the space its inversions are tied to.
     """
 
     name: str
-    digest: str
+    space: str
 
 
 @dataclass(frozen=True)
@@ -98,38 +129,41 @@ class Manifest:
         For people; ``name`` is also the directory's name where the bundle is looked up by it.
     provenance:
         Free-form, e.g. the checkpoints' names and digests.
+    space:
+        Identity of the generator, 64 lower-case hexadecimal digits: what inversions are tied to.
     resolution:
-        S, the side of the generated square before the crop: a power of two.
+        Side of the square that is generated, before the crop.
     image_size, input_size:
-        (height, width) of a generated picture after the crop; of what encoder and hypernet read.
+        (height, width) of a rendering after the crop; of the reconstruction that networks look at.
     crop_rows:
         (top, bottom) rows of the generated square that are kept, or None for all.
-    num_latents, style_width, code_width:
-        L, W and K: latents are [L,W], offset codes [M,K+1].
-    default_iterations:
-        Iterations of the inversion loop when the user names no number.
+    num_latents, latent_width:
+        L and W: latents are [L,W].
+    codes:
+        Layout of the offset codes; None for a bundle that knows none.
     tuned_layers:
-        One per row of the offset codes (M of them), in ascending index.
+        The convolutions whose kernels are graph tensors, in ascending index; may be empty.
     graphs:
-        Role to file name.
+        Role to graph; all of them compute in float32.
     files:
-        File name to digest, size and precision: all but manifest.json, LICENSE and README.md.
+        File name to digest, size and type: all but manifest.json, LICENSE and README.md.
     accuracy, training:
         Free-form: measured against the reference; how it was trained (None: not by this project).
+    methods:
+        Name to method; empty for a bundle that only renders.
+    default_method:
+        The method of a user who names none; None where there are none.
     precisions:
-        Other precision, e.g. ``fp16``, to the file names of the required graphs in it. They are
-        used together: the type of the tensors between ``weights`` and ``generator`` differs.
+        Precision, e.g. ``fp16``, to the graphs that compute in it. They are used together: the type
+        of the kernels between ``weights`` and ``generator`` differs. A role that is not among them
+        is used as in ``graphs``.
     plans:
         Key of a set of TensorRT plans, ``<version>-sm<arch>-<precision>``, to the files in the
         directory ``tensorrt/<key>``: ``<role>.plan``, and ``<role>.onnx`` for ONNX Runtime.
     base:
-        None for a bundle that inverts; for a fine-tuned generator, the bundle that inverts for it:
-        then the only required graphs are :data:`ADAPTED_ROLES`.
+        For a fine-tuned generator, the bundle that inverts for it; it has no methods of its own.
     optional_inputs:
-        What the generator can be fed beside latents and weights; None: nothing.
-    refinement:
-        Role to file name, of the graphs that refine inversions. They say nothing of what an
-        inversion means, and may read the large tensors of the other graphs.
+        What ``styled_generator`` is fed beside latents and kernels; None without that graph.
 
     Raises
     ------
@@ -141,29 +175,70 @@ class Manifest:
     domain: str
     license: str
     provenance: Mapping[str, str]
+    space: str
     resolution: int
     image_size: tuple[int, int]
     input_size: tuple[int, int]
     crop_rows: tuple[int, int] | None
     num_latents: int
-    style_width: int
-    code_width: int
-    default_iterations: int
+    latent_width: int
+    codes: CodeLayout | None
     tuned_layers: tuple[TunedLayer, ...]
-    graphs: Mapping[str, str]
+    graphs: Mapping[str, GraphFile]
     files: Mapping[str, BundleFile]
     accuracy: Mapping[str, Any]
     training: Mapping[str, Any] | None = None
-    precisions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    methods: Mapping[str, Method] = field(default_factory=dict)
+    default_method: str | None = None
+    precisions: Mapping[str, Mapping[str, GraphFile]] = field(default_factory=dict)
     plans: Mapping[str, Mapping[str, BundleFile]] = field(default_factory=dict)
     base: BaseBundle | None = None
     optional_inputs: OptionalInputs | None = None
-    refinement: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_geometry(self)
         _check_tuned_layers(self)
         _check_graphs(self)
+        check_methods(self.methods, self.default_method, self.graphs)
+        _check_optional_inputs(self)
+
+    @property
+    def num_channel_offsets(self) -> int:
+        """P: pairs of output and input channels of all tuned layers together."""
+        return sum(layer.shape[0] * layer.shape[1] for layer in self.tuned_layers)
+
+    @property
+    def inversion_space(self) -> str:
+        """The space of the inversions this bundle renders: its own, or that of its base."""
+        return self.space if self.base is None else self.base.space
+
+    def method(self, name: str | None = None) -> Method:
+        """Give a method by its name.
+
+        Parameters
+        ----------
+        name:
+            None for the bundle's default.
+
+        Raises
+        ------
+        BundleError
+            If there is no such method; the text names those there are.
+        """
+        if self.base is not None:
+            raise BundleError(
+                f"bundle {self.name!r} only renders what bundle {self.base.name!r} has inverted; "
+                "use it with hyperstyle-rt adapt"
+            )
+        chosen = self.default_method if name is None else name
+        if chosen is None or chosen not in self.methods:
+            wanted = "no method" if name is None else f"no method {shown(name)}"
+            offered = f", only {', '.join(self.methods)}" if self.methods else ": it only renders"
+            raise BundleError(
+                f"bundle {self.name!r} has {wanted}{offered}; name one that it has, or another "
+                "bundle"
+            )
+        return self.methods[chosen]
 
     @classmethod
     def parse(cls, data: bytes) -> Manifest:
@@ -196,30 +271,29 @@ class Manifest:
             domain=fields.text("domain"),
             license=fields.text("license"),
             provenance=_texts(fields.child("provenance")),
-            resolution=fields.integer("resolution", 8, MAX_SIDE),
+            space=fields.sha256("space"),
+            resolution=fields.integer("resolution", 1, MAX_SIDE),
             image_size=fields.pair("image_size", 1, MAX_SIDE),
             input_size=fields.pair("input_size", 1, MAX_SIDE),
             crop_rows=(
                 None if fields.value("crop_rows") is None else fields.pair("crop_rows", 0, MAX_SIDE)
             ),
-            num_latents=fields.integer("num_latents", 1, MAX_WIDTH),
-            style_width=fields.integer("style_width", 1, MAX_WIDTH),
-            code_width=fields.integer("code_width", 1, MAX_WIDTH),
-            default_iterations=fields.integer("default_iterations", 1, MAX_ITERATIONS),
+            num_latents=fields.integer("num_latents", 1, MAX_LATENTS),
+            latent_width=fields.integer("latent_width", 1, MAX_WIDTH),
+            codes=_optional(fields, "codes", _code_layout),
             tuned_layers=tuple(_tuned_layer(layer) for layer in fields.children("tuned_layers")),
-            graphs=_file_names(fields.child("graphs")),
-            files=_files(fields.child("files")),
+            graphs=_by_name(fields.child("graphs"), _graph_file),
+            files=_by_name(fields.child("files"), _file),
             accuracy=fields.child("accuracy").document,
             training=fields.child("training").document if fields.has("training") else None,
-            precisions=_by_key(fields, "precisions", _file_names),
-            plans=_by_key(fields, "plans", _files),
-            base=_base(fields.child("base")) if fields.has("base") else None,
-            optional_inputs=(
-                OptionalInputs.from_fields(fields.child("optional_inputs"))
-                if fields.has("optional_inputs")
-                else None
+            methods=_by_name(fields.child("methods"), Method.from_fields),
+            default_method=(
+                fields.plain_name("default_method") if fields.has("default_method") else None
             ),
-            refinement=_file_names(fields.child("refinement")) if fields.has("refinement") else {},
+            precisions=_optional(fields, "precisions", _graph_tables) or {},
+            plans=_optional(fields, "plans", _file_tables) or {},
+            base=_optional(fields, "base", _base),
+            optional_inputs=_optional(fields, "optional_inputs", OptionalInputs.from_fields),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -231,35 +305,38 @@ class Manifest:
             "domain": self.domain,
             "license": self.license,
             "provenance": dict(self.provenance),
-            "method": METHOD,
+            "space": self.space,
             "resolution": self.resolution,
             "image_size": list(self.image_size),
             "input_size": list(self.input_size),
             "crop_rows": None if self.crop_rows is None else list(self.crop_rows),
             "num_latents": self.num_latents,
-            "style_width": self.style_width,
-            "code_width": self.code_width,
-            "default_iterations": self.default_iterations,
+            "latent_width": self.latent_width,
             "tuned_layers": [
                 {"index": layer.index, "name": layer.name, "shape": list(layer.shape)}
                 for layer in self.tuned_layers
             ],
-            "graphs": dict(self.graphs),
+            "graphs": _graphs_to_json(self.graphs),
+            "methods": {name: method.to_json() for name, method in self.methods.items()},
             "files": self.files_to_json(),
             "accuracy": dict(self.accuracy),
         }
+        if self.default_method is not None:
+            document["default_method"] = self.default_method
+        if self.codes is not None:
+            document["codes"] = {"width": self.codes.width, "space": self.codes.space}
         if self.training is not None:
             document["training"] = dict(self.training)
         if self.precisions:
-            document["precisions"] = {key: dict(names) for key, names in self.precisions.items()}
+            document["precisions"] = {
+                key: _graphs_to_json(graphs) for key, graphs in self.precisions.items()
+            }
         if self.plans:
             document["plans"] = {key: _files_to_json(plans) for key, plans in self.plans.items()}
         if self.base is not None:
-            document["base"] = {"name": self.base.name, "digest": self.base.digest}
+            document["base"] = {"name": self.base.name, "space": self.base.space}
         if self.optional_inputs is not None:
             document["optional_inputs"] = self.optional_inputs.to_json()
-        if self.refinement:
-            document["refinement"] = dict(self.refinement)
         return document
 
     def files_to_json(self) -> dict[str, dict[str, Any]]:
@@ -267,9 +344,13 @@ class Manifest:
         return _files_to_json(self.files)
 
 
+def _graphs_to_json(graphs: Mapping[str, GraphFile]) -> dict[str, dict[str, Any]]:
+    return {role: {"file": graph.file, "data": list(graph.data)} for role, graph in graphs.items()}
+
+
 def _files_to_json(files: Mapping[str, BundleFile]) -> dict[str, dict[str, Any]]:
     return {
-        name: {"sha256": file.sha256, "bytes": file.size, "precision": file.precision}
+        name: {"sha256": file.sha256, "bytes": file.size, "stored": file.stored}
         for name, file in files.items()
     }
 
@@ -285,47 +366,51 @@ def _check_version(fields: Fields) -> None:
             f"the bundle has format version {version} and this runtime reads version {VERSION}; "
             "update hyperstyle-rt or build the bundle again with this version"
         )
-    method = fields.text("method")
-    if method != METHOD:
-        raise BundleError(
-            f"the bundle's method is {shown(method)} and this runtime knows {METHOD!r} only; "
-            "update hyperstyle-rt or use another bundle"
-        )
 
 
 T = TypeVar("T")
 
 
-def _by_key(fields: Fields, name: str, read: Callable[[Fields], T]) -> dict[str, T]:
-    """An optional object whose values are objects of one kind; absent is empty."""
-    if not fields.has(name):
-        return {}
-    table = fields.child(name)
+def _optional(fields: Fields, name: str, read: Callable[[Fields], T]) -> T | None:
+    """An object that may be absent."""
+    return read(fields.child(name)) if fields.has(name) else None
+
+
+def _by_name(table: Fields, read: Callable[[Fields], T]) -> dict[str, T]:
+    """An object of plain names whose values are objects of one kind."""
     return {key: read(table.child(key)) for key in table.plain_keys()}
+
+
+def _graph_tables(fields: Fields) -> dict[str, dict[str, GraphFile]]:
+    return _by_name(fields, lambda table: _by_name(table, _graph_file))
+
+
+def _file_tables(fields: Fields) -> dict[str, dict[str, BundleFile]]:
+    return _by_name(fields, lambda table: _by_name(table, _file))
 
 
 def _texts(fields: Fields) -> dict[str, str]:
     return {key: fields.text(key) for key in fields.document}
 
 
-def _file_names(fields: Fields) -> dict[str, str]:
-    return {role: fields.plain_name(role) for role in fields.plain_keys()}
-
-
-def _files(fields: Fields) -> dict[str, BundleFile]:
-    return {name: _file(fields.child(name)) for name in fields.plain_keys()}
+def _graph_file(fields: Fields) -> GraphFile:
+    return GraphFile(fields.plain_name("file"), fields.plain_names("data"))
 
 
 def _file(fields: Fields) -> BundleFile:
     return BundleFile(
         sha256=fields.sha256("sha256"),
         size=fields.integer("bytes", 0, MAX_INTEGER),
-        precision=fields.plain_name("precision"),
+        stored=fields.plain_name("stored"),
     )
 
 
 def _base(fields: Fields) -> BaseBundle:
-    return BaseBundle(fields.plain_name("name"), fields.sha256("digest"))
+    return BaseBundle(fields.plain_name("name"), fields.sha256("space"))
+
+
+def _code_layout(fields: Fields) -> CodeLayout:
+    return CodeLayout(fields.integer("width", 2, MAX_WIDTH), fields.sha256("space"))
 
 
 def _tuned_layer(fields: Fields) -> TunedLayer:
@@ -339,13 +424,6 @@ def _tuned_layer(fields: Fields) -> TunedLayer:
 
 def _check_geometry(manifest: Manifest) -> None:
     side = manifest.resolution
-    if side.bit_count() != 1:
-        raise invalid(f"field resolution must be a power of two, not {side}")
-    rows = 2 * side.bit_length() - 4  # 2 log2(S) - 2
-    if manifest.num_latents != rows:
-        raise invalid(
-            f"field num_latents must be {rows} at resolution {side}, not {manifest.num_latents}"
-        )
     top, bottom = manifest.crop_rows or (0, side)
     if not top < bottom <= side:
         raise invalid(
@@ -360,17 +438,9 @@ def _check_geometry(manifest: Manifest) -> None:
 
 def _check_tuned_layers(manifest: Manifest) -> None:
     layers = manifest.tuned_layers
-    if not layers:
-        raise invalid("field tuned_layers is empty")
     indices = [layer.index for layer in layers]
     if indices != sorted(set(indices)):
         raise invalid(f"field tuned_layers must have ascending indices, not {shown(indices)}")
-    layers_in_all = 3 * manifest.resolution.bit_length() - 7  # 3 log2(S) - 4
-    if indices[-1] >= layers_in_all:
-        raise invalid(
-            f"field tuned_layers names the index {indices[-1]}, but a generator of resolution "
-            f"{manifest.resolution} has the layers 0 to {layers_in_all - 1}"
-        )
     if len({layer.name for layer in layers}) < len(layers):
         raise invalid("field tuned_layers gives two layers one name")
     for layer in layers:
@@ -379,19 +449,38 @@ def _check_tuned_layers(manifest: Manifest) -> None:
                 f"field tuned_layers gives {layer.name} the kernel {list(layer.shape[2:])}, "
                 "which is not square"
             )
+    if manifest.codes is not None and not layers:
+        raise invalid("field codes is given although tuned_layers is empty")
 
 
 def _check_graphs(manifest: Manifest) -> None:
+    if "generator" not in manifest.graphs:
+        raise invalid("lacks the field graphs.generator")
+    if (not manifest.tuned_layers) != ("weights" not in manifest.graphs):
+        raise invalid("must give both tuned_layers and the graph weights, or neither")
+    if manifest.base is not None and manifest.methods:
+        raise invalid("must not give both the field base and methods")
     tables = {"graphs": manifest.graphs}
-    tables |= {f"precisions.{key}": names for key, names in manifest.precisions.items()}
-    required = REQUIRED_ROLES if manifest.base is None else ADAPTED_ROLES
-    for field_name, graphs in tables.items():
-        for role in required:
-            if role not in graphs:
-                raise invalid(f"lacks the field {field_name}.{role}")
-    for field_name, graphs in {**tables, "refinement": manifest.refinement}.items():
-        for role, name in graphs.items():
-            if name not in manifest.files:
-                raise invalid(
-                    f"field {field_name}.{role} names {shown(name)}, which is not among the files"
-                )
+    tables |= {f"precisions.{key}": graphs for key, graphs in manifest.precisions.items()}
+    for where, graphs in tables.items():
+        for role, graph in graphs.items():
+            if role not in manifest.graphs:
+                raise invalid(f"field {where}.{role} is not among the graphs")
+            for name in (graph.file, *graph.data):
+                if name not in manifest.files:
+                    raise invalid(
+                        f"field {where}.{role} names {shown(name)}, which is not among the files"
+                    )
+
+
+def _check_optional_inputs(manifest: Manifest) -> None:
+    inputs, graphs = manifest.optional_inputs, manifest.graphs
+    if (inputs is None) != ("styled_generator" not in graphs):
+        raise invalid(
+            "must give both the field optional_inputs and the graph styled_generator, or neither"
+        )
+    has_noise = inputs is not None and bool(inputs.noise)
+    if has_noise != ("noise" in graphs):
+        raise invalid(
+            "must give both noise among the optional_inputs and the graph noise, or neither"
+        )
