@@ -87,14 +87,14 @@ def open_any(
 ) -> Contender:
     """Open a contender, those that need the exporter included."""
     if name == ROUNDED:
-        from hyperstyle_export.rounding import RoundedHalfBackend
+        from hyperstyle_export.bundles.rounding import RoundedHalfBackend
 
         return BackendContender(name, RoundedHalfBackend(bundle))
     if name != TORCH:
         return open_contender(name, bundle)
     if checkpoint is None or w_encoder is None:
         raise HyperStyleError("torch needs the networks; give --checkpoint and --w-encoder")
-    from hyperstyle_export.checkpoints import load_model
+    from hyperstyle_export.readers.official import load_model
 
     return TorchContender(load_model(checkpoint, w_encoder).requires_grad_(False))
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hyperstyle_export.pickled_arrays import unpickle_arrays
-from hyperstyle_export.torch_files import CheckpointError, read_torch_object
+from hyperstyle_export.readers.pickled_arrays import unpickle_arrays
+from hyperstyle_export.readers.torch_files import CheckpointError, read_torch_object
 from hyperstyle_rt.errors import EditError
 from hyperstyle_rt.files import read_regular
 from numpy.typing import NDArray

@@ -46,7 +46,7 @@ def measure(times: Seconds, stage: str, function: Callable[[], Any]) -> Any:
 def torch_inversion(checkpoint: Path, w_encoder: Path, threads: int) -> Callable[[], Seconds]:
     """The reference: offsets expanded every iteration, one grouped convolution per layer."""
     import torch
-    from hyperstyle_export.checkpoints import load_model
+    from hyperstyle_export.readers.official import load_model
 
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
@@ -193,8 +193,8 @@ def main(
     output: Annotated[Path | None, typer.Option("--json", help="Also write the figures.")] = None,
 ) -> None:
     """Time 5-iteration inversions: our runtime beside the torch reference."""
-    from hyperstyle_export.bundle_writer import BundleFacts, write_bundle
-    from hyperstyle_export.checkpoints import load_model
+    from hyperstyle_export.bundles.writer import BundleFacts, write_bundle
+    from hyperstyle_export.readers.official import load_model
     from synthetic import official_config, write_checkpoints
 
     console = Console(stderr=True)

@@ -33,8 +33,8 @@ SPREAD = 0.3  # of the edited latents; what they are does not matter for the tim
 @contextmanager
 def synthetic_bundle(size: int) -> Iterator[Path]:
     """A bundle of the official layout with synthetic weights."""
-    from hyperstyle_export.bundle_writer import BundleFacts, write_bundle
-    from hyperstyle_export.checkpoints import load_model
+    from hyperstyle_export.bundles.writer import BundleFacts, write_bundle
+    from hyperstyle_export.readers.official import load_model
     from synthetic import official_config, write_checkpoints
 
     with tempfile.TemporaryDirectory() as scratch:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from hyperstyle_export.bundle_writer import sha256, write_manifest
+from hyperstyle_export.bundles.writer import sha256, write_manifest
 from hyperstyle_rt.editing.directions import (
     DIRECTIONS_NAME,
     Direction,

@@ -36,7 +36,7 @@ from evaluation.measure import (
     inversion_method,
     measure,
 )
-from hyperstyle_export.lpips_files import load_lpips
+from hyperstyle_export.readers.lpips import load_lpips
 from hyperstyle_rt.batch.sources import find_sources
 from hyperstyle_rt.cli.outputs import refuse_existing
 from hyperstyle_rt.cli.terminal import (

@@ -113,7 +113,7 @@ def open_networks(checkpoint: Path | None, w_encoder: Path | None, threads: int)
     if checkpoint is None or w_encoder is None:
         raise HyperStyleError("torch needs both files; give --checkpoint and --w-encoder")
     import torch
-    from hyperstyle_export.checkpoints import load_model
+    from hyperstyle_export.readers.official import load_model
 
     torch.set_num_threads(threads)
     return load_model(checkpoint, w_encoder)

@@ -18,7 +18,7 @@ sys.path[:0] = [str(Path(__file__).parent)]
 import capi  # noqa: E402
 import make_bundle  # noqa: E402
 import models  # noqa: E402
-from hyperstyle_export.bundle_writer import (  # noqa: E402
+from hyperstyle_export.bundles.writer import (  # noqa: E402
     BundleFacts,
     write_bundle,
     write_manifest,

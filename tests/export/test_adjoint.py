@@ -12,8 +12,8 @@ import onnxruntime as ort
 import pytest
 import torch
 import torch.nn.functional as F
-from hyperstyle_export.graphs.adjoint import pull_back
-from hyperstyle_export.graphs.adjoint_rules import shape_of
+from hyperstyle_export.adjoint.pull_back import pull_back
+from hyperstyle_export.adjoint.rules import shape_of
 from hyperstyle_export.graphs.builder import GraphBuilder, save_model
 from hyperstyle_export.graphs.inlining import inline, prune, with_shapes
 
@@ -267,7 +267,7 @@ def test_rule_equals_autograd(name: str, tmp_path: Path) -> None:
 
 
 def test_the_rules_are_those_that_are_tested() -> None:
-    from hyperstyle_export.graphs.adjoint import ALL_RULES
+    from hyperstyle_export.adjoint.pull_back import ALL_RULES
 
     used = {
         n.op_type

@@ -21,7 +21,7 @@ import torch
 from build_command import Command, snapshot
 from checkpoint_files import OTHER_KINDS, UNREADABLE, read, write_malicious, write_zip
 from hyperstyle_export import bundle_writer, verification
-from hyperstyle_export.bundle_writer import BuildError
+from hyperstyle_export.bundles.writer import BuildError
 from hyperstyle_export.cli import _plain, app
 from hyperstyle_rt import Model
 from hyperstyle_rt.formats.bundle import Bundle

@@ -17,7 +17,7 @@ from checkpoint_files import (
     prove_malicious,
     write_malicious,
 )
-from hyperstyle_export.checkpoints import (
+from hyperstyle_export.readers.official import (
     CheckpointError,
     load_model,
     read_generator,

@@ -23,7 +23,7 @@ from checkpoint_files import (
     write_zip,
 )
 from hyperstyle_export import checkpoints
-from hyperstyle_export.checkpoints import (
+from hyperstyle_export.readers.official import (
     load_model,
     read_generator,
     read_hyperstyle,

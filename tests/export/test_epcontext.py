@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 import onnxruntime as ort
 import pytest
-from hyperstyle_export.epcontext import ep_context_model
+from hyperstyle_export.engines.epcontext import ep_context_model
 from hyperstyle_export.graphs import GRAPHS, HALF_GRAPHS, save_model
 from hyperstyle_export.networks.hyperstyle import HyperStyle
 from models import TINY, build_model

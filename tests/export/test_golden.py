@@ -17,9 +17,9 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
-from hyperstyle_export.adapted import load_adapted, write_adapted
-from hyperstyle_export.bundle_writer import BundleFacts, write_bundle
-from hyperstyle_export.checkpoints import load_model
+from hyperstyle_export.bundles.adapted import load_adapted, write_adapted
+from hyperstyle_export.bundles.writer import BundleFacts, write_bundle
+from hyperstyle_export.readers.official import load_model
 from hyperstyle_export.graphs import GRAPHS, save_model
 from hyperstyle_export.graphs.weights import base_weight
 from hyperstyle_export.networks.config import (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hyperstyle_export.layouts import (
+from hyperstyle_export.readers.layouts import (
     LayoutError,
     infer_encoder,
     infer_generator,

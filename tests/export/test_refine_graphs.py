@@ -32,8 +32,8 @@ from hyperstyle_export.networks.refinement import (
     channel_count,
     refinement_loss,
 )
-from hyperstyle_export.recovery import recover_model
-from hyperstyle_export.torch_files import CheckpointError
+from hyperstyle_export.bundles.recovery import recover_model
+from hyperstyle_export.readers.torch_files import CheckpointError
 from hyperstyle_rt.formats.bundle import Bundle, default_bundle
 from hyperstyle_rt.imaging.pictures import read_picture, to_input
 from hyperstyle_rt.model import Model as Runtime

@@ -20,8 +20,8 @@ from stand_ins import VERSION, StandInCuda, StandInTensorrt
 def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with plans for the stand-in of TensorRT, in both precisions."""
     pytest.importorskip("torch")
-    from hyperstyle_export.bundle_writer import BundleFacts, write_bundle, write_manifest
-    from hyperstyle_export.twins import add_half_graphs
+    from hyperstyle_export.bundles.writer import BundleFacts, write_bundle, write_manifest
+    from hyperstyle_export.bundles.half_graphs import add_half_graphs
     from models import TINY, build_model
 
     path = tmp_path_factory.mktemp("plans")

@@ -53,8 +53,8 @@ def faces(folder: Path, model: Model) -> tuple[Path, Path]:
 def toon(edit_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle adapted from the tiny one, in the same folder of engines."""
     pytest.importorskip("torch")
-    from hyperstyle_export.adapted import load_adapted, write_adapted
-    from hyperstyle_export.bundle_writer import BundleFacts
+    from hyperstyle_export.bundles.adapted import load_adapted, write_adapted
+    from hyperstyle_export.bundles.writer import BundleFacts
     from hyperstyle_rt.formats.bundle import Bundle
     from models import finetuned_generator
 

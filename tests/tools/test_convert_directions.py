@@ -11,8 +11,8 @@ import convert_directions
 import numpy as np
 import pytest
 import torch
-from hyperstyle_export.pickled_arrays import unpickle_arrays
-from hyperstyle_export.torch_files import CheckpointError
+from hyperstyle_export.readers.pickled_arrays import unpickle_arrays
+from hyperstyle_export.readers.torch_files import CheckpointError
 from hyperstyle_rt.editing.directions import (
     ComponentDirection,
     LinearDirection,

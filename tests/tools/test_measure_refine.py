@@ -11,7 +11,7 @@ import pytest
 import torch
 from direction_files import add_to_bundle
 from evaluation.measure import Judges
-from hyperstyle_export.checkpoints import load_model
+from hyperstyle_export.readers.official import load_model
 from hyperstyle_rt import Bundle, Model
 from hyperstyle_rt.editing.directions import LinearDirection
 from hyperstyle_rt.imaging.pictures import read_picture, to_input, write_picture

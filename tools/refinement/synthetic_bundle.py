@@ -28,7 +28,7 @@ def write_synthetic(size: int, directory: Path) -> Path:
 
 def _write(size: int, bundle: Path) -> None:
     import torch
-    from hyperstyle_export.bundle_writer import BundleFacts, write_bundle
+    from hyperstyle_export.bundles.writer import BundleFacts, write_bundle
     from hyperstyle_export.networks.hyperstyle import HyperStyle as Networks
     from synthetic import latent_average, official_config, synthetic_state
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from hyperstyle_export.checkpoints import read_generator
+from hyperstyle_export.readers.official import read_generator
 from lightning_fabric import Fabric
 from torch import Tensor
 

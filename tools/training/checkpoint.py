@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hyperstyle_export.torch_files import read_torch_file
+from hyperstyle_export.readers.torch_files import read_torch_file
 from torch import Tensor, nn
 
 from .errors import TrainingError

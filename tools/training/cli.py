@@ -223,7 +223,7 @@ def _setup(
     heads: Path,
     minutes: float | None,
 ) -> Setup:
-    from hyperstyle_export.lpips_files import load_lpips
+    from hyperstyle_export.readers.lpips import load_lpips
 
     from .loop import Setup
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from hyperstyle_export.torch_files import read_torch_file
+from hyperstyle_export.readers.torch_files import read_torch_file
 from numpy.typing import NDArray
 from torch import Tensor
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from hyperstyle_export.checkpoints import average_latent, read_generator, read_w_encoder
-from hyperstyle_export.layouts import infer_encoder
+from hyperstyle_export.readers.official import average_latent, read_generator, read_w_encoder
+from hyperstyle_export.readers.layouts import infer_encoder
 from hyperstyle_export.networks.encoder import WEncoder
 from hyperstyle_export.networks.generator import Generator
 from hyperstyle_export.networks.hyperstyle import crop_rows

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from hyperstyle_export.checkpoints import read_hyperstyle
+from hyperstyle_export.readers.official import read_hyperstyle
 from hyperstyle_export.networks.config import GeneratorConfig, HypernetworkConfig
 from hyperstyle_export.networks.hypernetwork import Hypernetwork
 from lightning_fabric import Fabric

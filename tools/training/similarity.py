@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from hyperstyle_export.networks.config import IR_SE50_TRUNK
 from hyperstyle_export.networks.encoder import ir_se_body
-from hyperstyle_export.torch_files import read_torch_file
+from hyperstyle_export.readers.torch_files import read_torch_file
 from torch import Tensor, nn
 
 from .checkpoint import load_state

@@ -68,17 +68,6 @@ class GraphBuilder:
         """Declare a graph input of the compute type."""
         return self._input(name, shape, self.compute_type)
 
-    def optional_input(self, name: str, shape: Sequence[Dim], default: Array) -> ir.Value:
-        """Declare a float32 graph input that is `default` where a host does not feed it.
-
-        An initializer of an input's name: ONNX Runtime takes what it is fed instead. TensorRT's
-        parser knows no such inputs and builds the default in.
-        """
-        value = self._input(name, shape, ir.DataType.FLOAT)
-        value.const_value = ir.tensor(np.require(default, np.float32, "C"), name=name)
-        self._initializers[name] = value
-        return value
-
     def _input(self, name: str, shape: Sequence[Dim], dtype: ir.DataType) -> ir.Value:
         value = ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))
         self._inputs.append(value)

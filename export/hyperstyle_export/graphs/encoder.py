@@ -1,4 +1,4 @@
-"""`encoder` graph: image -> latents (spec 5.1)."""
+"""`encoder` graph: target -> latents (docs/spec.md, section 5.1)."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from .builder import BATCH, GraphBuilder, Precision, State, to_array
 
 
 def build_encoder(model: HyperStyle, precision: Precision = "fp32") -> ir.Model:
-    """Image [B,3,h,w] -> latents [B,L,W] with the average added.
+    """Target [B,3,h,w] -> latents [B,L,W] with the average added.
 
-    The addition is the last operation on purpose: an inversion file stores one row, and gets the
-    latents back bit by bit by adding the average again. In fp16, whatever is one vector a sample
-    stays float32: it costs nothing, and a sum over all pixels would not fit.
+    In fp16, whatever is one vector a sample stays float32: it costs nothing, and a sum over all
+    pixels would not fit.
     """
     config, state = model.config, model.state_dict()
     trunk = config.encoder.trunk
     b = GraphBuilder("encoder", precision)
-    image = b.input("image", [BATCH, 3, *config.input_size])
-    *_, x = trunk_features(b, image, state, trunk)
+    target = b.input("target", [BATCH, 3, *config.input_size])
+    *_, x = trunk_features(b, target, state, trunk)
     b.scoped("encoder.linear")
     x = b.reshape(b.op("GlobalAveragePool", b.to_float(x)), 0, trunk.out_width)  # [B,C]
     w = b.equal_linear(x, state, "encoder.linear")  # [B,W]
@@ -35,11 +34,11 @@ def build_encoder(model: HyperStyle, precision: Precision = "fp32") -> ir.Model:
 
 
 def trunk_features(
-    b: GraphBuilder, image: ir.Value, state: State, trunk: TrunkConfig
+    b: GraphBuilder, picture: ir.Value, state: State, trunk: TrunkConfig
 ) -> Iterator[ir.Value]:
-    """What the stem and every unit after it make of an image [B,3,h,w], in the compute type."""
+    """Features of a picture [B,3,h,w] after the stem and every unit, in the compute type."""
     stem = "encoder.input_layer"
-    x = b.scoped(stem).to_compute(image)
+    x = b.scoped(stem).to_compute(picture)
     x = conv_batchnorm(b, x, state, f"{stem}.0", f"{stem}.1")
     x = b.prelu(x, state, f"{stem}.2")
     yield x

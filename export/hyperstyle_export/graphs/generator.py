@@ -1,17 +1,18 @@
-"""`generator` graph: latents and run-time convolution weights -> image (design 2).
+"""`generator` graphs: latents and run-time kernels -> rendering (docs/architecture.md, section 2).
 
-The tuned convolutions' weights are graph inputs. Style modulation is put on the activations and
-demodulation on the outputs, so that one face's weights serve a batch of latents as ordinary
+The tuned convolutions' kernels are graph inputs. Style modulation is put on the activations and
+demodulation on the outputs, so that one face's kernels serve a batch of latents as ordinary
 convolutions. sqrt(2) of the activation is folded into demodulation, noise and bias.
 
-Two kinds of input need not be fed: what edits add to the styles, and the noise, which is the stored
-one by default.
+`generator` has the stored noise in it. `styled_generator` is the same network with two more kinds
+of input, what edits add to the styles and the noise; `noise` gives the stored one. An input that is
+an initializer too would save these graphs, but hosts warn of it and OpenVINO refuses it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
@@ -21,7 +22,8 @@ from hyperstyle_rt.types import Array
 from ..networks.config import GeneratorConfig, LayerSpec
 from ..networks.hyperstyle import HyperStyle
 from ..networks.layers import ACTIVATION_GAIN, ACTIVATION_SLOPE, DEMODULATION_EPS, fir_kernel
-from .builder import BATCH, GraphBuilder, State, to_array
+from .builder import BATCH, Dim, GraphBuilder, State, to_array
+from .storage import STORED_NOISE
 from .weights import base_weight
 
 STYLE_OFFSETS = "style_offsets"
@@ -44,12 +46,15 @@ class StyledLayer:
         [N,I] in float32.
     weight:
         [O,I,k,k] in the builder's compute type.
+    noise:
+        [1,1,h,w] in float32, before its strength; None for a layer that adds none.
     """
 
     spec: LayerSpec
     state: State
     style: ir.Value
     weight: ir.Value
+    noise: ir.Value | None
 
 
 LayerForm = Callable[[GraphBuilder, ir.Value, StyledLayer], ir.Value]
@@ -75,18 +80,36 @@ class LayerForms:
 
 
 def build_generator(model: HyperStyle) -> ir.Model:
-    """Latents [N,L,W] and all weight.<layer> -> image [N,3,H,W], reconstruction [N,3,h,w].
-
-    Optional inputs, beside those: style_offsets [1 or N,S], added to the styles of all layers after
-    one another (order of the offset index, toRGB included; zeros); noise.<layer> [1,1,h,w] of every
-    layer that has some, before its strength (the stored noise).
-    """
+    """Latents [N,L,W] and all weight.<layer> -> rendering [N,3,H,W], reconstruction [N,3,h,w]."""
     forms = LayerForms(base_weight, _styled_conv, _to_rgb)
     return assemble_generator(GraphBuilder("generator"), model, forms)
 
 
+def build_styled_generator(model: HyperStyle) -> ir.Model:
+    """`generator` with more inputs.
+
+    style_offsets [1 or N,S], added to the styles of all layers after one another (order of the
+    offset index, toRGB included); noise.<layer> [1,1,h,w] of every layer that has some, before its
+    strength.
+    """
+    forms = LayerForms(base_weight, _styled_conv, _to_rgb)
+    return assemble_generator(GraphBuilder("styled_generator"), model, forms, is_styled=True)
+
+
+def build_noise(model: HyperStyle) -> ir.Model:
+    """(nothing) -> noise.<layer> [1,1,h,w], the stored noise of every layer that has some."""
+    state = model.state_dict()
+    b = GraphBuilder("noise")
+    for spec in model.config.generator.layers:
+        if has_noise(state, spec):
+            b.scoped(f"noise.{spec.name}")
+            noise = b.op("Identity", stored_noise(b, state, spec))
+            b.output(f"noise.{spec.name}", noise, noise_shape(spec))
+    return b.build()
+
+
 def optional_inputs(model: HyperStyle) -> OptionalInputs:
-    """What the manifest says of the inputs that need not be fed."""
+    """What the manifest says of the inputs that `styled_generator` has and `generator` has not."""
     state, layers = model.state_dict(), model.config.generator.layers
     return OptionalInputs(
         tuple(StyleLayer(layer.name, layer.in_channels) for layer in layers),
@@ -94,7 +117,9 @@ def optional_inputs(model: HyperStyle) -> OptionalInputs:
     )
 
 
-def assemble_generator(b: GraphBuilder, model: HyperStyle, forms: LayerForms) -> ir.Model:
+def assemble_generator(
+    b: GraphBuilder, model: HyperStyle, forms: LayerForms, *, is_styled: bool = False
+) -> ir.Model:
     """The whole graph; weight.<layer> in the builder's compute type, all else outside float32."""
     config, state = model.config, model.state_dict()
     rows, width = config.generator.num_latents, config.generator.style_width
@@ -107,25 +132,37 @@ def assemble_generator(b: GraphBuilder, model: HyperStyle, forms: LayerForms) ->
         if layer.index not in weights:
             constant = forms.base_weight(state, layer)
             weights[layer.index] = b.compute_constant(f"{layer.name}.weight", constant)
-    total = sum(layer.in_channels for layer in config.generator.layers)
-    zeros = np.zeros((1, total), np.float32)
-    offsets = b.optional_input(STYLE_OFFSETS, [EDITS, total], zeros)
-    rgb = _synthesise(b, latents, offsets, weights, state, config.generator, forms)
+    inputs = _StyleInputs()
+    if is_styled:
+        layers = config.generator.layers
+        inputs.offsets = b.input(STYLE_OFFSETS, [EDITS, sum(spec.in_channels for spec in layers)])
+        for spec in layers:
+            if has_noise(state, spec):
+                inputs.noise[spec.name] = b.input(f"noise.{spec.name}", noise_shape(spec))
+    rgb = _synthesise(b, latents, inputs, weights, state, config.generator, forms)
 
     height, width = config.image_size
     if config.crop_rows is not None:
         top, bottom = config.crop_rows
         rgb = b.op("Slice", rgb, b.integers(top), b.integers(bottom), b.integers(2))
-    b.output("image", rgb, [BATCH, 3, height, width])
+    b.output("rendering", rgb, [BATCH, 3, height, width])
     pooled = face_pool(b, rgb, config.image_size, config.input_size)
     b.output("reconstruction", pooled, [BATCH, 3, *config.input_size])
     return b.build()
 
 
+@dataclass
+class _StyleInputs:
+    """What `styled_generator` is fed beside latents and kernels; empty for `generator`."""
+
+    offsets: ir.Value | None = None
+    noise: dict[str, ir.Value] = field(default_factory=dict)
+
+
 def _synthesise(
     b: GraphBuilder,
     latents: ir.Value,
-    offsets: ir.Value,
+    inputs: _StyleInputs,
     weights: dict[int, ir.Value],
     state: State,
     config: GeneratorConfig,
@@ -143,9 +180,14 @@ def _synthesise(
         modulation = f"decoder.{spec.name}.conv.modulation"
         style = b.equal_linear(rows[spec.latent_row], state, modulation)  # [N,I]
         stop = start + spec.in_channels
-        part = b.op("Slice", offsets, b.integers(start), b.integers(stop), b.integers(1))
-        style, start = b.op("Add", style, part), stop
-        layer = StyledLayer(spec, state, style, weights[spec.index])
+        if inputs.offsets is not None:
+            part = b.op("Slice", inputs.offsets, b.integers(start), b.integers(stop), b.integers(1))
+            style = b.op("Add", style, part)
+        start = stop
+        noise = inputs.noise.get(spec.name)
+        if noise is None and has_noise(state, spec):
+            noise = stored_noise(b, state, spec)
+        layer = StyledLayer(spec, state, style, weights[spec.index], noise)
         if spec.is_to_rgb:
             new = forms.to_rgb(b, x, layer)
             rgb = new if rgb is None else b.op("Add", new, _enlarged(b, rgb))
@@ -180,15 +222,24 @@ def has_noise(state: State, layer: LayerSpec) -> bool:
     return not layer.is_to_rgb and bool(state[f"decoder.{layer.name}.noise.weight"].any())
 
 
+def noise_shape(layer: LayerSpec) -> list[Dim]:
+    """[1,1,h,w] of a layer's noise."""
+    return [1, 1, layer.resolution, layer.resolution]
+
+
+def stored_noise(b: GraphBuilder, state: State, layer: LayerSpec) -> ir.Value:
+    """The noise of a layer that training has left: [1,1,h,w]."""
+    noise = to_array(state[f"decoder.noises.noise_{layer.noise}"])
+    return b.constant(f"{STORED_NOISE}{layer.name}", noise)
+
+
 def activate(b: GraphBuilder, x: ir.Value, layer: StyledLayer) -> ir.Value:
     """Add the noise, if it has any strength, and apply the leaky ReLU; the gain is in x already."""
     spec, state = layer.spec, layer.state
-    if has_noise(state, spec):
-        side = spec.resolution
-        stored = to_array(state[f"decoder.noises.noise_{spec.noise}"])
-        noise = b.optional_input(f"noise.{spec.name}", [1, 1, side, side], stored)
+    if layer.noise is not None:
         strength = to_array(state[f"decoder.{spec.name}.noise.weight"] * ACTIVATION_GAIN)
-        x = b.op("Add", x, b.op("Mul", noise, b.constant(f"{spec.name}.noise_strength", strength)))
+        scaled = b.op("Mul", layer.noise, b.constant(f"{spec.name}.noise_strength", strength))
+        x = b.op("Add", x, scaled)
     return b.op("LeakyRelu", x, alpha=ACTIVATION_SLOPE)
 
 

@@ -36,9 +36,14 @@ SMALLEST_STYLE = 1e-4  # divisor of styles that are all (nearly) zero
 
 
 def build_half_generator(model: HyperStyle) -> ir.Model:
-    """The generator's fp16 twin: the same inputs and outputs, weight.<layer> normalised fp16."""
-    forms = LayerForms(normalised_weight, _styled_conv, _to_rgb)
-    return assemble_generator(GraphBuilder("generator", "fp16"), model, forms)
+    """`generator` in fp16: the same inputs and outputs, weight.<layer> normalised fp16."""
+    return assemble_generator(GraphBuilder("generator", "fp16"), model, _FORMS)
+
+
+def build_half_styled_generator(model: HyperStyle) -> ir.Model:
+    """`styled_generator` in fp16; style offsets and noise stay float32."""
+    b = GraphBuilder("styled_generator", "fp16")
+    return assemble_generator(b, model, _FORMS, is_styled=True)
 
 
 def _normalised(b: GraphBuilder, layer: StyledLayer) -> tuple[StyledLayer, ir.Value]:
@@ -94,3 +99,6 @@ def _to_rgb(b: GraphBuilder, x: ir.Value, layer: StyledLayer) -> ir.Value:
         b.op("Unsqueeze", largest, b.integers(2)),  # [N,1,1]
     )
     return with_rgb_bias(b, b.op("Mul", b.to_float(rgb), factor), layer)
+
+
+_FORMS = LayerForms(normalised_weight, _styled_conv, _to_rgb)

@@ -1,4 +1,7 @@
-"""`hypernet` graph: image and reconstruction -> accumulated offset codes (spec 5.2, design 1)."""
+"""`hypernet` graph: target and reconstruction -> accumulated offset codes.
+
+docs/spec.md, section 5.2; docs/architecture.md, section 1.
+"""
 
 from __future__ import annotations
 
@@ -12,27 +15,27 @@ from .builder import BATCH, Dim, GraphBuilder, Precision, State
 
 
 def build_hypernet(model: HyperStyle, precision: Precision = "fp32") -> ir.Model:
-    """image, reconstruction [B,3,h,w] and codes_in [B,M,K+1] -> codes = codes_in + [code, 1]."""
+    """target, reconstruction [B,3,h,w], codes [B,M,K+1] -> codes_next = codes + [code, 1]."""
     config, state = model.config, model.state_dict()
     hypernetwork = config.hypernetwork
     codes_shape: list[Dim] = [BATCH, len(config.tuned), hypernetwork.code_width + 1]
     b = GraphBuilder("hypernet", precision)
-    image = b.input("image", [BATCH, 3, *config.input_size])
+    target = b.input("target", [BATCH, 3, *config.input_size])
     reconstruction = b.input("reconstruction", [BATCH, 3, *config.input_size])
-    codes_in = b.input("codes_in", codes_shape)
+    codes = b.input("codes", codes_shape)
 
-    x = b.scoped("hypernet.conv1").op("Concat", image, reconstruction, axis=1)
+    x = b.scoped("hypernet.conv1").op("Concat", target, reconstruction, axis=1)
     x = conv_batchnorm(b, b.to_compute(x), state, "hypernet.conv1", "hypernet.bn1", stride=2)
     x = b.prelu(x, state, "hypernet.relu")
     for index, stride in enumerate(block_strides(hypernetwork)):
         x = _basic_block(b, x, state, f"hypernet.body.{index}", stride)
 
-    codes = [_code(b, x, state, spec, hypernetwork) for spec in config.tuned]
+    new = [_code(b, x, state, spec, hypernetwork) for spec in config.tuned]
     b.scoped("codes")
-    stacked = b.op("Concat", *(b.op("Unsqueeze", code, b.integers(1)) for code in codes), axis=1)
+    stacked = b.op("Concat", *(b.op("Unsqueeze", code, b.integers(1)) for code in new), axis=1)
     # The column that counts iterations: pad the last axis of [B,M,K] with ones on the right.
     counted = b.op("Pad", stacked, b.integers(0, 0, 0, 0, 0, 1), b.scalar(1.0))
-    b.output("codes", b.op("Add", codes_in, counted), codes_shape)
+    b.output("codes_next", b.op("Add", codes, counted), codes_shape)
     return b.build()
 
 

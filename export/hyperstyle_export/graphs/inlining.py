@@ -19,8 +19,7 @@ def inline(b: GraphBuilder, model: ir.Model, inputs: Mapping[str, ir.Value]) -> 
     Parameters
     ----------
     inputs:
-        Name of a graph input -> the value to read in its place. An optional input that is not
-        named keeps its default.
+        Name of a graph input -> the value to read in its place.
 
     Returns
     -------
@@ -28,9 +27,8 @@ def inline(b: GraphBuilder, model: ir.Model, inputs: Mapping[str, ir.Value]) -> 
     """
     values: dict[str, ir.Value] = {}
     for name, value in model.graph.initializers.items():
-        if name not in inputs:
-            assert value.const_value is not None
-            values[name] = b.constant(name, value.const_value.numpy())
+        assert value.const_value is not None
+        values[name] = b.constant(name, value.const_value.numpy())
     values |= inputs
     for node in model.graph:
         (made,) = node.outputs

@@ -1,4 +1,4 @@
-"""`mapping` graph: random vectors -> W, for sampling faces (spec 4; not part of an inversion)."""
+"""`mapping` graph: random vectors -> W, for sampling faces (docs/spec.md, section 4)."""
 
 from __future__ import annotations
 

@@ -8,11 +8,11 @@ from typing import Protocol
 
 import onnx_ir as ir
 
+from ..adjoint.rules import shape_of
 from ..networks.hyperstyle import HyperStyle
 from ..networks.lpips import NORM_EPS, POOL_STRIDE, Lpips
 from ..networks.refinement import ENCODER_WEIGHT, FEATURE_POOL, LPIPS_WEIGHT, feature_units
-from ..torch_files import CheckpointError
-from .adjoint_rules import shape_of
+from ..readers.torch_files import CheckpointError
 from .builder import Dim, GraphBuilder, to_array
 from .encoder import trunk_features, unit_strides
 

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from .builder import EXTERNAL_ABOVE, save_model
 
 
-def save_sharing(model: ir.Model, path: Path, saved: Iterable[Path]) -> None:
+def save_sharing(model: ir.Model, path: Path, saved: Iterable[Path]) -> list[Path]:
     """Write a model that reads from other graphs' data files what it has in common with them.
 
     Parameters
@@ -20,6 +20,11 @@ def save_sharing(model: ir.Model, path: Path, saved: Iterable[Path]) -> None:
         Graphs in the same directory. A tensor is theirs if name, type, shape and all its bytes are;
         what is in no data file is written into the model's own file. A model that has nothing in
         common with them is written as they are, large tensors into a data file of its own.
+
+    Returns
+    -------
+    list of Path
+        The files written, as of :func:`~.builder.save_model`.
     """
     offered = {
         name: tensor
@@ -34,7 +39,7 @@ def save_sharing(model: ir.Model, path: Path, saved: Iterable[Path]) -> None:
         if other is not None and _same(tensor, other):
             value.const_value = other
             is_sharing = True
-    save_model(model, path, external_above=1 << 31 if is_sharing else EXTERNAL_ABOVE)
+    return save_model(model, path, external_above=1 << 31 if is_sharing else EXTERNAL_ABOVE)
 
 
 def _same(one: ir.TensorProtocol, other: ir.TensorProtocol) -> bool:

@@ -10,6 +10,9 @@ from .builder import to_half
 
 Storage = Literal["fp32", "fp16"]
 
+STORED_NOISE = "stored_noise."
+"""Prefix of constants that keep their type: a graph gives them out as they are."""
+
 MIN_ELEMENTS = 1024  # smaller tensors are not worth a node
 
 
@@ -32,7 +35,7 @@ def store_weights(model: ir.Model, storage: Storage) -> ir.Model:
         assert tensor is not None
         if tensor.dtype != ir.DataType.FLOAT or tensor.size < MIN_ELEMENTS:
             continue
-        if value in graph.inputs:  # the default of an optional input must keep its type
+        if name.startswith(STORED_NOISE):
             continue
         half = ir.tensor(to_half(name, tensor.numpy()), name=f"{name}.fp16")
         stored = ir.Value(

@@ -2,7 +2,7 @@
 
 The official 256, 512 and 1024 models, the car models and the small embedded default are the same
 classes under different configs. A config is never written by hand for a trained model: it is read
-off the shapes in the checkpoint (see :mod:`hyperstyle_export.checkpoints`).
+off the shapes in the checkpoint (see :mod:`hyperstyle_export.readers.official`).
 """
 
 from __future__ import annotations

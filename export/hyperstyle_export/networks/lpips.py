@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..torch_files import CheckpointError
+from ..readers.torch_files import CheckpointError
 
 # Of a [-1,1] picture: ImageNet's mean and deviation, rescaled.
 MEAN = (-0.030, -0.088, -0.188)

@@ -1,4 +1,4 @@
-"""What a refinement makes small, and what it changes: the twin of the graphs of `graphs/refine`.
+"""What a refinement makes small, and what it changes: the twin of the graphs of `graphs/objective`.
 
 After Pivotal Tuning Inversion (Roich et al. 2022): the latents stay, the generator's weights follow
 one picture. Here only HyperStyle's weight offsets move.
@@ -113,16 +113,18 @@ def refinement_loss(image: Tensor, target: Tensor, perceptual: Tensor) -> Tensor
     return total
 
 
-def channel_count(config: HyperStyleConfig) -> int:
+def channel_offset_count(config: HyperStyleConfig) -> int:
     """P: pairs of output and input channel in all tuned layers."""
     return sum(layer.out_channels * layer.in_channels for layer in config.tuned)
 
 
-def add_channels(config: HyperStyleConfig, offsets: Offsets, channels: Tensor) -> dict[int, Tensor]:
-    """Free offsets [P], one for each pair of channels, added to offsets [1,O,I,k,k] per layer."""
+def add_channel_offsets(
+    config: HyperStyleConfig, offsets: Offsets, channel_offsets: Tensor
+) -> dict[int, Tensor]:
+    """Channel offsets [P] added to the weight offsets [1,O,I,k,k] of every tuned layer."""
     sizes = [layer.out_channels * layer.in_channels for layer in config.tuned]
     return {
         layer.index: offsets[layer.index]
         + part.view(1, layer.out_channels, layer.in_channels, 1, 1)
-        for layer, part in zip(config.tuned, torch.split(channels, sizes), strict=True)
+        for layer, part in zip(config.tuned, torch.split(channel_offsets, sizes), strict=True)
     }

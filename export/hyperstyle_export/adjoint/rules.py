@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from .builder import GraphBuilder
+from ..graphs.builder import GraphBuilder
 
 Rule = Callable[[GraphBuilder, ir.Node, ir.Value, int], ir.Value]
 """(builder, node, derivative by the node's output, position of an input) -> derivative by it."""

@@ -29,9 +29,7 @@ def ep_context_model(graph: Path, plan_name: str, sm: int, version: str) -> onnx
         GPU and TensorRT the plan is for; the provider compares them with its own.
     """
     source = onnx.load(graph, load_external_data=False)
-    constants = {tensor.name for tensor in source.graph.initializer}
-    # An input with a default value is a constant to TensorRT: its plan has no such input.
-    inputs = [value for value in source.graph.input if value.name not in constants]
+    inputs = list(source.graph.input)
     node = helper.make_node(
         "EPContext",
         [value.name for value in inputs],

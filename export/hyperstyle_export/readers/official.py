@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..networks.config import GeneratorConfig, HyperStyleConfig
+from ..networks.generator import Generator
+from ..networks.hyperstyle import HyperStyle
+from ..networks.layers import fir_kernel
 from .layouts import LayoutError, infer_encoder, infer_generator, infer_hypernetwork
-from .networks.config import GeneratorConfig, HyperStyleConfig
-from .networks.generator import Generator
-from .networks.hyperstyle import HyperStyle
-from .networks.layers import fir_kernel
 from .torch_files import CheckpointError, read_torch_file
 
 logger = logging.getLogger(__name__)

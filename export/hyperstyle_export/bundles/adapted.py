@@ -1,4 +1,4 @@
-"""A fine-tuned generator as a bundle of its own, which renders inversions of its base (spec 6).
+"""A fine-tuned generator as a bundle of its own, which renders inversions of its base.
 
 The offsets are the base's, so its ``weights`` graph serves with other base weights in it; the
 generator is written anew.
@@ -17,20 +17,24 @@ import torch
 from hyperstyle_rt.adaptation import Adaptation
 from hyperstyle_rt.backends.registry import open_backend
 from hyperstyle_rt.formats.bundle import Bundle
-from hyperstyle_rt.formats.manifest import BASE_PRECISION, BaseBundle, BundleFile
+from hyperstyle_rt.formats.manifest import BASE_PRECISION, BaseBundle
 from hyperstyle_rt.types import Array
 from numpy.typing import NDArray
 
-from .bundle_writer import BuildError, BundleFacts, OnProgress, sha256, write_manifest
-from .checkpoints import read_generator
-from .graphs import GRAPHS, HALF_GRAPHS, build_channels, build_half_channels, save_model
-from .graphs.builder import State, to_half
-from .graphs.generator import optional_inputs
-from .graphs.storage import Storage, store_weights
-from .graphs.weights import base_weight, normalised_weight
-from .networks.config import EncoderConfig, HypernetworkConfig, HyperStyleConfig, LayerSpec
-from .networks.hyperstyle import HyperStyle
+from ..graphs.builder import State, to_half
+from ..graphs.channel_offsets import build_channel_offsets
+from ..graphs.generator import optional_inputs
+from ..graphs.storage import Storage, store_weights
+from ..graphs.weights import base_weight, normalised_weight
+from ..methods import GRAPHS, sharing_graphs
+from ..networks.config import EncoderConfig, HypernetworkConfig, HyperStyleConfig, LayerSpec
+from ..networks.hyperstyle import HyperStyle
+from ..readers.official import read_generator
+from .half_graphs import write_half_graphs
+from .spaces import generator_space
+from .staging import BuildError
 from .verification import ITERATIONS, MAX_IMAGE_ERROR_FP32, MIN_PSNR_FP16, on_cpu, psnr_db
+from .writer import BundleFacts, GraphFiles, OnProgress, write_manifest
 
 BaseWeight = Callable[[State, LayerSpec], Array]
 
@@ -56,14 +60,14 @@ def load_adapted(path: Path, base: Bundle) -> HyperStyle:
     wanted = [(layer.name, layer.shape) for layer in manifest.tuned_layers]
     found = [(s.name, s.weight_shape) for s in config.layers if s.index in indices]
     if (
-        config.style_width != manifest.style_width
+        config.style_width != manifest.latent_width
         or found != wanted
         or (config.resolution != manifest.resolution)
     ):
         raise BuildError(
             f"{path} is a generator of {config.resolution} px and style width "
             f"{config.style_width} whose layers are not those of bundle {manifest.name!r} "
-            f"({manifest.resolution} px, {manifest.style_width}); give one that was fine-tuned "
+            f"({manifest.resolution} px, {manifest.latent_width}); give one that was fine-tuned "
             "from its generator."
         )
     with torch.device("meta"):
@@ -92,51 +96,45 @@ def write_adapted(
     directory:
         An existing directory; usually a staged one.
     """
-    manifest = base.manifest
-    stored = manifest.files[manifest.graphs["generator"]].precision
+    manifest, written = base.manifest, GraphFiles(directory)
+    stored = manifest.files[manifest.graphs["generator"].file].stored
     storage: Storage = "fp16" if stored == "fp16" else "fp32"
-    files: dict[str, BundleFile] = {}
-
-    def write(graph: ir.Model, name: str, precision: str) -> str:
-        for path in save_model(graph, directory / name):
-            files[path.name] = BundleFile(sha256(path), path.stat().st_size, precision)
-        return name
-
-    graphs, twins = {}, {}
-    for role, build in GRAPHS.items():
-        if role not in ("weights", "generator", "mapping"):
-            continue
+    on_progress("weights graph")
+    source = ir.load(base.verified_path("weights"))
+    weights = with_base_weights(source, model, base_weight)
+    written.write("weights", weights, "weights", storage)
+    for role in ("generator", "mapping"):
         on_progress(f"{role} graph")
-        if role == "weights":
-            graph = with_base_weights(ir.load(base.verified_path(role)), model, base_weight)
-        else:
-            graph = store_weights(build(model), storage)
-        graphs[role] = write(graph, f"{role}.onnx", storage)
+        written.write(role, store_weights(GRAPHS[role](model), storage), role, storage)
+    # What renders edits, and the base's refined inversions.
+    for role, build in sharing_graphs(model, refinement=False).items():
+        graph = store_weights(build(model), storage)
+        written.write_sharing(role, graph, role, storage, list(written.graphs))
+    if "channel_offsets" in manifest.graphs:
+        written.write("channel_offsets", build_channel_offsets(model), "channel_offsets", storage)
+    half = GraphFiles(directory)
     if "fp16" in manifest.precisions:
-        on_progress("graphs in fp16")
+        on_progress("weights graph in fp16")
         source = ir.load(base.verified_path("weights", "fp16"))
-        half = with_base_weights(source, model, normalised_weight)
-        twins["weights"] = write(half, "weights.fp16.onnx", "fp16")
-        twins["generator"] = write(HALF_GRAPHS["generator"](model), "generator.fp16.onnx", "fp16")
-    refinement = {}
-    if manifest.refinement:  # what renders the base's refined inversions
-        refinement["channels"] = write(build_channels(model), "channels.onnx", storage)
-        if twins:
-            twins["channels"] = write(build_half_channels(model), "channels.fp16.onnx", "fp16")
+        weights = with_base_weights(source, model, normalised_weight)
+        half.write("weights", weights, "weights.fp16", "fp16")
+        write_half_graphs(model, half, set(written.graphs) - {"weights"}, on_progress)
     adapted = replace(
         manifest,
         name=facts.name,
         domain=facts.domain,
         license=facts.license,
         provenance=facts.provenance,
-        graphs=graphs,
-        files=files,
+        space=generator_space(model),
+        graphs=written.graphs,
+        files={**written.files, **half.files},
         accuracy={},
         training=facts.training,
-        precisions={"fp16": twins} if twins else {},
+        methods={},
+        default_method=None,
+        precisions={"fp16": half.graphs} if half.graphs else {},
         plans={},
-        refinement=refinement,
-        base=BaseBundle(manifest.name, base.digest),
+        base=BaseBundle(manifest.name, manifest.space),
         optional_inputs=optional_inputs(model),
     )
     write_manifest(directory, adapted)
@@ -195,7 +193,7 @@ def measure_adapted(
     image = adaptation.synthesise(inversion, first=0)
     error = float(np.abs(image - reference[0].numpy()).max())
     ratio = psnr_db(image, reference[0].numpy())
-    stored = adapted.manifest.files[adapted.manifest.graphs["generator"]].precision
+    stored = adapted.manifest.files[adapted.manifest.graphs["generator"].file].stored
     within = error <= MAX_IMAGE_ERROR_FP32 if stored == BASE_PRECISION else ratio >= MIN_PSNR_FP16
     if not within:
         raise BuildError(

@@ -18,13 +18,14 @@ from hyperstyle_rt.formats.bundle import Bundle
 from onnx import numpy_helper
 from torch import Tensor
 
-from .bundle_writer import BuildError
-from .graphs.batchnorm import EPS
-from .layouts import LayoutError, infer_encoder, infer_generator, infer_hypernetwork
-from .networks.config import GeneratorConfig, HyperStyleConfig
-from .networks.generator import MAPPING_LR_MUL
-from .networks.hyperstyle import HyperStyle
-from .networks.layers import ACTIVATION_GAIN
+from ..graphs.batchnorm import EPS
+from ..graphs.storage import STORED_NOISE
+from ..networks.config import GeneratorConfig, HyperStyleConfig
+from ..networks.generator import MAPPING_LR_MUL
+from ..networks.hyperstyle import HyperStyle
+from ..networks.layers import ACTIVATION_GAIN
+from ..readers.layouts import LayoutError, infer_encoder, infer_generator, infer_hypernetwork
+from .staging import BuildError
 
 Tensors = dict[str, Tensor]
 
@@ -139,7 +140,7 @@ def _generator(constants: Tensors, config: GeneratorConfig) -> Iterator[tuple[st
         prefix, side = f"decoder.{layer.name}", layer.resolution
         yield f"{prefix}.activate.bias", constants[f"{layer.name}.bias"] / ACTIVATION_GAIN
         strength = constants.get(f"{layer.name}.noise_strength", torch.zeros(1))
-        noise = constants.get(f"noise.{layer.name}", torch.zeros(1, 1, side, side))
+        noise = constants.get(f"{STORED_NOISE}{layer.name}", torch.zeros(1, 1, side, side))
         yield f"{prefix}.noise.weight", strength / ACTIVATION_GAIN
         yield f"decoder.noises.noise_{layer.noise}", noise
 

@@ -16,7 +16,8 @@ from hyperstyle_rt.files import sha256, write_atomically
 from hyperstyle_rt.formats.bundle import PLANS_DIRECTORY, Bundle
 from hyperstyle_rt.formats.manifest import BundleFile
 
-from .bundle_writer import OnProgress, write_manifest
+from ..bundles.writer import OnProgress, write_manifest
+from ..methods import GRAPHS
 from .epcontext import ep_context_model
 
 
@@ -27,7 +28,10 @@ def add_plans(
     options: EngineOptions,
     on_progress: OnProgress,
 ) -> tuple[Bundle, dict[str, BuiltPlan]]:
-    """Build a plan of every graph of a precision and list them in the bundle's manifest.
+    """Build plans of a bundle's graphs in a precision and list them in its manifest.
+
+    Of the graphs that invert and render; those that edit styles or refine are built where they are
+    first used.
 
     Beside each lies `<role>.onnx`, through which ONNX Runtime's TensorRT provider loads it; not
     with those of TensorRT-RTX, which that provider cannot load.
@@ -45,7 +49,9 @@ def add_plans(
     directory = bundle.directory / PLANS_DIRECTORY / key
     directory.mkdir(parents=True, exist_ok=True)
     listed, plans = {}, {}
-    for role in bundle.manifest.graphs:
+    for role in GRAPHS:
+        if role not in bundle.manifest.graphs:
+            continue
         graph = bundle.verified_path(role, precision)
         step = _prefixed(f"{role} {precision}: ", on_progress)
         plan = directory / f"{role}.plan"

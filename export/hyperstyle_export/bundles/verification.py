@@ -12,9 +12,9 @@ from hyperstyle_rt.imaging.pictures import to_input
 from hyperstyle_rt.model import Model as Runtime
 from numpy.typing import NDArray
 
-from .bundle_writer import BuildError
-from .networks.hyperstyle import HyperStyle
+from ..networks.hyperstyle import HyperStyle
 from .rounding import RoundedHalfBackend
+from .staging import BuildError
 
 # Enough to have accumulated once; every further iteration repeats the same graphs.
 ITERATIONS = 2
@@ -28,7 +28,7 @@ MIN_PSNR_FP16 = 40.0
 
 # The same for graphs in fp16, after a whole inversion.
 HALF_ITERATIONS = 5
-MIN_PSNR_TWINS = 45.0
+MIN_PSNR_HALF = 45.0
 
 
 @torch.no_grad()
@@ -122,9 +122,9 @@ def measure_half(bundle: Bundle, picture: NDArray[np.uint8]) -> dict[str, Any]:
     output = half.invert(picture, HALF_ITERATIONS).output
     assert output is not None and expected is not None
     psnr = psnr_db(output, expected)
-    if not psnr >= MIN_PSNR_TWINS:  # not a number is out of bounds, too
+    if not psnr >= MIN_PSNR_HALF:  # not a number is out of bounds, too
         raise BuildError(
-            f"the fp16 graphs differ from those in fp32 (PSNR {psnr} dB below {MIN_PSNR_TWINS} dB) "
+            f"the fp16 graphs differ from those in fp32 (PSNR {psnr} dB below {MIN_PSNR_HALF} dB) "
             "and the bundle was not written; please report the checkpoint, or use --precision fp32."
         )
     return {"against": "fp32", "iterations": HALF_ITERATIONS, "image_psnr_db": psnr}

@@ -8,7 +8,7 @@ from itertools import groupby
 from hyperstyle_rt.errors import HyperStyleError
 from torch import Tensor
 
-from .networks.config import EncoderConfig, GeneratorConfig, HypernetworkConfig, TrunkConfig
+from ..networks.config import EncoderConfig, GeneratorConfig, HypernetworkConfig, TrunkConfig
 
 State = Mapping[str, Tensor]
 

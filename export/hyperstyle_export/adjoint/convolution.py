@@ -13,8 +13,8 @@ from math import prod
 import numpy as np
 import onnx_ir as ir
 
-from .adjoint_rules import Rule, attribute, input_of, reshaped, shape_of
-from .builder import GraphBuilder
+from ..graphs.builder import GraphBuilder
+from .rules import Rule, attribute, input_of, reshaped, shape_of
 
 TURNED_FROM = 4  # pixels per output channel from which a kernel is worth turning
 

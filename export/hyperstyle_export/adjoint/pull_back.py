@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import onnx_ir as ir
 
-from .adjoint_convolution import CONVOLUTION_RULES
-from .adjoint_rules import RULES, Rule
-from .builder import GraphBuilder
+from ..graphs.builder import GraphBuilder
+from .convolution import CONVOLUTION_RULES
+from .rules import RULES, Rule
 
 ALL_RULES: dict[str, Rule] = {**RULES, **CONVOLUTION_RULES}
 
@@ -28,7 +28,7 @@ def pull_back(
     ----------
     b:
         Where the forward nodes are, made by the same builder; their shapes must be known
-        (:func:`~.inlining.with_shapes`).
+        (:func:`~.graphs.inlining.with_shapes`).
     cotangents:
         Output -> the derivative of some scalar by it, of the output's shape.
     wanted:

@@ -19,7 +19,7 @@ import torch
 from hyperstyle_rt.files import read_regular
 from numpy.typing import NDArray
 
-from .networks.lpips import Convolution, Lpips
+from ..networks.lpips import Convolution, Lpips
 from .pickled_arrays import unpickle_arrays
 from .torch_files import CheckpointError, read_torch_file
 

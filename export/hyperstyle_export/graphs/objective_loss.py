@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
+from ..adjoint.rules import shape_of
 from ..networks.refinement import EDGES, PIXELS, SCALES
-from .adjoint_rules import shape_of
 from .builder import GraphBuilder
 
 

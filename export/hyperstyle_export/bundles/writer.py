@@ -1,0 +1,198 @@
+"""Reference networks -> an engine bundle on disk (docs/architecture.md, section 3)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+from hyperstyle_rt.files import sha256 as sha256
+from hyperstyle_rt.files import write_atomically
+from hyperstyle_rt.formats.bundle import LATENT_AVERAGE_NAME, MANIFEST_NAME, Bundle
+from hyperstyle_rt.formats.fields import PLAIN_NAME, is_plain_name
+from hyperstyle_rt.formats.manifest import (
+    BundleFile,
+    CodeLayout,
+    GraphFile,
+    Manifest,
+    TunedLayer,
+)
+from safetensors.numpy import save
+
+from ..graphs.builder import save_model, to_array
+from ..graphs.generator import optional_inputs
+from ..graphs.sharing import save_sharing
+from ..graphs.storage import Storage, store_weights
+from ..methods import DEFAULT_ITERATIONS, GRAPHS, GraphWriter, bundle_methods, sharing_graphs
+from ..networks.hyperstyle import HyperStyle
+from ..networks.lpips import Lpips
+from .spaces import code_space, generator_space
+from .staging import BY_HAND, BuildError
+
+OnProgress = Callable[[str], None]
+"""Called with what is done next, e.g. "weights graph"."""
+
+DEFAULT_METHOD = "hyperstyle"
+UNLISTED = (MANIFEST_NAME, *BY_HAND)
+
+
+@dataclass(frozen=True)
+class BundleFacts:
+    """What a manifest says beyond the networks' shapes.
+
+    Raises
+    ------
+    BuildError
+        On construction, if a manifest may not say it.
+    """
+
+    name: str
+    domain: str = "unknown"
+    license: str = "unknown"
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    training: Mapping[str, Any] | None = None
+    iterations: int = DEFAULT_ITERATIONS
+
+    def __post_init__(self) -> None:
+        if not is_plain_name(self.name):
+            raise BuildError(f"a bundle cannot be named {self.name!r}; give --name {PLAIN_NAME}.")
+        if not self.domain or not self.license:
+            raise BuildError("domain and license must not be empty; leave them out if unknown.")
+
+
+class GraphFiles:
+    """The graphs of a bundle as they are written, one after the other.
+
+    Attributes
+    ----------
+    directory:
+        Where they are written.
+    graphs:
+        Role to graph, of what has been written.
+    files:
+        Name to file, of the same.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.graphs: dict[str, GraphFile] = {}
+        self.files: dict[str, BundleFile] = {}
+
+    def write(self, role: str, model: ir.Model, name: str, stored: str) -> None:
+        """Write a graph with a data file of its own, if its tensors are large.
+
+        Parameters
+        ----------
+        name:
+            Of the file, without ``.onnx``.
+        stored:
+            Type of the tensors on disk.
+        """
+        path = self.directory / f"{name}.onnx"
+        self._list(role, path, save_model(model, path), stored)
+
+    def write_sharing(
+        self, role: str, model: ir.Model, name: str, stored: str, others: Iterable[str]
+    ) -> None:
+        """Write a graph that reads from the data files of `others` what it has in common with them.
+
+        Parameters
+        ----------
+        others:
+            Roles of graphs that have been written.
+        """
+        path = self.directory / f"{name}.onnx"
+        saved = [self.directory / self.graphs[other].file for other in others]
+        self._list(role, path, save_sharing(model, path, saved), stored)
+
+    def _list(self, role: str, path: Path, written: Iterable[Path], stored: str) -> None:
+        for file in written:
+            self.files[file.name] = BundleFile(sha256(file), file.stat().st_size, stored)
+        self.graphs[role] = GraphFile(path.name, _data_files(path))
+
+
+def _data_files(path: Path) -> tuple[str, ...]:
+    """Names of the files beside a graph that it reads tensors from."""
+    constants = ir.load(path).graph.initializers.values()
+    tensors = (value.const_value for value in constants)
+    return tuple(sorted({str(t.location) for t in tensors if isinstance(t, ir.ExternalTensor)}))
+
+
+def write_bundle(
+    model: HyperStyle,
+    directory: Path,
+    facts: BundleFacts,
+    storage: Storage,
+    on_progress: OnProgress,
+    lpips: Lpips | None = None,
+) -> Bundle:
+    """Write all graphs, the average latent and a manifest (without measured accuracy).
+
+    Parameters
+    ----------
+    directory:
+        An existing directory; usually a staged one.
+    storage:
+        Type the weights are stored in; all arithmetic stays in float32.
+    lpips:
+        The objective's perceptual term; None for the encoder's features.
+    """
+    written = GraphFiles(directory)
+    for role, build in GRAPHS.items():
+        on_progress(f"{role} graph")
+        written.write(role, _stored(build, model, storage), role, storage)
+    for role, build in sharing_graphs(model, lpips).items():
+        on_progress(f"{role} graph")
+        graph = _stored(build, model, storage)
+        written.write_sharing(role, graph, role, storage, list(written.graphs))
+    average = save({"latent_average": to_array(model.latent_avg)})
+    path = directory / LATENT_AVERAGE_NAME
+    path.write_bytes(average)
+    written.files[path.name] = BundleFile(sha256(path), len(average), "fp32")
+    on_progress("digests")
+    write_manifest(directory, _manifest(model, written, facts))
+    return Bundle.open(directory)
+
+
+def _stored(build: GraphWriter, model: HyperStyle, storage: Storage) -> ir.Model:
+    try:
+        return store_weights(build(model), storage)
+    except ValueError as error:
+        raise BuildError(f"{error}; use --storage fp32.") from error
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Write manifest.json into a bundle's directory, replacing one that is there."""
+    text = json.dumps(manifest.to_json(), indent=2, allow_nan=False)
+    write_atomically(directory / MANIFEST_NAME, f"{text}\n".encode(), BuildError)
+
+
+def _manifest(model: HyperStyle, written: GraphFiles, facts: BundleFacts) -> Manifest:
+    config = model.config
+    return Manifest(
+        name=facts.name,
+        domain=facts.domain,
+        license=facts.license,
+        provenance=facts.provenance,
+        space=generator_space(model),
+        resolution=config.generator.resolution,
+        image_size=config.image_size,
+        input_size=config.input_size,
+        crop_rows=config.crop_rows,
+        num_latents=config.generator.num_latents,
+        latent_width=config.generator.style_width,
+        codes=CodeLayout(config.hypernetwork.code_width + 1, code_space(model)),
+        tuned_layers=tuple(
+            TunedLayer(spec.index, spec.name, spec.weight_shape) for spec in config.tuned
+        ),
+        graphs=written.graphs,
+        files=dict(sorted(written.files.items())),
+        accuracy={},
+        training=facts.training,
+        methods=bundle_methods(written.graphs, facts.iterations),
+        default_method=DEFAULT_METHOD,
+        optional_inputs=optional_inputs(model),
+    )

@@ -1,0 +1,1 @@
+"""What NVIDIA's tools load: TensorRT plans, and models that name them."""

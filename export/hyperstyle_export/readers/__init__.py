@@ -1,0 +1,1 @@
+"""Files that others have trained -> reference networks. Nothing in them is executed."""
