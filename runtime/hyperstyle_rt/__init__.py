@@ -1,4 +1,4 @@
-"""HyperStyle at run time, without PyTorch.
+"""GAN inversion at run time, without PyTorch.
 
 >>> from hyperstyle_rt import Model
 >>> model = Model.load()                      # the embedded default bundle
@@ -29,20 +29,24 @@ if TYPE_CHECKING:
     from .formats.bundle import Bundle
     from .inversion import Inversion
     from .model import Model
+    from .operations import DeviceInversion
     from .photos.portraits import Portrait, find_portraits, paste
+    from .session import Session
 
 _HOMES = {
     "Adaptation": "adaptation",
     "BackendError": "errors",
     "Bundle": "formats.bundle",
     "BundleError": "errors",
+    "DeviceInversion": "operations",
     "EditError": "errors",
-    "Model": "model",
     "HyperStyleError": "errors",
     "Inversion": "inversion",
     "InversionError": "errors",
+    "Model": "model",
     "PictureError": "errors",
     "Portrait": "photos.portraits",
+    "Session": "session",
     "find_portraits": "photos.portraits",
     "invert_many": "batch.run",
     "paste": "photos.portraits",
@@ -53,6 +57,7 @@ __all__ = [
     "BackendError",
     "Bundle",
     "BundleError",
+    "DeviceInversion",
     "EditError",
     "HyperStyleError",
     "Inversion",
@@ -60,6 +65,7 @@ __all__ = [
     "Model",
     "PictureError",
     "Portrait",
+    "Session",
     "find_portraits",
     "invert_many",
     "paste",

@@ -1,43 +1,47 @@
-"""Other domains: faces inverted with one bundle, rendered by a fine-tuned generator (spec 6).
+"""Other domains: faces inverted with one bundle, rendered by a fine-tuned generator.
 
-An adapted bundle holds the fine-tuned generator with its own base weights; latents and offset
-codes are those of the bundle it was fine-tuned from. The coarse layers' offsets would undo the new
-shapes, so only those of the fine layers are kept.
+An adapted bundle holds the fine-tuned generator with its own base kernels; latents and offsets are
+those of the bundle it was fine-tuned from (docs/spec.md, section 6). The coarse layers' offsets
+would undo the new shapes, so only those of the fine layers are kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .backends.protocol import Backend
 from .backends.registry import open_backend
-from .errors import BundleError, InversionError
+from .errors import BundleError
 from .formats.bundle import Bundle, find_bundle
+from .formats.inversion_file import check_fits
 from .formats.manifest import BASE_PRECISION, BaseBundle
 from .imaging.pictures import to_picture
 from .inversion import Inversion
 from .rendering import Renderer
 from .types import Array, Picture
 
+if TYPE_CHECKING:
+    from types import TracebackType
+
 KEPT_FROM = 14
 """Offset index of the first layer whose offsets are kept: from 128 pixels up, as published."""
 
 
 class Adaptation:
-    """An adapted bundle opened on a backend. Not thread-safe: open one per thread."""
+    """An adapted bundle opened on a backend.
+
+    For one thread: open one per thread. Close it, or use it as a context manager, to get its memory
+    back.
+    """
 
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
-        if bundle.manifest.base is None:
-            raise BundleError(
-                f"bundle {bundle.manifest.name!r} is no adapted one; give one that was built with "
-                "build_engines.py --adapt"
-            )
+        self.base: BaseBundle = _base_of(bundle)
         self.bundle = bundle
         self.backend = backend
-        self.base: BaseBundle = bundle.manifest.base
         self._renderer = Renderer(bundle.manifest, backend)
 
     @classmethod
@@ -57,25 +61,27 @@ class Adaptation:
             Also if the bundle is no adapted one.
         """
         bundle = Bundle.open(find_bundle(path))
+        _base_of(bundle)
         return cls(bundle, open_backend(backend, bundle, threads, precision))
 
     def find_base(self, path: str | Path | None = None) -> Bundle:
-        """Find the bundle that inverts for this one: given, beside it, or by its name.
+        """Find a bundle that inverts for this one: given, beside it, or by its name.
 
         Raises
         ------
         BundleError
-            If it is not there, or another one of that name is.
+            If it is not there, or what is there is a bundle of another generator.
         """
         beside = self.bundle.directory.resolve().parent / self.base.name
         if path is None and beside.is_dir():
             path = beside
         bundle = Bundle.open(find_bundle(self.base.name if path is None else path))
-        if bundle.digest != self.base.digest:
+        space = bundle.manifest.space
+        if space != self.base.space:
             raise BundleError(
-                f"bundle {self.bundle.manifest.name!r} was adapted from a bundle "
-                f"{self.base.name!r} ({self.base.digest[:12]}), and {bundle.directory} is another "
-                f"one ({bundle.digest[:12]}); name the right one with --base, or adapt it again"
+                f"bundle {self.bundle.manifest.name!r} was adapted from the generator of bundle "
+                f"{self.base.name!r} (space {self.base.space[:12]}), and {bundle.directory} has "
+                f"another one ({space[:12]}); name the right bundle with --base, or adapt it again"
             )
         return bundle
 
@@ -90,7 +96,7 @@ class Adaptation:
         Raises
         ------
         BundleError
-            If the bundle's generator takes no noise.
+            If the bundle has no generator that takes noise.
         """
         return self._renderer.draw_noise(seed)
 
@@ -112,7 +118,7 @@ class Adaptation:
         Raises
         ------
         InversionError
-            If the inversion was made with another bundle.
+            If the inversion is not of the base's space.
         """
         return to_picture(self.synthesise(inversion, first, noise))
 
@@ -123,28 +129,58 @@ class Adaptation:
         noise: Mapping[str, Array] | None = None,
     ) -> Array:
         """Like :meth:`render`, as float32 [3,H,W], about [-1,1] and not clamped."""
-        data = inversion.data
-        if data.bundle_digest != self.base.digest:
-            raise InversionError(
-                f"the inversion was made with bundle {data.bundle_name!r} "
-                f"({data.bundle_digest[:12]}), and bundle {self.bundle.manifest.name!r} renders "
-                f"those of {self.base.name!r} ({self.base.digest[:12]}); invert the picture with it"
-            )
-        codes = np.zeros_like(data.codes)  # a row of zeros gives the generator's own weights
+        check_fits(inversion.data, self.bundle.manifest)
         kept = self.kept_layers(first)
-        codes[kept] = data.codes[kept]
-        weights = self._renderer.face(codes, self._kept_channels(inversion.channels, kept))
+        kernels = self._renderer.kernels(
+            _kept_codes(inversion.codes, kept),
+            self._kept_channel_offsets(inversion.channel_offsets, kept),
+        )
         styles = None if inversion.styles is None else inversion.styles[None]
-        return next(self._renderer.images(data.latents[None], weights, styles, noise))
+        return next(self._renderer.renderings(inversion.latents[None], kernels, styles, noise))
 
-    def _kept_channels(self, channels: Array | None, kept: list[int]) -> Array | None:
-        """Free offsets [P] of a refined inversion, zero in the layers that are not kept."""
-        if channels is None:
+    def close(self) -> None:
+        """Give back the memory; further use raises BackendError."""
+        self._renderer.release()
+        self.backend.close()
+
+    def __enter__(self) -> Adaptation:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _kept_channel_offsets(self, offsets: Array | None, kept: list[int]) -> Array | None:
+        """Channel offsets [P] of a refined inversion, zero in the layers that are not kept."""
+        if offsets is None:
             return None
         shapes = [layer.shape for layer in self.bundle.manifest.tuned_layers]
         bounds = np.cumsum([0, *(shape[0] * shape[1] for shape in shapes)])
-        left = np.zeros_like(channels)
+        left = np.zeros_like(offsets)
         for row in kept:
             part = slice(bounds[row], bounds[row + 1])
-            left[part] = channels[part]
+            left[part] = offsets[part]
         return left
+
+
+def _base_of(bundle: Bundle) -> BaseBundle:
+    """The bundle that an adapted one was adapted from."""
+    if bundle.manifest.base is None:
+        raise BundleError(
+            f"bundle {bundle.manifest.name!r} is no adapted one; give one that was built with "
+            "build_engines.py --adapt"
+        )
+    return bundle.manifest.base
+
+
+def _kept_codes(codes: Array | None, kept: list[int]) -> Array | None:
+    """Codes [M,K+1], zero in the rows that are not kept: there the generator's own kernel stays."""
+    if codes is None:
+        return None
+    left = np.zeros_like(codes)
+    left[kept] = codes[kept]
+    return left

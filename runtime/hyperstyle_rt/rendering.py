@@ -1,7 +1,7 @@
-"""From latents and offset codes to pictures: the ``weights`` and the ``generator`` graph.
+"""From latents, codes and channel offsets to renderings: the graphs from ``weights`` on.
 
-Inverting, editing and adapting share this half of the method. One face's weights are expanded once
-and serve any number of latents, in batches that keep memory flat.
+One face's kernels are expanded once and serve any number of latents, in batches that keep memory
+flat. A bundle without codes has its kernels in its generator.
 """
 
 from __future__ import annotations
@@ -11,71 +11,116 @@ from typing import Any
 
 import numpy as np
 
-from .backends.protocol import Backend, Buffers
+from .backends.protocol import Backend, Buffers, RecordingBackend
 from .errors import BundleError, InversionError
 from .formats.manifest import Manifest
 from .formats.optional_inputs import OptionalInputs
 from .types import Array
 
+# Names that every host knows, in graphs and in the state of a method.
+LATENTS = "latents"
+CODES = "codes"
+RENDERING = "rendering"
+RECONSTRUCTION = "reconstruction"
+
+# Roles of graphs.
+WEIGHTS = "weights"
+GENERATOR = "generator"
+STYLED_GENERATOR = "styled_generator"
+NOISE = "noise"
+CHANNEL_OFFSETS = "channel_offsets"
+
 STYLE_OFFSETS = "style_offsets"
 
 BATCH_PIXELS = 8 << 16  # of the generated squares: 8 pictures at 256, 2 at 512, 1 from 1024 up
 
+LARGEST_KEPT = 512
+"""Resolution up to which the kernels of zero codes are kept; at 1024 they are 94 MB."""
+
 
 class Renderer:
-    """A bundle's ``weights`` and ``generator`` graphs on a backend."""
+    """The graphs of a bundle that lead to pictures, on a backend; one thread's."""
 
     def __init__(self, manifest: Manifest, backend: Backend) -> None:
         self._manifest = manifest
         self._backend = backend
+        # A recording holds whatever it computes, so nothing is gained there.
+        self._keeps_base = manifest.resolution <= LARGEST_KEPT and not isinstance(
+            backend, RecordingBackend
+        )
+        self._base: Buffers | None = None
 
-    def weights(self, codes: Any) -> Buffers:
-        """Expand offset codes, a buffer [1,M,K+1], into the weights of the tuned layers."""
-        return self._backend.run("weights", {"codes": codes})
+    def zero_codes(self) -> Array | None:
+        """Codes [M,K+1] that change no kernel; None where the bundle knows no codes."""
+        codes = self._manifest.codes
+        if codes is None:
+            return None
+        return np.zeros((len(self._manifest.tuned_layers), codes.width), np.float32)
 
-    def face(self, codes: Array, channels: Array | None) -> Buffers:
-        """The weights of a face: of its codes [M,K+1] and its free offsets [P], if it has some.
+    def expand(self, codes: Any | None) -> Buffers:
+        """Expand codes, a buffer [1,M,K+1], into the kernels ``weight.<layer>`` [O,I,k,k]."""
+        if WEIGHTS not in self._manifest.graphs:
+            return {}
+        return self._backend.run(WEIGHTS, {} if codes is None else {CODES: codes})
+
+    def base_kernels(self, zero_codes: Any | None = None) -> Buffers:
+        """Kernels of the generator itself, those of codes of zero.
+
+        Parameters
+        ----------
+        zero_codes:
+            The buffer [1,M,K+1] if there is one already.
+        """
+        if self._base is not None:
+            return self._base
+        if zero_codes is None and self._manifest.codes is not None:
+            zero_codes = self._upload(self.zero_codes())
+        kernels = self.expand(zero_codes)
+        if self._keeps_base:
+            self._base = kernels
+        return kernels
+
+    def kernels(self, codes: Array | None, channel_offsets: Array | None = None) -> Buffers:
+        """Kernels of an inversion.
+
+        Parameters
+        ----------
+        codes:
+            float32 [M,K+1]; None for zero.
+        channel_offsets:
+            float32 [P]; None for zero.
 
         Raises
         ------
         BundleError
-            If it has free offsets, and the bundle was built without the graphs that know them.
+            If the bundle was built without the graph that adds channel offsets.
         """
-        tuned = self.weights(self._backend.upload(codes[None]))
-        if channels is None:
+        tuned = self.base_kernels() if codes is None else self.expand(self._upload(codes))
+        if channel_offsets is None:
             return tuned
-        self.require_refinement()
-        base = self.weights(self._backend.upload(np.zeros_like(codes[None])))
-        return self.with_channels(tuned, base, self._backend.upload(channels))
+        base = self.base_kernels()
+        return self.add_channel_offsets(tuned, base, self._backend.upload(channel_offsets))
 
-    def with_channels(self, tuned: Buffers, base: Buffers, channels: Any) -> Buffers:
-        """Add free offsets, a buffer [P], to weights; `base` are those of codes of zero."""
+    def add_channel_offsets(self, tuned: Buffers, base: Buffers, offsets: Any) -> Buffers:
+        """Add channel offsets, a buffer [P], to kernels; `base` are those of codes of zero."""
+        self._require(CHANNEL_OFFSETS, "add channel offsets to its kernels")
         inputs = {name.replace("weight.", "tuned.", 1): value for name, value in tuned.items()}
         inputs |= base_inputs(base)
-        return self._backend.run("channels", {"channels": channels, **inputs})
+        return self._backend.run(CHANNEL_OFFSETS, {CHANNEL_OFFSETS: offsets, **inputs})
 
-    def require_refinement(self) -> None:
-        """Refuse a bundle without the graphs of the refinement."""
-        if not self._manifest.refinement:
-            raise BundleError(
-                f"bundle {self._manifest.name!r} has no graphs to refine inversions or to render "
-                "refined ones; build it again with this version"
-            )
+    def render(self, latents: Any, kernels: Buffers) -> Buffers:
+        """Render a buffer of latents [N,L,W].
 
-    def generate(self, latents: Any, weights: Buffers, extras: Buffers | None = None) -> Buffers:
-        """Render a buffer of latents [N,L,W]: ``image`` [N,3,H,W] and ``reconstruction`` [N,3,h,w].
-
-        Parameters
-        ----------
-        extras:
-            Optional inputs of the graph, by name; left out, they are the graph's own.
+        Returns
+        -------
+        ``rendering`` [N,3,H,W] and ``reconstruction`` [N,3,h,w].
         """
-        return self._backend.run("generator", {"latents": latents, **weights, **(extras or {})})
+        return self._backend.run(GENERATOR, {LATENTS: latents, **kernels})
 
-    def images(
+    def renderings(
         self,
         latents: Array,
-        weights: Buffers,
+        kernels: Buffers,
         styles: Array | None = None,
         noise: Mapping[str, Array] | None = None,
     ) -> Iterator[Array]:
@@ -88,7 +133,7 @@ class Renderer:
         styles:
             float32 [1 or N,S], added to the styles of all layers; None for zeros.
         noise:
-            Graph input ``noise.<layer>`` -> float32 [1,1,side,side]; None for the stored noise.
+            ``noise.<layer>`` -> float32 [1,1,s,s]; None for the stored noise.
 
         Yields
         ------
@@ -97,19 +142,18 @@ class Renderer:
         Raises
         ------
         BundleError
-            If the bundle's generator has no such inputs.
+            If styles or noise are given and the bundle has no generator that takes them.
         """
-        if styles is not None or noise is not None:
-            self.require_optional_inputs()
         upload, size = self._backend.upload, self.batch_size
-        noises = {name: upload(array) for name, array in (noise or {}).items()}
+        styled = styles is not None or noise is not None
+        extra = self._noise(noise) if styled else {}
         for start in range(0, len(latents), size):
             batch = slice(start, start + size)
-            extras = dict(noises)
-            if styles is not None:
-                extras[STYLE_OFFSETS] = upload(styles if len(styles) == 1 else styles[batch])
-            made = self.generate(upload(latents[batch]), weights, extras)
-            yield from self._backend.download(made["image"])
+            inputs = {LATENTS: upload(latents[batch]), **kernels, **extra}
+            if styled:
+                inputs[STYLE_OFFSETS] = upload(self._style_rows(styles, batch))
+            outputs = self._backend.run(STYLED_GENERATOR if styled else GENERATOR, inputs)
+            yield from self._backend.download(outputs[RENDERING])
 
     def as_batch(self, latents: Array) -> Array:
         """Latents [L,W] or [N,L,W] as [N,L,W].
@@ -119,7 +163,7 @@ class Renderer:
         InversionError
             If they are of another shape.
         """
-        rows, width = self._manifest.num_latents, self._manifest.style_width
+        rows, width = self._manifest.num_latents, self._manifest.latent_width
         if latents.ndim not in (2, 3) or latents.shape[-2:] != (rows, width):
             raise InversionError(
                 f"latents must be [{rows},{width}] or [N,{rows},{width}], not {list(latents.shape)}"
@@ -132,7 +176,7 @@ class Renderer:
         Raises
         ------
         BundleError
-            If the bundle's generator takes none.
+            If the bundle has no generator that takes styles.
         InversionError
             If they are something else.
         """
@@ -151,7 +195,7 @@ class Renderer:
         )
 
     def require_optional_inputs(self) -> OptionalInputs:
-        """Refuse a bundle that was built before generators had optional inputs."""
+        """Refuse a bundle without a generator that takes style offsets and noise."""
         inputs = self._manifest.optional_inputs
         if inputs is None:
             raise BundleError(
@@ -161,12 +205,12 @@ class Renderer:
         return inputs
 
     def draw_noise(self, seed: int) -> dict[str, Array]:
-        """Normal noise for :meth:`images`, the same for the same seed; empty where none is added.
+        """Normal noise for :meth:`renderings`, the same for the same seed; empty for no noise.
 
         Raises
         ------
         BundleError
-            If the bundle's generator takes no noise.
+            If the bundle has no generator that takes noise.
         """
         layers = self.require_optional_inputs().noise
         source = np.random.default_rng(seed)
@@ -177,7 +221,34 @@ class Renderer:
             for layer in layers
         }
 
+    def release(self) -> None:
+        """Give back what is kept."""
+        self._base = None
+
+    def _noise(self, noise: Mapping[str, Array] | None) -> Buffers:
+        """Inputs ``noise.<layer>`` of the styled generator."""
+        self.require_optional_inputs()
+        if noise is not None:
+            return {name: self._backend.upload(array) for name, array in noise.items()}
+        return self._backend.run(NOISE, {}) if NOISE in self._manifest.graphs else {}
+
+    def _style_rows(self, styles: Array | None, batch: slice) -> Array:
+        if styles is None:
+            return np.zeros((1, self.require_optional_inputs().style_channels), np.float32)
+        return styles if len(styles) == 1 else styles[batch]
+
+    def _require(self, graph: str, purpose: str) -> None:
+        if graph not in self._manifest.graphs:
+            raise BundleError(
+                f"bundle {self._manifest.name!r} has no graph to {purpose}; build it again with "
+                "this version"
+            )
+
+    def _upload(self, codes: Array | None) -> Any:
+        assert codes is not None
+        return self._backend.upload(codes[None])
+
 
 def base_inputs(base: Buffers) -> Buffers:
-    """Weights of codes of zero, under the names that graphs of the refinement read them by."""
+    """Kernels of codes of zero, under the names ``base.<layer>`` that graphs read them by."""
     return {name.replace("weight.", "base.", 1): value for name, value in base.items()}

@@ -38,6 +38,8 @@ class Record:
         SHA-256 of the picture's file.
     settings:
         All that decides what is written, as :meth:`Settings.to_json` gives it.
+    computed:
+        What computed it: ``backend``, ``provider`` and ``precision``.
     iterations:
         How many were done.
     face, faces:
@@ -49,6 +51,7 @@ class Record:
 
     picture: str
     settings: Mapping[str, Any]
+    computed: Mapping[str, Any]
     iterations: int
     face: int
     faces: int
@@ -61,6 +64,7 @@ class Record:
             "version": 1,
             "picture": self.picture,
             "settings": dict(self.settings),
+            "computed": dict(self.computed),
             "iterations": self.iterations,
             "face": self.face,
             "faces": self.faces,
@@ -126,13 +130,14 @@ def _interpret(document: object) -> Record | None:
             "version": 1,
             "picture": str(picture),
             "settings": dict(settings),
+            "computed": dict(computed),
             "iterations": int(iterations),
             "face": int(face),
             "faces": int(faces),
             "beside": [*beside],
             **others,
         } if not others and is_sha256(picture) and all(map(_is_ending, beside)):
-            return Record(picture, settings, iterations, face, faces, tuple(beside))
+            return Record(picture, settings, computed, iterations, face, faces, tuple(beside))
     return None
 
 

@@ -28,11 +28,13 @@ class Settings:
     ----------
     bundle:
         The bundle's digest.
+    method:
+        By name.
     precision:
         Of the graphs that run. (Not where they run: a batch may end on another machine.)
     iterations, until:
-        As for :meth:`Model.invert`.
-    refine, refine_space:
+        As for :meth:`Model.invert`; 0 for a method that does not iterate.
+    refine, refine_variable:
         Gradient steps after the iterations, and what they change, as for :meth:`Model.refine`.
     align:
         ``auto``, ``always`` or ``never``.
@@ -43,6 +45,7 @@ class Settings:
     """
 
     bundle: str
+    method: str
     precision: str
     iterations: int
     until: float | None = None
@@ -53,7 +56,7 @@ class Settings:
     inversion: bool = False
     paste: bool = False
     refine: int = 0
-    refine_space: str = "channels"
+    refine_variable: str = "channel_offsets"
 
     def to_json(self) -> dict[str, Any]:
         """Make what a record holds."""
@@ -226,6 +229,7 @@ class BatchFiles:
             record = Record(
                 picture=digest,
                 settings=self.settings.to_json(),
+                computed=face.inversion.computed,
                 iterations=face.inversion.iterations,
                 face=face.number,
                 faces=len(faces) if face.number else 0,

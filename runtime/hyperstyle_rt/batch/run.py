@@ -7,25 +7,26 @@ settings (:mod:`records`), from which a later run knows what is done.
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from ..errors import PictureError
 from ..files import remove_leftovers
-from ..formats.manifest import Manifest
-from ..imaging.pictures import decode_picture, read_picture, read_picture_file, to_picture
+from ..imaging.pictures import decode_picture, read_picture_file, to_picture
 from ..inversion import Inversion
+from ..inverting.preparing import Crop, crops_of, one_crop
 from ..model import Model
 from ..photos.portraits import ALL
 from ..types import Array, Picture
 from .pipeline import JOBS, Failure, overlap
 from .results import BatchFiles, Face, Outputs, Settings, Target
 from .resume import EarlierResults
+
+logger = logging.getLogger(__name__)
 
 OnProgress = Callable[[str], None]
 """Called after every iteration and gradient step, with the loss of the latter to show, else ""."""
@@ -77,18 +78,11 @@ class Finished:
 
 
 @dataclass(frozen=True)
-class _Crop:
-    image: Picture
-    face: int
-    transform: Array | None  # [3,3], photo -> rendered picture; None: the photo is the crop
-
-
-@dataclass(frozen=True)
 class _Prepared:
     task: Task
     digest: str
     photo: Picture
-    crops: tuple[_Crop, ...]
+    crops: tuple[tuple[int, Crop], ...]  # with the face's number, as :class:`Done` has it
     notice: str | None
 
 
@@ -105,15 +99,18 @@ def invert_many(
     iterations: int | None = None,
     until: float | None = None,
     *,
+    method: str | None = None,
+    align: str = "auto",
+    face: str | int = "largest",
     jobs: int = JOBS,
 ) -> Iterator[tuple[str | Path, Inversion | Failure]]:
-    """Invert aligned pictures, reading some while another is inverted.
+    """Invert pictures, reading and aligning some while another is inverted.
 
     Parameters
     ----------
     pictures:
         Paths; taken one by one, as they are needed.
-    iterations, until:
+    iterations, until, method, align, face:
         As for :meth:`Model.invert`.
     jobs:
         Threads that read files, from 1.
@@ -123,18 +120,20 @@ def invert_many(
     picture, inversion:
         In the order of the pictures; the error in the inversion's place where one cannot be read.
     """
+
+    def prepare(picture: str | Path) -> Crop:
+        crop, notice = one_crop(picture, model.bundle.manifest, align, face)
+        if notice is not None:
+            logger.warning("%s: %s", picture, notice)
+        return crop
+
     return overlap(
         pictures,
-        read_picture,
-        lambda image: model.invert(image, iterations, until),
+        prepare,
+        lambda crop: model.invert(crop, iterations, until, method=method),
         lambda inversion: inversion,
         jobs,
     )
-
-
-def shows_faces(manifest: Manifest) -> bool:
-    """Whether a bundle is for faces as the FFHQ recipe aligns them: its domain says so."""
-    return bool({"face", "faces", "ffhq"} & set(manifest.domain.lower().split()))
 
 
 class Batch:
@@ -200,8 +199,8 @@ class Batch:
             return Finished(earlier=earlier)
         photo = decode_picture(data, task.picture)
         crops, notice = self._crops(photo, task.picture)
-        for crop in crops:  # before the inference, not after it
-            self._files.check_free(task.target.outputs(self._settings, crop.face).paths())
+        for number, _ in crops:  # before the inference, not after it
+            self._files.check_free(task.target.outputs(self._settings, number).paths())
         return _Prepared(task, digest, photo, crops, notice)
 
     def _reused(self, target: Target, digest: str) -> tuple[Path, ...]:
@@ -215,32 +214,16 @@ class Batch:
             files = [path for _, path in moved]
         return tuple(path for path in files if path.name.endswith(target.ending))
 
-    def _crops(self, photo: Picture, path: Path) -> tuple[tuple[_Crop, ...], str | None]:
-        """The faces to invert, or the picture as it is; and a notice."""
+    def _crops(self, photo: Picture, path: Path) -> tuple[tuple[tuple[int, Crop], ...], str | None]:
+        """What is inverted of a picture, each with the face's number; and a notice."""
         settings, manifest = self._settings, self._model.bundle.manifest
-        numbered = settings.face == ALL
-        whole = (_Crop(photo, int(numbered), None),)
-        if settings.align == "never" or (settings.align == "auto" and not shows_faces(manifest)):
-            return whole, None
-        from ..photos.portraits import find_portraits, portraits_to_invert
-
-        notice = None
         try:
-            if settings.align == "always":
-                portraits = find_portraits(photo, which=settings.face)
-            else:
-                portraits, notice = portraits_to_invert(photo, settings.face)
+            crops, notice = crops_of(photo, manifest, settings.align, settings.face)
         except PictureError as error:
             raise PictureError(f"{path}: {error}") from error
-        crops = tuple(
-            _Crop(
-                portrait.crop,
-                number if numbered else 0,
-                portrait.transform_to(manifest.resolution).astype(np.float32),
-            )
-            for number, portrait in enumerate(portraits, 1)
-        )
-        return crops or whole, None if notice is None else f"{path}: {notice}"
+        numbers = range(1, len(crops) + 1) if settings.face == ALL else (0,)
+        numbered = tuple(zip(numbers, crops, strict=True))
+        return numbered, None if notice is None else f"{path}: {notice}"
 
     def _invert(
         self, prepared: _Prepared | Finished, on_iteration: OnProgress | None
@@ -248,43 +231,50 @@ class Batch:
         if isinstance(prepared, Finished):
             return prepared
         inverted = _Inverted(prepared, [], [])
-        for crop in prepared.crops:
+        for number, crop in prepared.crops:
             started = time.perf_counter()
-            inverted.faces.append(self._invert_crop(crop, prepared.digest, on_iteration))
+            inverted.faces.append(self._invert_crop(number, crop, prepared.digest, on_iteration))
             inverted.seconds.append(time.perf_counter() - started)
         return inverted
 
-    def _invert_crop(self, crop: _Crop, digest: str, on_iteration: OnProgress | None) -> Face:
+    def _invert_crop(
+        self, number: int, crop: Crop, digest: str, on_iteration: OnProgress | None
+    ) -> Face:
         settings = self._settings
         frames: list[Picture] = []
         frames_wanted = settings.steps or settings.coupled
 
-        def watch(_iteration: int, reconstruction: Array, _codes: Array) -> None:
+        def watch(_iteration: int, rendering: Array, _codes: Array | None) -> None:
             if frames_wanted:
-                frames.append(to_picture(reconstruction))
+                frames.append(to_picture(rendering))
             if on_iteration is not None:
                 on_iteration("")
 
-        # A backend that runs its whole loop at once does so only where nobody watches.
+        # A backend that can record a whole inversion does so only where nobody looks on.
         watched = frames_wanted or on_iteration is not None
+        method = self._model.bundle.manifest.method(settings.method)
         inversion = self._model.invert(
-            crop.image, settings.iterations, settings.until, watch if watched else None
+            crop,
+            None if method.iterating_phase is None else settings.iterations,
+            settings.until,
+            watch if watched else None,
+            method=settings.method,
         )
         if settings.refine:
-            inversion = self._refine(inversion, crop.image, on_iteration)
-        data = replace(inversion.data, transform=crop.transform, picture=digest)
-        return Face(crop.face, crop.image, replace(inversion, data=data), frames)
+            inversion = self._refine(inversion, crop, on_iteration)
+        data = replace(inversion.data, picture=digest)
+        return Face(number, crop.picture, replace(inversion, data=data), frames)
 
     def _refine(
-        self, inversion: Inversion, picture: Picture, on_progress: OnProgress | None
+        self, inversion: Inversion, crop: Crop, on_progress: OnProgress | None
     ) -> Inversion:
-        def watch(done: int, loss: float, _image: Array) -> None:
+        def watch(done: int, loss: float, _rendering: Array) -> None:
             if done and on_progress is not None:
                 on_progress(f"loss {loss:.5f}")
 
         settings = self._settings
         return self._model.refine(
-            inversion, picture, settings.refine, space=settings.refine_space, on_step=watch
+            inversion, crop, settings.refine, variable=settings.refine_variable, on_step=watch
         )
 
     def _finish(self, inverted: _Inverted | Finished) -> Finished:

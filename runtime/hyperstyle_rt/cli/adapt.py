@@ -55,6 +55,7 @@ def adapt(
         int | None,
         typer.Option(min=0, help="Draw fresh noise. Default: the stored noise.", metavar="N"),
     ] = None,
+    method: options.Method = None,
     backend: options.Backend = "auto",
     precision: options.Precision = BASE_PRECISION,
     threads: options.Threads = None,
@@ -81,7 +82,7 @@ def adapt(
     inverter = adaptation.find_base(base).directory
     model_backend = "cpu" if is_inversion(subject) else backend  # it runs nothing then
     model = Model.load(inverter, model_backend, threads=threads, precision=precision)
-    face = open_subject(model, subject, align)
+    face = open_subject(model, subject, align, method)
     frames = pasted(iter([adaptation.render(face, first, noise)]), paste, face)
     write_frames(frames, 1, out, 1.0, subject.name, quiet or json_)
     seconds = time.perf_counter() - started

@@ -37,6 +37,7 @@ def edit(
     out: options.FilmOut = None,
     rate: options.Rate = 25.0,
     bundle: options.SubjectBundle = None,
+    method: options.Method = None,
     backend: options.Backend = "auto",
     precision: options.Precision = BASE_PRECISION,
     threads: options.Threads = None,
@@ -58,7 +59,7 @@ def edit(
     out = film_path(out, f"{subject.stem}.edited.png", force)
     model = open_model(bundle, subject, backend, threads, precision)
     started = time.perf_counter()
-    face = open_subject(model, subject, align)
+    face = open_subject(model, subject, align, method)
     frames = pasted(model.sweep(face, steps), paste, face)
     write_frames(frames, len(steps), out, rate, subject.name, quiet or json_)
     seconds = time.perf_counter() - started

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import BundleError
+from ..errors import BundleError, HyperStyleError
 from . import options
 from .subjects import INVERSION_SUFFIX
 from .terminal import (
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from ..backends.plans.cache import CachedPlan
     from ..formats.bundle import Bundle
+    from ..formats.manifest import Manifest
     from ..inversion import Inversion
 
 EXAMPLES = """
@@ -128,19 +129,25 @@ def _problems(bundle: Bundle) -> dict[str, str]:
 
 def _bundle_tables(bundle: Bundle, problems: Mapping[str, str]) -> list[Table]:
     manifest = bundle.manifest
-    rows, columns = len(manifest.tuned_layers), manifest.code_width + 1
+    codes = manifest.codes
     facts = {
         "domain": manifest.domain,
         "licence": manifest.license,
         "directory": str(bundle.directory),
         "digest": bundle.digest,
+        "space": manifest.space,
         "output": _size(manifest.image_size),
         "input": _size(manifest.input_size),
-        "latents": f"{manifest.num_latents} x {manifest.style_width}",
-        "offset codes": f"{rows} x {columns} (one row per tuned layer)",
-        "iterations": f"{manifest.default_iterations} by default",
+        "latents": f"{manifest.num_latents} x {manifest.latent_width}",
+        "offset codes": (
+            "none"
+            if codes is None
+            else f"{len(manifest.tuned_layers)} x {codes.width} (one row per tuned layer)"
+        ),
     }
     tables = [facts_table(f"Bundle {manifest.name}", facts)]
+    if manifest.methods:
+        tables.append(facts_table("Methods", _methods(manifest)))
     free_form = {
         "Provenance": manifest.provenance,
         "Accuracy": manifest.accuracy,
@@ -148,6 +155,16 @@ def _bundle_tables(bundle: Bundle, problems: Mapping[str, str]) -> list[Table]:
     }
     tables += [_free_form_table(title, known) for title, known in free_form.items() if known]
     return [*tables, _layers_table(bundle), _files_table(bundle, problems)]
+
+
+def _methods(manifest: Manifest) -> dict[str, str]:
+    """The methods by name, each as its phases; the default is marked."""
+    described = {}
+    for name, method in manifest.methods.items():
+        phases = (f"{p.graph} x {p.repeat}" if p.repeat else p.graph for p in method.phases)
+        mark = " (default)" if name == manifest.default_method else ""
+        described[name] = f"{', '.join(phases)}{mark}"
+    return described
 
 
 def _free_form_table(title: str, facts: Mapping[str, Any]) -> Table:
@@ -167,11 +184,11 @@ def _layers_table(bundle: Bundle) -> Table:
 def _files_table(bundle: Bundle, problems: Mapping[str, str]) -> Table:
     from rich.filesize import decimal
 
-    columns = ("file", "size", "precision", "SHA-256", "")
+    columns = ("file", "size", "stored", "SHA-256", "")
     table = columns_table("Files", *columns, right=("size",))
     for name, file in bundle.manifest.files.items():
         digest, state = file.sha256[:12], _state(name, problems)
-        table.add_row(cell(name, "cyan"), decimal(file.size), file.precision, digest, state)
+        table.add_row(cell(name, "cyan"), decimal(file.size), file.stored, digest, state)
     return table
 
 
@@ -215,79 +232,99 @@ def _size(size: tuple[int, int]) -> str:
 
 def _describe_inversion(path: Path, bundle: str | None, json_: bool) -> None:
     from ..inversion import Inversion
-    from ..model import Model
 
-    if bundle is not None:
-        Model.load(bundle, "cpu")  # the file leaves out what its bundle has once it is opened
     inversion = Inversion.load(path)
-    layers = _layer_names(inversion, bundle)
-    magnitudes = _magnitudes(inversion)
+    magnitudes = dict(zip(_layer_names(inversion, bundle), _magnitudes(inversion), strict=True))
     if json_:
-        print_json(_inversion_document(path, inversion, layers, magnitudes))
+        print_json(_inversion_document(path, inversion, magnitudes))
     else:
-        print_tables(*_inversion_tables(path, inversion, layers, magnitudes))
+        print_tables(*_inversion_tables(path, inversion, magnitudes))
 
 
 def _magnitudes(inversion: Inversion) -> list[float]:
     """Root mean square of every layer's code, without the count in the last column."""
     import numpy as np
 
+    if inversion.codes is None:
+        return []
     values = inversion.codes[:, :-1].astype(np.float64)
     return [float(rms) for rms in np.sqrt(np.square(values).mean(axis=1))]
 
 
 def _layer_names(inversion: Inversion, bundle: str | None) -> list[str]:
-    """Names of the codes' rows: those of the bundle if it is found, else their numbers."""
+    """Names of the codes' rows: those of the bundle if it is found, else their numbers.
+
+    Raises
+    ------
+    HyperStyleError
+        If a bundle is named, and is not there or does not fit.
+    """
     from ..formats.bundle import Bundle, find_bundle
+    from ..formats.inversion_file import check_fits
 
     data = inversion.data
-    numbers = [str(row) for row in range(len(inversion.codes))]
+    rows = 0 if data.codes is None else len(data.codes)
     try:
         opened = Bundle.open(find_bundle(bundle or data.bundle_name))
-    except BundleError:
-        return numbers
-    layers = [layer.name for layer in opened.manifest.tuned_layers]
-    belongs = opened.digest == data.bundle_digest and len(layers) == len(numbers)
-    return layers if belongs else numbers
+        check_fits(data, opened.manifest)
+    except HyperStyleError:
+        if bundle is not None:
+            raise
+        return [str(row) for row in range(rows)]
+    return [layer.name for layer in opened.manifest.tuned_layers][:rows]
 
 
 def _inversion_document(
-    path: Path, inversion: Inversion, layers: list[str], magnitudes: list[float]
+    path: Path, inversion: Inversion, magnitudes: Mapping[str, float]
 ) -> dict[str, Any]:
     data = inversion.data
+    codes, offsets = data.codes, data.channel_offsets
     return {
         "file": str(path),
         "bytes": path.stat().st_size,
+        "space": data.space,
+        "needs": list(data.needs),
         "bundle": {"name": data.bundle_name, "digest": data.bundle_digest},
+        "method": data.method,
+        "settings": dict(data.settings),
+        "computed": dict(data.computed),
         "iterations": inversion.iterations,
         "latents": list(inversion.latents.shape),
-        "codes": list(inversion.codes.shape),
-        "channels": None if data.channels is None else data.channels.size,
+        "codes": None if codes is None else list(codes.shape),
+        "channel_offsets": None if offsets is None else offsets.size,
         "transform": None if data.transform is None else data.transform.tolist(),
-        "magnitudes": dict(zip(layers, magnitudes, strict=True)),
+        "magnitudes": dict(magnitudes),
     }
 
 
 def _inversion_tables(
-    path: Path, inversion: Inversion, layers: list[str], magnitudes: list[float]
+    path: Path, inversion: Inversion, magnitudes: Mapping[str, float]
 ) -> list[Table]:
     from rich.bar import Bar
     from rich.filesize import decimal
 
     data = inversion.data
+    codes, offsets = data.codes, data.channel_offsets
     facts = {
+        "space": data.space,
         "bundle": data.bundle_name,
         "bundle digest": data.bundle_digest,
+        "method": data.method,
+        "settings": json.dumps(dict(data.settings)),
+        "computed by": f"{data.computed['provider']}, {data.computed['precision']}",
         "iterations": str(inversion.iterations),
         "latents": _dimensions(inversion.latents.shape),
-        "offset codes": _dimensions(inversion.codes.shape),
-        "free offsets": "none" if data.channels is None else f"{data.channels.size} (refined)",
+        "offset codes": "none" if codes is None else _dimensions(codes.shape),
+        "channel offsets": "none" if offsets is None else f"{offsets.size} (refined)",
         "photo to crop": "not stored" if data.transform is None else str(data.transform.tolist()),
         "size": decimal(path.stat().st_size),
     }
-    table = columns_table("Offset codes", "layer", "magnitude", "", right=("magnitude",))
-    largest = max(magnitudes) or 1.0
-    for layer, magnitude in zip(layers, magnitudes, strict=True):
-        bar = Bar(largest, 0, magnitude, width=24)
-        table.add_row(cell(layer, "cyan"), f"{magnitude:.4f}", bar)
-    return [facts_table(f"Inversion {path.name}", facts), table]
+    tables = [facts_table(f"Inversion {path.name}", facts)]
+    if magnitudes:
+        table = columns_table("Offset codes", "layer", "magnitude", "", right=("magnitude",))
+        largest = max(magnitudes.values()) or 1.0
+        for layer, magnitude in magnitudes.items():
+            bar = Bar(largest, 0, magnitude, width=24)
+            table.add_row(cell(layer, "cyan"), f"{magnitude:.4f}", bar)
+        tables.append(table)
+    return tables

@@ -50,6 +50,7 @@ def interpolate(
     ] = False,
     rate: options.Rate = 25.0,
     bundle: options.SubjectBundle = None,
+    method: options.Method = None,
     backend: options.Backend = "auto",
     precision: options.Precision = BASE_PRECISION,
     threads: options.Threads = None,
@@ -69,7 +70,7 @@ def interpolate(
     named = first if is_inversion(first) else second
     model = open_model(bundle, named, backend, threads, precision)
     started = time.perf_counter()
-    faces = open_subject(model, first, align), open_subject(model, second, align)
+    faces = open_subject(model, first, align, method), open_subject(model, second, align, method)
     blend = spherical_about(model.bundle.latent_average()) if spherical else linear
     pictures = model.interpolate(*faces, evenly(0, 1, frames), blend)
     name = f"{first.name} to {second.name}"

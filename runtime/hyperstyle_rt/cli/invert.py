@@ -46,16 +46,18 @@ hyperstyle-rt invert face.png --iterations 20 --until 0.001 --steps
 
 hyperstyle-rt invert face.png --refine 60 --save-inversion
 
+hyperstyle-rt invert face.png --method hyperstyle
+
 hyperstyle-rt invert face.png --bundle engines/cars --backend cuda --json
 """
 
 FOLDERS = "Folders"  # panel of the help
 
 
-class RefineSpace(str, Enum):
+class RefineVariable(str, Enum):
     """What the gradient steps of a refinement change."""
 
-    CHANNELS = "channels"
+    CHANNEL_OFFSETS = "channel_offsets"
     CODES = "codes"
 
 
@@ -75,6 +77,7 @@ def invert(
         ),
     ] = False,
     bundle: options.Bundle = None,
+    method: options.Method = None,
     iterations: Annotated[
         int | None,
         typer.Option(
@@ -82,7 +85,7 @@ def invert(
             "-n",
             min=0,
             max=MAX_ITERATIONS,
-            help="Upper bound. Default: the bundle's.",
+            help="Upper bound. Default: the method's.",
             metavar="N",
         ),
     ] = None,
@@ -103,12 +106,12 @@ def invert(
             metavar="N",
         ),
     ] = 0,
-    refine_space: Annotated[
-        RefineSpace,
+    refine_variable: Annotated[
+        RefineVariable,
         typer.Option(
-            help="What they change: offsets of channels, or the less that codes can say.",
+            help="What they change: channel offsets, or the codes, which change less.",
         ),
-    ] = RefineSpace.CHANNELS,
+    ] = RefineVariable.CHANNEL_OFFSETS,
     backend: options.Backend = "auto",
     precision: options.Precision = BASE_PRECISION,
     threads: options.Threads = None,
@@ -160,14 +163,16 @@ def invert(
     from ..batch.results import Settings
     from ..batch.run import Batch
     from ..batch.sources import find_sources
+    from ..inverting.inverter import count_iterations
     from ..model import Model
 
     sources = find_sources(pictures)
     model = Model.load(bundle, backend, threads=threads, precision=precision)
     settings = Settings(
         bundle=model.bundle.digest,
+        method=method or model.bundle.manifest.default_method or "",
         precision=precision,
-        iterations=model.bundle.manifest.default_iterations if iterations is None else iterations,
+        iterations=count_iterations(model.bundle.manifest, method, iterations, until),
         until=until,
         align=align.value,
         face=face,
@@ -176,7 +181,7 @@ def invert(
         inversion=save_inversion,
         paste=paste,
         refine=refine,
-        refine_space=refine_space.value,
+        refine_variable=refine_variable.value,
     )
     _check_photos(settings, model)
     tasks = plan_tasks(sources, out, settings)
@@ -199,7 +204,7 @@ def invert(
 
 
 def _check_photos(settings: Settings, model: Model) -> None:
-    from ..batch.run import shows_faces
+    from ..inverting.preparing import looks_for_faces
     from ..photos.portraits import ALL, LARGEST
 
     if settings.face not in (LARGEST, ALL) and not settings.face.isdecimal():
@@ -207,8 +212,7 @@ def _check_photos(settings: Settings, model: Model) -> None:
             f"--face must be {LARGEST}, {ALL} or a number from 0, not {settings.face!r}"
         )
     manifest = model.bundle.manifest
-    faces = settings.align == "always" or (settings.align == "auto" and shows_faces(manifest))
-    if settings.paste and not faces:
+    if settings.paste and not looks_for_faces(manifest, settings.align):
         raise HyperStyleError(
             f"--paste needs faces that were found and aligned, and with --align {settings.align} "
             f"bundle {manifest.name} looks for none; add --align always"

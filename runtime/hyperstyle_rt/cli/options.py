@@ -73,6 +73,14 @@ SubjectBundle = Annotated[
         metavar="BUNDLE",
     ),
 ]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        help="How pictures are inverted: a method of the bundle, as `info` lists them. Default: "
+        "the bundle's.",
+        metavar="NAME",
+    ),
+]
 Backend = Annotated[
     str, typer.Option(help="auto, cpu, cuda, tensorrt or ort-tensorrt.", metavar="NAME")
 ]

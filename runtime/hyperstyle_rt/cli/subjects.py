@@ -11,10 +11,8 @@ from .options import When
 from .terminal import print_note
 
 if TYPE_CHECKING:
-    from ..formats.manifest import Manifest
     from ..inversion import Inversion
     from ..model import Model
-    from ..photos.portraits import Portrait
     from ..types import Picture
 
 INVERSION_SUFFIX = ".safetensors"
@@ -47,7 +45,7 @@ def open_model(
     return Model.load(bundle, backend, threads=threads, precision=precision)
 
 
-def open_subject(model: Model, subject: Path, align: When) -> Inversion:
+def open_subject(model: Model, subject: Path, align: When, method: str | None = None) -> Inversion:
     """Read an inversion file, or invert the largest face of a picture.
 
     Raises
@@ -55,33 +53,15 @@ def open_subject(model: Model, subject: Path, align: When) -> Inversion:
     HyperStyleError
         If the file cannot be read, or a photo has no face where one is wanted.
     """
-    from ..imaging.pictures import read_picture
     from ..inversion import Inversion
+    from ..inverting.preparing import one_crop
 
     if is_inversion(subject):
         return Inversion.load(subject)
-    photo = read_picture(subject)
-    portrait = _find_portrait(photo, align, model.bundle.manifest)
-    if portrait is None:
-        return model.invert(photo)
-    transform = portrait.transform_to(model.bundle.manifest.resolution)
-    return model.invert(portrait.crop, transform=transform)
-
-
-def _find_portrait(photo: Picture, align: When, manifest: Manifest) -> Portrait | None:
-    """The face of a photo; None if the picture is to be taken as it is."""
-    from ..batch.run import shows_faces
-
-    if align == When.NEVER or (align == When.AUTO and not shows_faces(manifest)):
-        return None
-    from ..photos.portraits import choose_portraits, find_portraits, portraits_to_invert
-
-    if align == When.ALWAYS:
-        return choose_portraits(find_portraits(photo), "largest")[0]
-    portraits, notice = portraits_to_invert(photo)
+    crop, notice = one_crop(subject, model.bundle.manifest, align.value)
     if notice is not None:
         print_note(notice)
-    return portraits[0] if portraits else None
+    return model.invert(crop, method=method)
 
 
 def pasted(frames: Iterator[Picture], photo: Path | None, face: Inversion) -> Iterator[Picture]:

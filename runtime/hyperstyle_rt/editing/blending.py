@@ -1,4 +1,4 @@
-"""Edits along named directions, and what lies between two faces (spec 6)."""
+"""Edits along named directions, and what lies between two faces (docs/spec.md, section 6)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def edit_latents(
     edits: Sequence[Amounts],
     styles: Array | None = None,
 ) -> Edited:
-    """Apply edits to a face. Every direction starts from the unedited latents, so order is nothing.
+    """Apply edits to a face.
+
+    Every direction starts from the unedited latents, so their order does not matter.
 
     Parameters
     ----------
@@ -89,7 +91,7 @@ def linear(first: Array, second: Array, fraction: float) -> Array:
 
 
 def linear_additions(first: Array | None, second: Array | None, fraction: float) -> Array | None:
-    """Between what is added to two faces' styles or weights, of one shape; None being nothing."""
+    """Between what is added to two faces' styles or kernels, of one shape; None is zero."""
     if first is None and second is None:
         return None
     none = np.zeros((), np.float32)

@@ -1,9 +1,9 @@
 """Directions of a bundle: named changes of a face, in ``directions.safetensors``.
 
-Three kinds, as the literature has them (spec 6): linear ones in W or W+ (InterFaceGAN), principal
-components of W with a target (GANSpace), and changes of the styles after the modulation layers
-(StyleSpace, StyleCLIP's global directions). An amount of 0 changes nothing and 1 is one step, which
-every direction defines for itself.
+Three kinds, as the literature has them (docs/spec.md, section 6): linear ones in W or W+
+(InterFaceGAN), principal components of W with a target (GANSpace), and changes of the styles after
+the modulation layers (StyleSpace, StyleCLIP's global directions). An amount of 0 changes nothing
+and 1 is one step, which every direction defines for itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import EditError
-from ..files import read_regular
 from ..formats import strict_json
 from ..formats.bundle import Bundle
 from ..formats.fields import PLAIN_NAME, is_plain_name, shown
@@ -141,11 +140,11 @@ def bundle_directions(bundle: Bundle) -> dict[str, Direction]:
     """
     if DIRECTIONS_NAME not in bundle.manifest.files:
         return {}
-    path = bundle.verified_file(DIRECTIONS_NAME)
+    data = bundle.read_file(DIRECTIONS_NAME, MAX_FILE_SIZE)
     try:
-        return parse_directions(read_regular(path, MAX_FILE_SIZE, EditError), bundle.manifest)
+        return parse_directions(data, bundle.manifest)
     except EditError as error:
-        raise EditError(f"{path}: {error}") from None
+        raise EditError(f"{bundle.directory / DIRECTIONS_NAME}: {error}") from None
 
 
 def parse_directions(data: bytes, manifest: Manifest) -> dict[str, Direction]:
@@ -217,7 +216,7 @@ class _Entry:
         kind, unit = self._facts.get("kind"), self._facts.get("unit")
         if not isinstance(unit, str):
             raise self._wrong("has no unit")
-        rows, width = self._manifest.num_latents, self._manifest.style_width
+        rows, width = self._manifest.num_latents, self._manifest.latent_width
         if kind == LinearDirection.kind:
             vector = self._tensor("vector", (width,), (rows, width))
             return LinearDirection(vector, self._rows(), self._number("scale"), unit)

@@ -91,7 +91,7 @@ def decode_picture(data: bytes, path: Path) -> Picture:
         pixels = None
     if pixels is None or pixels.shape[:2] != (file.height, file.width):
         raise PictureError(f"{path} is damaged or of an unusual kind; save it anew as PNG or JPEG")
-    return _upright(_to_rgb(pixels, file), file.orientation)
+    return upright(_to_rgb(pixels, file), file.orientation)
 
 
 def check_picture(image: Any) -> Picture:
@@ -286,7 +286,7 @@ def _to_8_bits(values: NDArray[Any]) -> Picture:
     return values.astype(np.uint8, copy=False)
 
 
-def _upright(picture: Picture, orientation: int) -> Picture:
+def upright(picture: Picture, orientation: int) -> Picture:
     """Undo an EXIF orientation (1 to 8); the result is C-contiguous."""
     if orientation >= 5:
         picture = picture.transpose(1, 0, 2)

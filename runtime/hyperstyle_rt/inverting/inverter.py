@@ -1,0 +1,186 @@
+"""One method on one target: what the state starts with, and how the phases are run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..backends.protocol import Backend, Buffers, Recording, RecordingBackend
+from ..errors import BundleError, HyperStyleError
+from ..formats.bundle import Bundle
+from ..formats.manifest import Manifest
+from ..formats.methods import MAX_ITERATIONS, Method
+from ..rendering import CODES, LATENTS, Renderer
+from .phases import Watch, run_phases
+from .state import RENDERED, TARGET, Size, State, size_of, sized_target, state_name
+
+TargetOfSize = Callable[[Size], Any]
+"""Gives the target as a buffer [1,3,h,w] in the size (h, w) that a graph asks for."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a method has found.
+
+    Attributes
+    ----------
+    tensors:
+        latents, rendering, reconstruction, codes where the method has some, and what else phases
+        have left in the state; buffers of the backend, valid until the next inversion.
+    iterations:
+        How many were done.
+    """
+
+    tensors: Buffers
+    iterations: int
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a method needs and leaves, told from the signatures of its graphs."""
+
+    sizes: tuple[Size, ...]  # of the target
+    average: bool  # whether the state starts with the average latent
+    codes: bool  # whether codes are among the results
+
+
+def count_iterations(
+    manifest: Manifest, method: str | None, asked: int | None, until: float | None = None
+) -> int:
+    """How many iterations a method is to do at most; 0 for one that does not iterate.
+
+    Parameters
+    ----------
+    method:
+        By name; None for the bundle's default.
+    asked, until:
+        As a caller gives them.
+
+    Raises
+    ------
+    BundleError
+        If there is no such method.
+    HyperStyleError
+        If a number is out of range, or one is given to a method that does not iterate.
+    """
+    chosen = manifest.method(method)
+    if until is not None and not until >= 0:
+        raise HyperStyleError(f"until must be a number of at least 0, not {until}")
+    if chosen.iterating_phase is None:
+        if asked is not None or until is not None:
+            raise HyperStyleError(
+                f"the method {method or manifest.default_method!r} does not iterate; leave out "
+                "iterations and until"
+            )
+        return 0
+    if asked is None:
+        return chosen.iterations
+    if isinstance(asked, bool) or not 0 <= asked <= MAX_ITERATIONS or asked != int(asked):
+        raise HyperStyleError(f"iterations must be from 0 to {MAX_ITERATIONS}, not {asked}")
+    return int(asked)
+
+
+class Inverter:
+    """Runs the methods of a bundle; one thread's."""
+
+    def __init__(self, bundle: Bundle, backend: Backend, renderer: Renderer) -> None:
+        self._bundle = bundle
+        self._backend = backend
+        self._renderer = renderer
+        self._recording: tuple[tuple[Any, ...], Recording] | None = None
+
+    def run(
+        self,
+        target: TargetOfSize,
+        iterations: int | None,
+        watch: Watch,
+        method: str | None,
+    ) -> Found:
+        """Run a method on a target.
+
+        Where nobody looks on, a backend that can record does the whole method as one recording,
+        which the next inversion replays.
+        """
+        manifest = self._bundle.manifest
+        count = count_iterations(manifest, method, iterations, watch.until)
+        chosen = manifest.method(method)
+        plan = self._plan(chosen, count)
+        start = self._start(plan, target)
+        done = count
+
+        def work(inputs: Buffers) -> Buffers:
+            nonlocal done
+            state = State(self._renderer, self._backend, inputs)
+            done = run_phases(chosen, count, state, self._backend, watch)
+            return dict(self._results(plan, chosen, count, state))
+
+        if isinstance(self._backend, RecordingBackend) and not watch.looks:
+            key = (chosen, count)
+            if self._recording is None or self._recording[0] != key:
+                self.release()
+                self._recording = key, self._backend.record(work, start)
+            return Found(self._recording[1].replay(start), count)
+        return Found(work(start), done)
+
+    def release(self) -> None:
+        """Give back the memory of the recording."""
+        if self._recording is not None:
+            recording, self._recording = self._recording[1], None
+            recording.release()
+
+    def _plan(self, method: Method, count: int) -> _Plan:
+        sizes: dict[Size, None] = {}
+        needed: set[str] = set()
+        written: set[str] = set()
+        codes = False
+        for position, phase in enumerate(method.phases):
+            if position == method.iterating_phase and not count:
+                codes = True  # a method that was stopped before its first codes leaves zeros
+                continue
+            signature = self._backend.signature(phase.graph)
+            for name, spec in signature.inputs.items():
+                if name == TARGET:
+                    sizes[size_of(spec)] = None
+                elif name in RENDERED:
+                    needed |= {LATENTS} - written
+                else:
+                    needed |= {name} - written
+            written |= {state_name(name) for name in signature.outputs}
+        needed |= {LATENTS} - written  # to render the result
+        codes = codes or CODES in needed | written
+        return _Plan(tuple(sizes), LATENTS in needed, codes)
+
+    def _start(self, plan: _Plan, target: TargetOfSize) -> Buffers:
+        upload, manifest = self._backend.upload, self._bundle.manifest
+        start = {sized_target(size): target(size) for size in plan.sizes}
+        if plan.average:
+            average = self._bundle.latent_average()
+            if average is None:
+                raise BundleError(
+                    f"bundle {manifest.name!r} has no average latent for its method to start "
+                    "from; build it again"
+                )
+            start[LATENTS] = upload(average[None])
+        if manifest.codes is not None:
+            shape = (1, len(manifest.tuned_layers), manifest.codes.width)
+            start[CODES] = upload(np.zeros(shape, np.float32))
+        return start
+
+    def _results(
+        self, plan: _Plan, method: Method, count: int, state: State
+    ) -> Iterator[tuple[str, Any]]:
+        """Name and buffer of everything a method leaves, but for the target."""
+        names = dict.fromkeys((LATENTS, *RENDERED))
+        if plan.codes:
+            names[CODES] = None
+        for position, phase in enumerate(method.phases):
+            if position != method.iterating_phase or count:
+                outputs = self._backend.signature(phase.graph).outputs
+                names |= dict.fromkeys(map(state_name, outputs))
+        for name in names:
+            buffer = state.get(name)
+            if buffer is not None:
+                yield name, buffer
