@@ -30,8 +30,8 @@ def tiny_bundle(
     tiny_checkpoints: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The tiny model as a bundle, by the exporter's own code path."""
-    from hyperstyle_export.bundle_writer import BundleFacts, write_bundle
-    from hyperstyle_export.checkpoints import load_model
+    from hyperstyle_export.bundles.writer import BundleFacts, write_bundle
+    from hyperstyle_export.readers.official import load_model
 
     directory = tmp_path_factory.mktemp("engines") / "tiny"
     directory.mkdir()

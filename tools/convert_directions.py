@@ -31,14 +31,14 @@ sys.path += [str(ROOT / "export"), str(ROOT / "runtime")]
 from array_files import as_floats, named_array, read_arrays
 from direction_files import add_to_bundle, save_directions
 from hyperstyle_rt.cli.terminal import print_error
-from hyperstyle_rt.editing.directions import (
+from hyperstyle_rt.errors import EditError, HyperStyleError
+from hyperstyle_rt.formats.bundle import Bundle, find_bundle
+from hyperstyle_rt.formats.directions_file import (
     ComponentDirection,
     Direction,
     LinearDirection,
     StyleDirection,
 )
-from hyperstyle_rt.errors import EditError, HyperStyleError
-from hyperstyle_rt.formats.bundle import Bundle, find_bundle
 from hyperstyle_rt.formats.optional_inputs import OptionalInputs
 
 Array = NDArray[np.float32]

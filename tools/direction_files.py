@@ -7,23 +7,23 @@ from dataclasses import replace
 from pathlib import Path
 
 from hyperstyle_export.bundles.writer import sha256, write_manifest
-from hyperstyle_rt.editing.directions import (
+from hyperstyle_rt.errors import EditError
+from hyperstyle_rt.files import write_atomically
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.directions_file import (
     DIRECTIONS_NAME,
     Direction,
     bundle_directions,
     parse_directions,
     serialize_directions,
 )
-from hyperstyle_rt.errors import EditError
-from hyperstyle_rt.files import write_atomically
-from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.manifest import BundleFile
 
 
 def add_to_bundle(bundle: Bundle, directions: Mapping[str, Direction]) -> None:
     """Add directions to a bundle; those of the same names are replaced.
 
-    The digest that inversions are tied to stays the same.
+    The space that inversions are tied to stays the same.
 
     Raises
     ------

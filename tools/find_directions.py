@@ -39,11 +39,11 @@ sys.path += [str(ROOT / "export"), str(ROOT / "runtime")]
 
 from direction_files import add_to_bundle, save_directions
 from hyperstyle_rt.cli.terminal import print_error
-from hyperstyle_rt.editing.directions import LinearDirection
 from hyperstyle_rt.errors import EditError, HyperStyleError
 from hyperstyle_rt.files import read_regular
 from hyperstyle_rt.formats import strict_json
 from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.directions_file import LinearDirection
 from hyperstyle_rt.imaging.pictures import read_picture, to_input
 from hyperstyle_rt.model import Model
 from known_latents import mapped_latents, read_known

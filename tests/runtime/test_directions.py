@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hyperstyle_rt import Bundle
-from hyperstyle_rt.editing.directions import (
+from hyperstyle_rt.formats.directions_file import (
     ComponentDirection,
     Direction,
     LinearDirection,

@@ -13,9 +13,14 @@ import pytest
 from hyperstyle_rt import Bundle, Inversion, InversionError, Model
 from hyperstyle_rt.backends.ort import OnnxRuntimeBackend
 from hyperstyle_rt.editing.blending import edit_latents, linear, spherical_about
-from hyperstyle_rt.editing.directions import ComponentDirection, LinearDirection, StyleDirection
+from hyperstyle_rt.editing.directions import latent_change, style_change
 from hyperstyle_rt.editing.expressions import evenly, parse_edits
 from hyperstyle_rt.errors import BackendError, BundleError, EditError
+from hyperstyle_rt.formats.directions_file import (
+    ComponentDirection,
+    LinearDirection,
+    StyleDirection,
+)
 from hyperstyle_rt.imaging.pictures import to_picture
 from stand_ins import StandInCuda
 
@@ -165,8 +170,8 @@ def test_an_edit_renders_its_latents_with_the_weights_of_the_face(
     edited = model.edit(inversion, {"smile": 2.0, "pose": -1.0})
     directions = model.directions
     expected = inversion.latents.copy()
-    expected += directions["smile"].latent_change(inversion.latents, 2.0)
-    expected += directions["pose"].latent_change(inversion.latents, -1.0)
+    expected += latent_change(directions["smile"], inversion.latents, 2.0)
+    expected += latent_change(directions["pose"], inversion.latents, -1.0)
     assert np.array_equal(edited.latents, expected)
     assert np.array_equal(edited.codes, inversion.codes)
     assert np.array_equal(edited.image, model.render(inversion, latents=expected))
@@ -184,7 +189,7 @@ def test_edits_of_styles_reach_the_generator(
     assert isinstance(direction, StyleDirection)
     edited = model.edit(inversion, {"blond": 2.0})
     assert np.array_equal(edited.latents, inversion.latents)
-    styles = direction.style_change(2.0)
+    styles = style_change(direction, 2.0)
     assert edited.styles is not None
     assert np.array_equal(edited.styles, styles)
     assert np.array_equal(edited.image, model.render(inversion, styles=styles[None]))

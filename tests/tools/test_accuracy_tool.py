@@ -10,9 +10,9 @@ import accuracy
 import onnx
 import pytest
 import typer
+from hyperstyle_export.bundles.half_graphs import add_half_graphs
 from hyperstyle_export.bundles.writer import BundleFacts, sha256, write_bundle, write_manifest
 from hyperstyle_export.readers.official import load_model
-from hyperstyle_export.bundles.half_graphs import add_half_graphs
 from hyperstyle_rt.formats.bundle import Bundle
 from onnx import numpy_helper
 from typer.testing import CliRunner, Result

@@ -13,15 +13,15 @@ import pytest
 import torch
 from hyperstyle_export.readers.pickled_arrays import unpickle_arrays
 from hyperstyle_export.readers.torch_files import CheckpointError
-from hyperstyle_rt.editing.directions import (
+from hyperstyle_rt.errors import EditError
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.directions_file import (
     ComponentDirection,
     LinearDirection,
     StyleDirection,
     bundle_directions,
     parse_directions,
 )
-from hyperstyle_rt.errors import EditError
-from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.optional_inputs import OptionalInputs, StyleLayer
 from typer.testing import CliRunner, Result
 

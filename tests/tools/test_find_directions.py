@@ -21,8 +21,8 @@ from find_directions import (
     read_recipes,
 )
 from hyperstyle_rt import Bundle, Model
-from hyperstyle_rt.editing.directions import LinearDirection, bundle_directions
 from hyperstyle_rt.errors import EditError
+from hyperstyle_rt.formats.directions_file import LinearDirection, bundle_directions
 from hyperstyle_rt.imaging.pictures import write_picture
 from measure_directions import Figures, between_people, markdown
 from typer.testing import CliRunner

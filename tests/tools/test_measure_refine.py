@@ -13,7 +13,7 @@ from direction_files import add_to_bundle
 from evaluation.measure import Judges
 from hyperstyle_export.readers.official import load_model
 from hyperstyle_rt import Bundle, Model
-from hyperstyle_rt.editing.directions import LinearDirection
+from hyperstyle_rt.formats.directions_file import LinearDirection
 from hyperstyle_rt.imaging.pictures import read_picture, to_input, write_picture
 from measure_refine import app, parse_marks
 from refinement.baselines import pivotal_tuning, torch_steps

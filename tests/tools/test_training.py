@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import torch
 import training_sets as sets
-from hyperstyle_export.readers.official import load_model
 from hyperstyle_export.networks.config import EncoderConfig, GeneratorConfig, HyperStyleConfig
 from hyperstyle_export.networks.hyperstyle import HyperStyle
+from hyperstyle_export.readers.official import load_model
 from hyperstyle_rt.imaging.pictures import read_picture
 from synthetic import official_config
 from training.cli import app

@@ -9,10 +9,10 @@ import fakeweights
 import numpy as np
 import pytest
 import torch
-from hyperstyle_export.readers.lpips import load_lpips, read_pickled_arrays
 from hyperstyle_export.networks.config import GeneratorConfig
 from hyperstyle_export.networks.generator import Generator
 from hyperstyle_export.networks.lpips import ALEXNET, Lpips
+from hyperstyle_export.readers.lpips import load_lpips, read_pickled_arrays
 from hyperstyle_export.readers.torch_files import CheckpointError
 from training.optimisers import orthogonalised
 from training.similarity import ArcFace, load_embedding

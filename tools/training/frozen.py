@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from hyperstyle_export.readers.official import average_latent, read_generator, read_w_encoder
-from hyperstyle_export.readers.layouts import infer_encoder
 from hyperstyle_export.networks.encoder import WEncoder
 from hyperstyle_export.networks.generator import Generator
 from hyperstyle_export.networks.hyperstyle import crop_rows
+from hyperstyle_export.readers.layouts import infer_encoder
+from hyperstyle_export.readers.official import average_latent, read_generator, read_w_encoder
 from torch import Tensor, nn
 
 from .checkpoint import load_state

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from hyperstyle_export.readers.official import read_hyperstyle
 from hyperstyle_export.networks.config import GeneratorConfig, HypernetworkConfig
 from hyperstyle_export.networks.hypernetwork import Hypernetwork
+from hyperstyle_export.readers.official import read_hyperstyle
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import EditError
+from ..formats.directions_file import StyleDirection
 from ..formats.fields import shown
 from ..types import Array
-from .directions import Direction, StyleDirection
+from .directions import Direction, latent_change, style_change
 from .expressions import Amounts
 
 Blend = Callable[[Array, Array, float], Array]
@@ -70,9 +71,9 @@ def edit_latents(
             if isinstance(direction, StyleDirection):
                 if styled is None:
                     styled = np.zeros((len(edits), len(direction.offsets)), np.float32)
-                styled[row] += direction.style_change(amount)
+                styled[row] += style_change(direction, amount)
             else:
-                edited[row] += direction.latent_change(latents, amount)
+                edited[row] += latent_change(direction, latents, amount)
     return Edited(edited, styled)
 
 
