@@ -1,27 +1,27 @@
-"""ONNX Runtime: the CPU provider (the embedded default) and the CUDA provider."""
+"""ONNX Runtime: the CPU provider (the embedded default), CUDA's, and TensorRT's with our plans."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import functools
-import logging
-import sys
+import platform
+import threading
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime as ort
 
-from ..errors import BackendError, BundleError
+from ..errors import BackendError
 from ..formats.bundle import Bundle
 from ..formats.manifest import BASE_PRECISION
 from ..types import Array
-from .cuda.driver import find_gpu
-from .protocol import GPU_BATCH, Buffers, refuse_optional_inputs
+from .inputs import check_names, check_tensor
+from .lifetime import NativeObjects
+from .ort_library import load_onnxruntime, shrink_arena
+from .ort_sessions import SessionMaker, dtype_of, first_line, signature_of
+from .protocol import GPU_BATCH, Buffers, Signature
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    import onnxruntime
 
 PLANS = "ort-tensorrt"  # the bundle's own TensorRT plans, through ONNX Runtime
 PROVIDERS = {
@@ -29,51 +29,85 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     PLANS: "TensorrtExecutionProvider",
 }
-LOADED_TENSORRT = "10."  # the major version that ONNX Runtime's TensorRT provider is linked to
 DEVICE_ID = 0
-ERRORS_ONLY = 3  # ONNX Runtime's log severity: its warnings about graph clean-up are of no use
+_COMPUTES_HALVES_IN_FLOAT = ("x86_64", "AMD64")  # ONNX Runtime's CPU provider, on these
+
+
+def open_provider(
+    name: str, bundle: Bundle, threads: int | None, precision: str
+) -> OnnxRuntimeBackend:
+    """Open one of :data:`PROVIDERS`; raises as :class:`OnnxRuntimeBackend`."""
+    return OnnxRuntimeBackend(name, bundle, threads, precision)
+
+
+def usable_providers() -> dict[str, str]:
+    """Backends that ONNX Runtime offers here -> its provider for them.
+
+    An offered provider may still lack its libraries: every session asserts what it got.
+    """
+    offered = load_onnxruntime().get_available_providers()
+    return {name: provider for name, provider in PROVIDERS.items() if provider in offered}
+
+
+@dataclass(frozen=True)
+class _OpenGraph:
+    """A session, and what it takes and gives."""
+
+    session: onnxruntime.InferenceSession
+    signature: Signature
 
 
 class OnnxRuntimeBackend:
-    """One session per graph, opened when it is first run.
+    """One session per graph, opened when it is first asked for.
+
+    Threads may call it at a time. Every tensor stays in the memory of the CPU or of the GPU.
 
     Attributes
     ----------
-    device:
-        ``cpu``, ``cuda`` or ``ort-tensorrt``: what runs the graphs. Between them every tensor stays
-        in the memory of the CPU or of the GPU.
-    precision:
-        Of the graphs that are run; ``fp32`` or one of the bundle's others.
+    name:
+        ``cpu``, ``cuda`` or ``ort-tensorrt``: what runs the graphs.
+    graph_precision:
+        Of the graphs that are run: ``fp32``, or one of the bundle's others.
 
     Raises
     ------
     BackendError
-        If the device's provider is not offered, or another one answered in its place.
+        If ONNX Runtime is not installed, does not offer the provider, or gives another in its
+        place.
     BundleError
-        If a graph is missing or altered.
+        If the bundle has no graphs of that precision.
     """
 
     def __init__(
-        self, bundle: Bundle, device: str, threads: int | None, precision: str = BASE_PRECISION
+        self, name: str, bundle: Bundle, threads: int | None, precision: str = BASE_PRECISION
     ) -> None:
-        self.device = device
-        self._memory = "cpu" if device == "cpu" else "cuda"
-        self.precision = precision
-        self._bundle = bundle
-        self._threads = threads
-        self._sessions: dict[str, ort.InferenceSession] = {}
-        if device not in usable_providers():
+        self.name = name
+        self.graph_precision = precision
+        self._ort = load_onnxruntime()
+        self._memory = "cpu" if name == "cpu" else "cuda"
+        if name not in usable_providers():
             raise BackendError(
-                f"ONNX Runtime {ort.__version__} cannot use {PROVIDERS[device]} here (it offers "
-                f"{', '.join(ort.get_available_providers())}); install onnxruntime-gpu with the "
-                "CUDA and cuDNN libraries it names, or use --backend cpu"
+                f"ONNX Runtime {self._ort.__version__} cannot use {PROVIDERS[name]} here (it "
+                f"offers {', '.join(self._ort.get_available_providers())}); install "
+                "onnxruntime-gpu with the CUDA and cuDNN libraries it names, or use --backend cpu"
             )
-        self._session("generator")  # finds out now whether the provider works; all tasks need it
+        self._maker = SessionMaker(bundle, precision, PROVIDERS[name], threads)
+        self._native = NativeObjects()
+        self._graphs: dict[str, _OpenGraph] = {}
+        self._opening = threading.Lock()
+        self._maker.check()
 
     @property
     def provider(self) -> str:
         """What really runs the graphs."""
-        return f"ONNX Runtime {ort.__version__} {PROVIDERS[self.device]}"
+        return f"ONNX Runtime {self._ort.__version__} {PROVIDERS[self.name]}"
+
+    @property
+    def precision(self) -> str:
+        """Type that is computed in: an x86 CPU computes fp16 graphs in float32."""
+        if self.name == "cpu" and platform.machine() in _COMPUTES_HALVES_IN_FLOAT:
+            return BASE_PRECISION
+        return self.graph_precision
 
     @property
     def largest_batch(self) -> int:
@@ -81,7 +115,11 @@ class OnnxRuntimeBackend:
 
         In a batch, small products are summed in another order and pixels may differ by one level.
         """
-        return 1 if self.device == "cpu" else GPU_BATCH
+        return 1 if self.name == "cpu" else GPU_BATCH
+
+    def signature(self, role: str) -> Signature:
+        """Inputs and outputs of a graph; raises as :meth:`run`."""
+        return self._open_graph(role).signature
 
     def run(self, role: str, inputs: Mapping[str, Any]) -> Buffers:
         """Run a graph on OrtValues; outputs are left on the device.
@@ -89,115 +127,88 @@ class OnnxRuntimeBackend:
         Raises
         ------
         BundleError
-            If the bundle lacks the graph, or its file is altered.
+            If the bundle lacks the graph, or a file of it is altered; if ONNX Runtime cannot load
+            it.
         BackendError
-            If ONNX Runtime cannot load the graph, or fell back to another provider; if a plan is
-            fed an optional input of its graph.
+            If ONNX Runtime fell back to another provider; if an input is missing, unknown, or of
+            another shape or type; if the graph fails; after :meth:`close`, and in a forked child.
         """
-        session = self._session(role)
-        if self.device == PLANS:
-            refuse_optional_inputs(role, inputs, [value.name for value in session.get_inputs()])
-        binding = session.io_binding()
+        graph = self._open_graph(role)
+        check_names(role, graph.signature, inputs)
+        binding = graph.session.io_binding()
         for name, value in inputs.items():
+            self._check(role, graph, name, value)
             binding.bind_ortvalue_input(name, value)
-        names = [output.name for output in session.get_outputs()]
-        for name in names:
+        for name in graph.signature.outputs:
             binding.bind_output(name, self._memory, DEVICE_ID)
-        session.run_with_iobinding(binding)
-        return dict(zip(names, binding.get_outputs(), strict=True))
+        try:
+            graph.session.run_with_iobinding(binding)
+        except Exception as error:  # ONNX Runtime raises its own types, which share no base
+            raise BackendError(
+                f"ONNX Runtime fails to run the graph {role} ({first_line(error)}); free memory if "
+                "it is short, or use another --backend"
+            ) from error
+        return dict(zip(graph.signature.outputs, binding.get_outputs(), strict=True))
 
-    def upload(self, array: Array) -> ort.OrtValue:
-        """Copy a float32 array to the device."""
-        if self.device == "cpu":  # an OrtValue on the CPU shares numpy's memory
-            array = np.array(array, np.float32, order="C")
-        return ort.OrtValue.ortvalue_from_numpy(array, self._memory, DEVICE_ID)
+    def upload(self, array: Any) -> onnxruntime.OrtValue:
+        """Copy a host array to the device, as float32.
 
-    def download(self, buffer: ort.OrtValue) -> Array:
+        Raises
+        ------
+        BackendError
+            If it is an array on a device, or a closed backend.
+        """
+        self._native.check()
+        try:
+            host = np.array(array, np.float32, order="C")  # on a CPU the OrtValue shares its memory
+        except (TypeError, ValueError) as error:
+            raise BackendError(
+                f"the backend {self.name} takes arrays in the memory of the CPU ({error}); copy it "
+                "there, or use --backend tensorrt"
+            ) from error
+        return self._ort.OrtValue.ortvalue_from_numpy(host, self._memory, DEVICE_ID)
+
+    def download(self, buffer: onnxruntime.OrtValue) -> Array:
         """Copy an OrtValue into a float32 array of its own."""
         return np.array(buffer.numpy(), np.float32, copy=True)
 
-    def _session(self, role: str) -> ort.InferenceSession:
-        if role not in self._sessions:
-            self._sessions[role] = self._open(role)
-        return self._sessions[role]
+    def share(self, buffer: onnxruntime.OrtValue) -> Any:
+        """A numpy array on a CPU; on a GPU the OrtValue itself, which has ``__dlpack__``."""
+        return buffer.numpy() if self._memory == "cpu" else buffer
 
-    def _graph(self, role: str) -> Path:
-        """The verified file of a graph, or of the model that stands for its plan."""
-        if self.device != PLANS:
-            return self._bundle.verified_path(role, self.precision)
-        suffix = f"-sm{find_gpu().sm}-{self.precision}"
-        keys = [key for key in self._bundle.manifest.plans if key.endswith(suffix)]
-        loadable = [key for key in keys if key.startswith(LOADED_TENSORRT)]
-        key = loadable[-1] if loadable else f"{LOADED_TENSORRT}x{suffix}"
-        return self._bundle.verified_ep_context(key, role)
+    def for_session(self) -> OnnxRuntimeBackend:
+        """Itself: sessions of ONNX Runtime may be run by several threads at a time."""
+        self._native.check()
+        return self
 
-    def _open(self, role: str) -> ort.InferenceSession:
-        path = self._graph(role)
-        options = _session_options()
-        if self._threads is not None:
-            options.intra_op_num_threads = self._threads
-        provider = PROVIDERS[self.device]
-        try:
-            session = ort.InferenceSession(
-                str(path), options, providers=[provider], enable_fallback=0
-            )
-        except Exception as error:  # ONNX Runtime raises its own types, which share no base
-            raise BundleError(
-                f"ONNX Runtime {ort.__version__} cannot load {path}; build the bundle again with "
-                f"this version ({str(error).splitlines()[0][:300]})"
-            ) from error
-        if session.get_providers()[0] != provider:
+    def close(self) -> None:
+        """Destroy the sessions and give their memory back."""
+        if self._native.close():
+            self._graphs.clear()
+            shrink_arena()
+
+    def _check(self, role: str, graph: _OpenGraph, name: str, value: Any) -> None:
+        """Refuse what is no buffer, or is of another shape or type than the graph's input."""
+        if not isinstance(value, self._ort.OrtValue):
             raise BackendError(
-                f"ONNX Runtime gave {session.get_providers()[0]} where {provider} was asked for; "
-                "install the CUDA and cuDNN libraries its log names, or use --backend cpu"
+                f"the graph {role} takes {name} as a buffer, not as {type(value).__name__}; upload "
+                "it first"
             )
-        logger.debug("%s on %s", path.name, provider)
-        _return_freed_memory()
-        return session
+        spec, dtype = graph.signature.inputs[name], dtype_of(value.data_type())
+        check_tensor(role, name, spec, tuple(value.shape()), dtype)
 
+    def _open_graph(self, role: str) -> _OpenGraph:
+        """The session of a graph; several threads may ask for it at a time."""
+        self._native.check()
+        graph = self._graphs.get(role)
+        if graph is None:
+            with self._opening:
+                graph = self._graphs.get(role) or self._add_graph(role)
+        return graph
 
-def _session_options() -> ort.SessionOptions:
-    """Options that keep memory low without costing time: an inversion at 1024 needs 1 GB less.
-
-    All sessions draw on one arena, so that the memory of one graph serves the next. A memory
-    pattern would add a block of its own beside it, planned after the first run.
-    """
-    _register_shared_arena()
-    options = ort.SessionOptions()
-    options.log_severity_level = ERRORS_ONLY
-    options.enable_mem_pattern = False
-    options.add_session_config_entry("session.use_env_allocators", "1")
-    return options
-
-
-def _return_freed_memory() -> None:
-    """Give back what loading a graph has freed: glibc would keep tens of megabytes per session."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
-
-
-@functools.cache
-def _register_shared_arena() -> None:
-    """One CPU arena for all sessions of the process, growing by what is asked for."""
-    memory = ort.OrtMemoryInfo(
-        "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
-    )
-    grow_as_requested = {
-        "max_mem": 0,
-        "arena_extend_strategy": 1,
-        "initial_chunk_size_bytes": -1,
-        "max_dead_bytes_per_chunk": -1,
-    }
-    # Fails where the host application has registered an arena itself: then that one is shared.
-    with contextlib.suppress(RuntimeError):
-        ort.create_and_register_allocator(memory, ort.OrtArenaCfg(grow_as_requested))
-
-
-def usable_providers() -> dict[str, str]:
-    """Devices that ONNX Runtime offers here -> its provider for them.
-
-    An offered provider may still lack its libraries: every session asserts what it got.
-    """
-    offered = ort.get_available_providers()
-    return {device: name for device, name in PROVIDERS.items() if name in offered}
+    def _add_graph(self, role: str) -> _OpenGraph:
+        maker = self._maker
+        session = maker.open_plan(role) if self.name == PLANS else maker.open(role)
+        self._native.keep(session)
+        graph = self._graphs[role] = _OpenGraph(session, signature_of(session))
+        return graph

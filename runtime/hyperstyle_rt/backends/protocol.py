@@ -1,36 +1,67 @@
-"""Backends: what runs a bundle's graphs. A host chains them without copying tensors to itself."""
+"""What every backend offers: graphs by role, on tensors that stay where the backend keeps them.
+
+A backend knows no method: it runs one graph at a time, and whoever calls it chains them. Tensors
+are bound by name. Two abilities are optional: to record a chain of calls once and replay it (CUDA
+graphs), and to copy a tensor to the host while the device works on.
+"""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from ..errors import BackendError
-from ..types import Array
+import numpy as np
 
-logger = logging.getLogger(__name__)
+from ..types import Array
 
 Buffers = dict[str, Any]
 """Tensor name -> a tensor where the backend keeps it."""
 
-
 GPU_BATCH = 8
-"""Latents that a GPU renders at once; what the generator's TensorRT plans are built for."""
+"""Latents that a GPU renders at once; what the TensorRT plans of a `generator` are built for."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """What a graph says of one of its tensors.
+
+    Attributes
+    ----------
+    shape:
+        None for an axis of any length, which is the batch.
+    dtype:
+        Type of its elements.
+    """
+
+    shape: tuple[int | None, ...]
+    dtype: np.dtype[Any]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Inputs and outputs of a graph by name, in the order of the graph."""
+
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
 
 
 class Backend(Protocol):
-    """Runs graphs by role. Tensors are bound by name and stay where the backend keeps them."""
+    """Runs the graphs of one bundle by role."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the registry: ``cpu``."""
+        ...
 
     @property
     def provider(self) -> str:
-        """What really runs the graphs, for people: ``ONNX Runtime CPUExecutionProvider``."""
+        """What really runs the graphs, for people: ``ONNX Runtime 1.32.0 CPUExecutionProvider``."""
         ...
 
     @property
     def precision(self) -> str:
-        """Precision of the graphs that are run: ``fp32``, ``fp16``."""
+        """Type that the graphs compute in: ``fp32``, ``fp16``."""
         ...
 
     @property
@@ -38,25 +69,112 @@ class Backend(Protocol):
         """How many latents are worth rendering at once."""
         ...
 
-    def run(self, role: str, inputs: Mapping[str, Any]) -> Buffers:
-        """Run a graph on buffers of this backend; gives all its outputs by name."""
+    def signature(self, role: str) -> Signature:
+        """Inputs and outputs of a graph; opens it if it is not open.
+
+        Raises
+        ------
+        BundleError
+            If the bundle lacks the graph, or a file of it is altered.
+        BackendError
+            If the backend cannot load it, or is closed.
+        """
         ...
 
-    def upload(self, array: Array) -> Any:
-        """Copy a float32 array to where the backend keeps tensors."""
+    def run(self, role: str, inputs: Mapping[str, Any]) -> Buffers:
+        """Run a graph on buffers of this backend; gives all its outputs by name.
+
+        Names, shapes and types are compared with the signature first.
+
+        Raises
+        ------
+        BundleError
+            As :meth:`signature`.
+        BackendError
+            If an input is missing, unknown, or of another shape or type than the graph's; if the
+            graph fails; if the backend is closed.
+        """
+        ...
+
+    def upload(self, array: Any) -> Any:
+        """Copy an array into a float32 buffer.
+
+        numpy arrays everywhere; on a GPU arrays of other libraries there, too, where the backend
+        says so.
+        """
         ...
 
     def download(self, buffer: Any) -> Array:
-        """Copy a buffer into a float32 array of its own."""
+        """Wait for a buffer, and copy it into a float32 array of its own."""
+        ...
+
+    def share(self, buffer: Any) -> Any:
+        """Wait for a buffer, and give it as an array that other libraries read where it lies.
+
+        numpy on the CPU; on a GPU something with ``__dlpack__`` or ``__cuda_array_interface__``.
+        """
+        ...
+
+    def for_session(self) -> Backend:
+        """Give a backend for one thread: itself where several threads may call it at a time.
+
+        Else another view of the same graphs, with memory and a stream of its own; whoever asked
+        closes it if it is not the backend itself.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back the memory; further use raises BackendError, to close again does nothing."""
+        ...
+
+
+class Recording(Protocol):
+    """A chain of calls that was recorded once."""
+
+    def replay(self, inputs: Buffers) -> Buffers:
+        """Do the same work on other inputs of the same names, shapes and types.
+
+        Returns
+        -------
+        What the work returned. The buffers are the recording's own: the next replay writes to them.
+        """
+        ...
+
+    def release(self) -> None:
+        """Give its memory back; neither it nor its results may be used after this."""
+        ...
+
+
+@runtime_checkable
+class RecordingBackend(Backend, Protocol):
+    """A backend that replays a chain of graphs faster than it runs them one by one."""
+
+    def record(self, work: Callable[[Buffers], Buffers], inputs: Buffers) -> Recording:
+        """Record what `work` does with copies of `inputs`.
+
+        `work` is called twice: once to open graphs and reserve memory, once to be recorded. It may
+        only run graphs: no upload, download or sharing, and nothing may depend on values. What it
+        returns may be inputs or results.
+        """
+        ...
+
+
+@runtime_checkable
+class OverlappingBackend(Backend, Protocol):
+    """A backend that copies to the host while the device computes."""
+
+    def start_reading(self, buffer: Any) -> Any:
+        """Queue a copy to the host; to be finished before the next is started."""
+        ...
+
+    def finish_reading(self, reading: Any) -> Array:
+        """Wait for that copy, not for what was queued after it; gives a float32 array."""
         ...
 
 
 @dataclass(frozen=True)
-class LoopBuffers:
-    """What an inversion leaves on the device: latents, accumulated codes, the last image.
-
-    ``iterations`` is how many were done.
-    """
+class LoopBuffers:  # until model.py no longer imports it
+    """What the old loop leaves on the device."""
 
     latents: Any
     codes: Any
@@ -65,29 +183,15 @@ class LoopBuffers:
 
 
 @runtime_checkable
-class LoopingBackend(Backend, Protocol):
-    """A backend that runs a whole inversion faster than its graphs one by one."""
+class LoopingBackend(Backend, Protocol):  # until model.py no longer imports it
+    """The old loop of TensorRT."""
 
     def run_loop(
         self, image: Any, codes: Any, iterations: int, until: float | None = None
     ) -> LoopBuffers:
-        """Encoder, then at most the given number of iterations, from codes of zero.
-
-        `until` stops it earlier, as in :meth:`Model.invert`.
-        """
+        """The old loop."""
         ...
 
 
-def refuse_optional_inputs(role: str, inputs: Mapping[str, Any], of_plan: Collection[str]) -> None:
-    """Refuse inputs that a plan does not have: TensorRT has built their default values in.
-
-    Raises
-    ------
-    BackendError
-        If there are some.
-    """
-    if unknown := inputs.keys() - set(of_plan):
-        raise BackendError(
-            f"a TensorRT plan of the {role} cannot be fed {', '.join(sorted(unknown))}; use "
-            "--backend cuda or cpu for this"
-        )
+def refuse_optional_inputs(role: str, inputs: Mapping[str, Any], of_plan: Any) -> None:
+    """Until ort.py and tensorrt.py check at the door."""

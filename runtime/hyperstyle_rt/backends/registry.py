@@ -1,8 +1,11 @@
-"""The backends there are, by name."""
+"""The backends there are. Whatever names, describes or opens backends takes it from here."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
 
 from ..errors import BackendError
 from ..formats.bundle import Bundle
@@ -11,22 +14,111 @@ from .protocol import Backend
 
 logger = logging.getLogger(__name__)
 
-BACKENDS = ("auto", "cpu", "cuda", "tensorrt", "tensorrt-pycuda", "ort-tensorrt")
+AUTOMATIC = "auto"
+PRECISIONS = (BASE_PRECISION, "fp16")
+
+Opener = Callable[[str, Bundle, int | None, str], Backend]
+"""(name, bundle, threads, precision) -> an open backend."""
+
+
+@dataclass(frozen=True)
+class BackendEntry:
+    """A backend that can be asked for.
+
+    Attributes
+    ----------
+    name:
+        What it is called everywhere.
+    module, opener:
+        Module of this package, and its function of type :data:`Opener`; imported when used.
+    memory:
+        Where its tensors are: ``cpu`` or ``cuda``.
+    precisions:
+        Of the graphs it can run.
+    requires:
+        What must be installed, for people.
+    description:
+        What it does, one line.
+    """
+
+    name: str
+    module: str
+    opener: str
+    memory: str
+    precisions: tuple[str, ...]
+    requires: str
+    description: str
+
+    def open(self, bundle: Bundle, threads: int | None, precision: str) -> Backend:
+        """Open it; raises as :func:`open_backend`."""
+        opener: Opener = getattr(import_module(self.module, __package__), self.opener)
+        return opener(self.name, bundle, threads, precision)
+
+
+BACKENDS = (
+    BackendEntry(
+        name="cpu",
+        module=".ort",
+        opener="open_provider",
+        memory="cpu",
+        precisions=PRECISIONS,
+        requires="onnxruntime or onnxruntime-gpu",
+        description="ONNX Runtime on the CPU",
+    ),
+    BackendEntry(
+        name="cuda",
+        module=".ort",
+        opener="open_provider",
+        memory="cuda",
+        precisions=PRECISIONS,
+        requires="onnxruntime-gpu, CUDA, cuDNN",
+        description="ONNX Runtime's CUDA provider",
+    ),
+    BackendEntry(
+        name="tensorrt",
+        module=".tensorrt",
+        opener="open_tensorrt",
+        memory="cuda",
+        precisions=PRECISIONS,
+        requires="TensorRT 10.4 to 11.x, cuda-python",
+        description="TensorRT plans, a whole inversion as one CUDA graph",
+    ),
+    BackendEntry(
+        name="tensorrt-pycuda",
+        module=".cuda.pycuda_arrays",
+        opener="open_beside_pycuda",
+        memory="cuda",
+        precisions=PRECISIONS,
+        requires="TensorRT 10.4 to 11.x, cuda-python, PyCUDA",
+        description="the same in PyCUDA's primary context",
+    ),
+    BackendEntry(
+        name="ort-tensorrt",
+        module=".ort",
+        opener="open_provider",
+        memory="cuda",
+        precisions=PRECISIONS,
+        requires="onnxruntime-gpu, TensorRT 10",
+        description="the bundle's TensorRT plans in ONNX Runtime",
+    ),
+)
+BACKEND_NAMES = (AUTOMATIC, *(entry.name for entry in BACKENDS))
+_BY_NAME = {entry.name: entry for entry in BACKENDS}
+_AUTOMATIC_ORDER = ("cuda", "cpu")
 
 
 def open_backend(
     name: str, bundle: Bundle, threads: int | None, precision: str = BASE_PRECISION
 ) -> Backend:
-    """Open a backend by its name: one of :data:`BACKENDS`.
+    """Open a backend by its name: one of :data:`BACKEND_NAMES`.
 
     Parameters
     ----------
     name:
         ``auto`` takes CUDA where ONNX Runtime can really use it, the CPU otherwise; the others
-        never fall back. ``tensorrt`` runs TensorRT plans itself, ``tensorrt-pycuda`` does so beside
-        PyCUDA, ``ort-tensorrt`` lets ONNX Runtime run the bundle's plans.
+        never fall back.
     threads:
-        Threads of one operator on the CPU; None for ONNX Runtime's own choice.
+        Threads of one operator on the CPU; None for as many processors as this process may use.
     precision:
         ``fp32`` or another one the bundle has graphs in.
 
@@ -34,24 +126,38 @@ def open_backend(
     ------
     BackendError
         If there is no such backend, or it is not usable on this machine.
+    BundleError
+        If the bundle has no graphs of that precision, or one is altered.
     """
-    if name not in BACKENDS:
-        raise BackendError(f"there is no backend {name!r}; choose one of {', '.join(BACKENDS)}")
-    if name == "tensorrt":
-        from .tensorrt import TensorrtBackend
+    if name == AUTOMATIC:
+        return _open_automatically(bundle, threads, precision)
+    return entry_of(name).open(bundle, threads, precision)
 
-        return TensorrtBackend(bundle, precision)
-    if name == "tensorrt-pycuda":
-        from .cuda.pycuda_arrays import PycudaTensorrtBackend
 
-        return PycudaTensorrtBackend(bundle, precision)
-    from .ort import OnnxRuntimeBackend, usable_providers
+def entry_of(name: str) -> BackendEntry:
+    """Entry of a backend.
 
-    if name == "auto":
-        if "cuda" in usable_providers():
+    Raises
+    ------
+    BackendError
+        If there is none of this name.
+    """
+    if name not in _BY_NAME:
+        raise BackendError(
+            f"there is no backend {name!r}; choose one of {', '.join(BACKEND_NAMES)}"
+        )
+    return _BY_NAME[name]
+
+
+def _open_automatically(bundle: Bundle, threads: int | None, precision: str) -> Backend:
+    """The first of :data:`_AUTOMATIC_ORDER` that ONNX Runtime offers and can open."""
+    from .ort import usable_providers
+
+    *preferred, last = _AUTOMATIC_ORDER
+    for name in preferred:
+        if name in usable_providers():
             try:
-                return OnnxRuntimeBackend(bundle, "cuda", threads, precision)
+                return entry_of(name).open(bundle, threads, precision)
             except BackendError as error:
                 logger.warning("%s; using the CPU", error)
-        name = "cpu"
-    return OnnxRuntimeBackend(bundle, name, threads, precision)
+    return entry_of(last).open(bundle, threads, precision)

@@ -1,0 +1,248 @@
+"""Sessions of ONNX Runtime made of verified files."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import BackendError, BundleError
+from ..files import reason
+from ..formats.bundle import Bundle
+from .cuda.driver import find_gpu
+from .ort_library import NEGATION, load_onnxruntime, return_freed_memory, session_options
+from .protocol import Signature, TensorSpec
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+logger = logging.getLogger(__name__)
+
+LOADED_TENSORRT = "10."  # the major version that ONNX Runtime's TensorRT provider is linked to
+_DATA_FOLDER = "session.model_external_initializers_file_folder_path"
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(float16)": np.dtype(np.float16),
+    "tensor(double)": np.dtype(np.float64),
+    "tensor(int32)": np.dtype(np.int32),
+    "tensor(int64)": np.dtype(np.int64),
+    "tensor(bool)": np.dtype(np.bool_),
+}
+
+
+@dataclass(frozen=True)
+class SessionMaker:
+    """Opens the graphs of a bundle with one provider.
+
+    Attributes
+    ----------
+    bundle:
+        Whose graphs.
+    precision:
+        Of the graphs.
+    provider:
+        ONNX Runtime's name of what is to run them.
+    threads:
+        Of one operator on the CPU; None for as many as are useful here.
+    """
+
+    bundle: Bundle
+    precision: str
+    provider: str
+    threads: int | None
+
+    def check(self) -> None:
+        """Find out, before any graph is opened, whether there are such graphs and the provider works.
+
+        Raises
+        ------
+        BundleError
+            If the bundle has no graphs of that precision.
+        BackendError
+            If ONNX Runtime cannot use the provider.
+        """
+        for role in self.bundle.manifest.graphs:
+            self.bundle.graph_digests(role, self.precision)
+        ort = load_onnxruntime()
+        try:
+            probe = ort.InferenceSession(
+                NEGATION, session_options(1), providers=[self.provider], enable_fallback=0
+            )
+        except Exception as error:  # ONNX Runtime raises its own types, which share no base
+            raise BackendError(
+                f"ONNX Runtime {ort.__version__} cannot use {self.provider} "
+                f"({first_line(error)}); check this machine with hyperstyle-rt doctor, or use "
+                "--backend cpu"
+            ) from error
+        self._check_provider(probe)
+
+    def open(self, role: str) -> onnxruntime.InferenceSession:
+        """Open a graph.
+
+        The graph is handed over as the bytes that were verified. Its tensors are read by ONNX
+        Runtime from their files, which are compared with what they were before the verification: a
+        file that was altered or replaced in between is refused. Given as bytes they would be
+        copied once more, a gigabyte for `weights` of the official layout. That is done where a
+        file is a symbolic link, as ONNX Runtime does not follow one out of its folder.
+
+        Raises
+        ------
+        BundleError
+            If the bundle lacks the graph, or a file of it is altered; if it cannot be loaded.
+        BackendError
+            If ONNX Runtime gives another provider.
+        """
+        directory = self.bundle.directory
+        files = [directory / name for name in self.bundle.graph_digests(role, self.precision)]
+        options = session_options(self.threads)
+        if any(path.is_symlink() for path in files):
+            verified = self.bundle.graph(role, self.precision)
+            options.add_external_initializers_from_files_in_memory(
+                list(verified.data),
+                list(verified.data.values()),
+                [content.nbytes for content in verified.data.values()],
+            )
+            return self._make(verified.path, verified.model, options)
+        with _unchanged(files):
+            verified = self.bundle.graph(role, self.precision)
+            path, model = verified.path, verified.model
+            del verified  # and with it the mapping of the data
+            with _as_folder(directory) as folder:
+                options.add_session_config_entry(_DATA_FOLDER, folder)
+                return self._make(path, model, options)
+
+    def open_plan(self, role: str) -> onnxruntime.InferenceSession:
+        """Open the bundle's TensorRT plan of a graph, through the model that stands for it.
+
+        Raises
+        ------
+        BundleError
+            If the bundle has no plan that this GPU and ONNX Runtime can load, or it is altered.
+        BackendError
+            As :meth:`open`, and where there is no GPU.
+        """
+        suffix = f"-sm{find_gpu().sm}-{self.precision}"
+        keys = [key for key in self.bundle.manifest.plans if key.endswith(suffix)]
+        loadable = [key for key in keys if key.startswith(LOADED_TENSORRT)]
+        key = loadable[-1] if loadable else f"{LOADED_TENSORRT}x{suffix}"
+        path = self.bundle.verified_ep_context(key, role)
+        return self._make(path, str(path), session_options(self.threads))
+
+    def _make(
+        self, path: Path, model: bytes | str, options: onnxruntime.SessionOptions
+    ) -> onnxruntime.InferenceSession:
+        ort = load_onnxruntime()
+        try:
+            session: onnxruntime.InferenceSession = ort.InferenceSession(
+                model, options, providers=[self.provider], enable_fallback=0
+            )
+        except Exception as error:  # ONNX Runtime raises its own types, which share no base
+            raise BundleError(
+                f"ONNX Runtime {ort.__version__} cannot load {path}; build the bundle again with "
+                f"this version ({first_line(error)})"
+            ) from error
+        self._check_provider(session)
+        logger.debug("%s on %s", path.name, self.provider)
+        return_freed_memory()
+        return session
+
+    def _check_provider(self, session: onnxruntime.InferenceSession) -> None:
+        given = session.get_providers()[0]
+        if given != self.provider:
+            raise BackendError(
+                f"ONNX Runtime gave {given} where {self.provider} was asked for; install the CUDA "
+                "and cuDNN libraries its log names, or use --backend cpu"
+            )
+
+
+def signature_of(session: onnxruntime.InferenceSession) -> Signature:
+    """Inputs and outputs of a session; an axis with a name is one of any length.
+
+    Raises
+    ------
+    BackendError
+        If a tensor has a type that no graph here has.
+    """
+    return Signature(
+        {value.name: _spec(value) for value in session.get_inputs()},
+        {value.name: _spec(value) for value in session.get_outputs()},
+    )
+
+
+def dtype_of(name: str) -> np.dtype[Any]:
+    """The type that ONNX Runtime calls ``tensor(float)`` and so on.
+
+    Raises
+    ------
+    BackendError
+        If no graph here has it.
+    """
+    if name not in _DTYPES:
+        raise BackendError(f"tensors of type {name} are not supported; build the bundle again")
+    return _DTYPES[name]
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, at most 300 characters."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+
+
+def _spec(value: Any) -> TensorSpec:
+    shape = tuple(length if isinstance(length, int) else None for length in value.shape)
+    return TensorSpec(shape, dtype_of(value.type))
+
+
+@contextmanager
+def _unchanged(paths: Iterable[Path]) -> Iterator[None]:
+    """Refuse files that are altered, replaced or moved while the block runs.
+
+    Whatever is done to a file sets the time of its last status change, which nobody can set back.
+    """
+    paths = list(paths)
+    before = [_identity(path) for path in paths]
+    yield
+    for path, identity in zip(paths, before, strict=True):
+        if identity is None or _identity(path) != identity:
+            raise BundleError(
+                f"{path} was changed while it was opened; wait until nothing writes to the "
+                "bundle, and load it again"
+            )
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return (
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )
+
+
+@contextmanager
+def _as_folder(directory: Path) -> Iterator[str]:
+    """A path of a directory that any locale can encode, where the system has such paths."""
+    if sys.platform != "linux":
+        yield str(directory)
+        return
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise BundleError(
+            f"cannot open {directory} ({reason(error)}); restore the bundle"
+        ) from error
+    try:
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
