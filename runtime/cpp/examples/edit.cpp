@@ -38,8 +38,7 @@ void draw_edits(const std::string& bundle, const std::string& path, const std::s
   const std::vector<float> direction = some_direction(static_cast<size_t>(info.latent_width));
   std::vector<char> pixels(3 * static_cast<size_t>(info.image_width) * info.image_height);
   for (int step = 0; step < kSteps; ++step) {
-    // The face's weights, of a refined one with its free offsets, are expanded for the first
-    // picture only: the session keeps them.
+    // The face's kernels are expanded for the first picture only: the session keeps them.
     session.edit(face, direction, static_cast<float>(step - kSteps / 2) * 2,
                  {pixels.data(), info.image_width, info.image_height});
     std::ofstream file(prefix + std::to_string(step) + ".ppm", std::ios::binary);

@@ -35,7 +35,7 @@ Pixels reconstruct(const hyperstyle_rt::Model& model, int number) {
   Pixels result(3 * static_cast<size_t>(info.image_width) * info.image_height);
   const hyperstyle_rt::Image image(result.data(), info.image_width, info.image_height);
   face.image(image);
-  session.render(face, image);  // once more, with the weights that the session has kept
+  session.render(face, image);  // once more, with the kernels that the session has kept
   return result;
 }
 

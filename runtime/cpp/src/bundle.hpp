@@ -4,58 +4,56 @@
 #include <filesystem>
 #include <map>
 #include <optional>
-#include <set>
 #include <string>
 #include <string_view>
-#include <vector>
 
+#include "files.hpp"
 #include "inversion_file.hpp"
 #include "manifest.hpp"
 
 namespace hsrt {
 
-// A graph whose files have been verified: in a file, or in memory with its external data.
-struct Graph {
-  std::filesystem::path path;  // empty: in memory
-  std::string_view model;
-  std::map<std::string, std::string_view> data;  // by name; none where the graph is in a file
+// A graph whose files have been verified: its model, and by name the files it reads tensors from.
+// What was verified is what is here; nothing is opened again by a path.
+struct VerifiedGraph {
+  Content model;
+  std::map<std::string, Content> data;
 };
 
 class Bundle {
  public:
-  // Both throw Failure (HSRT_ERROR_BUNDLE), as all of this class.
+  // Both throw Failure (HSRT_ERROR_BUNDLE), as all of this class. A directory is made absolute at
+  // once; its files are opened when they are needed.
   static Bundle open(const std::filesystem::path& directory);
   static Bundle of_memory(std::map<std::string, std::string_view> files);
 
   const Manifest& manifest() const { return manifest_; }
   const std::string& digest() const { return digest_; }
 
-  // Verify a graph with its external data, in "fp32" or one of the manifest's precisions; optional
-  // graphs may have no twins. One thread at a time, like all that verifies.
-  Graph verified_graph(const std::string& role, const std::string& precision);
+  // Read a graph and what it reads tensors from, in "fp32" or one of the manifest's precisions, in
+  // which optional graphs need not be.
+  VerifiedGraph verified_graph(const std::string& role, const std::string& precision) const;
 
   // Verify a TensorRT plan, which is native code, and the model through which ONNX Runtime loads
-  // it. `key` is one of the manifest's plans.
-  Graph verified_plan(const std::string& key, const std::string& role);
+  // it; give the model's path, for ONNX Runtime looks for the plan beside it. `key` is one of the
+  // manifest's plans.
+  std::filesystem::path verified_plan(const std::string& key, const std::string& role) const;
 
-  // What the encoder adds to what it finds, [L,W]; none if the bundle does not carry it.
-  std::optional<Matrix> latent_average();
+  // What latents start as, [L,W]; none if the bundle does not carry it.
+  std::optional<Matrix> latent_average() const;
 
  private:
   std::filesystem::path directory_;  // empty: in memory
   std::map<std::string, std::string_view> memory_;
   Manifest manifest_;
   std::string digest_;
-  std::set<std::string> verified_;
 
   std::string place(const std::string& name) const;
-  bool exists(const std::string& name) const;
   void read_manifest(std::string_view text);
-  std::string file_of(const std::string& role, const std::string& precision) const;
-  std::vector<std::string> read_with(const std::string& graph) const;
-  void verify_listed(const std::string& name);
+  const GraphFile& file_of(const std::string& role, const std::string& precision) const;
+  Content verified(const std::string& name) const;
+  Content verified(const std::string& name, const BundleFile& expected) const;
   void verify_plan_file(const std::string& key, const std::string& name) const;
-  void verify_file(const std::string& name, const BundleFile& expected) const;
 };
 
 }  // namespace hsrt

@@ -1,4 +1,6 @@
 // The C functions of models, versions and the log.
+#include <iterator>
+
 #include "boundary.hpp"
 #include "build_info.hpp"
 #include "checks.hpp"
@@ -115,6 +117,7 @@ hsrt_status hsrt_model_get_info(const hsrt_model* model, hsrt_model_info* info) 
     info->name = manifest.name.c_str();
     info->domain = manifest.domain.c_str();
     info->license = manifest.license.c_str();
+    info->space = manifest.space.c_str();
     info->digest = opened.digest().c_str();
     info->provider = opened.provider().c_str();
     info->image_width = manifest.image_size.width;
@@ -122,10 +125,27 @@ hsrt_status hsrt_model_get_info(const hsrt_model* model, hsrt_model_info* info) 
     info->input_width = manifest.input_size.width;
     info->input_height = manifest.input_size.height;
     info->latent_rows = manifest.num_latents;
-    info->latent_width = manifest.style_width;
-    info->code_rows = static_cast<int32_t>(manifest.tuned_layers.size());
-    info->code_width = manifest.code_width + 1;
-    info->default_iterations = manifest.default_iterations;
+    info->latent_width = manifest.latent_width;
+    info->code_rows = manifest.codes ? static_cast<int32_t>(manifest.tuned_layers.size()) : 0;
+    info->code_width = manifest.codes ? manifest.codes->width : 0;
+    info->method_count = manifest.methods.size();
+    info->default_method =
+        manifest.default_method.empty() ? nullptr : manifest.default_method.c_str();
+  });
+}
+
+hsrt_status hsrt_model_get_method(const hsrt_model* model, size_t index,
+                                  hsrt_method_info* info) noexcept {
+  return guarded([&] {
+    const auto& methods = given(model, "model").model->manifest().methods;
+    checked_struct(given(info, "info"), "hsrt_method_info");
+    if (index >= methods.size()) {
+      throw bad_argument("index must be less than hsrt_model_info.method_count, " +
+                         std::to_string(methods.size()) + ", not " + std::to_string(index));
+    }
+    const auto& [name, method] = *std::next(methods.begin(), static_cast<ptrdiff_t>(index));
+    info->name = name.c_str();
+    info->iterations = method.iterations();
   });
 }
 

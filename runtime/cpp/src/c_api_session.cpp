@@ -20,7 +20,7 @@ hsrt_invert_options checked_options(const hsrt_invert_options* given_options) {
   hsrt_invert_options options = {};
   if (given_options == nullptr) return options;
   options = checked_struct(*given_options, "hsrt_invert_options");
-  check_range("hsrt_invert_options.iterations", options.iterations, HSRT_ENCODER_ONLY,
+  check_range("hsrt_invert_options.iterations", options.iterations, HSRT_NO_ITERATIONS,
               kMaxIterations);
   if (!(options.until >= 0)) {
     throw bad_argument("hsrt_invert_options.until must be a number of at least 0");
@@ -38,18 +38,11 @@ void check_output(const hsrt_image& image, Size size) {
   }
 }
 
-void check_inverts(const Manifest& manifest) {
-  if (!manifest.base) return;
-  throw Failure(HSRT_ERROR_BUNDLE, "bundle '" + manifest.name + "' only renders what bundle '" +
-                                       manifest.base->name +
-                                       "' has inverted; invert with a model of that one");
-}
-
-// The inversion, once it is known to be of the session's bundle.
+// The inversion, once it is known that the session's model can draw it.
 const Inversion& checked_inversion(hsrt_session* session, const hsrt_inversion* inversion) {
   given(session, "session");
   const Inversion& face = given(inversion, "inversion").inversion;
-  check_belongs(face.data, *session->model);
+  check_fits(face.data, session->model->manifest());
   return face;
 }
 
@@ -64,16 +57,13 @@ void render(hsrt_session& session, const Inversion& inversion, const std::vector
 }
 
 hsrt_inversion* parse(std::shared_ptr<const Model> model, std::string_view content) {
-  const auto average_of = [&model](const std::string&, const std::string& digest) {
-    return digest == model->digest() ? model->latent_average() : nullptr;
-  };
-  InversionData data = parse_inversion(content, average_of);
-  check_belongs(data, *model);
+  InversionData data = parse_inversion(content);
+  check_fits(data, model->manifest());
   return new hsrt_inversion{{std::move(model), std::move(data), {}}};
 }
 
 std::string serialized(const hsrt_inversion& inversion) {
-  return serialize_inversion(inversion.inversion.data, inversion.inversion.model->latent_average());
+  return serialize_inversion(inversion.inversion.data);
 }
 
 }  // namespace
@@ -94,9 +84,8 @@ hsrt_status hsrt_session_invert(hsrt_session* session, const hsrt_image* picture
     check_image(given(picture, "picture"));
     given(inversion, "inversion");
     const hsrt_invert_options checked = checked_options(options);
-    check_inverts(session->model->manifest());
-    const std::vector<float> input = to_input(*picture, session->model->manifest().input_size);
-    *inversion = new hsrt_inversion{session->session.invert(input, checked)};
+    const auto target = [picture](Size size) { return to_input(*picture, size); };
+    *inversion = new hsrt_inversion{session->session.invert(target, checked)};
   });
 }
 
@@ -209,7 +198,12 @@ const float* hsrt_inversion_latents(const hsrt_inversion* inversion) noexcept {
 }
 
 const float* hsrt_inversion_codes(const hsrt_inversion* inversion) noexcept {
-  return inversion == nullptr ? nullptr : inversion->inversion.data.codes.values.data();
+  if (inversion == nullptr || inversion->inversion.data.codes.empty()) return nullptr;
+  return inversion->inversion.data.codes.values.data();
+}
+
+const char* hsrt_inversion_method(const hsrt_inversion* inversion) noexcept {
+  return inversion == nullptr ? nullptr : inversion->inversion.data.method.c_str();
 }
 
 int32_t hsrt_inversion_iterations(const hsrt_inversion* inversion) noexcept {
@@ -233,8 +227,8 @@ hsrt_status hsrt_inversion_set_transform(hsrt_inversion* inversion,
   });
 }
 
-size_t hsrt_inversion_free_offsets(const hsrt_inversion* inversion) noexcept {
-  return inversion == nullptr ? 0 : inversion->inversion.data.channels.size();
+size_t hsrt_inversion_channel_offset_count(const hsrt_inversion* inversion) noexcept {
+  return inversion == nullptr ? 0 : inversion->inversion.data.channel_offsets.size();
 }
 
 void hsrt_inversion_free(hsrt_inversion* inversion) noexcept { delete inversion; }

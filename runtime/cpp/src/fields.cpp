@@ -1,6 +1,7 @@
 #include "fields.hpp"
 
 #include <algorithm>
+#include <set>
 
 namespace hsrt {
 namespace {
@@ -90,6 +91,21 @@ std::string Fields::plain_name(const std::string& key) const {
   const auto* found = value(key).as<std::string>();
   if (found == nullptr || !is_plain_name(*found)) throw wrong(key, kPlainName);
   return *found;
+}
+
+std::vector<std::string> Fields::plain_names(const std::string& key) const {
+  const auto* found = value(key).as<Json::Array>();
+  std::vector<std::string> names;
+  for (size_t at = 0; found != nullptr && at < found->size(); ++at) {
+    const auto* name = (*found)[at].as<std::string>();
+    if (name == nullptr || !is_plain_name(*name)) throw wrong(key, "a list of plain names");
+    names.push_back(*name);
+  }
+  if (found == nullptr) throw wrong(key, "a list of plain names");
+  if (std::set<std::string>(names.begin(), names.end()).size() < names.size()) {
+    throw wrong(key, "a list that gives every name once");
+  }
+  return names;
 }
 
 std::string Fields::digest(const std::string& key) const {

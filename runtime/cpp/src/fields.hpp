@@ -1,4 +1,4 @@
-// Typed access to the fields of a manifest that may hold anything; the twin of manifest_fields.py.
+// Typed access to the fields of a manifest that may hold anything; the twin of fields.py.
 #pragma once
 
 #include <cstdint>
@@ -33,6 +33,7 @@ class Fields {
 
   std::string text(const std::string& key) const;
   std::string plain_name(const std::string& key) const;
+  std::vector<std::string> plain_names(const std::string& key) const;  // none of them twice
   std::string digest(const std::string& key) const;
   int64_t integer(const std::string& key, int64_t low, int64_t high) const;
   std::vector<int64_t> integers(const std::string& key, size_t count, int64_t low,
@@ -40,12 +41,12 @@ class Fields {
   std::pair<int64_t, int64_t> pair(const std::string& key, int64_t low, int64_t high) const;
   Fields child(const std::string& key) const;
   std::vector<Fields> children(const std::string& key) const;
+  std::string path(const std::string& key) const;  // the whole way to the field
 
  private:
   const Json::Object* document_;
   std::string where_;
 
-  std::string path(const std::string& key) const;
   Failure wrong(const std::string& key, const std::string& wanted) const;
 };
 

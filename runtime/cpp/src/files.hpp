@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -14,8 +15,40 @@ namespace hsrt {
 std::filesystem::path path_of(const char* utf8);
 std::string text_of(const std::filesystem::path& path);
 
-// Read the whole of a regular file of at most `limit` bytes; a link is followed. Directories,
-// devices and pipes are refused before they are opened. Throws Failure of this status.
+// Bytes with what keeps them: a mapped file, memory, or nothing where a caller's buffer is seen.
+struct Content {
+  std::string_view bytes;
+  std::shared_ptr<const void> owner;
+};
+
+// A regular file opened for reading. What is read is what was opened, whatever happens to its name
+// meanwhile. Links are followed; directories, devices and pipes are refused before they are opened.
+class OpenFile {
+ public:
+  // All throw Failure of this status.
+  OpenFile(const std::filesystem::path& path, hsrt_status status);
+  ~OpenFile();
+  OpenFile(const OpenFile&) = delete;
+  OpenFile& operator=(const OpenFile&) = delete;
+
+  uint64_t size() const { return size_; }
+
+  // Read the whole, at most `limit` bytes; memory is taken by the file's size, not by the limit.
+  std::string read(uint64_t limit) const;
+
+  // Map the whole; where the system has no mmap, read it.
+  Content map() const;
+
+ private:
+  std::filesystem::path path_;
+  hsrt_status status_;
+  int descriptor_;
+  uint64_t size_ = 0;
+
+  size_t read_some(char* block, size_t size) const;
+};
+
+// Read the whole of a regular file of at most `limit` bytes. Throws Failure of this status.
 std::string read_regular(const std::filesystem::path& path, uint64_t limit, hsrt_status status);
 
 // Write under a temporary name beside `path`, then rename. Throws Failure of this status.

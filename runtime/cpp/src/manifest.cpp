@@ -10,15 +10,14 @@ namespace hsrt {
 namespace {
 
 constexpr const char* kFormat = "hyperstyle-rt-bundle";
-constexpr int64_t kVersion = 1;
-constexpr const char* kMethod = "hyperstyle";
-const std::vector<std::string> kRequiredRoles = {"encoder", "hypernet", "weights", "generator"};
-const std::vector<std::string> kAdaptedRoles = {"weights", "generator"};  // with a base
+constexpr int64_t kVersion = 2;
 
 // Bounds that keep the arrays a manifest asks for small; the official models stay far below.
 constexpr int64_t kMaxSide = 4096;
 constexpr int64_t kMaxWidth = 65536;
+constexpr int64_t kMaxLatents = 4096;
 constexpr int64_t kMaxNoiseSide = 4096;
+constexpr size_t kMaxPhases = 32;
 
 // Refuse other formats first: in another version every other field may differ.
 void check_version(const Fields& fields) {
@@ -33,13 +32,6 @@ void check_version(const Fields& fields) {
                   "the bundle has format version " + std::to_string(version) +
                       " and this runtime reads version " + std::to_string(kVersion) +
                       "; update hyperstyle-rt or build the bundle again with this version");
-  }
-  const std::string method = fields.text("method");
-  if (method != kMethod) {
-    throw Failure(HSRT_ERROR_BUNDLE,
-                  "the bundle's method is " + shown(std::string_view(method)) +
-                      " and this runtime knows 'hyperstyle' only; update hyperstyle-rt or use "
-                      "another bundle");
   }
 }
 
@@ -59,26 +51,12 @@ int integer(const Fields& fields, const std::string& key, int64_t low, int64_t h
   return static_cast<int>(fields.integer(key, low, high));
 }
 
-int log2_of(int power_of_two) {
-  int exponent = 0;
-  while ((1 << exponent) < power_of_two) ++exponent;
-  return exponent;
-}
-
 std::string pair_text(int first, int second) {
   return "[" + std::to_string(first) + ", " + std::to_string(second) + "]";
 }
 
 void check_geometry(const Manifest& manifest) {
   const int side = manifest.resolution;
-  if ((side & (side - 1)) != 0) {
-    throw invalid("field resolution must be a power of two, not " + std::to_string(side));
-  }
-  const int rows = 2 * log2_of(side) - 2;
-  if (manifest.num_latents != rows) {
-    throw invalid("field num_latents must be " + std::to_string(rows) + " at resolution " +
-                  std::to_string(side) + ", not " + std::to_string(manifest.num_latents));
-  }
   const auto [top, bottom] = manifest.crop_rows;
   if (!(top < bottom && bottom <= side)) {
     throw invalid("field crop_rows must lie within the " + std::to_string(side) +
@@ -92,7 +70,6 @@ void check_geometry(const Manifest& manifest) {
 }
 
 void check_tuned_layers(const Manifest& manifest) {
-  if (manifest.tuned_layers.empty()) throw invalid("field tuned_layers is empty");
   std::set<std::string> names;
   Json::Array indices;
   int64_t highest = -1;
@@ -105,100 +82,189 @@ void check_tuned_layers(const Manifest& manifest) {
   if (!ascending) {
     throw invalid("field tuned_layers must have ascending indices, not " + shown(Json{indices}));
   }
-  const int layers = 3 * log2_of(manifest.resolution) - 4;
-  if (highest >= layers) {
-    throw invalid("field tuned_layers names the index " + std::to_string(highest) +
-                  ", but a generator of resolution " + std::to_string(manifest.resolution) +
-                  " has the layers 0 to " + std::to_string(layers - 1));
-  }
   for (const TunedLayer& layer : manifest.tuned_layers) {
     if (!names.insert(layer.name).second) {
       throw invalid("field tuned_layers gives two layers one name");
     }
     if (layer.shape[2] != layer.shape[3]) {
-      throw invalid("field tuned_layers gives " + layer.name + " a kernel which is not square");
+      throw invalid("field tuned_layers gives " + layer.name + " the kernel [" +
+                    std::to_string(layer.shape[2]) + ", " + std::to_string(layer.shape[3]) +
+                    "], which is not square");
     }
+  }
+  if (manifest.codes && manifest.tuned_layers.empty()) {
+    throw invalid("field codes is given although tuned_layers is empty");
   }
 }
 
-void check_listed(const std::string& field, const Graphs& graphs, const Files& files) {
-  for (const auto& [role, name] : graphs) {
-    if (files.count(name) == 0) {
+void check_listed(const std::string& field, const Graphs& graphs, const Manifest& manifest) {
+  for (const auto& [role, graph] : graphs) {
+    if (manifest.graphs.count(role) == 0) {
+      throw invalid("field " + field + "." + role + " is not among the graphs");
+    }
+    std::vector<std::string> names = graph.data;
+    names.insert(names.begin(), graph.file);
+    for (const std::string& name : names) {
+      if (manifest.files.count(name) != 0) continue;
       throw invalid("field " + field + "." + role + " names " + shown(std::string_view(name)) +
                     ", which is not among the files");
     }
   }
 }
 
-void check_graphs(const Manifest& manifest, const std::string& field, const Graphs& graphs) {
-  for (const std::string& role : manifest.base ? kAdaptedRoles : kRequiredRoles) {
-    if (graphs.count(role) == 0) throw invalid("lacks the field " + field + "." + role);
+void check_graphs(const Manifest& manifest) {
+  if (manifest.graphs.count("generator") == 0) throw invalid("lacks the field graphs.generator");
+  if (manifest.tuned_layers.empty() != (manifest.graphs.count("weights") == 0)) {
+    throw invalid("must give both tuned_layers and the graph weights, or neither");
   }
-  check_listed(field, graphs, manifest.files);
-}
-
-Graphs graphs_of(const Fields& fields) {
-  Graphs graphs;
-  for (const std::string& role : fields.plain_keys()) graphs[role] = fields.plain_name(role);
-  return graphs;
-}
-
-Files files_of(const Fields& fields) {
-  Files files;
-  for (const std::string& name : fields.plain_keys()) {
-    const Fields file = fields.child(name);
-    files[name] = {file.digest("sha256"),
-                   static_cast<uint64_t>(file.integer("bytes", 0, kMaxInteger)),
-                   file.plain_name("precision")};
+  if (manifest.base && !manifest.methods.empty()) {
+    throw invalid("must not give both the field base and methods");
   }
-  return files;
+  check_listed("graphs", manifest.graphs, manifest);
+  for (const auto& [precision, graphs] : manifest.precisions) {
+    check_listed("precisions." + precision, graphs, manifest);
+  }
 }
 
-// An optional object whose values are objects of one kind; absent is empty.
+void check_methods(const Manifest& manifest) {
+  for (const auto& [name, method] : manifest.methods) {
+    for (size_t at = 0; at < method.phases.size(); ++at) {
+      const std::string& graph = method.phases[at].graph;
+      if (manifest.graphs.count(graph) != 0) continue;
+      throw invalid("field methods." + name + ".phases[" + std::to_string(at) + "].graph names " +
+                    shown(std::string_view(graph)) + ", which is not among the graphs");
+    }
+  }
+  const std::string& chosen = manifest.default_method;
+  if (!manifest.methods.empty() && chosen.empty()) throw invalid("lacks the field default_method");
+  if (!chosen.empty() && manifest.methods.count(chosen) == 0) {
+    throw invalid("field default_method names " + shown(std::string_view(chosen)) +
+                  ", which is not among the methods");
+  }
+}
+
+template <typename Value>
+std::map<std::string, Value> by_name(const Fields& table, Value (*read)(const Fields&)) {
+  std::map<std::string, Value> values;
+  for (const std::string& name : table.plain_keys()) values[name] = read(table.child(name));
+  return values;
+}
+
+GraphFile graph_file(const Fields& fields) {
+  return {fields.plain_name("file"), fields.plain_names("data")};
+}
+
+BundleFile bundle_file(const Fields& fields) {
+  return {fields.digest("sha256"), static_cast<uint64_t>(fields.integer("bytes", 0, kMaxInteger)),
+          fields.plain_name("stored")};
+}
+
+Graphs graphs_of(const Fields& fields) { return by_name(fields, graph_file); }
+
+Files files_of(const Fields& fields) { return by_name(fields, bundle_file); }
+
+Phase phase(const Fields& fields) {
+  Phase phase;
+  if (fields.has("repeat")) phase.repeat = integer(fields, "repeat", 1, kMaxIterations);
+  phase.graph = fields.plain_name("graph");
+  return phase;
+}
+
+Method method(const Fields& fields) {
+  Method method;
+  const std::vector<Fields> phases = fields.children("phases");
+  if (phases.empty() || phases.size() > kMaxPhases) {
+    throw invalid("field " + fields.path("phases") + " must hold 1 to " +
+                  std::to_string(kMaxPhases) + " phases");
+  }
+  for (const Fields& each : phases) method.phases.push_back(phase(each));
+  return method;
+}
+
+// An optional object whose values are tables of one kind; absent is empty.
 template <typename Table>
-std::map<std::string, Table> by_key(const Fields& fields, const std::string& key,
+std::map<std::string, Table> tables(const Fields& fields, const std::string& key,
                                     Table (*read)(const Fields&)) {
-  std::map<std::string, Table> tables;
-  if (!fields.has(key)) return tables;
-  const Fields table = fields.child(key);
-  for (const std::string& name : table.plain_keys()) tables[name] = read(table.child(name));
-  return tables;
+  if (!fields.has(key)) return {};
+  return by_name(fields.child(key), read);
 }
 
-// What the generator can be fed beside latents and weights: not used here, read to refuse what the
-// Python runtime refuses.
-void check_optional_inputs(const Fields& fields) {
-  for (const Fields& layer : fields.children("styles")) {
-    layer.plain_name("name");
-    layer.integer("width", 1, kMaxWidth);
+// What the graphs styled_generator and noise are fed and give: not used here, read to refuse what
+// the Python runtime refuses.
+void check_optional_inputs(const Fields& fields, const Graphs& graphs) {
+  const bool given = fields.has("optional_inputs");
+  bool has_noise = false;
+  if (given) {
+    const Fields inputs = fields.child("optional_inputs");
+    for (const Fields& layer : inputs.children("styles")) {
+      layer.plain_name("name");
+      layer.integer("width", 1, kMaxWidth);
+    }
+    for (const Fields& layer : inputs.children("noise")) {
+      layer.plain_name("name");
+      layer.integer("side", 1, kMaxNoiseSide);
+      has_noise = true;
+    }
   }
-  for (const Fields& layer : fields.children("noise")) {
-    layer.plain_name("name");
-    layer.integer("side", 1, kMaxNoiseSide);
+  if (given != (graphs.count("styled_generator") != 0)) {
+    throw invalid(
+        "must give both the field optional_inputs and the graph styled_generator, or neither");
+  }
+  if (has_noise != (graphs.count("noise") != 0)) {
+    throw invalid("must give both noise among the optional_inputs and the graph noise, or neither");
+  }
+}
+
+void read_generator(const Fields& fields, Manifest& manifest) {
+  manifest.space = fields.digest("space");
+  manifest.resolution = integer(fields, "resolution", 1, kMaxSide);
+  manifest.image_size = size(fields, "image_size");
+  manifest.input_size = size(fields, "input_size");
+  manifest.crop_rows = {0, manifest.resolution};
+  if (fields.value("crop_rows").as<std::nullptr_t>() == nullptr) {
+    manifest.crop_rows = fields.pair("crop_rows", 0, kMaxSide);
+  }
+  manifest.num_latents = integer(fields, "num_latents", 1, kMaxLatents);
+  manifest.latent_width = integer(fields, "latent_width", 1, kMaxWidth);
+  if (fields.has("codes")) {
+    const Fields codes = fields.child("codes");
+    manifest.codes = CodeLayout{integer(codes, "width", 2, kMaxWidth), codes.digest("space")};
+  }
+  for (const Fields& layer : fields.children("tuned_layers")) {
+    manifest.tuned_layers.push_back(tuned_layer(layer));
   }
 }
 
 void read_tables(const Fields& fields, Manifest& manifest) {
   const Fields provenance = fields.child("provenance");
   for (const std::string& key : provenance.keys()) provenance.text(key);
-  for (const Fields& layer : fields.children("tuned_layers")) {
-    manifest.tuned_layers.push_back(tuned_layer(layer));
-  }
   manifest.graphs = graphs_of(fields.child("graphs"));
   manifest.files = files_of(fields.child("files"));
   fields.child("accuracy");
   if (fields.has("training")) fields.child("training");
-  manifest.precisions = by_key(fields, "precisions", graphs_of);
-  manifest.plans = by_key(fields, "plans", files_of);
+  manifest.methods = by_name(fields.child("methods"), method);
+  if (fields.has("default_method")) manifest.default_method = fields.plain_name("default_method");
+  manifest.precisions = tables(fields, "precisions", graphs_of);
+  manifest.plans = tables(fields, "plans", files_of);
   if (fields.has("base")) {
     const Fields base = fields.child("base");
-    manifest.base = BaseBundle{base.plain_name("name"), base.digest("digest")};
+    manifest.base = BaseBundle{base.plain_name("name"), base.digest("space")};
   }
-  if (fields.has("refinement")) manifest.refinement = graphs_of(fields.child("refinement"));
-  if (fields.has("optional_inputs")) check_optional_inputs(fields.child("optional_inputs"));
 }
 
 }  // namespace
+
+size_t Method::iterating_phase() const {
+  for (size_t at = phases.size(); at-- > 0;) {
+    if (phases[at].repeat) return at;
+  }
+  return phases.size();
+}
+
+int Method::iterations() const {
+  const size_t at = iterating_phase();
+  return at == phases.size() ? 0 : *phases[at].repeat;
+}
 
 Manifest Manifest::parse(std::string_view text) {
   Json document;
@@ -213,41 +279,50 @@ Manifest Manifest::parse(std::string_view text) {
   manifest.name = fields.plain_name("name");
   manifest.domain = fields.text("domain");
   manifest.license = fields.text("license");
-  manifest.resolution = integer(fields, "resolution", 8, kMaxSide);
-  manifest.image_size = size(fields, "image_size");
-  manifest.input_size = size(fields, "input_size");
-  manifest.crop_rows = {0, manifest.resolution};
-  if (fields.value("crop_rows").as<std::nullptr_t>() == nullptr) {
-    manifest.crop_rows = fields.pair("crop_rows", 0, kMaxSide);
-  }
-  manifest.num_latents = integer(fields, "num_latents", 1, kMaxWidth);
-  manifest.style_width = integer(fields, "style_width", 1, kMaxWidth);
-  manifest.code_width = integer(fields, "code_width", 1, kMaxWidth);
-  manifest.default_iterations = integer(fields, "default_iterations", 1, kMaxIterations);
+  read_generator(fields, manifest);
   read_tables(fields, manifest);
   check_geometry(manifest);
   check_tuned_layers(manifest);
-  check_graphs(manifest, "graphs", manifest.graphs);
-  for (const auto& [precision, graphs] : manifest.precisions) {
-    check_graphs(manifest, "precisions." + precision, graphs);
-  }
-  check_listed("refinement", manifest.refinement, manifest.files);
+  check_graphs(manifest);
+  check_methods(manifest);
+  check_optional_inputs(fields, manifest.graphs);
   return manifest;
 }
 
-std::string Manifest::digest() const {
-  std::set<std::string> defining = {kLatentAverageName};
-  for (const auto& item : graphs) {
-    defining.insert(item.second);
-    defining.insert(item.second + kDataSuffix);
+const std::string& Manifest::method_name(const char* wanted) const {
+  const auto refused = [](const std::string& sentence) {
+    return Failure(HSRT_ERROR_BUNDLE, sentence);
+  };
+  if (base) {
+    throw refused("bundle '" + name + "' only renders what bundle '" + base->name +
+                  "' has inverted; invert with a model of that one");
   }
+  const auto found = methods.find(wanted == nullptr ? default_method : wanted);
+  if (found != methods.end()) return found->first;
+  std::string offered;
+  for (const auto& item : methods) offered += (offered.empty() ? "" : ", ") + item.first;
+  const std::string missing =
+      wanted == nullptr ? "no method" : "no method " + shown(std::string_view(wanted));
+  throw refused("bundle '" + name + "' has " + missing +
+                (offered.empty() ? ": it only renders" : ", only " + offered) +
+                "; name one that it has, or another bundle");
+}
+
+size_t Manifest::num_channel_offsets() const {
+  size_t pairs = 0;
+  for (const TunedLayer& layer : tuned_layers) {
+    pairs += static_cast<size_t>(layer.shape[0]) * static_cast<size_t>(layer.shape[1]);
+  }
+  return pairs;
+}
+
+std::string Manifest::digest() const {
   // Plain names need no escapes, and std::map keeps keys in the order of their bytes.
   std::string table = "{";
   for (const auto& [file_name, file] : files) {
-    if (defining.count(file_name) == 0) continue;
     table += (table.size() > 1 ? ",\"" : "\"") + file_name +
-             "\":{\"bytes\":" + std::to_string(file.size) + ",\"precision\":\"" + file.precision +
-             "\",\"sha256\":\"" + file.sha256 + "\"}";
+             "\":{\"bytes\":" + std::to_string(file.size) + ",\"sha256\":\"" + file.sha256 +
+             "\",\"stored\":\"" + file.stored + "\"}";
   }
   return sha256(table + "}");
 }

@@ -6,17 +6,20 @@
 #include "boundary.hpp"
 #include "files.hpp"
 #include "gpu.hpp"
+#include "usable_cpus.hpp"
 
 namespace hsrt {
 namespace {
 
-// Side up to which the base weights, 94 MB, are kept: above, memory is what is short.
+// Side up to which the kernels of zero codes are kept: at 1024 they take 94 MB.
 constexpr int kLargestKept = 512;
 // The major version that ONNX Runtime's TensorRT provider is linked to.
 constexpr std::string_view kLoadedTensorrt = "10.";
 
 constexpr size_t kLargestBatch = 8;       // latents; what the bundles' TensorRT plans are built for
 constexpr size_t kBatchPixels = 8 << 16;  // of the generated squares
+
+constexpr const char* kChannelOffsets = "channel_offsets";  // a graph's role and its input
 
 constexpr const char* kCannotBind = "ONNX Runtime cannot bind a tensor";
 
@@ -25,15 +28,16 @@ std::string cannot_load(const std::string& role) {
          " cannot load the graph '" + role + "'; build the bundle again with this version";
 }
 
-void add_data(OrtSessionOptions* options, const Graph& graph, const std::string& what) {
+void add_data(OrtSessionOptions* options, const VerifiedGraph& graph, const std::string& what) {
   if (graph.data.empty()) return;
   std::vector<std::filesystem::path> paths;
   std::vector<char*> buffers;
   std::vector<size_t> lengths;
   for (const auto& [name, content] : graph.data) {
     paths.push_back(path_of(name.c_str()));
-    buffers.push_back(const_cast<char*>(content.data()));  // read, though the type says more
-    lengths.push_back(content.size());
+    // Read, though the type says more.
+    buffers.push_back(const_cast<char*>(content.bytes.data()));
+    lengths.push_back(content.bytes.size());
   }
   std::vector<const ORTCHAR_T*> names;
   for (const std::filesystem::path& path : paths) names.push_back(path.c_str());
@@ -42,35 +46,86 @@ void add_data(OrtSessionOptions* options, const Graph& graph, const std::string&
             HSRT_ERROR_BUNDLE, what);
 }
 
-Owned<OrtSession> open_session(OrtEnv* env, const Graph& graph, const std::string& role,
-                               OrtSessionOptions* options) {
-  const std::string what = cannot_load(role);
-  OrtSession* session = nullptr;
-  if (!graph.path.empty()) {
-    check_ort(ort_api().CreateSession(env, graph.path.c_str(), options, &session),
-              HSRT_ERROR_BUNDLE, what);
-    return Owned<OrtSession>(session);
-  }
-  add_data(options, graph, what);
-  check_ort(ort_api().CreateSessionFromArray(env, graph.model.data(), graph.model.size(), options,
-                                             &session),
-            HSRT_ERROR_BUNDLE, what);
-  return Owned<OrtSession>(session);
+std::string name_of(OrtStatus* result, char* name, const std::string& what) {
+  check_ort(result, HSRT_ERROR_BUNDLE, what);
+  const Allocated<char> owned(name);
+  return name;
 }
 
-std::vector<std::string> output_names(const OrtSession* session, const std::string& role) {
+TensorSpec spec_of(const OrtTensorTypeAndShapeInfo* info, const std::string& what) {
+  TensorSpec spec{ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED, {}};
+  size_t rank = 0;
+  check_ort(ort_api().GetTensorElementType(info, &spec.type), HSRT_ERROR_BUNDLE, what);
+  check_ort(ort_api().GetDimensionsCount(info, &rank), HSRT_ERROR_BUNDLE, what);
+  spec.shape.resize(rank);
+  check_ort(ort_api().GetDimensions(info, spec.shape.data(), rank), HSRT_ERROR_BUNDLE, what);
+  return spec;
+}
+
+TensorSpec spec_of(const OrtValue* value, const std::string& what) {
+  OrtTensorTypeAndShapeInfo* info = nullptr;
+  check_ort(ort_api().GetTensorTypeAndShape(value, &info), HSRT_ERROR_BUNDLE, what);
+  const Owned<OrtTensorTypeAndShapeInfo> owned(info);
+  return spec_of(info, what);
+}
+
+TensorSpec input_spec(const OrtSession* session, size_t at, const std::string& what) {
+  OrtTypeInfo* type = nullptr;
+  check_ort(ort_api().SessionGetInputTypeInfo(session, at, &type), HSRT_ERROR_BUNDLE, what);
+  const Owned<OrtTypeInfo> owned(type);
+  const OrtTensorTypeAndShapeInfo* info = nullptr;  // a part of the type
+  check_ort(ort_api().CastTypeInfoToTensorInfo(type, &info), HSRT_ERROR_BUNDLE, what);
+  if (info == nullptr) throw Failure(HSRT_ERROR_BUNDLE, what + " (an input is no tensor)");
+  return spec_of(info, what);
+}
+
+Signature signature_of(const OrtSession* session, const std::string& role) {
   const std::string what = cannot_load(role);
+  Signature signature;
   size_t count = 0;
-  check_ort(ort_api().SessionGetOutputCount(session, &count), HSRT_ERROR_BUNDLE, what);
-  std::vector<std::string> names;
+  check_ort(ort_api().SessionGetInputCount(session, &count), HSRT_ERROR_BUNDLE, what);
   for (size_t at = 0; at < count; ++at) {
     char* name = nullptr;
-    check_ort(ort_api().SessionGetOutputName(session, at, default_allocator(), &name),
-              HSRT_ERROR_BUNDLE, what);
-    const Allocated<char> owned(name);
-    names.emplace_back(name);
+    OrtStatus* result = ort_api().SessionGetInputName(session, at, default_allocator(), &name);
+    signature.inputs[name_of(result, name, what)] = input_spec(session, at, what);
   }
-  return names;
+  check_ort(ort_api().SessionGetOutputCount(session, &count), HSRT_ERROR_BUNDLE, what);
+  for (size_t at = 0; at < count; ++at) {
+    char* name = nullptr;
+    OrtStatus* result = ort_api().SessionGetOutputName(session, at, default_allocator(), &name);
+    signature.outputs.push_back(name_of(result, name, what));
+  }
+  return signature;
+}
+
+std::string text_of(const std::vector<int64_t>& shape) {
+  std::string text;
+  for (const int64_t length : shape) {
+    text += (text.empty() ? "" : ", ") + (length < 0 ? "?" : std::to_string(length));
+  }
+  return "[" + text + "]";
+}
+
+// Refuse what a graph does not take before ONNX Runtime sees it.
+void check_input(const std::string& role, const std::string& name, const TensorSpec& wanted,
+                 const Values& inputs) {
+  const auto found = inputs.find(name);
+  const std::string reads = "the graph '" + role + "' reads the tensor '" + name + "'";
+  if (found == inputs.end() || !found->second) {
+    throw Failure(HSRT_ERROR_BUNDLE,
+                  reads + ", which no graph before it has given; build the bundle again");
+  }
+  const TensorSpec given = spec_of(found->second.get(), kCannotBind);
+  bool fits = given.type == wanted.type && given.shape.size() == wanted.shape.size();
+  for (size_t at = 0; fits && at < wanted.shape.size(); ++at) {
+    fits = wanted.shape[at] < 0 || wanted.shape[at] == given.shape[at];
+  }
+  if (fits) return;
+  const std::string problem = given.type == wanted.type
+                                  ? " as " + text_of(wanted.shape) + " and is given " +
+                                        text_of(given.shape)
+                                  : " in another type than it is given";
+  throw Failure(HSRT_ERROR_BUNDLE, reads + problem + "; build the bundle again");
 }
 
 // What a binding gave, in the order of the names that were bound.
@@ -90,14 +145,17 @@ Values bound_outputs(const OrtIoBinding* binding, const std::vector<std::string>
 }  // namespace
 
 Model::Model(Bundle bundle, const hsrt_model_options& options)
-    : options_(options), bundle_(std::move(bundle)) {
-  average_ = bundle_.latent_average();
+    : options_(options),
+      threads_(options.threads > 0 ? options.threads : usable_cpus()),
+      bundle_(std::move(bundle)) {
   check_offered(options.provider);
-  environment_ = environment();
+  environment_ = Environment::get(threads_);
   host_ = host_memory();
   device_ = device_memory(options);
   provider_ = std::string("ONNX Runtime ") + OrtGetApiBase()->GetVersionString() + " " +
               provider_name(options.provider);
+  computed_ = std::string("{\"backend\":\"") + backend_name(options.provider) +
+              "\",\"precision\":\"" + precision() + "\",\"provider\":\"" + provider_ + "\"}";
   if (options.provider == HSRT_PROVIDER_TENSORRT) plans_key_ = plans_key();
   opened("generator");
 }
@@ -134,15 +192,25 @@ const Model::Opened& Model::opened(const std::string& role) const {
 }
 
 Model::Opened Model::open(const std::string& role) const {
-  const Graph graph = plans_key_.empty() ? bundle_.verified_graph(role, precision())
-                                         : bundle_.verified_plan(plans_key_, role);
-  const Owned<OrtSessionOptions> options = session_options(options_);
   Opened opened;
-  opened.session = open_session(environment_.get(), graph, role, options.get());
+  opened.session = open_session(role);
   check_obtained(opened.session.get(), device_.get(), options_.provider);
-  opened.outputs = output_names(opened.session.get(), role);
+  opened.signature = signature_of(opened.session.get(), role);
   log(HSRT_LOG_DEBUG, ("opened the graph '" + role + "' on " + provider_).c_str());
   return opened;
+}
+
+Owned<OrtSession> Model::open_session(const std::string& role) const {
+  const Owned<OrtSessionOptions> options = session_options(options_);
+  const std::string what = cannot_load(role);
+  if (!plans_key_.empty()) {
+    return environment_->open(bundle_.verified_plan(plans_key_, role), options.get(), threads_,
+                              what);
+  }
+  // ONNX Runtime copies what it needs, so the files are let go when this returns.
+  const VerifiedGraph graph = bundle_.verified_graph(role, precision());
+  add_data(options.get(), graph, what);
+  return environment_->open(graph.model.bytes, options.get(), threads_, what);
 }
 
 Values Model::run(const std::string& role, const Values& inputs,
@@ -152,14 +220,12 @@ Values Model::run(const std::string& role, const Values& inputs,
   check_ort(ort_api().CreateIoBinding(graph.session.get(), &binding), HSRT_ERROR_BACKEND,
             kCannotBind);
   const Owned<OrtIoBinding> owned(binding);
-  for (const auto& [name, value] : inputs) {
-    if (!value)
-      throw Failure(HSRT_ERROR_BUNDLE,
-                    "no graph of the bundle gives '" + name + "'; build it again");
-    check_ort(ort_api().BindInput(binding, name.c_str(), value.get()), HSRT_ERROR_BUNDLE,
+  for (const auto& [name, spec] : graph.signature.inputs) {
+    check_input(role, name, spec, inputs);
+    check_ort(ort_api().BindInput(binding, name.c_str(), inputs.at(name).get()), HSRT_ERROR_BUNDLE,
               kCannotBind);
   }
-  for (const std::string& name : graph.outputs) {
+  for (const std::string& name : graph.signature.outputs) {
     const Owned<OrtMemoryInfo>& memory = to_host.count(name) != 0 ? host_ : device_;
     check_ort(ort_api().BindOutputToDevice(binding, name.c_str(), memory.get()), HSRT_ERROR_BACKEND,
               kCannotBind);
@@ -170,46 +236,58 @@ Values Model::run(const std::string& role, const Values& inputs,
   check_ort(ort_api().RunWithBinding(graph.session.get(), nullptr, binding), HSRT_ERROR_BACKEND,
             what);
   check_ort(ort_api().SynchronizeBoundOutputs(binding), HSRT_ERROR_BACKEND, what);
-  return bound_outputs(binding, graph.outputs);
+  return bound_outputs(binding, graph.signature.outputs);
 }
 
-Values Model::weights(const std::vector<float>& codes) const {
+Values Model::kernels(const std::vector<float>& codes) const {
+  if (manifest().tuned_layers.empty()) return {};
   const bool are_base = manifest().resolution <= kLargestKept &&
                         std::all_of(codes.begin(), codes.end(), [](float x) { return x == 0; });
   if (!are_base) return expand(codes);
   const std::lock_guard<std::mutex> lock(base_mutex_);
-  if (base_weights_.empty()) base_weights_ = expand(codes);
-  return base_weights_;
+  if (base_kernels_.empty()) base_kernels_ = expand(codes);
+  return base_kernels_;
 }
 
-Values Model::weights(const std::vector<float>& codes, const std::vector<float>& channels) const {
-  if (channels.empty()) return weights(codes);
-  check_renders_refined();
-  Values tuned = weights(codes);
-  Values base = weights(std::vector<float>(codes.size()));
-  Values inputs = {{"channels", wrap(channels, {static_cast<int64_t>(channels.size())})}};
+Values Model::kernels(const std::vector<float>& codes,
+                      const std::vector<float>& channel_offsets) const {
+  if (channel_offsets.empty()) return kernels(codes);
+  check_adds_channel_offsets();
+  Values tuned = kernels(codes);
+  Values base = kernels(zero_codes());
+  const std::vector<int64_t> shape = {static_cast<int64_t>(channel_offsets.size())};
+  Values inputs = {{kChannelOffsets, wrap(channel_offsets, shape)}};
   for (const TunedLayer& layer : manifest().tuned_layers) {
     inputs["tuned." + layer.name] = tuned["weight." + layer.name];
     inputs["base." + layer.name] = base["weight." + layer.name];
   }
-  return run("channels", inputs, {});
+  return run(kChannelOffsets, inputs, {});
 }
 
-void Model::check_renders_refined() const {
-  if (manifest().refinement.empty()) {
+std::vector<float> Model::zero_codes() const {
+  if (!manifest().codes) return {};
+  return std::vector<float>(manifest().tuned_layers.size() *
+                            static_cast<size_t>(manifest().codes->width));
+}
+
+void Model::check_adds_channel_offsets() const {
+  if (manifest().graphs.count(kChannelOffsets) == 0) {
     throw Failure(HSRT_ERROR_BUNDLE,
-                  "bundle '" + manifest().name +
-                      "' has no graphs to refine inversions or to render refined ones; build it "
-                      "again with this version");
+                  "bundle '" + manifest().name + "' has no graph '" + kChannelOffsets +
+                      "', so it cannot draw inversions with channel offsets; build it again with "
+                      "this version");
   }
-  if (!plans_key_.empty() && manifest().plans.at(plans_key_).count("channels.plan") == 0) {
+  const std::string plan = std::string(kChannelOffsets) + ".plan";
+  if (!plans_key_.empty() && manifest().plans.at(plans_key_).count(plan) == 0) {
     throw Failure(HSRT_ERROR_BUNDLE, "the TensorRT plans of bundle '" + manifest().name +
-                                         "' do not render refined inversions; use "
+                                         "' do not draw inversions with channel offsets; use "
                                          "HSRT_PROVIDER_CUDA for them");
   }
 }
 
+// A bundle that knows no codes has kernels, too, if they can be tuned otherwise.
 Values Model::expand(const std::vector<float>& codes) const {
+  if (codes.empty()) return run("weights", {}, {});
   return run("weights", {{"codes", wrap(codes, codes_shape(manifest()))}}, {});
 }
 
@@ -223,7 +301,7 @@ Value Model::wrap(const std::vector<float>& values, const std::vector<int64_t>& 
 }
 
 std::vector<int64_t> codes_shape(const Manifest& manifest) {
-  return {1, static_cast<int64_t>(manifest.tuned_layers.size()), manifest.code_width + 1};
+  return {1, static_cast<int64_t>(manifest.tuned_layers.size()), manifest.codes->width};
 }
 
 const float* floats_of(const Value& value, const std::string& name,
@@ -231,16 +309,8 @@ const float* floats_of(const Value& value, const std::string& name,
   const std::string what = "the graphs of the bundle gave '" + name +
                            "' in another type or shape than the manifest says; build it again";
   if (!value) throw Failure(HSRT_ERROR_BUNDLE, what);
-  OrtTensorTypeAndShapeInfo* info = nullptr;
-  check_ort(ort_api().GetTensorTypeAndShape(value.get(), &info), HSRT_ERROR_BUNDLE, what);
-  const Owned<OrtTensorTypeAndShapeInfo> owned(info);
-  ONNXTensorElementDataType type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
-  size_t rank = 0;
-  check_ort(ort_api().GetTensorElementType(info, &type), HSRT_ERROR_BUNDLE, what);
-  check_ort(ort_api().GetDimensionsCount(info, &rank), HSRT_ERROR_BUNDLE, what);
-  std::vector<int64_t> found(rank);
-  check_ort(ort_api().GetDimensions(info, found.data(), rank), HSRT_ERROR_BUNDLE, what);
-  if (type != ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT || found != shape) {
+  const TensorSpec found = spec_of(value.get(), what);
+  if (found.type != ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT || found.shape != shape) {
     throw Failure(HSRT_ERROR_BUNDLE, what);
   }
   void* data = nullptr;

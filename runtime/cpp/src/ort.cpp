@@ -3,6 +3,7 @@
 #include <onnxruntime_session_options_config_keys.h>
 
 #include <algorithm>
+#include <string>
 #include <mutex>
 
 #include "boundary.hpp"
@@ -14,6 +15,13 @@ namespace {
 // only append, so that newer headers and newer libraries serve, too.
 constexpr uint32_t kNeededApi = 18;
 static_assert(ORT_API_VERSION >= kNeededApi, "ONNX Runtime's headers must be of 1.18 or newer");
+
+// What ONNX Runtime says of a session that is to use the pool of an environment without one.
+constexpr const char* kLacksPool = "CreateEnvWithGlobalThreadPools";
+
+// Where ONNX Runtime looks for what a graph reads and the manifest does not list: nowhere. Else it
+// would be the working directory.
+constexpr const char* kNoFolder = "/nonexistent";
 
 constexpr size_t kMostWords = 600;  // bytes of ONNX Runtime's that a sentence quotes
 
@@ -43,11 +51,21 @@ void register_shared_arena(OrtEnv* env) {
   const Owned<OrtStatus> ignored(ort_api().CreateAndRegisterAllocator(env, info, config));
 }
 
-OrtEnv* create_environment() {
+// A number of threads that is given makes ONNX Runtime leave the threads' affinity alone: setting it
+// fails in containers, with a line for every thread.
+OrtEnv* create_environment(int threads) {
+  const char* what = "ONNX Runtime cannot start";
+  OrtThreadingOptions* options = nullptr;
+  check_ort(ort_api().CreateThreadingOptions(&options), HSRT_ERROR_BACKEND, what);
+  const Owned<OrtThreadingOptions> owned(options);
+  check_ort(ort_api().SetGlobalIntraOpNumThreads(options, threads), HSRT_ERROR_BACKEND, what);
+  check_ort(ort_api().SetGlobalInterOpNumThreads(options, 1), HSRT_ERROR_BACKEND, what);
+  check_ort(ort_api().SetGlobalSpinControl(options, 0), HSRT_ERROR_BACKEND, what);
   OrtEnv* env = nullptr;
-  check_ort(ort_api().CreateEnvWithCustomLogger(forward_log, nullptr, ORT_LOGGING_LEVEL_WARNING,
-                                                "hyperstyle_rt", &env),
-            HSRT_ERROR_BACKEND, "ONNX Runtime cannot start");
+  check_ort(
+      ort_api().CreateEnvWithCustomLoggerAndGlobalThreadPools(
+          forward_log, nullptr, ORT_LOGGING_LEVEL_WARNING, "hyperstyle_rt", options, &env),
+      HSRT_ERROR_BACKEND, what);
   return env;
 }
 
@@ -118,17 +136,61 @@ void check_ort(OrtStatus* result, hsrt_status status, std::string_view what) {
   throw Failure(status, std::string(what) + " (" + words.substr(0, kMostWords) + ")");
 }
 
-Environment environment() {
+Environment::Environment(int threads) : env_(create_environment(threads)), pool_threads_(threads) {
+  register_shared_arena(env_.get());
+}
+
+std::shared_ptr<Environment> Environment::get(int threads) {
   static std::mutex mutex;
-  static std::weak_ptr<OrtEnv> current;
+  static std::weak_ptr<Environment> current;
   const std::lock_guard<std::mutex> lock(mutex);
-  Environment env = current.lock();
-  if (!env) {
-    env = Environment(create_environment(), Release());
-    register_shared_arena(env.get());
-    current = env;
+  std::shared_ptr<Environment> environment = current.lock();
+  if (!environment) current = environment = std::make_shared<Environment>(threads);
+  return environment;
+}
+
+template <typename Create>
+Owned<OrtSession> Environment::with_threads(const Create& create, OrtSessionOptions* given,
+                                            int threads, std::string_view what) {
+  // The options are copied: ONNX Runtime can only take a session's own threads away.
+  const auto copy_of = [&] {
+    OrtSessionOptions* copy = nullptr;
+    check_ort(ort_api().CloneSessionOptions(given, &copy), HSRT_ERROR_BUNDLE, what);
+    return Owned<OrtSessionOptions>(copy);
+  };
+  OrtSession* session = nullptr;
+  if (has_pool_ && threads == pool_threads_) {
+    const Owned<OrtSessionOptions> options = copy_of();
+    check_ort(ort_api().DisablePerSessionThreads(options.get()), HSRT_ERROR_BUNDLE, what);
+    Owned<OrtStatus> result(create(options.get(), &session));
+    if (!result) return Owned<OrtSession>(session);
+    const std::string_view words = ort_api().GetErrorMessage(result.get());
+    if (words.find(kLacksPool) == words.npos) {
+      check_ort(result.release(), HSRT_ERROR_BUNDLE, what);
+    }
+    has_pool_ = false;
   }
-  return env;
+  const Owned<OrtSessionOptions> options = copy_of();
+  check_ort(ort_api().SetIntraOpNumThreads(options.get(), threads), HSRT_ERROR_BUNDLE, what);
+  check_ort(ort_api().SetInterOpNumThreads(options.get(), 1), HSRT_ERROR_BUNDLE, what);
+  check_ort(create(options.get(), &session), HSRT_ERROR_BUNDLE, what);
+  return Owned<OrtSession>(session);
+}
+
+Owned<OrtSession> Environment::open(std::string_view model, OrtSessionOptions* options, int threads,
+                                    std::string_view what) {
+  const auto create = [&](OrtSessionOptions* with, OrtSession** session) {
+    return ort_api().CreateSessionFromArray(env(), model.data(), model.size(), with, session);
+  };
+  return with_threads(create, options, threads, what);
+}
+
+Owned<OrtSession> Environment::open(const std::filesystem::path& model, OrtSessionOptions* options,
+                                    int threads, std::string_view what) {
+  const auto create = [&](OrtSessionOptions* with, OrtSession** session) {
+    return ort_api().CreateSession(env(), model.c_str(), with, session);
+  };
+  return with_threads(create, options, threads, what);
 }
 
 const char* provider_name(hsrt_provider provider) {
@@ -136,6 +198,14 @@ const char* provider_name(hsrt_provider provider) {
     case HSRT_PROVIDER_CUDA: return "CUDAExecutionProvider";
     case HSRT_PROVIDER_TENSORRT: return "TensorrtExecutionProvider";
     default: return "CPUExecutionProvider";
+  }
+}
+
+const char* backend_name(hsrt_provider provider) {
+  switch (provider) {
+    case HSRT_PROVIDER_CUDA: return "cuda";
+    case HSRT_PROVIDER_TENSORRT: return "ort-tensorrt";
+    default: return "cpu";
   }
 }
 
@@ -168,9 +238,12 @@ Owned<OrtSessionOptions> session_options(const hsrt_model_options& options) {
       HSRT_ERROR_BACKEND, what);
   check_ort(ort_api().AddSessionConfigEntry(session, kOrtSessionOptionsConfigUseEnvAllocators, "1"),
             HSRT_ERROR_BACKEND, what);
-  if (options.threads > 0) {
-    check_ort(ort_api().SetIntraOpNumThreads(session, options.threads), HSRT_ERROR_BACKEND, what);
-  }
+  check_ort(
+      ort_api().AddSessionConfigEntry(session, kOrtSessionOptionsConfigAllowIntraOpSpinning, "0"),
+      HSRT_ERROR_BACKEND, what);
+  check_ort(ort_api().AddSessionConfigEntry(
+                session, kOrtSessionOptionsModelExternalInitializersFileFolderPath, kNoFolder),
+            HSRT_ERROR_BACKEND, what);
   append_provider(session, options);
   return owned;
 }

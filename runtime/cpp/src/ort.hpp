@@ -3,6 +3,8 @@
 
 #include <onnxruntime_c_api.h>
 
+#include <atomic>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -28,6 +30,8 @@ struct Release {
   void operator()(OrtValue* value) const { ort_api().ReleaseValue(value); }
   void operator()(OrtMemoryInfo* info) const { ort_api().ReleaseMemoryInfo(info); }
   void operator()(OrtAllocator* allocator) const { ort_api().ReleaseAllocator(allocator); }
+  void operator()(OrtThreadingOptions* options) const { ort_api().ReleaseThreadingOptions(options); }
+  void operator()(OrtTypeInfo* info) const { ort_api().ReleaseTypeInfo(info); }
   void operator()(OrtArenaCfg* config) const { ort_api().ReleaseArenaCfg(config); }
   void operator()(OrtTensorTypeAndShapeInfo* info) const {
     ort_api().ReleaseTensorTypeAndShapeInfo(info);
@@ -43,18 +47,47 @@ struct Release {
 template <typename Handle>
 using Owned = std::unique_ptr<Handle, Release>;
 
-using Environment = std::shared_ptr<OrtEnv>;
+// The process's environment of ONNX Runtime and the pool of threads in it that sessions share. A
+// thread waits without spinning, so that a pool costs nothing while others work.
+class Environment {
+ public:
+  // Made for the first model, with a pool of so many threads; released with what is last freed.
+  static std::shared_ptr<Environment> get(int threads);
 
-// The process's environment: made for the first model, released with what is last freed.
-Environment environment();
+  explicit Environment(int threads);
+
+  OrtEnv* env() const { return env_.get(); }
+
+  // Open a graph with the pool, if it is as large as this, or else with threads of its own, as
+  // everywhere in an application that has made the environment itself, without a pool. External
+  // data are among the options. `what` is said of a failure (HSRT_ERROR_BUNDLE).
+  Owned<OrtSession> open(std::string_view model, OrtSessionOptions* options, int threads,
+                         std::string_view what);
+
+  // The same of a model in a file.
+  Owned<OrtSession> open(const std::filesystem::path& model, OrtSessionOptions* options,
+                         int threads, std::string_view what);
+
+ private:
+  Owned<OrtEnv> env_;
+  int pool_threads_;
+  std::atomic<bool> has_pool_{true};
+
+  template <typename Create>
+  Owned<OrtSession> with_threads(const Create& create, OrtSessionOptions* options, int threads,
+                                 std::string_view what);
+};
 
 // ONNX Runtime's name of a provider, "CPUExecutionProvider".
 const char* provider_name(hsrt_provider provider);
 
+// The Python runtime's name of the backend that is this provider, "cpu".
+const char* backend_name(hsrt_provider provider);
+
 // Throw Failure (HSRT_ERROR_BACKEND) unless this ONNX Runtime offers the provider.
 void check_offered(hsrt_provider provider);
 
-// What sessions are opened with; see _session_options in backends/onnxruntime.py.
+// What sessions are opened with, threads excepted; see _session_options in backends/ort.py.
 Owned<OrtSessionOptions> session_options(const hsrt_model_options& options);
 
 // Throw Failure (HSRT_ERROR_BACKEND) unless the session has memory of this kind, which it has from

@@ -119,6 +119,37 @@ std::vector<Number> numbers_of(const Tensor& tensor) {
   return numbers;
 }
 
+void append_escape(std::string& text, uint32_t unit) {
+  text += "\\u";
+  for (int shift = 12; shift >= 0; shift -= 4) text += "0123456789abcdef"[unit >> shift & 15];
+}
+
+// A text of UTF-8 as Python's json writes it: in ASCII.
+std::string quoted(std::string_view utf8) {
+  const std::map<char, const char*> short_escapes = {{'"', "\\\""}, {'\\', "\\\\"}, {'\n', "\\n"},
+                                                     {'\r', "\\r"},  {'\t', "\\t"},   {'\b', "\\b"},
+                                                     {'\f', "\\f"}};
+  std::string text = "\"";
+  for (size_t at = 0; at < utf8.size();) {
+    const auto byte = static_cast<unsigned char>(utf8[at++]);
+    const auto escape = short_escapes.find(static_cast<char>(byte));
+    if (escape != short_escapes.end()) {
+      text += escape->second;
+    } else if (byte >= 0x20 && byte < 0x7f) {
+      text += static_cast<char>(byte);
+    } else {
+      const int following = byte < 0x80 ? 0 : byte < 0xe0 ? 1 : byte < 0xf0 ? 2 : 3;
+      uint32_t point = following == 0 ? byte : byte & (0x3fu >> following);
+      for (int more = 0; more < following && at < utf8.size(); ++more) {
+        point = point << 6 | (static_cast<unsigned char>(utf8[at++]) & 0x3fu);
+      }
+      if (point >= 0x10000) append_escape(text, 0xd800 + ((point - 0x10000) >> 10));
+      append_escape(text, point < 0x10000 ? point : 0xdc00 + ((point - 0x10000) & 0x3ff));
+    }
+  }
+  return text + "\"";
+}
+
 std::string joined(const std::vector<uint64_t>& numbers) {
   std::string text;
   for (const uint64_t number : numbers) text += (text.empty() ? "" : ",") + std::to_string(number);
@@ -158,7 +189,7 @@ std::string serialize_tensors(const std::map<std::string, Tensor>& tensors,
                               const std::map<std::string, std::string>& metadata) {
   std::string text = "{\"__metadata__\":{";
   for (const auto& [key, value] : metadata) {
-    text += (text.back() == '{' ? "\"" : ",\"") + key + "\":\"" + value + "\"";
+    text += (text.back() == '{' ? "" : ",") + quoted(key) + ":" + quoted(value);
   }
   text += "}";
   std::string content;

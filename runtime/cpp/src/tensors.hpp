@@ -23,8 +23,8 @@ struct TensorFile {
 // Parse a whole file. Throws std::invalid_argument, whose text completes "the file ...".
 TensorFile parse_tensors(std::string_view data);
 
-// Make a whole file of float32 and float16 tensors; the same bytes as Python's. Names and metadata
-// must need no escapes in JSON, and names stand behind "__metadata__" in the alphabet.
+// Make a whole file of float32 and float16 tensors; the same bytes as Python's. Metadata are UTF-8;
+// names must need no escapes in JSON and stand behind "__metadata__" in the alphabet.
 std::string serialize_tensors(const std::map<std::string, Tensor>& tensors,
                               const std::map<std::string, std::string>& metadata);
 

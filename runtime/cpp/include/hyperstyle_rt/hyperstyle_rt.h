@@ -1,9 +1,12 @@
-/* hyperstyle-rt: HyperStyle image inversion without PyTorch, for C and everything that calls C.
+/* hyperstyle-rt: GAN inversion without PyTorch, for C and everything that calls C.
  *
- * HyperStyle finds, for a picture, the latents and the weight offsets with which a StyleGAN2
- * generator draws that picture; both together are an *inversion*, a file of some 40 KB. Rendered
- * with other latents it gives edits of the same picture. An inversion that the Python package has
- * refined (invert --refine) is one like any other here, if a larger one: 5.2 MB at 1024 px.
+ * A bundle holds a generator, which draws pictures from latents, and graphs that find for a given
+ * picture the latents with which the generator draws it, and, where the bundle has them, small codes
+ * that tune the generator's kernels to it. What was found is an *inversion*, a file of some 40 KB.
+ * Rendered with other latents it gives edits of the same picture. How a picture is inverted is a
+ * *method* of the bundle: a list of its graphs, run one after the other (docs/architecture.md). This
+ * library runs any; HyperStyle is the usual one. An inversion that the Python package has refined
+ * (invert --refine) is one like any other here, if a larger one: 5.2 MB at 1024 px.
  *
  * A first program (examples/invert.c is this with error handling):
  *
@@ -22,11 +25,14 @@
  * its own affair: most often a status, HSRT_ERROR_BACKEND here).
  *
  * Threads. A model never changes and may be used by any number of threads. A session belongs to one
- * thread at a time: create one per thread. It keeps the weights of the face it drew last (95 MB
+ * thread at a time: create one per thread. It keeps the kernels of the face it drew last (95 MB
  * with an official 1024 px model), so that further edits of that face cost the generator only; up
  * to 512 px the model keeps as much for all its sessions. An inversion may be read by many threads;
  * hsrt_inversion_set_transform needs it to itself. hsrt_last_error() is the calling thread's own.
- * Nothing may be freed while another thread uses it.
+ * Nothing may be freed while another thread uses it. One graph is computed by a pool of threads
+ * that all models share, as large as hsrt_model_options.threads says of the first; a model that asks
+ * for another number has threads of its own for each graph. No thread spins while it waits, and none
+ * is bound to a CPU.
  *
  * Ownership. What a function hands out through `**` is the caller's, to be freed with the function
  * of its type, once, in any order: sessions and inversions keep alive what they need of their
@@ -62,7 +68,7 @@ extern "C" {
 
 typedef struct hsrt_model hsrt_model;         /* a bundle opened on a provider */
 typedef struct hsrt_session hsrt_session;     /* one thread's use of a model */
-typedef struct hsrt_inversion hsrt_inversion; /* a picture as latents and offset codes */
+typedef struct hsrt_inversion hsrt_inversion; /* what was found for a picture */
 
 /* ---- Status ---------------------------------------------------------------------------------- */
 
@@ -73,7 +79,7 @@ enum {
   HSRT_ERROR_VERSION = 2,   /* this library does not serve the header's HSRT_API_VERSION */
   HSRT_ERROR_PICTURE = 3,   /* a picture of unusable size, format or values */
   HSRT_ERROR_BUNDLE = 4,    /* a bundle that is missing, altered, or of another format version */
-  HSRT_ERROR_INVERSION = 5, /* an inversion (file) that is damaged or of another bundle */
+  HSRT_ERROR_INVERSION = 5, /* an inversion (file) that is damaged or of another generator */
   HSRT_ERROR_BACKEND = 6,   /* a provider that is not usable on this machine */
   HSRT_ERROR_ABORTED = 7,   /* your callback asked for it; the session can be used again */
   HSRT_ERROR_MEMORY = 8,    /* out of memory */
@@ -103,7 +109,7 @@ enum { HSRT_LOG_DEBUG = 0, HSRT_LOG_INFO = 1, HSRT_LOG_WARNING = 2, HSRT_LOG_ERR
 typedef void (*hsrt_log_callback)(void* user, hsrt_log_level level, const char* message);
 
 /* Where messages of this library and of ONNX Runtime go, for the whole process; NULL (the default):
- * nowhere, what failed is in hsrt_last_error(). Once this returns, the callback set before is not
+ * nowhere, not even to stderr: what failed is in hsrt_last_error(). Once this returns, the callback set before is not
  * called any more. An application that has made an ONNX Runtime environment before the first model
  * keeps that one's log for ONNX Runtime's messages. */
 HSRT_API void hsrt_set_log_callback(hsrt_log_callback callback, void* user) HSRT_NOEXCEPT;
@@ -116,8 +122,8 @@ enum {
   HSRT_BGR8 = 1,  /* uint8, 3 bytes per pixel: OpenCV */
   HSRT_RGBA8 = 2, /* uint8, 4 bytes per pixel; laid over white when read, opaque when written */
   /* float, three planes R, G, B of height * stride bytes each, -1 (black) to 1 (white): what the
-   * networks see. Read only in the model's input size, since nothing is resampled; written as the
-   * generator made it, not clamped. */
+   * networks see. Read only in the size that the method's graphs take, the model's input size, since
+   * nothing is resampled; written as the generator made it, not clamped. */
   HSRT_RGB_PLANES_F32 = 3
 };
 
@@ -163,14 +169,19 @@ typedef struct hsrt_model_options {
   size_t struct_size; /* sizeof(hsrt_model_options) */
   hsrt_provider provider;
   int32_t device;  /* number of the GPU; of no meaning on the CPU */
-  int32_t threads; /* CPU threads of one operator; 0: ONNX Runtime's own choice */
+  /* CPU threads of one operator, up to 1024; 0: as many as this process may use CPUs, by its
+   * affinity mask and its container's CPU quota. */
+  int32_t threads;
   hsrt_precision precision;
   hsrt_optimisation optimisation;
 } hsrt_model_options;
 
-/* Open the bundle in a directory. Every file's size and SHA-256 is compared with the manifest
- * before ONNX Runtime sees it. The generator is opened now, so that an unusable provider is found
- * out now; the other graphs when first used, so the directory must stay as it is.
+/* Open the bundle in a directory, which may be relative: it is looked up once. A file is opened once
+ * and its size and SHA-256 are compared with the manifest; what ONNX Runtime sees is the content
+ * that was compared. Files may be links to files elsewhere. The generator is opened now, so that an
+ * unusable provider is found out now; the other graphs when first used, so the directory must stay
+ * as it is (one that went is HSRT_ERROR_BUNDLE then). Files must not be shortened while they are
+ * read. TensorRT's plans are compared, too, but ONNX Runtime opens them once more by their names.
  *
  * api_version: HSRT_API_VERSION; another one than the library serves is HSRT_ERROR_VERSION.
  * options: NULL for the CPU and defaults everywhere. */
@@ -193,11 +204,14 @@ HSRT_API hsrt_status hsrt_model_load_memory(uint32_t api_version, const hsrt_buf
 
 /* Facts of a model; the texts are valid until the model is freed. */
 typedef struct hsrt_model_info {
-  size_t struct_size;   /* sizeof(hsrt_model_info), set before the call */
-  const char* name;     /* of the bundle */
-  const char* domain;   /* what it draws */
-  const char* license;  /* of its weights */
-  const char* digest;   /* ties inversions to the bundle: 64 hexadecimal digits */
+  size_t struct_size;  /* sizeof(hsrt_model_info), set before the call */
+  const char* name;    /* of the bundle */
+  const char* domain;  /* what it draws */
+  const char* license; /* of its weights */
+  /* Identity of its generator, 64 hexadecimal digits. Whatever was inverted into a space can be
+   * drawn by every model of that space. */
+  const char* space;
+  const char* digest;   /* SHA-256 of the list of its files, which has theirs in it */
   const char* provider; /* what runs the graphs: "ONNX Runtime 1.32.0 CPUExecutionProvider" */
   int32_t image_width;  /* of a rendered picture */
   int32_t image_height;
@@ -205,13 +219,25 @@ typedef struct hsrt_model_info {
   int32_t input_height;
   int32_t latent_rows;  /* L: latents are float [L,W] */
   int32_t latent_width; /* W */
-  int32_t code_rows;    /* M: offset codes are float [M,K+1] */
-  int32_t code_width;   /* K + 1; the last column counts the iterations */
-  int32_t default_iterations;
+  int32_t code_rows;    /* M: offset codes are float [M,K+1]; 0 if the bundle knows no codes */
+  int32_t code_width;   /* K + 1; the last column counts the codes that were summed up */
+  size_t method_count;  /* see hsrt_model_get_method; 0: the bundle only draws inversions */
+  const char* default_method; /* NULL without methods */
 } hsrt_model_info;
 
 HSRT_API hsrt_status hsrt_model_get_info(const hsrt_model* model,
                                          hsrt_model_info* info) HSRT_NOEXCEPT;
+
+/* A way in which a bundle inverts; the text is valid until the model is freed. */
+typedef struct hsrt_method_info {
+  size_t struct_size; /* sizeof(hsrt_method_info), set before the call */
+  const char* name;   /* "hyperstyle": hsrt_invert_options.method */
+  int32_t iterations; /* its default; 0: it does not iterate, it finds all in one go */
+} hsrt_method_info;
+
+/* The methods of a model, by index from 0 and in the order of their names. */
+HSRT_API hsrt_status hsrt_model_get_method(const hsrt_model* model, size_t index,
+                                           hsrt_method_info* info) HSRT_NOEXCEPT;
 
 HSRT_API void hsrt_model_free(hsrt_model* model) HSRT_NOEXCEPT;
 
@@ -222,18 +248,25 @@ HSRT_API hsrt_status hsrt_session_create(hsrt_model* model, hsrt_session** sessi
 /* What an iteration gave; the pointers are valid during the callback only. */
 typedef struct hsrt_progress {
   size_t struct_size;
-  int32_t iteration;  /* from 1 */
-  int32_t iterations; /* upper bound */
-  const float* image; /* reconstruction, planes [3,H,W], about -1 to 1 */
-  const float* codes; /* offset codes so far, [M,K+1] */
+  int32_t iteration;      /* from 1 */
+  int32_t iterations;     /* upper bound */
+  const float* rendering; /* planes [3,H,W], about -1 to 1 */
+  const float* codes;     /* offset codes so far, [M,K+1]; NULL if the bundle knows no codes */
 } hsrt_progress;
+
+enum {
+  HSRT_ITERATIONS_DEFAULT = 0, /* as many as the method says */
+  HSRT_NO_ITERATIONS = -1      /* only what the method finds before it iterates */
+};
 
 typedef struct hsrt_invert_options {
   size_t struct_size; /* sizeof(hsrt_invert_options) */
-  /* Upper bound of iterations, 1 to 100; 0: the bundle's default; HSRT_ENCODER_ONLY: none. */
+  const char* method; /* name of one of the model's methods; NULL: its default */
+  /* Upper bound of iterations, 1 to 100, or one of the two above. A method that does not iterate
+   * takes HSRT_ITERATIONS_DEFAULT only. */
   int32_t iterations;
-  /* Stop when the reconstruction moves by less than this between two iterations (mean absolute
-   * difference on the -1 to 1 scale); 0: do all. */
+  /* Stop iterating when the reconstruction moves by less than this between two iterations (mean
+   * absolute difference on the -1 to 1 scale); 0: do all. */
   float until;
   /* Called after every iteration, on the calling thread; non-zero ends the call with
    * HSRT_ERROR_ABORTED. NULL: not called. Must not throw nor use this session. */
@@ -243,19 +276,19 @@ typedef struct hsrt_invert_options {
   void* user; /* handed to both */
 } hsrt_invert_options;
 
-#define HSRT_ENCODER_ONLY (-1)
-
 /* Invert an aligned picture. Eight-bit pictures of any size are resampled as in training (exactly
- * Pillow's BILINEAR). options: NULL for defaults. */
+ * Pillow's BILINEAR). options: NULL for defaults. A method that the bundle does not have, or a bundle
+ * that only draws inversions, is HSRT_ERROR_BUNDLE. */
 HSRT_API hsrt_status hsrt_session_invert(hsrt_session* session, const hsrt_image* picture,
                                          const hsrt_invert_options* options,
                                          hsrt_inversion** inversion) HSRT_NOEXCEPT;
 
-/* Draw an inversion, with its own latents or with others. A session on an adapted bundle
- * (build_engines.py --adapt) draws inversions that were made, or loaded, with a model of its base.
+/* Draw an inversion, with its own latents or with others. It may have been made, or loaded, with
+ * another model of the same space. A session on an adapted bundle (build_engines.py --adapt) draws
+ * inversions of its base's space.
  *
  * latents: NULL for the inversion's own (count is then 1); float [count,L,W] for edits of it: its
- *     weights are expanded once for all of them.
+ *     kernels are expanded once for all of them.
  * images: `count` pictures of the model's image size, written to. */
 HSRT_API hsrt_status hsrt_session_render(hsrt_session* session, const hsrt_inversion* inversion,
                                          const float* latents, size_t count,
@@ -272,10 +305,9 @@ HSRT_API hsrt_status hsrt_session_edit(hsrt_session* session, const hsrt_inversi
 HSRT_API void hsrt_session_free(hsrt_session* session) HSRT_NOEXCEPT;
 
 /* ---- Inversion ----------------------------------------------------------------------------------
- * Files are those of the Python package, byte for byte: of format version 2 where the inversion has
- * free offsets (see hsrt_inversion_free_offsets), else of version 1. */
+ * Files are those of the Python package, byte for byte; docs/formats.md is their specification. */
 
-/* Read a file; it must belong to this model's bundle. */
+/* Read a file; it must be of this model's space. */
 HSRT_API hsrt_status hsrt_inversion_load(const hsrt_model* model, const char* path,
                                          hsrt_inversion** inversion) HSRT_NOEXCEPT;
 
@@ -293,16 +325,20 @@ HSRT_API hsrt_status hsrt_inversion_save(const hsrt_inversion* inversion,
 HSRT_API hsrt_status hsrt_inversion_save_memory(const hsrt_inversion* inversion, void* buffer,
                                                 size_t capacity, size_t* size) HSRT_NOEXCEPT;
 
-/* The reconstruction found by hsrt_session_invert, in the model's image size. An inversion that was
+/* The picture drawn by hsrt_session_invert, in the model's image size. An inversion that was
  * loaded has none (HSRT_ERROR_INVERSION): draw it with hsrt_session_render. */
 HSRT_API hsrt_status hsrt_inversion_image(const hsrt_inversion* inversion,
                                           const hsrt_image* image) HSRT_NOEXCEPT;
 
-/* Views of its numbers, valid until it is freed. NULL is given for a NULL inversion. */
+/* Views of its numbers, valid until it is freed. NULL is given for a NULL inversion, and for codes
+ * where it has none: it is drawn with the generator's own kernels then, as zero codes give them. */
 HSRT_API const float* hsrt_inversion_latents(const hsrt_inversion* inversion) HSRT_NOEXCEPT;
 HSRT_API const float* hsrt_inversion_codes(const hsrt_inversion* inversion) HSRT_NOEXCEPT;
 
-/* How many iterations its codes sum up; -1 for NULL. */
+/* The method that found it; valid until it is freed. NULL for NULL. */
+HSRT_API const char* hsrt_inversion_method(const hsrt_inversion* inversion) HSRT_NOEXCEPT;
+
+/* How many iterations of the method were done; -1 for NULL. */
 HSRT_API int32_t hsrt_inversion_iterations(const hsrt_inversion* inversion) HSRT_NOEXCEPT;
 
 /* Nine floats, row by row: from pixels (x, y, 1) of the photo to pixels of the aligned crop that
@@ -314,10 +350,10 @@ HSRT_API const float* hsrt_inversion_transform(const hsrt_inversion* inversion) 
 HSRT_API hsrt_status hsrt_inversion_set_transform(hsrt_inversion* inversion,
                                                   const float* transform) HSRT_NOEXCEPT;
 
-/* How many free offsets it has: of the tuned layers' weights, one per pair of channels, as refining
- * finds them. Whatever is drawn of it is drawn with them, by a graph that older bundles lack, and
- * the plans of HSRT_PROVIDER_TENSORRT, too (HSRT_ERROR_BUNDLE then). 0: none, or NULL. */
-HSRT_API size_t hsrt_inversion_free_offsets(const hsrt_inversion* inversion) HSRT_NOEXCEPT;
+/* How many channel offsets it has: of the tuned layers' kernels, one per pair of channels, as
+ * refining finds them. Whatever is drawn of it is drawn with them, by a graph that a bundle, and the
+ * plans of HSRT_PROVIDER_TENSORRT, may lack (HSRT_ERROR_BUNDLE then). 0: none, or NULL. */
+HSRT_API size_t hsrt_inversion_channel_offset_count(const hsrt_inversion* inversion) HSRT_NOEXCEPT;
 
 HSRT_API void hsrt_inversion_free(hsrt_inversion* inversion) HSRT_NOEXCEPT;
 

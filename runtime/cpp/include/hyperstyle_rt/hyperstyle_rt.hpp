@@ -90,7 +90,8 @@ struct ModelOptions : hsrt_model_options {
 /// How to invert; see hsrt_invert_options. Exceptions of the functions end the call and reach its
 /// caller.
 struct InvertOptions {
-  int32_t iterations = 0;
+  std::string method;  ///< empty: the bundle's default
+  int32_t iterations = HSRT_ITERATIONS_DEFAULT;
   float until = 0;
   std::function<bool(const hsrt_progress&)> progress;  ///< false ends the call
   std::function<bool()> abort;                         ///< true ends the call
@@ -161,6 +162,17 @@ class Model {
     return {static_cast<size_t>(info_.latent_rows) * info_.latent_width,
             static_cast<size_t>(info_.code_rows) * info_.code_width};
   }
+
+  /// Its methods, in the order of their names, which are valid as long as the model.
+  std::vector<hsrt_method_info> methods() const {
+    std::vector<hsrt_method_info> methods(info_.method_count);
+    for (size_t at = 0; at < methods.size(); ++at) {
+      methods[at].struct_size = sizeof(hsrt_method_info);
+      check(hsrt_model_get_method(get(), at, &methods[at]));
+    }
+    return methods;
+  }
+
   hsrt_model* get() const noexcept { return handle_.get(); }
 
  private:
@@ -174,7 +186,7 @@ class Model {
   }
 };
 
-/// A picture as latents and offset codes.
+/// What was found for a picture.
 class Inversion {
  public:
   /// Read a file.
@@ -202,15 +214,17 @@ class Inversion {
     return content;
   }
 
-  /// The reconstruction that invert() found.
+  /// The picture that invert() drew.
   void image(const Image& to) const { check(hsrt_inversion_image(get(), &to)); }
 
   Span<const float> latents() const noexcept {  ///< [L,W]
     return {hsrt_inversion_latents(get()), sizes_.latents};
   }
-  Span<const float> codes() const noexcept {  ///< [M,K+1]
-    return {hsrt_inversion_codes(get()), sizes_.codes};
+  Span<const float> codes() const noexcept {  ///< [M,K+1]; empty if there are none
+    const float* codes = hsrt_inversion_codes(get());
+    return {codes, codes == nullptr ? size_t{0} : sizes_.codes};
   }
+  const char* method() const noexcept { return hsrt_inversion_method(get()); }
   int32_t iterations() const noexcept { return hsrt_inversion_iterations(get()); }
 
   /// [3,3], from pixels of the photo to pixels of the aligned crop; empty if there is none.
@@ -222,8 +236,10 @@ class Inversion {
     check(hsrt_inversion_set_transform(get(), matrix));
   }
 
-  /// How many free offsets it has, which refining finds; 0: none.
-  size_t free_offsets() const noexcept { return hsrt_inversion_free_offsets(get()); }
+  /// How many channel offsets it has, which refining finds; 0: none.
+  size_t channel_offset_count() const noexcept {
+    return hsrt_inversion_channel_offset_count(get());
+  }
   hsrt_inversion* get() const noexcept { return handle_.get(); }
 
  private:
@@ -253,6 +269,7 @@ class Session {
     if (options.progress) c_options.progress = detail::Callbacks::progress;
     if (options.abort) c_options.abort = detail::Callbacks::abort;
     c_options.user = &callbacks;
+    if (!options.method.empty()) c_options.method = options.method.c_str();
     hsrt_inversion* inversion = nullptr;
     const hsrt_status status = hsrt_session_invert(get(), &picture, &c_options, &inversion);
     if (callbacks.thrown) std::rethrow_exception(callbacks.thrown);
@@ -264,7 +281,7 @@ class Session {
     check(hsrt_session_render(get(), inversion.get(), nullptr, 1, &to));
   }
 
-  /// Draw other latents [N,L,W] with the weights of the inversion's face, into N pictures.
+  /// Draw other latents [N,L,W] with the kernels of the inversion's face, into N pictures.
   void render(const Inversion& inversion, Span<const float> latents, Span<const Image> to) {
     if (latents.size() != to.size() * inversion.latents().size()) {
       throw Error(HSRT_ERROR_ARGUMENT, "latents must be as many per picture as the inversion has");
