@@ -59,7 +59,7 @@ class SessionMaker:
     threads: int | None
 
     def check(self) -> None:
-        """Find out, before any graph is opened, whether there are such graphs and the provider works.
+        """Find out whether there are such graphs and the provider works, before one is opened.
 
         Raises
         ------

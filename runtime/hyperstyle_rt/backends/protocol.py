@@ -61,7 +61,12 @@ class Backend(Protocol):
 
     @property
     def precision(self) -> str:
-        """Type that the graphs compute in: ``fp32``, ``fp16``."""
+        """Type that is really computed in: ``fp32``, ``fp16``."""
+        ...
+
+    @property
+    def graph_precision(self) -> str:
+        """Of the graphs that are run; a CPU may compute fp16 graphs in fp32."""
         ...
 
     @property
@@ -170,28 +175,3 @@ class OverlappingBackend(Backend, Protocol):
     def finish_reading(self, reading: Any) -> Array:
         """Wait for that copy, not for what was queued after it; gives a float32 array."""
         ...
-
-
-@dataclass(frozen=True)
-class LoopBuffers:  # until model.py no longer imports it
-    """What the old loop leaves on the device."""
-
-    latents: Any
-    codes: Any
-    image: Any
-    iterations: int
-
-
-@runtime_checkable
-class LoopingBackend(Backend, Protocol):  # until model.py no longer imports it
-    """The old loop of TensorRT."""
-
-    def run_loop(
-        self, image: Any, codes: Any, iterations: int, until: float | None = None
-    ) -> LoopBuffers:
-        """The old loop."""
-        ...
-
-
-def refuse_optional_inputs(role: str, inputs: Mapping[str, Any], of_plan: Any) -> None:
-    """Until ort.py and tensorrt.py check at the door."""

@@ -1,4 +1,4 @@
-"""Native TensorRT: plans, all tensors on the device, the loop as one CUDA graph.
+"""Native TensorRT: plans, all tensors on the device, chains of graphs as one CUDA graph.
 
 Before TensorRT is touched, the driver is asked for the GPU (a Runtime without a driver crashes the
 process) and the plan's digest is verified (a plan is native code). Tensors are bound by name: the
@@ -9,65 +9,86 @@ GPU and TensorRT, the runtime builds them into the user's cache.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib import import_module
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from ..errors import BackendError, BundleError
+from ..errors import BackendError
 from ..formats.bundle import Bundle
 from ..types import Array
-from .cuda.memory import Cuda, DeviceBuffer, Pool
-from .plans.build import classic_target
-from .plans.cache import cached_plan
-from .protocol import GPU_BATCH, Buffers, LoopBuffers, refuse_optional_inputs
+from .cuda.memory import Cuda, DeviceBuffer, Pool, Reading
+from .inputs import check_names, check_tensor
+from .lifetime import NativeObjects
+from .plans.engines import Engine, Engines
+from .protocol import GPU_BATCH, Buffers, Signature
 
 logger = logging.getLogger(__name__)
 
 
+def open_tensorrt(
+    name: str, bundle: Bundle, threads: int | None, precision: str
+) -> TensorrtBackend:
+    """Open the backend; `threads` are the CPU's and of no use here.
+
+    Raises
+    ------
+    BackendError
+        If there is no GPU, or TensorRT or cuda-python is missing.
+    BundleError
+        If the bundle has no graphs of that precision.
+    """
+    return TensorrtBackend(name, Engines(bundle, precision))
+
+
 class TensorrtBackend:
-    """One engine per graph, deserialised when it is first run, all on one stream.
+    """Runs engines on a stream and in memory of its own; for one thread at a time.
 
     Attributes
     ----------
-    precision:
-        Of the plans: ``fp32`` or ``fp16``.
+    name:
+        ``tensorrt``, or ``tensorrt-pycuda`` beside PyCUDA.
     key:
         Name of the set of plans: TensorRT's version, the GPU's architecture, the precision.
 
     Raises
     ------
     BackendError
-        If there is no GPU, TensorRT or cuda-python is missing, or a plan cannot be built.
-    BundleError
-        If the bundle's plan or graph is altered.
+        If cuda-python is missing, or the GPU cannot be used.
     """
 
-    def __init__(self, bundle: Bundle, precision: str) -> None:
-        self.precision = precision
-        self._bundle = bundle
-        self._target = classic_target()
-        self.key = self._target.key(precision)
-        self._plan("generator")  # before anything is made; all tasks need it
+    def __init__(self, name: str, engines: Engines, *, owns_engines: bool = True) -> None:
+        self.name = name
+        self.key = engines.key
+        self._engines = engines
+        self._owns_engines = owns_engines
         self._cuda = Cuda()
-        self._trt: Any = import_module(self._target.module)
-        self._log = self._trt.Logger(self._trt.Logger.WARNING)
-        self._runtime = self._trt.Runtime(self._log)
-        self._engines: dict[str, _Engine] = {}
-        self._loop: _CapturedLoop | None = None
+        self._native = NativeObjects()
+        self._contexts: dict[str, Any] = {}
 
     @property
     def provider(self) -> str:
         """What runs the graphs."""
-        return f"TensorRT {self.key} on {self._target.gpu}"
+        return f"TensorRT {self.key} on {self._engines.gpu}"
+
+    @property
+    def precision(self) -> str:
+        """Type that the plans compute in."""
+        return self._engines.precision
+
+    @property
+    def graph_precision(self) -> str:
+        """Of the graphs that the plans were built of."""
+        return self._engines.precision
 
     @property
     def largest_batch(self) -> int:
-        """What the generator's plans are built for."""
+        """What the plans that render are built for."""
         return GPU_BATCH
+
+    def signature(self, role: str) -> Signature:
+        """Inputs and outputs of a graph, as its plan has them; raises as :meth:`run`."""
+        return self._engine(role).signature
 
     def run(self, role: str, inputs: Mapping[str, Any]) -> Buffers:
         """Queue a graph on device buffers; gives its outputs, which are not waited for.
@@ -75,27 +96,32 @@ class TensorrtBackend:
         Raises
         ------
         BundleError
-            If the plan is missing, altered, or not one TensorRT can load.
+            If the bundle lacks the graph; if its plan is altered, or not one TensorRT can load.
         BackendError
-            If TensorRT refuses the tensors.
+            If an input is missing, unknown, or of another shape or type than the plan's; if the
+            plan cannot be built or fails; after :meth:`close`, and in a forked child.
         """
         engine = self._engine(role)
-        context = engine.context
-        refuse_optional_inputs(role, inputs, engine.inputs)
-        for name in engine.inputs:
+        context = self._context(role, engine)
+        signature = engine.signature
+        check_names(role, signature, inputs)
+        for name, spec in signature.inputs.items():
             buffer = inputs[name]
-            if buffer.dtype != engine.dtypes[name] or not context.set_input_shape(
-                name, buffer.shape
-            ):
+            if not isinstance(buffer, DeviceBuffer):
                 raise BackendError(
-                    f"the plan of {role} does not take {name} as {buffer.dtype} "
-                    f"{list(buffer.shape)}; use smaller batches, or build the bundle again"
+                    f"the graph {role} takes {name} as a buffer, not as {type(buffer).__name__}; "
+                    "upload it first"
+                )
+            check_tensor(role, name, spec, buffer.shape, buffer.dtype)
+            if not context.set_input_shape(name, buffer.shape):
+                raise BackendError(
+                    f"the plan of {role} does not take {name} as {list(buffer.shape)}; use smaller "
+                    "batches, or build the bundle again"
                 )
             context.set_tensor_address(name, buffer.address)
         outputs = {}
-        for name in engine.outputs:
-            shape = tuple(context.get_tensor_shape(name))
-            outputs[name] = self._cuda.empty(shape, engine.dtypes[name])
+        for name, spec in signature.outputs.items():
+            outputs[name] = self._cuda.empty(tuple(context.get_tensor_shape(name)), spec.dtype)
             context.set_tensor_address(name, outputs[name].address)
         if not context.execute_async_v3(int(self._cuda.stream)):
             raise BackendError(
@@ -105,196 +131,136 @@ class TensorrtBackend:
         return outputs
 
     def upload(self, array: Any) -> DeviceBuffer:
-        """Copy a float32 array to the device, or a device array of another library on it."""
-        return self._cuda.upload(array)
+        """Copy a host array to the device, or a float32 device array of another library on it.
 
-    def download(self, buffer: DeviceBuffer) -> Array:
-        """Wait for the device, and copy a buffer into a float32 array of its own."""
-        return np.asarray(self._cuda.download(buffer), np.float32)
-
-    def invert(
-        self, image: Any, iterations: int | None = None, until: float | None = None
-    ) -> LoopBuffers:
-        """Invert a picture that is on the device, and leave the result there.
-
-        Parameters
-        ----------
-        image:
-            float32 [1,3,h,w] of the bundle's input size, in [-1,1]: an array of PyTorch, CuPy,
-            PyCUDA or any library with `__dlpack__` or `__cuda_array_interface__`; numpy's, too.
-        iterations:
-            None for the bundle's default.
-        until:
-            As in :meth:`run_loop`.
-
-        Returns
-        -------
-        Buffers with `__dlpack__` and `__cuda_array_interface__`, complete when this returns. They
-        are written again by the next inversion.
+        A device array has ``__dlpack__`` or ``__cuda_array_interface__``: PyTorch, CuPy, PyCUDA.
 
         Raises
         ------
         BackendError
-            If the array is of another shape or type, or on another GPU.
+            If a device array is not contiguous float32, or is on another GPU.
         """
-        manifest = self._bundle.manifest
-        x = self.upload(image)
-        if x.shape != (1, 3, *manifest.input_size):
-            raise BackendError(
-                f"the picture must be float32 {[1, 3, *manifest.input_size]}, not {list(x.shape)}; "
-                "resize it first"
-            )
-        shape = 1, len(manifest.tuned_layers), manifest.code_width + 1
-        codes = self.upload(np.zeros(shape, np.float32))
-        count = manifest.default_iterations if iterations is None else iterations
-        result = self.run_loop(x, codes, count, until)
+        self._check()
+        return self._cuda.upload(array)
+
+    def download(self, buffer: DeviceBuffer) -> Array:
+        """Wait for the device, and copy a buffer into a float32 array of its own."""
+        self._check()
+        return np.asarray(self._cuda.download(buffer), np.float32)
+
+    def share(self, buffer: DeviceBuffer) -> Any:
+        """Wait for the device; the buffer has ``__dlpack__`` and ``__cuda_array_interface__``."""
+        self._check()
         self._cuda.synchronise()
-        return result
+        return buffer
 
-    def run_loop(
-        self, image: Any, codes: Any, iterations: int, until: float | None = None
-    ) -> LoopBuffers:
-        """Run a whole inversion.
+    def start_reading(self, buffer: DeviceBuffer) -> Reading:
+        """Queue a copy to the host; to be finished before the next is started."""
+        self._check()
+        return self._cuda.start_reading(buffer)
 
-        Without `until` it is one CUDA graph, captured when shapes or count change; the buffers
-        given back are those of the graph: valid until the next call.
+    def finish_reading(self, reading: Reading) -> Array:
+        """Wait for that copy, not for what was queued after it."""
+        return np.asarray(self._cuda.finish_reading(reading), np.float32)
 
-        With `until` it stops as :meth:`Model.invert` does, see `_stopping_loop`.
+    def record(self, work: Callable[[Buffers], Buffers], inputs: Buffers) -> CapturedGraph:
+        """Capture what `work` queues as one CUDA graph.
+
+        It is done once before: engines cannot be loaded, nor memory allocated, during a capture.
+        Its tensors get memory that nothing else uses, as the graph writes to the same addresses
+        whenever it is launched.
+
+        Raises
+        ------
+        BackendError, BundleError
+            As :meth:`run`.
         """
-        if until is not None:
-            return self._stopping_loop(image, codes, iterations, until)
-        key = image.shape, codes.shape, iterations
-        if self._loop is None or self._loop.key != key:
-            self._drop_loop()
-            self._loop = self._capture(image, codes, iterations)
-        loop = self._loop
-        self._cuda.copy(loop.image, image)
-        self._cuda.copy(loop.codes, codes)
-        self._cuda.launch(loop.executable)
-        return loop.result
+        self._check()
+        cuda, results = self._cuda, Buffers()
+        with cuda.private_memory() as memory:
+            own = {name: cuda.empty(buffer.shape, buffer.dtype) for name, buffer in inputs.items()}
+            for name, buffer in inputs.items():
+                cuda.copy(own[name], buffer)
+            work(dict(own))
+            executable = cuda.capture(lambda: results.update(work(dict(own))))
+        logger.debug("captured a CUDA graph with the inputs %s", ", ".join(own))
+        return CapturedGraph(cuda, executable, own, results, memory)
+
+    def for_session(self) -> TensorrtBackend:
+        """The same engines with another stream, other memory and other execution contexts."""
+        self._check()
+        return type(self)(self.name, self._engines, owns_engines=False)
 
     def close(self) -> None:
-        """Free everything on the device; the backend cannot be used after this."""
-        self._drop_loop()
-        self._engines.clear()
-        self._cuda.close()
+        """Free everything on the device; the engines, too, where it is not a session's view."""
+        if self._native.close():
+            self._contexts.clear()
+            self._cuda.close()
+            if self._owns_engines:
+                self._engines.close()
 
-    def plain_loop(self, image: DeviceBuffer, codes: DeviceBuffer, iterations: int) -> LoopBuffers:
-        """The loop one call after the other: what is captured, and its reference."""
-        latents = self.run("encoder", {"image": image})["latents"]
-        made = self._generate(latents, codes)
-        for _ in range(iterations):
-            codes = self._next_codes(image, made, codes)
-            made = self._generate(latents, codes)
-        return LoopBuffers(latents, codes, made["image"], iterations)
+    def _check(self) -> None:
+        self._native.check()
+        self._engines.check()
 
-    def _stopping_loop(
-        self, image: DeviceBuffer, codes: DeviceBuffer, iterations: int, until: float
-    ) -> LoopBuffers:
-        """The loop that stops when the reconstruction moves by less than `until`.
+    def _engine(self, role: str) -> Engine:
+        self._check()
+        return self._engines.engine(role)
 
-        The device does not wait for the host: what it made of iteration t is on its way to the host
-        and compared there while the device computes the hypernetwork of iteration t + 1. What is
-        lost where the loop stops is that one graph, about a sixth of an iteration. (A conditional
-        node of a CUDA graph would lose nothing, but needs a kernel of our own and CUDA 12.4.)
-        """
-        latents = self.run("encoder", {"image": image})["latents"]
-        made = self._generate(latents, codes)
-        following = self._next_codes(image, made, codes) if iterations else codes
-        done, before = 0, None
-        while done < iterations:
-            codes, made, done = following, self._generate(latents, following), done + 1
-            if done == iterations:
-                break
-            reading = self._cuda.start_reading(made["reconstruction"])
-            following = self._next_codes(image, made, codes)
-            now = self._cuda.finish_reading(reading)
-            if before is not None and float(np.abs(now - before).mean()) < until:
-                break
-            before = now
-        return LoopBuffers(latents, codes, made["image"], done)
-
-    def _next_codes(self, image: DeviceBuffer, made: Buffers, codes: DeviceBuffer) -> DeviceBuffer:
-        feeds = {"image": image, "reconstruction": made["reconstruction"], "codes_in": codes}
-        following: DeviceBuffer = self.run("hypernet", feeds)["codes"]
-        return following
-
-    def _generate(self, latents: DeviceBuffer, codes: DeviceBuffer) -> Buffers:
-        weights = self.run("weights", {"codes": codes})
-        return self.run("generator", {"latents": latents, **weights})
-
-    def _capture(self, image: DeviceBuffer, codes: DeviceBuffer, iterations: int) -> _CapturedLoop:
-        """Warm up, which loads the engines and allocates the memory; then record the same run."""
-        made: list[LoopBuffers] = []
-        with self._cuda.private_memory() as memory:
-            own_image = self._cuda.empty(image.shape, image.dtype)
-            own_codes = self._cuda.empty(codes.shape, codes.dtype)
-            self._cuda.copy(own_image, image)
-            self._cuda.copy(own_codes, codes)
-            self.plain_loop(own_image, own_codes, iterations)
-            executable = self._cuda.capture(
-                lambda: made.append(self.plain_loop(own_image, own_codes, iterations))
-            )
-        logger.debug("captured a loop of %d iterations", iterations)
-        key = image.shape, codes.shape, iterations
-        return _CapturedLoop(key, executable, own_image, own_codes, made[0], memory)
-
-    def _drop_loop(self) -> None:
-        if self._loop is not None:
-            executable, memory = self._loop.executable, self._loop.memory
-            self._loop = None  # its buffers go back to its memory
-            self._cuda.destroy(executable)
-            self._cuda.release(memory)
-
-    def _plan(self, role: str) -> Path:
-        """The verified plan of a graph: the bundle's, or the one of the user's cache."""
-        if self.key in self._bundle.manifest.plans:
-            return self._bundle.verified_plan(self.key, role)
-        return cached_plan(self._bundle, self._target, self.precision, role)
-
-    def _engine(self, role: str) -> _Engine:
-        if role not in self._engines:
-            plan = self._plan(role)
-            engine = self._runtime.deserialize_cuda_engine(plan.read_bytes())
-            if engine is None:
-                raise BundleError(
-                    f"TensorRT cannot load {plan}, the plan of {role}; build the bundle again with "
-                    "--tensorrt on this machine, or delete the plan if it is not the bundle's"
+    def _context(self, role: str, engine: Engine) -> Any:
+        if role not in self._contexts:
+            context = engine.engine.create_execution_context()
+            if context is None:
+                raise BackendError(
+                    f"TensorRT has no memory to run the plan of {role}; free GPU memory, or use "
+                    "--backend cpu"
                 )
-            self._engines[role] = _describe(self._trt, engine)
-        return self._engines[role]
+            self._native.keep(context)
+            self._contexts[role] = context
+        return self._contexts[role]
 
 
-@dataclass(frozen=True)
-class _Engine:
-    """An engine with its context and what its tensors are."""
+class CapturedGraph:
+    """A CUDA graph with the buffers it reads and writes, whose memory is its own."""
 
-    engine: Any
-    context: Any
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    dtypes: Mapping[str, np.dtype[Any]]
+    def __init__(
+        self, cuda: Cuda, executable: Any, inputs: Buffers, results: Buffers, memory: Pool
+    ) -> None:
+        self._cuda = cuda
+        self._executable = executable
+        self._inputs = inputs
+        self._results = results
+        self._memory = memory
 
+    def replay(self, inputs: Buffers) -> Buffers:
+        """Queue the graph on other inputs; its results are not waited for.
 
-@dataclass(frozen=True)
-class _CapturedLoop:
-    """A CUDA graph of a whole inversion, and the buffers it reads and writes."""
+        The next replay writes to the same buffers.
 
-    key: tuple[Any, ...]
-    executable: Any
-    image: DeviceBuffer
-    codes: DeviceBuffer
-    result: LoopBuffers
-    memory: Pool
+        Raises
+        ------
+        BackendError
+            If the inputs are not those that were recorded, in name, shape and type; after
+            :meth:`release`.
+        """
+        if self._executable is None:
+            raise BackendError("this recording was released; record the work again")
+        kinds, recorded = (
+            {name: (buffer.shape, buffer.dtype) for name, buffer in buffers.items()}
+            for buffers in (inputs, self._inputs)
+        )
+        if kinds != recorded:
+            raise BackendError("a recording takes the inputs it was made with; record again")
+        for name, buffer in inputs.items():
+            self._cuda.copy(self._inputs[name], buffer)
+        self._cuda.launch(self._executable)
+        return dict(self._results)
 
-
-def _describe(trt: Any, engine: Any) -> _Engine:
-    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-    inputs = [n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
-    return _Engine(
-        engine,
-        engine.create_execution_context(),
-        tuple(inputs),
-        tuple(name for name in names if name not in inputs),
-        {name: np.dtype(trt.nptype(engine.get_tensor_dtype(name))) for name in names},
-    )
+    def release(self) -> None:
+        """Let everybody use its memory; to release it again does nothing."""
+        if self._executable is not None:
+            self._cuda.destroy(self._executable)
+            self._executable = None
+            self._inputs.clear()  # the buffers go back to the graph's own memory
+            self._results.clear()
+            self._cuda.release(self._memory)

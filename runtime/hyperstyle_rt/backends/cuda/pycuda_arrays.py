@@ -11,13 +11,21 @@ from typing import Any
 
 from ...errors import BackendError
 from ...formats.bundle import Bundle
-from ..protocol import LoopBuffers
+from ..plans.engines import Engines
 from ..tensorrt import TensorrtBackend
 from .memory import DeviceBuffer
 
 
+def open_beside_pycuda(
+    name: str, bundle: Bundle, threads: int | None, precision: str
+) -> PycudaTensorrtBackend:
+    """Open the backend; raises as :func:`~hyperstyle_rt.backends.tensorrt.open_tensorrt`."""
+    require_pycuda()
+    return PycudaTensorrtBackend(name, Engines(bundle, precision))
+
+
 class PycudaTensorrtBackend(TensorrtBackend):
-    """The native TensorRT backend, whose `invert` gives `pycuda.gpuarray.GPUArray`.
+    """The native TensorRT backend, which shares buffers as `pycuda.gpuarray.GPUArray`.
 
     PyCUDA may be initialised before, with `import pycuda.autoprimaryctx`; it is here if it is not.
 
@@ -27,8 +35,8 @@ class PycudaTensorrtBackend(TensorrtBackend):
         If PyCUDA is missing, or its current context is another one than the primary.
     """
 
-    def __init__(self, bundle: Bundle, precision: str) -> None:
-        driver, self._arrays = (_import(f"pycuda.{name}") for name in ("driver", "gpuarray"))
+    def __init__(self, name: str, engines: Engines, *, owns_engines: bool = True) -> None:
+        driver, self._arrays = require_pycuda()
         driver.init()
         primary = driver.Device(0).retain_primary_context()
         current = driver.Context.get_current()
@@ -37,18 +45,17 @@ class PycudaTensorrtBackend(TensorrtBackend):
                 "PyCUDA works in a context of its own, where these tensors are not; import "
                 "pycuda.autoprimaryctx instead of pycuda.autoinit"
             )
-        super().__init__(bundle, precision)
+        super().__init__(name, engines, owns_engines=owns_engines)
         self._pushed = primary if current is None else None
         if self._pushed is not None:
             self._pushed.push()
 
-    def invert(
-        self, image: Any, iterations: int | None = None, until: float | None = None
-    ) -> LoopBuffers:
-        """As :meth:`TensorrtBackend.invert`, with GPUArrays as the result."""
-        made = super().invert(image, iterations, until)
-        latents, codes, picture = map(self._gpuarray, (made.latents, made.codes, made.image))
-        return LoopBuffers(latents, codes, picture, made.iterations)
+    def share(self, buffer: DeviceBuffer) -> Any:
+        """Wait for the device; gives the buffer as PyCUDA sees it, in an array that keeps it."""
+        super().share(buffer)
+        return self._arrays.GPUArray(
+            buffer.shape, buffer.dtype, base=buffer, gpudata=buffer.address
+        )
 
     def close(self) -> None:
         """Free everything on the device, and leave PyCUDA as it was found."""
@@ -57,11 +64,16 @@ class PycudaTensorrtBackend(TensorrtBackend):
             self._pushed.pop()
             self._pushed = None
 
-    def _gpuarray(self, buffer: DeviceBuffer) -> Any:
-        """A buffer as PyCUDA sees it; the array keeps it."""
-        return self._arrays.GPUArray(
-            buffer.shape, buffer.dtype, base=buffer, gpudata=buffer.address
-        )
+
+def require_pycuda() -> tuple[Any, Any]:
+    """PyCUDA's modules ``driver`` and ``gpuarray``.
+
+    Raises
+    ------
+    BackendError
+        If PyCUDA is missing.
+    """
+    return _import("pycuda.driver"), _import("pycuda.gpuarray")
 
 
 def _import(name: str) -> Any:

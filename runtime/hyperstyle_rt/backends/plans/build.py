@@ -28,6 +28,7 @@ from typing import Any
 from ...errors import BackendError
 from ...files import sha256
 from ..cuda.driver import find_gpu
+from ..protocol import GPU_BATCH
 from .worker import BuildRequest
 
 logger = logging.getLogger(__name__)
@@ -141,6 +142,10 @@ class Batch:
         return self.smallest, self.usual, self.largest
 
 
+RENDERING_BATCHES = {role: Batch(1, 1, GPU_BATCH) for role in ("generator", "styled_generator")}
+"""Edits and films render several latents at once; everything else works on one picture."""
+
+
 @dataclass(frozen=True)
 class EngineOptions:
     """How plans are built.
@@ -148,8 +153,7 @@ class EngineOptions:
     Attributes
     ----------
     batches:
-        By role; an inversion uses 1, edits and videos several latents at once. Roles that are not
-        named have the batch `Batch()`.
+        By role; roles that are not named have the batch `Batch()`.
     workspace:
         Bytes of GPU memory a layer may use for itself; None for TensorRT's choice.
     timing_cache:
@@ -161,7 +165,7 @@ class EngineOptions:
         Seconds after which a build is given up.
     """
 
-    batches: Mapping[str, Batch] = field(default_factory=lambda: {"generator": Batch(1, 1, 8)})
+    batches: Mapping[str, Batch] = field(default_factory=lambda: dict(RENDERING_BATCHES))
     workspace: int | None = None
     timing_cache: Path | None = None
     layer_report: bool = False

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import BackendError, BundleError
-from ...files import read_regular, reason, sha256, write_atomically
+from ...files import read_regular, reason, write_atomically
 from ...formats import strict_json
 from ...formats.bundle import Bundle
 from .build import EngineOptions, Target, build_plan
@@ -103,8 +103,10 @@ def cache_directory() -> Path:
     return base / "hyperstyle-rt" / "plans"
 
 
-def cached_plan(bundle: Bundle, target: Target, precision: str, role: str) -> Path:
-    """Find the plan of a graph in the cache, or build it there, which takes minutes.
+def cached_plan(bundle: Bundle, target: Target, precision: str, role: str) -> bytes:
+    """Read the plan of a graph from the cache, or build it there, which takes minutes.
+
+    What was hashed is what is handed out.
 
     Raises
     ------
@@ -125,8 +127,9 @@ def cached_plan(bundle: Bundle, target: Target, precision: str, role: str) -> Pa
     )
     directory = _private_directory() / target.key(precision)
     plan = directory / identity.file_name
-    if _is_as_noted(plan):
-        return plan
+    known = _read_as_noted(plan)
+    if known is not None:
+        return known
     graph = bundle.verified_path(role, precision)
     offered = ", ".join(bundle.manifest.plans) or "none"
     logger.warning(
@@ -144,14 +147,17 @@ def cached_plan(bundle: Bundle, target: Target, precision: str, role: str) -> Pa
     built = build_plan(target, graph, role, plan, options, logger.info)
     note = asdict(identity) | {"bytes": built.size, "sha256": built.sha256}
     write_atomically(_note_of(plan), json.dumps(note, indent=2).encode(), BackendError)
-    return plan
+    content = _read_as_noted(plan)
+    if content is None:
+        raise BackendError(f"{plan} was changed as soon as it was built; load the model again")
+    return content
 
 
 def plans_of(bundle: Bundle) -> Iterator[CachedPlan]:
     """The plans in the cache that were built of a bundle's graphs; none where it cannot be read."""
     graphs: dict[tuple[Any, Any], dict[str, str]] = {}
     for precision in ("fp32", *bundle.manifest.precisions):
-        for role in (*bundle.manifest.graphs, *bundle.manifest.refinement):
+        for role in bundle.manifest.graphs:
             graphs[role, precision] = bundle.graph_digests(role, precision)
     try:
         notes = sorted(cache_directory().glob("*/*.json"))
@@ -204,12 +210,16 @@ def _read_note(path: Path) -> dict[str, Any] | None:
     return note if all(isinstance(note.get(key), kind) for key, kind in kinds.items()) else None
 
 
-def _is_as_noted(plan: Path) -> bool:
-    """Whether a plan is there, and the one that was built."""
+def _read_as_noted(plan: Path) -> bytes | None:
+    """A plan's content if it is there, and the one that was built."""
     note = _read_note(_note_of(plan))
     if note is None or not plan.is_file():
-        return False
-    if sha256(plan) == note["sha256"]:
-        return True
+        return None
+    try:
+        content = plan.read_bytes()
+    except OSError as error:
+        raise BackendError(_unusable(plan.parent, reason(error))) from error
+    if hashlib.sha256(content).hexdigest() == note["sha256"]:
+        return content
     logger.warning("%s is damaged and is built again", plan)
-    return False
+    return None

@@ -1,4 +1,4 @@
-"""The process that builds one TensorRT plan: ``python -m hyperstyle_rt.backends.plan_worker``.
+"""The process that builds one TensorRT plan: ``python -m hyperstyle_rt.backends.plans.worker``.
 
 TensorRT calls its logger while it holds locks of its own. Python may collect garbage in any such
 call, and where the garbage is an earlier builder, its destructor waits for the lock that its caller
