@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from .backends.protocol import Backend
 from .backends.registry import open_backend
-from .editing.directions import Direction, bundle_directions
 from .errors import BackendError
 from .formats.bundle import Bundle, find_bundle
+from .formats.directions_file import Direction, bundle_directions
 from .formats.manifest import BASE_PRECISION
 from .operations import Operations, Work
 from .session import Session

@@ -15,10 +15,10 @@ import numpy as np
 from .backends.protocol import Backend
 from .backends.registry import open_backend
 from .editing.blending import Blend, Edited, edit_latents, linear, linear_additions
-from .editing.directions import Direction
 from .editing.expressions import Amounts
 from .errors import BackendError
 from .formats.bundle import Bundle
+from .formats.directions_file import Direction
 from .formats.inversion_file import InversionData, check_fits
 from .formats.manifest import BASE_PRECISION
 from .imaging.pictures import to_input, to_picture

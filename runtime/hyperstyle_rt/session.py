@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from .backends.protocol import Backend
-from .editing.directions import Direction
 from .errors import BackendError
+from .formats.directions_file import Direction
 from .operations import Operations, Work
 
 if TYPE_CHECKING:

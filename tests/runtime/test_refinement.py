@@ -13,8 +13,8 @@ from command_line import succeed
 from hyperstyle_rt import BundleError, HyperStyleError, Inversion, InversionError, Model
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.imaging.pictures import read_picture, to_input, to_picture, write_picture
-from hyperstyle_rt.optimising import refinement
-from hyperstyle_rt.optimising.refinement import Adam, Limits
+from hyperstyle_rt.optimising import descent
+from hyperstyle_rt.optimising.descent import Adam, Limits
 
 STEPS = 12
 
@@ -40,29 +40,37 @@ def distance(inversion: Inversion, picture: np.ndarray) -> float:
     return float(np.square(inversion.output - target).mean())
 
 
-@pytest.mark.parametrize(("space", "share"), [("channels", 0.8), ("codes", 0.995)])
+@pytest.mark.parametrize(("variable", "share"), [("channel_offsets", 0.8), ("codes", 0.995)])
 def test_steps_bring_the_picture_closer(
-    model: Model, inversion: Inversion, picture: np.ndarray, space: str, share: float
+    model: Model, inversion: Inversion, picture: np.ndarray, variable: str, share: float
 ) -> None:
     """The weights are noise: within the hypernetwork's space of offsets little can be done."""
     losses: list[float] = []
     refined = model.refine(
-        inversion, picture, STEPS, space=space, on_step=lambda _n, loss, _i: losses.append(loss)
+        inversion,
+        picture,
+        STEPS,
+        variable=variable,
+        on_step=lambda _n, loss, _i: losses.append(loss),
     )
     assert len(losses) == STEPS + 1
     assert losses[-1] < share * losses[0]
     assert distance(refined, picture) < share * distance(inversion, picture)
     assert np.array_equal(refined.latents, inversion.latents)
     assert refined.iterations == inversion.iterations == 2
-    if space == "codes":
-        assert refined.channels is None
+    assert refined.settings == {
+        "iterations": 2,
+        "refine": [{"variable": variable, "steps": STEPS}],
+    }
+    if variable == "codes":
+        assert refined.channel_offsets is None
         assert (refined.codes[:, -1] == 2).all()
         assert not np.array_equal(refined.codes, inversion.codes)
     else:
         assert np.array_equal(refined.codes, inversion.codes)
         pairs = sum(o * i for o, i, _, _ in (t.shape for t in model.bundle.manifest.tuned_layers))
-        assert refined.channels.shape == (pairs,)
-        assert refined.data.channels.dtype == np.float16
+        assert refined.channel_offsets.shape == (pairs,)
+        assert refined.data.channel_offsets.dtype == np.float16
 
 
 def test_every_state_is_reported(model: Model, inversion: Inversion, picture: np.ndarray) -> None:
@@ -80,7 +88,7 @@ def test_a_refined_inversion_is_an_ordinary_one(
     assert np.array_equal(refined.image, to_picture(refined.output))
     refined.save(tmp_path / "face.safetensors")
     loaded = Inversion.load(tmp_path / "face.safetensors")
-    assert np.array_equal(loaded.channels, refined.channels)
+    assert np.array_equal(loaded.channel_offsets, refined.channel_offsets)
     again = Model.load(tiny_bundle, "cpu", threads=1)
     assert np.array_equal(again.render(loaded), refined.image)
     batch = np.stack([refined.latents, refined.latents + 0.5])
@@ -95,7 +103,7 @@ def test_free_offsets_are_among_the_offsets(
     for layer in model.bundle.manifest.tuned_layers:
         out_channels, in_channels, *_ = layer.shape
         stop = start + out_channels * in_channels
-        added = refined.channels[start:stop].reshape(out_channels, in_channels, 1, 1)
+        added = refined.channel_offsets[start:stop].reshape(out_channels, in_channels, 1, 1)
         difference = after[layer.index] - before[layer.index]
         assert np.abs(difference - added).max() <= 1e-3, layer.name
         start = stop
@@ -112,21 +120,21 @@ def test_between_a_refined_face_and_another(
         assert (first is second) == np.array_equal(middle, first.image)
 
 
-@pytest.mark.parametrize("space", ["channels", "codes"])
+@pytest.mark.parametrize("variable", ["channel_offsets", "codes"])
 def test_refining_goes_on_from_where_it_was(
-    model: Model, refined: Inversion, picture: np.ndarray, space: str
+    model: Model, refined: Inversion, picture: np.ndarray, variable: str
 ) -> None:
     losses: list[float] = []
     further = model.refine(
-        refined, picture, 8, space=space, on_step=lambda _n, loss, _i: losses.append(loss)
+        refined, picture, 8, variable=variable, on_step=lambda _n, loss, _i: losses.append(loss)
     )
-    assert further.channels is not None
+    assert further.channel_offsets is not None
     assert losses[-1] < losses[0]
     assert distance(further, picture) < distance(refined, picture)
 
 
 def test_no_steps_change_nothing(model: Model, inversion: Inversion, picture: np.ndarray) -> None:
-    same = model.refine(inversion, picture, 0, space="codes")
+    same = model.refine(inversion, picture, 0, variable="codes")
     assert np.array_equal(same.codes, inversion.codes)
     assert np.array_equal(same.image, inversion.image)
 
@@ -136,7 +144,7 @@ def test_time_limits(
 ) -> None:
     """A clock that advances a second whenever it is looked at."""
     ticks = iter(range(1000))
-    monkeypatch.setattr(refinement, "time", type("Clock", (), {"monotonic": lambda: next(ticks)}))
+    monkeypatch.setattr(descent, "time", type("Clock", (), {"monotonic": lambda: next(ticks)}))
     seen: list[int] = []
     model.refine(inversion, picture, 60, seconds=4, on_step=lambda n, _l, _i: seen.append(n))
     assert seen == [0, 1, 2, 3]
@@ -149,7 +157,7 @@ def test_stops_when_settled(model: Model, inversion: Inversion, picture: np.ndar
         seen.append(done)
 
     model.refine(inversion, picture, 40, until=0.999, on_step=note)
-    assert seen[-1] == refinement.SETTLED_OVER  # no ten steps make the loss a thousandth
+    assert seen[-1] == descent.SETTLED_OVER  # no ten steps make the loss a thousandth
     assert Limits(5, until=0.1).settled([1.0] * 11)
     assert not Limits(5, until=0.1).settled([1.0] * 10)
     assert not Limits(5, until=0.1).settled([1.0] * 10 + [0.8])
@@ -174,7 +182,7 @@ def test_an_exception_in_the_callback_aborts(
         ({"seconds": -1.0}, "seconds"),
         ({"seconds": float("nan")}, "seconds"),
         ({"until": -0.1}, "until"),
-        ({"space": "pixels"}, "channels or codes"),
+        ({"variable": "pixels"}, "channel_offsets or codes"),
     ],
 )
 def test_senseless_options_are_refused(
@@ -191,22 +199,22 @@ def test_senseless_options_are_refused(
 def test_what_cannot_be_refined_is_refused(
     model: Model, inversion: Inversion, picture: np.ndarray
 ) -> None:
-    stranger = Inversion(replace(inversion.data, bundle_name="cats", bundle_digest="0" * 64))
+    stranger = Inversion(replace(inversion.data, bundle_name="cats", space="0" * 64))
     with pytest.raises(InversionError, match="cats"):
         model.refine(stranger, picture)
     styled = replace(inversion, styles=np.zeros(3, np.float32))
     with pytest.raises(InversionError, match="before the edit"):
         model.refine(styled, picture)
-    channels = np.zeros(3, np.float16)
-    foreign = Inversion(replace(inversion.data, channels=channels))
-    with pytest.raises(InversionError, match=r"channels of shape \[3\]"):
+    offsets = np.zeros(3, np.float16)
+    foreign = Inversion(replace(inversion.data, channel_offsets=offsets))
+    with pytest.raises(InversionError, match=r"channel_offsets of shape \[3\]"):
         model.render(foreign)
 
 
 def test_another_precision_is_refused(
     model: Model, inversion: Inversion, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model.backend, "precision", "fp16")
+    monkeypatch.setattr(type(model.backend), "precision", "fp16")
     with pytest.raises(HyperStyleError, match="--precision fp32"):
         model.refine(inversion, picture)
 
@@ -214,8 +222,9 @@ def test_another_precision_is_refused(
 def test_a_bundle_without_the_graphs_says_so(
     model: Model, inversion: Inversion, refined: Inversion, picture: np.ndarray
 ) -> None:
-    bundle = Bundle(model.bundle.directory, replace(model.bundle.manifest, refinement={}))
-    old = Model(bundle, model.backend)
+    manifest = model.bundle.manifest
+    graphs = {r: g for r, g in manifest.graphs.items() if not r.startswith(("channel", "objec"))}
+    old = Model(Bundle(model.bundle.directory, replace(manifest, graphs=graphs)), model.backend)
     assert np.array_equal(old.render(inversion), inversion.image)
     with pytest.raises(BundleError, match="build it again"):
         old.refine(inversion, picture)
@@ -226,24 +235,29 @@ def test_a_bundle_without_the_graphs_says_so(
 def test_no_graph_is_opened_before_all_it_reads_is_verified(
     tiny_bundle: Path, inversion: Inversion, picture: np.ndarray, tmp_path: Path
 ) -> None:
-    """The graphs may read the data files of others: an altered one is found, whosever it is."""
+    """A graph may read the data files of others: an altered one is found, whosever it is."""
     copy = tmp_path / "tiny"
     shutil.copytree(tiny_bundle, copy)
-    graph = bytearray((copy / "refine.onnx").read_bytes())
+    graph = bytearray((copy / "objective.onnx").read_bytes())
     graph[-1] ^= 1
-    (copy / "refine.onnx").write_bytes(graph)
-    with pytest.raises(BundleError, match=r"refine.onnx.*SHA-256"):
+    (copy / "objective.onnx").write_bytes(graph)
+    with pytest.raises(BundleError, match=r"objective.onnx.*SHA-256"):
         Model.load(copy, "cpu").refine(inversion, picture, 1)
-    shutil.copy(tiny_bundle / "refine.onnx", copy)
+    shutil.copy(tiny_bundle / "objective.onnx", copy)
     bundle = Bundle.open(copy)
-    entry = replace(bundle.manifest.files["refine.onnx"], sha256="0" * 64, size=3)
+    entry = replace(bundle.manifest.files["objective.onnx"], sha256="0" * 64, size=3)
     (copy / "weights.onnx.data").write_bytes(b"abc")
     files = {**bundle.manifest.files, "weights.onnx.data": entry}
-    altered = Bundle(copy, replace(bundle.manifest, files=files))
+    shared = replace(bundle.manifest.graphs["objective"], data=("weights.onnx.data",))
+    graphs = {**bundle.manifest.graphs, "objective": shared}
+    altered = Bundle(copy, replace(bundle.manifest, files=files, graphs=graphs))
     assert altered.verified_path("encoder") == copy / "encoder.onnx"
     with pytest.raises(BundleError, match=r"weights.onnx.data.*SHA-256"):
-        altered.verified_path("refine")
-    assert set(altered.graph_digests("refine", "fp32")) == {"refine.onnx", "weights.onnx.data"}
+        altered.verified_path("objective")
+    assert set(altered.graph_digests("objective", "fp32")) == {
+        "objective.onnx",
+        "weights.onnx.data",
+    }
     assert set(altered.graph_digests("encoder", "fp32")) == {"encoder.onnx"}
 
 
@@ -255,8 +269,8 @@ def test_adam_is_adam() -> None:
     parameters = [torch.tensor([value], requires_grad=True) for value in state]
     optimiser = torch.optim.Adam(
         [{"params": [p], "lr": r} for p, r in zip(parameters, rates, strict=True)],
-        betas=refinement.MOMENTS,
-        eps=refinement.TINY,
+        betas=descent.MOMENTS,
+        eps=descent.TINY,
     )
     for factor in (1.0, 0.5, 0.25):
         state = state + adam.step(2 * state, factor)
@@ -291,12 +305,12 @@ def test_the_command_line_refines(
 ) -> None:
     write_picture(tmp_path / "face.png", picture)
     options = ["--bundle", tiny_bundle, "--threads", 1, "--iterations", 1, "--save-inversion"]
-    for space in ("channels", "codes"):
-        out = tmp_path / space
+    for variable in ("channel_offsets", "codes"):
+        out = tmp_path / variable
         words = ["invert", tmp_path / "face.png", "--out", out, *options, "--coupled"]
-        succeed(*words, "--refine", 5, "--refine-space", space)
+        succeed(*words, "--refine", 5, "--refine-variable", variable)
         loaded = Inversion.load(out / "face.safetensors")
-        assert (loaded.channels is not None) == (space == "channels")
+        assert (loaded.channel_offsets is not None) == (variable == "channel_offsets")
         made = read_picture(out / "face.inverted.png")
         assert np.array_equal(made, model.render(loaded))
         assert not np.array_equal(made, model.invert(picture, 1).image)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import EditError
-from ..formats.directions_file import StyleDirection
+from ..formats.directions_file import Direction, StyleDirection
 from ..formats.fields import shown
 from ..types import Array
-from .directions import Direction, latent_change, style_change
+from .directions import latent_change, style_change
 from .expressions import Amounts
 
 Blend = Callable[[Array, Array, float], Array]

@@ -8,8 +8,6 @@ from __future__ import annotations
 import numpy as np
 
 from ..formats.directions_file import ComponentDirection, LinearDirection, StyleDirection
-from ..formats.directions_file import Direction as Direction
-from ..formats.directions_file import bundle_directions as bundle_directions
 from ..types import Array
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,9 +113,9 @@ class Inverter:
 
         def work(inputs: Buffers) -> Buffers:
             nonlocal done
-            state = State(self._renderer, self._backend, inputs)
+            state = State(self._renderer, self._backend, inputs, plan.codes)
             done = run_phases(chosen, count, state, self._backend, watch)
-            return dict(self._results(plan, chosen, count, state))
+            return {name: state[name] for name in sorted(state.names)}
 
         if isinstance(self._backend, RecordingBackend) and not watch.looks:
             key = (chosen, count)
@@ -168,19 +168,3 @@ class Inverter:
             shape = (1, len(manifest.tuned_layers), manifest.codes.width)
             start[CODES] = upload(np.zeros(shape, np.float32))
         return start
-
-    def _results(
-        self, plan: _Plan, method: Method, count: int, state: State
-    ) -> Iterator[tuple[str, Any]]:
-        """Name and buffer of everything a method leaves, but for the target."""
-        names = dict.fromkeys((LATENTS, *RENDERED))
-        if plan.codes:
-            names[CODES] = None
-        for position, phase in enumerate(method.phases):
-            if position != method.iterating_phase or count:
-                outputs = self._backend.signature(phase.graph).outputs
-                names |= dict.fromkeys(map(state_name, outputs))
-        for name in names:
-            buffer = state.get(name)
-            if buffer is not None:
-                yield name, buffer

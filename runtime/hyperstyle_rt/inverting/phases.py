@@ -13,7 +13,7 @@ import numpy as np
 
 from ..backends.protocol import Backend, Buffers, OverlappingBackend
 from ..formats.methods import Method
-from ..rendering import CODES, RECONSTRUCTION, RENDERING
+from ..rendering import RECONSTRUCTION, RENDERING
 from ..types import Array
 from .state import State
 
@@ -100,5 +100,5 @@ def _read_reconstruction(
 
 def _shown(state: State, backend: Backend) -> tuple[Array, Array | None]:
     """Rendering [3,H,W] and codes [M,K+1] of a state."""
-    rendering, codes = backend.download(state[RENDERING])[0], state.get(CODES)
+    rendering, codes = backend.download(state[RENDERING])[0], state.codes
     return rendering, None if codes is None else backend.download(codes)[0]

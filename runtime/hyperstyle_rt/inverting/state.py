@@ -40,12 +40,17 @@ class State:
     ----------
     start:
         The first tensors; targets under :func:`sized_target`.
+    has_codes:
+        Whether the method has codes; else they are zeros that kernels are expanded from.
     """
 
-    def __init__(self, renderer: Renderer, backend: Backend, start: Buffers) -> None:
+    def __init__(
+        self, renderer: Renderer, backend: Backend, start: Buffers, has_codes: bool
+    ) -> None:
         self._renderer = renderer
         self._backend = backend
         self._tensors = dict(start)
+        self.has_codes = has_codes
         self._codes_are_zero = True
 
     def __getitem__(self, name: str) -> Any:
@@ -54,9 +59,16 @@ class State:
             self._render()
         return self._tensors[name]
 
-    def get(self, name: str) -> Any | None:
-        """Give a tensor, or None if there is none."""
-        return self[name] if name in self._tensors or name in RENDERED else None
+    @property
+    def codes(self) -> Any | None:
+        """The codes [1,M,K+1]; None where the method has none."""
+        return self._tensors.get(CODES) if self.has_codes else None
+
+    @property
+    def names(self) -> set[str]:
+        """Names of all tensors but the targets and the codes of a method without codes."""
+        names = {name for name in self._tensors if not name.startswith(f"{TARGET} ")}
+        return names | set(RENDERED) if self.has_codes else (names | set(RENDERED)) - {CODES}
 
     def run(self, graph: str) -> Buffers:
         """Run a graph on the state, which stays as it is; gives the graph's outputs.

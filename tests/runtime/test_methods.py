@@ -1,0 +1,179 @@
+"""Methods are data: whatever phases a manifest lists are run, by the one loop there is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hyperstyle_rt import BundleError, HyperStyleError, Inversion, InversionError, Model
+from method_bundles import NUDGED, STEPS, Chain, add_method
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return add_method(tiny_bundle, tmp_path_factory.mktemp("methods") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def model(bundle: Path) -> Model:
+    return Model.load(bundle, "cpu", threads=1)
+
+
+@pytest.fixture(scope="module")
+def chain(model: Model) -> Chain:
+    return Chain(model.bundle, model.backend)
+
+
+def equal(inversion: Inversion, state: dict[str, np.ndarray]) -> bool:
+    """Whether an inversion is the state of a chain, bit for bit."""
+    codes = state.get("codes")
+    return (
+        np.array_equal(inversion.latents, state["latents"])
+        and np.array_equal(inversion.output, state["rendering"][0])
+        and (inversion.codes is None if codes is None else np.array_equal(inversion.codes, codes))
+    )
+
+
+@pytest.mark.parametrize("iterations", [0, 1, 5])
+def test_hyperstyle_is_its_graphs_in_a_chain(
+    iterations: int, model: Model, chain: Chain, picture: np.ndarray
+) -> None:
+    states = chain.hyperstyle(picture, iterations)
+    assert equal(model.invert(picture, iterations), states[iterations])
+
+
+def test_a_method_of_graphs_nobody_has_heard_of(
+    model: Model, chain: Chain, picture: np.ndarray
+) -> None:
+    states = chain.nudged(picture, STEPS)
+    inversion = model.invert(picture, method=NUDGED)
+    assert equal(inversion, states[STEPS])
+    assert inversion.iterations == STEPS
+    assert (inversion.method, inversion.settings) == (NUDGED, {"iterations": STEPS})
+    assert inversion.data.needs == ()
+    moved = [np.abs(b["latents"] - a["latents"]).max() for a, b in pairwise(states)]
+    assert min(moved) > 1e-4  # a chain that stands still would prove nothing
+
+
+def test_its_iterations_are_reported(model: Model, chain: Chain, picture: np.ndarray) -> None:
+    seen: list[tuple[int, np.ndarray, None]] = []
+    model.invert(picture, 3, method=NUDGED, on_iteration=lambda *step: seen.append(step))
+    states = chain.nudged(picture, 3)
+    assert [number for number, _, _ in seen] == [1, 2, 3]
+    for number, rendering, codes in seen:
+        assert np.array_equal(rendering, states[number]["rendering"][0])
+        assert codes is None
+
+
+def test_it_stops_when_the_reconstruction_settles(
+    model: Model, chain: Chain, picture: np.ndarray
+) -> None:
+    states = chain.nudged(picture, 3)
+    shown = [state["reconstruction"] for state in states]
+    move = float(np.abs(shown[2] - shown[1]).mean())
+    stopped = model.invert(picture, 3, until=1.01 * move, method=NUDGED)
+    assert equal(stopped, states[2])
+    assert stopped.settings == {"iterations": 3, "until": 1.01 * move}
+    assert model.invert(picture, 3, until=0, method=NUDGED).iterations == 3
+
+
+def test_no_iterations_leave_the_other_phases(
+    model: Model, chain: Chain, picture: np.ndarray
+) -> None:
+    start = model.invert(picture, 0, method=NUDGED)
+    assert np.array_equal(start.latents, chain.nudged(picture, 0)[0]["latents"])
+    assert start.iterations == 0
+
+
+def test_an_encoder_alone_is_a_method(model: Model, chain: Chain, picture: np.ndarray) -> None:
+    inversion = model.invert(picture, method="encoder")
+    assert equal(inversion, {**chain.nudged(picture, 0)[0]})
+    assert (inversion.iterations, inversion.settings) == (0, {})
+    for options in ({"iterations": 1}, {"iterations": 0}, {"until": 0.1}):
+        with pytest.raises(HyperStyleError, match="'encoder' does not iterate; leave out"):
+            model.invert(picture, method="encoder", **options)
+
+
+def test_latents_start_as_the_average(model: Model, chain: Chain, picture: np.ndarray) -> None:
+    average = model.bundle.latent_average()
+    assert average is not None
+    states = chain.nudged(picture, 1, average[None])
+    assert equal(model.invert(picture, method="average"), states[1])
+
+
+def test_what_no_phase_gives_is_named(model: Model, picture: np.ndarray) -> None:
+    with pytest.raises(BundleError, match="graph 'nudge' reads the tensor 'colours', which no"):
+        model.invert(picture, method="blind")
+
+
+def test_an_unknown_method_is_answered_with_those_there_are(
+    model: Model, picture: np.ndarray
+) -> None:
+    with pytest.raises(BundleError, match="'magic', only hyperstyle, nudged, encoder"):
+        model.invert(picture, method="magic")
+
+
+def test_a_bundle_without_an_average_says_so(bundle: Path, picture: np.ndarray, tmp_path: Path):
+    copy = shutil.copytree(bundle, tmp_path / "tiny")
+    document = json.loads((copy / "manifest.json").read_text())
+    del document["files"]["latent_average.safetensors"]
+    (copy / "manifest.json").write_text(json.dumps(document))
+    model = Model.load(copy, "cpu", threads=1)
+    assert model.invert(picture, method="encoder").iterations == 0
+    with pytest.raises(BundleError, match="no average latent for its method to start"):
+        model.invert(picture, method="average")
+
+
+# What different methods have found in one space goes together.
+
+
+def test_inversions_of_different_methods_are_rendered_together(
+    model: Model, tiny_bundle: Path, picture: np.ndarray, tmp_path: Path
+) -> None:
+    nudged, tuned = model.invert(picture, method=NUDGED), model.invert(picture, 2)
+    first, middle, last = model.interpolate(nudged, tuned, [0, 0.5, 1])
+    assert np.array_equal(first, nudged.image)
+    assert np.array_equal(last, tuned.image)
+    assert np.abs(middle.astype(int) - first).max() > 1
+    assert np.abs(middle.astype(int) - last).max() > 1
+    nudged.save(tmp_path / "nudged.safetensors")
+    loaded = Inversion.load(tmp_path / "nudged.safetensors")
+    assert (loaded.codes, loaded.method) == (None, NUDGED)
+    other = Model.load(tiny_bundle, "cpu", threads=1)  # which has no such method
+    assert other.bundle.digest != model.bundle.digest
+    assert np.array_equal(other.render(loaded), nudged.image)
+    assert all(not offsets.any() for offsets in other.offsets(loaded).values())
+
+
+def test_what_a_method_without_codes_found_is_refined(model: Model, picture: np.ndarray) -> None:
+    nudged = model.invert(picture, method=NUDGED)
+    losses: list[float] = []
+    refined = model.refine(nudged, picture, 6, on_step=lambda _n, loss, _r: losses.append(loss))
+    assert losses[-1] < losses[0]
+    assert refined.data.needs == ("channel_offsets",)
+    assert refined.settings["refine"] == [{"variable": "channel_offsets", "steps": 6}]
+    with pytest.raises(HyperStyleError, match="inversion by 'nudged' has no codes to refine"):
+        model.refine(nudged, picture, variable="codes")
+
+
+def test_another_generator_is_another_space(
+    model: Model, bundle: Path, picture: np.ndarray, tmp_path: Path
+) -> None:
+    inversion = model.invert(picture, method=NUDGED)
+    copy = shutil.copytree(bundle, tmp_path / "other")
+    document = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps(document | {"space": "0" * 64}))
+    other = Model.load(copy, "cpu", threads=1)
+    for use in (
+        lambda: other.render(inversion),
+        lambda: other.sweep(inversion, [{}]),
+        lambda: other.interpolate(inversion, inversion, [0.5]),
+        lambda: other.refine(inversion, picture, 1),
+        lambda: other.offsets(inversion),
+    ):
+        with pytest.raises(InversionError, match="tiny"):
+            use()
