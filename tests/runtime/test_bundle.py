@@ -1,11 +1,14 @@
 """Bundles are refused with one clear sentence or used exactly as their manifest says."""
 
 import copy
+import gc
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ import pytest
 from attacks import manifests, refusal
 from hyperstyle_rt.errors import BundleError
 from hyperstyle_rt.formats import bundle as bundle_module
+from hyperstyle_rt.formats import verified_files
 from hyperstyle_rt.formats.bundle import Bundle, default_bundle, find_bundle
 from hyperstyle_rt.formats.manifest import Manifest
 from safetensors.numpy import save
@@ -33,13 +37,122 @@ def test_sound_bundle_opens_and_verifies(directory):
     assert bundle.verified_file("encoder.onnx.data") == directory / "encoder.onnx.data"
 
 
+def test_a_graph_is_given_with_what_it_reads(directory):
+    bundle = Bundle.open(directory)
+    graph = bundle.graph("encoder")
+    assert graph.path == directory / "encoder.onnx"
+    assert graph.model == manifests.CONTENTS["encoder.onnx"]
+    assert {name: bytes(data) for name, data in graph.data.items()} == {
+        "encoder.onnx.data": manifests.CONTENTS["encoder.onnx.data"]
+    }
+    assert all(data.readonly for data in graph.data.values())
+    assert dict(bundle.graph("generator").data) == {}
+
+
 def test_directory_of_the_bundle_may_be_a_link(directory, tmp_path):
     (tmp_path / "link").symlink_to(directory)
     Bundle.open(tmp_path / "link").verify()
 
 
-def replace_by_link(file: Path, target: Path) -> None:
-    file.replace(target)
+def test_files_may_be_links_as_caches_keep_them(directory, tmp_path):
+    """Hugging Face's cache, ConfigMaps, DVC and git-annex: every file is a link, some to links."""
+    store = tmp_path / "store"
+    store.mkdir()
+    for number, path in enumerate(sorted(directory.iterdir())):
+        blob = store / f"blob{number}"
+        path.replace(blob)
+        (store / f"link{number}").symlink_to(blob.name)
+        path.symlink_to(f"../store/link{number}")
+    bundle = Bundle.open(directory)
+    bundle.verify()
+    assert bundle.graph("encoder").model == manifests.CONTENTS["encoder.onnx"]
+    assert bundle.latent_average() is not None
+    (store / "blob0").write_bytes(b"altered behind the link")
+    first = sorted(manifests.CONTENTS)[0]
+    assert str(directory / first) in refusal(BundleError, Bundle.open(directory).verify)
+
+
+def test_a_relative_bundle_outlives_a_change_of_directory(directory, tmp_path, monkeypatch):
+    monkeypatch.chdir(directory.parent)
+    bundle = Bundle.open(directory.name)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    bundle.verify()
+    assert bundle.directory == directory
+    assert bundle.graph("encoder").model == manifests.CONTENTS["encoder.onnx"]
+
+
+def test_a_working_directory_that_is_gone_is_one_sentence(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert "the working directory is gone" in refusal(BundleError, Bundle.open, "tiny")
+
+
+def test_a_bundle_that_is_removed_after_it_was_opened_is_one_sentence(directory):
+    bundle = Bundle.open(directory)
+    shutil.rmtree(directory)
+    for call in (bundle.graph, bundle.verified_path):
+        says = refusal(BundleError, call, "encoder")
+        assert f"cannot open {directory / 'encoder.onnx'} (No such file or directory)" in says
+
+
+def test_what_was_verified_is_what_is_given(directory, monkeypatch):
+    """A file that is replaced between its verification and its use: the one that was verified."""
+    opened = []
+    real = verified_files.os.open
+
+    def replacing_open(path, *arguments):
+        descriptor = real(path, *arguments)
+        opened.append(Path(path).name)
+        impostor = directory / "impostor"
+        impostor.write_bytes(b"another file, put in its place")
+        impostor.replace(path)
+        return descriptor
+
+    bundle = Bundle.open(directory)
+    monkeypatch.setattr(verified_files.os, "open", replacing_open)
+    graph = bundle.graph("encoder")
+    assert opened == ["encoder.onnx", "encoder.onnx.data"]
+    assert graph.model == manifests.CONTENTS["encoder.onnx"]
+    assert graph.data["encoder.onnx.data"] == manifests.CONTENTS["encoder.onnx.data"]
+
+
+def test_a_file_that_turns_into_a_pipe_as_it_is_opened_is_refused(directory, monkeypatch):
+    path = directory / "encoder.onnx"
+    bundle = Bundle.open(directory)
+    real = verified_files.os.open
+
+    def pipe(name, *arguments):
+        path.unlink()
+        os.mkfifo(path)
+        return real(name, *arguments)
+
+    monkeypatch.setattr(verified_files.os, "open", pipe)
+    assert "is not a regular file" in refusal(BundleError, bundle.graph, "encoder")
+
+
+def test_graphs_that_share_a_file_share_its_mapping(directory):
+    document = manifests.edited(("graphs", "weights", "data"), ["encoder.onnx.data"])
+    (directory / "manifest.json").write_text(json.dumps(document), encoding="utf-8")
+    bundle = Bundle.open(directory)
+    encoder, weights = bundle.graph("encoder"), bundle.graph("weights")
+    assert encoder.data["encoder.onnx.data"] is weights.data["encoder.onnx.data"]
+    mapping = weakref.ref(encoder.data["encoder.onnx.data"])
+    del encoder, weights
+    gc.collect()
+    assert mapping() is None  # memory goes back
+
+
+def test_an_empty_data_file_is_given(directory):
+    bundle = with_file(directory, "encoder.onnx.data", b"")
+    assert bytes(bundle.graph("encoder").data["encoder.onnx.data"]) == b""
+
+
+def link_to(file: Path, target: str) -> None:
+    (file.parent / "LICENSE").write_bytes(b"a file that is not listed")
+    file.unlink()
     file.symlink_to(target)
 
 
@@ -55,14 +168,16 @@ def replace_by_pipe(file: Path) -> None:
 
 # What is done to a file of the bundle, and what the error says.
 FILE_ATTACKS = {
-    "missing": (lambda f: f.unlink(), "cannot find"),
+    "missing": (lambda f: f.unlink(), "cannot open"),
     "cut_short": (lambda f: f.write_bytes(f.read_bytes()[:-1]), "bytes where the manifest says"),
     "emptied": (lambda f: f.write_bytes(b""), "bytes where the manifest says"),
     "grown": (lambda f: f.write_bytes(f.read_bytes() + b"\0"), "bytes where the manifest says"),
     "altered": (lambda f: f.write_bytes(f.read_bytes()[:-1] + b"!"), "is altered"),
-    "link_inside": (lambda f: replace_by_link(f, f.with_name("x")), "is a symbolic link"),
-    "link_outside": (lambda f: replace_by_link(f, f.parent.parent / "x"), "is a symbolic link"),
-    "link_to_nowhere": (lambda f: (f.unlink(), f.symlink_to("x")), "is a symbolic link"),
+    "link_to_another_file": (lambda f: link_to(f, "LICENSE"), "bytes where the manifest says"),
+    "link_to_nowhere": (lambda f: link_to(f, "x"), "cannot open"),
+    "link_to_itself": (lambda f: link_to(f, f.name), "cannot open"),
+    "link_to_a_directory": (lambda f: link_to(f, "."), "is not a regular file"),
+    "link_to_a_device": (lambda f: link_to(f, "/dev/zero"), "is not a regular file"),
     "directory": (replace_by_directory, "is not a regular file"),
     "pipe": (replace_by_pipe, "is not a regular file"),
 }
@@ -77,12 +192,13 @@ def test_attacked_graph_or_its_data_is_refused(name, trick, directory):
     sentence = refusal(BundleError, bundle.verified_path, "encoder")
     assert says in sentence
     assert str(directory / name) in sentence
+    assert refusal(BundleError, bundle.graph, "encoder") == sentence
     assert refusal(BundleError, bundle.verify) == sentence
     assert bundle.verified_path("hypernet") == directory / "hypernet.onnx"
 
 
 @pytest.mark.parametrize(
-    "trick", ["missing", "link_outside", "link_to_nowhere", "directory", "pipe"]
+    "trick", ["missing", "link_to_nowhere", "link_to_a_device", "directory", "pipe"]
 )
 def test_attacked_manifest_is_refused(trick, directory):
     attack, says = FILE_ATTACKS[trick]
@@ -113,9 +229,8 @@ def test_what_is_no_directory_is_no_bundle(name, directory):
 def test_data_that_the_manifest_does_not_list_is_refused(directory):
     (directory / "weights.onnx.data").write_bytes(b"slipped in")
     bundle = Bundle.open(directory)
-    assert "weights.onnx.data is not listed" in refusal(
-        BundleError, bundle.verified_path, "weights"
-    )
+    for call in (bundle.verified_path, bundle.graph):
+        assert "weights.onnx.data is not listed" in refusal(BundleError, call, "weights")
     assert "weights.onnx.data is not listed" in refusal(BundleError, bundle.verify)
 
 
@@ -149,10 +264,10 @@ def test_absent_roles_and_files_are_named(directory):
     assert "lists no file '../x'" in refusal(BundleError, bundle.verified_file, "../x")
 
 
-def test_digest_is_that_of_the_canonical_table_of_what_defines_an_inversion(directory):
+def test_digest_is_that_of_the_canonical_table_of_files(directory):
     table = ",".join(
-        f'"{name}":{{"bytes":{len(content)},"precision":"fp32",'
-        f'"sha256":"{hashlib.sha256(content).hexdigest()}"}}'
+        f'"{name}":{{"bytes":{len(content)},'
+        f'"sha256":"{hashlib.sha256(content).hexdigest()}","stored":"fp32"}}'
         for name, content in sorted(manifests.CONTENTS.items())
     )
     assert Bundle.open(directory).digest == hashlib.sha256(f"{{{table}}}".encode()).hexdigest()
@@ -161,7 +276,7 @@ def test_digest_is_that_of_the_canonical_table_of_what_defines_an_inversion(dire
 def with_file(directory: Path, name: str, content: bytes) -> Bundle:
     """The bundle with one file replaced and listed as it then is."""
     entry = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-    document = manifests.edited(("files", name), {**entry, "precision": "fp32"})
+    document = manifests.edited(("files", name), {**entry, "stored": "fp32"})
     (directory / name).write_bytes(content)
     (directory / "manifest.json").write_text(json.dumps(document), encoding="utf-8")
     return Bundle.open(directory)
@@ -173,50 +288,49 @@ def test_digest_does_not_change_with_the_name(directory):
     assert Bundle(directory, renamed).digest == digest
 
 
-@pytest.mark.parametrize("name", manifests.CONTENTS)
-def test_digest_changes_with_every_file_that_defines_an_inversion(name, directory):
-    digest = Bundle.open(directory).digest
-    assert with_file(directory, name, b"another").digest != digest
+@pytest.mark.parametrize("name", [*manifests.CONTENTS, "directions.safetensors"])
+def test_digest_changes_with_every_file_and_the_space_with_none(name, directory):
+    before = Bundle.open(directory)
+    after = with_file(directory, name, b"another")
+    assert after.digest != before.digest
+    assert after.manifest.space == before.manifest.space
 
 
-def test_digest_outlives_what_computes_the_same(directory):
-    """Twins, plans and files of later versions are added without orphaning inversions."""
-    digest = Bundle.open(directory).digest
-    assert with_file(directory, "directions.safetensors", b"added later").digest == digest
-    assert with_twins(directory).digest == digest
-
-
-# --------------------------------------------------------------------- twins in other precisions
+# --------------------------------------------------------------------- fp16 graphs and plans
 
 KEY = "10.13.2-sm89-fp16"
 PLANS = ("encoder.plan", "encoder.onnx")
 
 
-def with_twins(directory: Path) -> Bundle:
-    """The bundle with fp16 twins of its graphs, one TensorRT plan and its model."""
+def with_half_graphs(directory: Path) -> Bundle:
+    """The bundle with fp16 forms of some graphs, one TensorRT plan and its model."""
     document = copy.deepcopy(manifests.GOOD)
-    twins = {role: f"{role}.fp16.onnx" for role in document["graphs"]}
+    half = {role: f"{role}.fp16.onnx" for role in ("weights", "generator")}
     (directory / "tensorrt" / KEY).mkdir(parents=True)
-    for path in [*twins.values(), *(f"tensorrt/{KEY}/{name}" for name in PLANS)]:
+    for path in [*half.values(), *(f"tensorrt/{KEY}/{name}" for name in PLANS)]:
         (directory / path).write_bytes(Path(path).name.encode())
-    entries = {name: entry(name.encode(), "fp16") for name in twins.values()}
-    document["files"] |= entries
-    document["precisions"] = {"fp16": twins}
+    document["files"] |= {name: entry(name.encode(), "fp16") for name in half.values()}
+    document["precisions"] = {
+        "fp16": {role: {"file": name, "data": []} for role, name in half.items()}
+    }
     document["plans"] = {KEY: {name: entry(name.encode(), "fp16") for name in PLANS}}
     (directory / "manifest.json").write_text(json.dumps(document), encoding="utf-8")
     return Bundle.open(directory)
 
 
-def entry(content: bytes, precision: str) -> dict:
+def entry(content: bytes, stored: str) -> dict:
     digest = hashlib.sha256(content).hexdigest()
-    return {"sha256": digest, "bytes": len(content), "precision": precision}
+    return {"sha256": digest, "bytes": len(content), "stored": stored}
 
 
-def test_twins_are_given_by_precision(directory):
-    bundle = with_twins(directory)
+def test_graphs_are_given_by_precision(directory):
+    bundle = with_half_graphs(directory)
     bundle.verify()
     assert bundle.verified_path("weights", "fp16") == directory / "weights.fp16.onnx"
+    assert bundle.graph("weights", "fp16").model == b"weights.fp16.onnx"
     assert bundle.verified_path("weights") == directory / "weights.onnx"
+    assert bundle.verified_path("encoder", "fp16") == directory / "encoder.onnx"
+    assert set(bundle.graph_digests("encoder", "fp16")) == {"encoder.onnx", "encoder.onnx.data"}
 
 
 def test_a_precision_the_bundle_lacks_is_named(directory):
@@ -225,8 +339,8 @@ def test_a_precision_the_bundle_lacks_is_named(directory):
     assert "--precision fp32,fp16" in sentence
 
 
-def test_an_altered_twin_is_refused(directory):
-    bundle = with_twins(directory)
+def test_an_altered_half_graph_is_refused(directory):
+    bundle = with_half_graphs(directory)
     (directory / "weights.fp16.onnx").write_bytes(b"weights.fp16.onnX")
     for attempt in (lambda: bundle.verified_path("weights", "fp16"), bundle.verify):
         assert "is altered" in refusal(BundleError, attempt)
@@ -234,32 +348,27 @@ def test_an_altered_twin_is_refused(directory):
 
 
 def test_a_sound_plan_is_given(directory):
-    bundle, plans = with_twins(directory), directory / "tensorrt" / KEY
+    bundle, plans = with_half_graphs(directory), directory / "tensorrt" / KEY
     assert bundle.verified_plan(KEY, "encoder") == plans / "encoder.plan"
+    assert bundle.plan(KEY, "encoder") == b"encoder.plan"
     assert bundle.verified_ep_context(KEY, "encoder") == plans / "encoder.onnx"
 
 
 @pytest.mark.parametrize(("key", "role"), [(KEY, "generator"), ("11.4-sm89-fp16", "encoder")])
 def test_a_plan_the_bundle_lacks_is_named(key, role, directory):
-    sentence = refusal(BundleError, with_twins(directory).verified_plan, key, role)
+    sentence = refusal(BundleError, with_half_graphs(directory).verified_plan, key, role)
     assert f"no {role}.plan for TensorRT {key}, only plans for {KEY}" in sentence
 
 
 @pytest.mark.parametrize("trick", FILE_ATTACKS)
 def test_an_attacked_plan_is_refused(trick, directory):
     attack, says = FILE_ATTACKS[trick]
-    bundle = with_twins(directory)
+    bundle = with_half_graphs(directory)
     attack(directory / "tensorrt" / KEY / "encoder.plan")
     assert says in refusal(BundleError, bundle.verified_plan, KEY, "encoder")
+    assert says in refusal(BundleError, bundle.plan, KEY, "encoder")
     assert says in refusal(BundleError, bundle.verified_ep_context, KEY, "encoder")
     assert says in refusal(BundleError, bundle.verify)
-
-
-@pytest.mark.parametrize("link", ["tensorrt", f"tensorrt/{KEY}"])
-def test_a_plan_behind_a_linked_directory_is_refused(link, directory):
-    bundle = with_twins(directory)
-    replace_by_link(directory / link, directory.parent / "elsewhere")
-    assert "is a symbolic link" in refusal(BundleError, bundle.verified_plan, KEY, "encoder")
 
 
 # ------------------------------------------------------------------------------ latent average

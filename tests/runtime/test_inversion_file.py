@@ -1,22 +1,26 @@
 """Inversion files give back every bit, and damaged or foreign ones are refused in one sentence."""
 
+import copy
+import json
 import os
 import struct
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from attacks import inversions, manifests, refusal
 from hyperstyle_rt.errors import InversionError
-from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.inversion_file import (
     InversionData,
-    check_belongs,
+    check_fits,
+    parse_inversion,
     read_inversion,
-    shared_style,
+    serialize_inversion,
     write_inversion,
 )
+from hyperstyle_rt.formats.manifest import Manifest
+from hyperstyle_rt.formats.tensors import parse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -34,33 +38,33 @@ def same_bits(one, other) -> bool:
 
 
 def same(one: InversionData, other: InversionData) -> bool:
-    scalars = ("iterations", "bundle_name", "bundle_digest")
-    return all(getattr(one, name) == getattr(other, name) for name in scalars) and all(
-        same_bits(getattr(one, name), getattr(other, name))
-        for name in ("latents", "codes", "transform")
+    arrays = {"latents", "codes", "transform", "channel_offsets"}
+    names = {field.name for field in fields(InversionData)}
+    return all(getattr(one, name) == getattr(other, name) for name in names - arrays) and all(
+        same_bits(getattr(one, name), getattr(other, name)) for name in arrays
     )
 
 
-def inversion(bundle: Bundle, latents: np.ndarray, seed: int = 0) -> InversionData:
-    """Random codes for these latents."""
-    manifest = bundle.manifest
-    codes = np.random.default_rng(seed).standard_normal(
-        (len(manifest.tuned_layers), manifest.code_width + 1), np.float32
-    )
+PROVENANCE = {
+    "space": manifests.SPACE,
+    "code_space": manifests.CODE_SPACE,
+    "bundle_name": "tiny",
+    "bundle_digest": inversions.DIGEST,
+    "method": "hyperstyle",
+    "settings": {"iterations": 5},
+    "computed": {"backend": "cpu", "precision": "fp32", "provider": "a test"},
+}
+MANIFEST = Manifest.from_json(manifests.GOOD)
+
+
+@pytest.fixture
+def data():
+    """As HyperStyle's loop makes it: one latent of W in all rows, and codes."""
+    random = np.random.default_rng(1)
+    latents = np.tile(random.standard_normal(16, np.float32), (10, 1))
+    codes = random.standard_normal((3, 13), np.float32)
     codes[:, -1] = 5
-    return InversionData(latents, codes, 5, manifest.name, bundle.digest)
-
-
-@pytest.fixture
-def bundle(tmp_path):
-    return Bundle.open(manifests.write_bundle(tmp_path / "tiny"))
-
-
-@pytest.fixture
-def data(bundle):
-    """As the loop makes it: one style vector in all rows, plus the bundle's average."""
-    style = np.random.default_rng(1).standard_normal(16, np.float32)
-    return inversion(bundle, style + bundle.latent_average())
+    return InversionData(latents=latents, codes=codes, iterations=5, **PROVENANCE)
 
 
 @pytest.fixture(scope="module")
@@ -84,48 +88,49 @@ def test_file_has_the_documented_tensors_and_metadata(data, tmp_path):
     with safe_open(path, "numpy") as file:
         assert file.metadata() == {
             "format": "hyperstyle-rt-inversion",
-            "version": "1",
+            "version": "3",
+            "space": manifests.SPACE,
+            "needs": '["codes"]',
+            "code_space": manifests.CODE_SPACE,
+            "num_latents": "10",
             "bundle": "tiny",
-            "bundle_digest": data.bundle_digest,
+            "bundle_digest": inversions.DIGEST,
+            "method": "hyperstyle",
+            "settings": '{"iterations":5}',
             "iterations": "5",
+            "computed": '{"backend":"cpu","precision":"fp32","provider":"a test"}',
         }
-        assert set(file.keys()) == {"latents", "codes", "transform"}
+        assert set(file.keys()) == {"w", "codes", "transform"}
         np.testing.assert_array_equal(file.get_tensor("codes"), data.codes)
-        np.testing.assert_array_equal(file.get_tensor("latents"), data.latents)
+        np.testing.assert_array_equal(file.get_tensor("w"), data.latents[0])
         np.testing.assert_array_equal(file.get_tensor("transform"), transform)
 
 
-def test_free_offsets_are_stored_as_halves_in_a_file_of_version_2(data, bundle, tmp_path):
-    path = tmp_path / "x.safetensors"
-    pairs = sum(layer.shape[0] * layer.shape[1] for layer in bundle.manifest.tuned_layers)
-    channels = np.linspace(-1, 1, pairs).astype(np.float16)
-    refined = replace(data, channels=channels)
-    check_belongs(refined, bundle)
-    write_inversion(path, refined)
-    with safe_open(path, "numpy") as file:
-        assert file.metadata()["version"] == "2"
-        assert set(file.keys()) == {"latents", "codes", "channels"}
-    assert same_bits(read_inversion(path).channels, channels)
-    write_inversion(path, data)
-    assert read_inversion(path).channels is None
+def test_a_file_says_what_a_reader_must_know(data):
+    offsets = np.linspace(-1, 1, MANIFEST.num_channel_offsets).astype(np.float16)
+    bare = replace(data, codes=None, code_space=None)
+    for made, needs in (
+        (bare, ()),
+        (data, ("codes",)),
+        (replace(bare, channel_offsets=offsets), ("channel_offsets",)),
+        (replace(data, channel_offsets=offsets), ("codes", "channel_offsets")),
+    ):
+        assert made.needs == needs
+        content = serialize_inversion(made)
+        assert json.dumps(needs, separators=(",", ":")) == parse(content).metadata["needs"]
+        assert same(parse_inversion(content), made)
+        check_fits(made, MANIFEST)
 
 
-def test_damaged_free_offsets_are_refused(data, bundle, tmp_path):
-    path = tmp_path / "x.safetensors"
+def test_damaged_channel_offsets_are_refused(data):
     refused = {
         "float16": np.zeros(4, np.float32),
         r"float16 \[\?\]": np.zeros((2, 2), np.float16),
         "NaN or infinity": np.full(4, np.inf, np.float16),
     }
-    for complaint, channels in refused.items():
+    for complaint, offsets in refused.items():
         with pytest.raises(InversionError, match=complaint):
-            replace(data, channels=channels)
-    with pytest.raises(InversionError, match=r"channels of shape \[4\]"):
-        check_belongs(replace(data, channels=np.zeros(4, np.float16)), bundle)
-    write_inversion(path, replace(data, channels=np.zeros(4, np.float16)))
-    path.write_bytes(path.read_bytes().replace(b'"channels"', b'"chainels"'))
-    with pytest.raises(InversionError, match="lacks the tensor channels"):
-        read_inversion(path)
+            replace(data, channel_offsets=offsets)
 
 
 def test_file_written_by_another_program_is_read(tmp_path):
@@ -137,30 +142,28 @@ def test_file_written_by_another_program_is_read(tmp_path):
         np.testing.assert_array_equal(getattr(read, name), tensor)
 
 
-def test_latents_of_the_encoder_are_stored_as_one_row_and_read_exactly(data, bundle, tmp_path):
+def test_equal_rows_are_stored_once_and_read_exactly(data, tmp_path):
     path = tmp_path / "x.safetensors"
-    write_inversion(path, data, bundle.latent_average())
-    assert tensors_of(path) == {"w", "codes"}
-    asked = []
-
-    def latent_average_of(name, digest):
-        asked.append((name, digest))
-        return bundle.latent_average()
-
-    assert same(read_inversion(path, latent_average_of), data)
-    assert asked == [("tiny", bundle.digest)]
+    for rows in (1, 10):
+        made = replace(data, latents=data.latents[:rows])
+        write_inversion(path, made)
+        assert tensors_of(path) == {"w", "codes"}
+        assert same(read_inversion(path), made)
 
 
-def test_edited_latents_are_stored_whole_and_read_exactly(data, bundle, tmp_path):
+@pytest.mark.parametrize("value", [0.25, -0.0])
+def test_other_latents_are_stored_whole_and_read_exactly(value, data, tmp_path):
     path = tmp_path / "x.safetensors"
-    edited = data.latents.copy()
-    edited[3] += np.float32(0.25)
-    write_inversion(path, replace(data, latents=edited), bundle.latent_average())
+    latents = data.latents.copy()
+    latents[:, 3] = 0.0
+    latents[3, 3] = value  # -0.0 is another bit pattern than 0.0
+    edited = replace(data, latents=latents)
+    write_inversion(path, edited)
     assert tensors_of(path) == {"latents", "codes"}
-    assert same(read_inversion(path), replace(data, latents=edited))
+    assert same(read_inversion(path), edited)
 
 
-def test_the_picture_is_named_where_it_is_known(data, bundle, tmp_path):
+def test_the_picture_is_named_where_it_is_known(data, tmp_path):
     path = tmp_path / "x.safetensors"
     for picture in (None, "ab" * 32):
         write_inversion(path, replace(data, picture=picture))
@@ -169,19 +172,11 @@ def test_the_picture_is_named_where_it_is_known(data, bundle, tmp_path):
         replace(data, picture="x.png")
 
 
-def test_same_inversion_gives_the_same_bytes(data, bundle, tmp_path):
+def test_same_inversion_gives_the_same_bytes(data, tmp_path):
     files = [tmp_path / str(number) for number in range(8)]
     for path in files:
-        write_inversion(path, data, bundle.latent_average())
+        write_inversion(path, data)
     assert len({path.read_bytes() for path in files}) == 1
-
-
-def test_inversion_of_a_bundle_that_is_not_at_hand_is_refused(data, bundle, tmp_path):
-    path = tmp_path / "x.safetensors"
-    write_inversion(path, data, bundle.latent_average())
-    says = f"made with bundle 'tiny' ({bundle.digest[:12]}), which is not at hand"
-    assert says in refusal(InversionError, read_inversion, path)
-    assert says in refusal(InversionError, read_inversion, path, lambda name, digest: None)
 
 
 def test_arrays_are_stored_as_they_look_not_as_they_lie_in_memory(data, tmp_path):
@@ -193,19 +188,15 @@ def test_arrays_are_stored_as_they_look_not_as_they_lie_in_memory(data, tmp_path
     np.testing.assert_array_equal(read.codes, data.codes)
 
 
-def test_official_size_fits_in_48_kilobytes(tmp_path):
-    """18 different rows of averages, 17 tuned layers, as at 1024 x 1024."""
+def test_official_size_fits_in_48_kilobytes(data, tmp_path):
+    """18 equal rows, 17 tuned layers, as at 1024 x 1024."""
     random = np.random.default_rng(2)
-    average = np.float32(0.1) * random.standard_normal((18, 512), np.float32)
     codes = random.standard_normal((17, 513), np.float32)
-    codes[:, -1] = 5
-    latents = random.standard_normal(512, np.float32) + average
-    made = InversionData(latents, codes, 5, "faces", "0" * 64, np.eye(3, dtype=np.float32))
+    latents = np.tile(random.standard_normal(512, np.float32), (18, 1))
+    transform = np.eye(3, dtype=np.float32)
     path = tmp_path / "x.safetensors"
-    write_inversion(path, made, average)
+    write_inversion(path, replace(data, latents=latents, codes=codes, transform=transform))
     assert path.stat().st_size <= MAX_SIZE_AT_1024
-    assert tensors_of(path) == {"w", "codes", "transform"}
-    assert same(read_inversion(path, lambda name, digest: average), made)
 
 
 floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -215,38 +206,32 @@ def matrices(rows, columns):
     return arrays.arrays(np.float32, st.tuples(rows, columns), elements=floats)
 
 
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | floats | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+
+
 @fuzzed
-@given(st.data(), st.integers(0, 999_999), st.booleans())
-def test_any_inversion_is_read_back_to_the_bit(scratch, draws, iterations, aligned):
-    codes = draws.draw(matrices(st.integers(1, 4), st.integers(1, 5)))
-    codes[:, -1] = iterations
-    latents = draws.draw(matrices(st.integers(1, 4), st.integers(1, 5)))
-    transform = draws.draw(matrices(st.just(3), st.just(3))) if aligned else None
-    written = InversionData(latents, codes, iterations, "b", inversions.DIGEST, transform)
+@given(st.data(), st.integers(0, 999_999), st.dictionaries(st.text(max_size=5), json_values))
+def test_any_inversion_is_read_back_to_the_bit(scratch, draws, iterations, setting):
+    def optional(values):
+        return draws.draw(st.none() | values)
+
+    codes = optional(matrices(st.integers(1, 4), st.integers(1, 5)))
+    halves = st.floats(width=16, allow_nan=False, allow_infinity=False)
+    offsets = arrays.arrays(np.float16, st.integers(1, 5), elements=halves)
+    written = InversionData(
+        latents=draws.draw(matrices(st.integers(1, 4), st.integers(1, 5))),
+        codes=codes,
+        iterations=iterations,
+        **PROVENANCE | {"settings": setting, "code_space": None if codes is None else "0" * 64},
+        transform=optional(matrices(st.just(3), st.just(3))),
+        channel_offsets=optional(offsets),
+    )
     write_inversion(scratch, written)
     assert same(read_inversion(scratch), written)
-
-
-@fuzzed
-@given(matrices(st.integers(1, 4), st.integers(1, 5)), st.data())
-def test_shared_style_is_found_whenever_there_is_one(average, draws):
-    style = draws.draw(arrays.arrays(np.float32, average.shape[1], elements=floats))
-    with np.errstate(over="ignore"):
-        latents = style + average
-    # A sum that overflows is no latent; a zero of two negative zeros is not searched for.
-    if not np.isfinite(latents).all() or (np.signbit(latents) & (latents == 0)).any():
-        return
-    assert same_bits(shared_style(latents, average) + average, latents)
-
-
-@fuzzed
-@given(
-    matrices(st.just(3), st.just(4)),
-    matrices(st.sampled_from([3, 2, 1]), st.just(4)),
-)
-def test_shared_style_is_exact_or_none(latents, average):
-    style = shared_style(latents, average)
-    assert style is None or same_bits(style + average, latents)
 
 
 # --------------------------------------------------------------------------------------- files
@@ -268,13 +253,15 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(data, tmp_path, monke
 
 @pytest.mark.parametrize("name", ["", "tiny", "absent/x.safetensors", "nul\0", "long" * 70])
 def test_what_cannot_be_written_is_one_sentence(name, data, tmp_path):
+    (tmp_path / "tiny").mkdir()
     assert "cannot write" in refusal(InversionError, write_inversion, tmp_path / name, data)
     assert [entry.name for entry in tmp_path.iterdir()] == ["tiny"]
 
 
-@pytest.mark.parametrize("name", ["absent", "tiny/manifest.json/x", "nul\0", "long" * 70])
-def test_what_is_not_there_is_one_sentence(name, bundle):
-    assert "cannot read" in refusal(InversionError, read_inversion, bundle.directory.parent / name)
+@pytest.mark.parametrize("name", ["absent", "file/x", "nul\0", "long" * 70])
+def test_what_is_not_there_is_one_sentence(name, tmp_path):
+    (tmp_path / "file").touch()
+    assert "cannot read" in refusal(InversionError, read_inversion, tmp_path / name)
 
 
 def test_directories_and_pipes_are_not_opened(tmp_path):
@@ -298,9 +285,7 @@ def test_attack_is_refused(trick, tmp_path):
     content, says = inversions.ATTACKS[trick]
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)
-    sentence = refusal(
-        InversionError, read_inversion, path, lambda name, digest: inversions.AVERAGE
-    )
+    sentence = refusal(InversionError, read_inversion, path)
     assert says in sentence
     assert sentence.startswith(str(path))
     assert sentence.isprintable()
@@ -333,29 +318,69 @@ def test_damaged_file_is_refused_or_still_an_inversion(scratch, draws):
     assert same(read_inversion(scratch), read)
 
 
-def test_inversion_that_could_not_be_read_back_cannot_be_made(data):
-    with pytest.raises(InversionError, match="NaN or infinity"):
-        replace(data, codes=data.codes * np.float32(np.nan))
-    with pytest.raises(InversionError, match="cannot have -1 iterations"):
-        replace(data, iterations=-1)
-    with pytest.raises(InversionError, match="does not count 4 iterations"):
-        replace(data, iterations=4)
-    with pytest.raises(InversionError, match="does not name the bundle"):
-        replace(data, bundle_name="../tiny")
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"codes": np.full((3, 13), np.nan, np.float32)}, "NaN or infinity"),
+        ({"codes": None}, "both codes and their code_space"),
+        ({"code_space": None}, "both codes and their code_space"),
+        ({"iterations": -1}, "cannot have -1 iterations"),
+        ({"iterations": 2.0}, "cannot have 2.0 iterations"),
+        ({"latents": np.zeros((4097, 1), np.float32)}, "4097 rows of latents, more than 4096"),
+        ({"bundle_name": "../tiny"}, "does not name the bundle"),
+        ({"method": ""}, "does not name the method"),
+        ({"space": "x"}, "has no SHA-256 as its space"),
+        ({"settings": {"until": float("nan")}}, "has settings that JSON cannot hold"),
+        ({"settings": {"model": object()}}, "has settings that JSON cannot hold"),
+        ({"settings": []}, "has settings that are no object"),
+        ({"settings": {"long": "x" * 70_000}}, "no object of at most 65536 characters"),
+        ({"computed": {"backend": "cpu"}}, "say all of backend, provider, precision"),
+    ],
+)
+def test_inversion_that_could_not_be_read_back_cannot_be_made(change, says, data):
+    assert says in refusal(InversionError, lambda: replace(data, **change))
 
 
-# ------------------------------------------------------------------------- whose inversion it is
+# ------------------------------------------------------------------------------- what renders it
 
 
-def test_inversion_belongs_to_its_own_bundle(data, bundle):
-    check_belongs(data, bundle)
+def test_an_inversion_fits_every_bundle_of_its_space(data):
+    """Whatever else is in the bundle: other graphs, methods, files, another name."""
+    check_fits(data, MANIFEST)
+    document = copy.deepcopy(manifests.GOOD)
+    document |= {"name": "renamed", "methods": {}}
+    for absent in ("encoder", "hypernet"):
+        del document["graphs"][absent]
+    del document["default_method"]
+    check_fits(data, Manifest.from_json(document))
 
 
-def test_inversion_of_another_bundle_is_refused_with_both_names(data, bundle):
-    foreign = replace(data, bundle_name="faces", bundle_digest=inversions.DIGEST)
-    sentence = refusal(InversionError, check_belongs, foreign, bundle)
-    assert "'faces' (0123456789ab)" in sentence
-    assert f"'tiny' ({bundle.digest[:12]})" in sentence
+def test_an_adapted_bundle_renders_inversions_of_its_base(data):
+    document = manifests.edited(("base",), {"name": "tiny", "space": manifests.SPACE})
+    document |= {"name": "toon", "space": "0" * 64, "methods": {}}
+    del document["default_method"]
+    check_fits(data, Manifest.from_json(document))
+    sentence = refusal(
+        InversionError, check_fits, replace(data, space="0" * 64), Manifest.from_json(document)
+    )
+    assert "does not fit bundle 'toon', which renders inversions of bundle 'tiny'" in sentence
+
+
+def test_inversion_of_another_generator_is_refused_with_both_names(data):
+    foreign = replace(data, bundle_name="faces", space=inversions.DIGEST)
+    sentence = refusal(InversionError, check_fits, foreign, MANIFEST)
+    assert "made with bundle 'faces' (space 0123456789ab)" in sentence
+    assert "does not fit bundle 'tiny' (space 5ace5ace5ace)" in sentence
+
+
+def test_codes_need_what_expands_them(data):
+    document = manifests.edited(("codes",), manifests.REMOVED)
+    sentence = refusal(InversionError, check_fits, data, Manifest.from_json(document))
+    assert "needs codes, which bundle 'tiny' does not know" in sentence
+    check_fits(replace(data, codes=None, code_space=None), Manifest.from_json(document))
+    other = manifests.edited(("codes", "space"), "0" * 64)
+    sentence = refusal(InversionError, check_fits, data, Manifest.from_json(other))
+    assert "code space c0dec0dec0de) are not those of bundle 'tiny' (000000000000)" in sentence
 
 
 @pytest.mark.parametrize(
@@ -365,7 +390,8 @@ def test_inversion_of_another_bundle_is_refused_with_both_names(data, bundle):
         ({"latents": np.zeros((9, 16), np.float32)}, "latents of shape [9, 16]"),
         ({"codes": np.full((2, 13), 5, np.float32)}, "codes of shape [2, 13]"),
         ({"codes": np.full((3, 12), 5, np.float32)}, "codes of shape [3, 12]"),
+        ({"channel_offsets": np.zeros(4, np.float16)}, "channel_offsets of shape [4]"),
     ],
 )
-def test_other_shapes_under_the_right_digest_are_refused(change, says, data, bundle):
-    assert says in refusal(InversionError, check_belongs, replace(data, **change), bundle)
+def test_other_shapes_in_the_right_space_are_refused(change, says, data):
+    assert says in refusal(InversionError, check_fits, replace(data, **change), MANIFEST)

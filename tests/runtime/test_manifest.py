@@ -10,7 +10,15 @@ import pytest
 from attacks import manifests, refusal
 from hyperstyle_rt.errors import BundleError
 from hyperstyle_rt.formats import manifest as manifest_module
-from hyperstyle_rt.formats.manifest import BaseBundle, BundleFile, Manifest, TunedLayer
+from hyperstyle_rt.formats.manifest import (
+    BaseBundle,
+    BundleFile,
+    CodeLayout,
+    GraphFile,
+    Manifest,
+    TunedLayer,
+)
+from hyperstyle_rt.formats.methods import Method, Phase
 from hyperstyle_rt.formats.optional_inputs import NoiseLayer, StyleLayer
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,9 +32,15 @@ def test_manifest_is_read_field_by_field():
     manifest = Manifest.from_json(manifests.GOOD)
     assert (manifest.name, manifest.resolution, manifest.crop_rows) == ("tiny", 64, (8, 56))
     assert (manifest.image_size, manifest.input_size) == ((48, 64), (24, 32))
-    assert (manifest.num_latents, manifest.style_width, manifest.code_width) == (10, 16, 12)
+    assert (manifest.num_latents, manifest.latent_width) == (10, 16)
+    assert manifest.space == manifest.inversion_space == manifests.SPACE
+    assert manifest.codes == CodeLayout(13, manifests.CODE_SPACE)
     assert manifest.tuned_layers[2] == TunedLayer(13, "to_rgbs.3", (3, 8, 1, 1))
     assert manifest.files["encoder.onnx"].size == len(manifests.CONTENTS["encoder.onnx"])
+    assert manifest.num_channel_offsets == 16 * 16 + 16 * 16 + 3 * 8
+    assert manifest.graphs["encoder"] == GraphFile("encoder.onnx", ("encoder.onnx.data",))
+    assert manifest.methods == {"hyperstyle": Method((Phase("encoder"), Phase("hypernet", 5)))}
+    assert manifest.default_method == "hyperstyle"
     assert manifest.training == {"steps": 100}
 
 
@@ -39,59 +53,100 @@ def test_manifest_to_json_is_the_inverse_of_from_json(without):
     assert list(written) == list(document)
 
 
-def with_twins() -> dict:
-    """The sound manifest with fp16 twins and the plan of one of them."""
+def with_half_graphs() -> dict:
+    """The sound manifest with fp16 graphs and the plan of one of them."""
     document = copy.deepcopy(manifests.GOOD)
-    twins = {role: f"{role}.fp16.onnx" for role in document["graphs"]}
-    twin = {**document["files"]["encoder.onnx"], "precision": "fp16"}
-    document["files"] |= dict.fromkeys(twins.values(), twin)
+    half = {role: {"file": f"{role}.fp16.onnx", "data": []} for role in document["graphs"]}
+    file = {**document["files"]["encoder.onnx"], "stored": "fp16"}
+    document["files"] |= {graph["file"]: file for graph in half.values()}
     return {
         **document,
-        "precisions": {"fp16": twins},
-        "plans": {"10.13-sm89-fp16": {"encoder.plan": twin}},
+        "precisions": {"fp16": half},
+        "plans": {"10.13-sm89-fp16": {"encoder.plan": file}},
     }
 
 
-def test_twins_and_plans_are_read_and_written():
-    document = with_twins()
+def test_half_graphs_and_plans_are_read_and_written():
+    document = with_half_graphs()
     SCHEMA.validate(document)
     manifest = Manifest.from_json(document)
-    assert manifest.precisions["fp16"]["weights"] == "weights.fp16.onnx"
-    assert manifest.plans["10.13-sm89-fp16"]["encoder.plan"].precision == "fp16"
+    assert manifest.precisions["fp16"]["weights"] == GraphFile("weights.fp16.onnx")
+    assert manifest.plans["10.13-sm89-fp16"]["encoder.plan"].stored == "fp16"
     assert manifest.to_json() == document
 
 
-def test_a_set_of_twins_is_whole_and_listed():
-    document = with_twins()
-    del document["precisions"]["fp16"]["generator"]
-    says = refusal(BundleError, Manifest.from_json, document)
-    assert "lacks the field precisions.fp16.generator" in says
-    assert not SCHEMA.is_valid(document)
-    document = with_twins()
+def test_half_graphs_are_listed_and_need_not_be_all():
+    document = with_half_graphs()
+    del document["precisions"]["fp16"]["encoder"]
+    Manifest.from_json(document)
     del document["files"]["weights.fp16.onnx"]
     says = refusal(BundleError, Manifest.from_json, document)
     assert "precisions.fp16.weights names 'weights.fp16.onnx'" in says
 
 
-def test_graphs_of_the_refinement_are_listed_and_named_plainly():
-    document = copy.deepcopy(manifests.GOOD)
-    document["files"]["refine.onnx"] = document["files"]["encoder.onnx"]
-    document["refinement"] = {"refine": "refine.onnx"}
+# ------------------------------------------------------------------------------------- methods
+
+
+def with_methods(default: str, **methods: list[dict]) -> dict:
+    document = manifests.edited(("default_method",), default)
+    document["methods"] = {name: {"phases": phases} for name, phases in methods.items()}
+    return document
+
+
+def test_a_method_is_any_phases_over_any_graphs():
+    once, again = {"graph": "weights"}, {"graph": "hypernet", "repeat": 3}
+    phases = [once, {**again, "repeat": 2}, again, once]
+    document = with_methods("both", both=phases, psp=[once])
     SCHEMA.validate(document)
     manifest = Manifest.from_json(document)
-    assert manifest.refinement == {"refine": "refine.onnx"}
     assert manifest.to_json() == document
-    document["refinement"] = {"refine": "../refine.onnx"}
-    assert "refinement.refine" in refusal(BundleError, Manifest.from_json, document)
-    assert not SCHEMA.is_valid(document)
-    document["refinement"] = {"refine": "adjoint.onnx"}
-    says = refusal(BundleError, Manifest.from_json, document)
-    assert "refinement.refine names 'adjoint.onnx', which is not among the files" in says
+    assert manifest.method() == manifest.method("both")
+    assert manifest.method().iterations == 3
+    assert manifest.method().iterating_phase == 2
+    assert manifest.method("psp").iterations == 0
+    assert manifest.method("psp").iterating_phase is None
+
+
+def test_an_unknown_method_is_refused_with_those_there_are():
+    manifest = Manifest.from_json(
+        with_methods("psp", psp=[{"graph": "encoder"}], e4e=[{"graph": "encoder"}])
+    )
+    sentence = refusal(BundleError, manifest.method, "hyperstyle\x1b[2J")
+    assert sentence.startswith(
+        r"bundle 'tiny' has no method 'hyperstyle\x1b[2J', only psp, e4e; name one"
+    )
+
+
+def test_a_bundle_that_only_renders_has_no_method():
+    document = manifests.edited(("methods",), {})
+    del document["default_method"]
+    SCHEMA.validate(document)
+    manifest = Manifest.from_json(document)
+    assert manifest.to_json() == document
+    assert "'tiny' has no method: it only renders" in refusal(BundleError, manifest.method)
+
+
+def test_a_generator_without_tuned_layers_and_codes():
+    document = manifests.edited(("tuned_layers",), [])
+    del document["codes"], document["graphs"]["weights"]
+    SCHEMA.validate(document)
+    manifest = Manifest.from_json(document)
+    assert (manifest.codes, manifest.num_channel_offsets) == (None, 0)
+    assert manifest.to_json() == document
+
+
+@pytest.mark.parametrize("side", [1, 96, 1000])
+def test_no_arithmetic_of_a_generator_family_is_asked_for(side):
+    document = manifests.edited(("resolution",), side)
+    document |= {"crop_rows": None, "image_size": [side, side], "num_latents": 7}
+    document["tuned_layers"][2]["index"] = 40
+    SCHEMA.validate(document)
+    assert Manifest.from_json(document).to_json() == document
 
 
 @pytest.mark.parametrize("key", ["../up", "a/b", "", "."])
 def test_a_key_of_plans_is_no_path(key):
-    document = with_twins()
+    document = with_half_graphs()
     document["plans"] = {key: document["plans"]["10.13-sm89-fp16"]}
     assert "has the key" in refusal(BundleError, Manifest.from_json, document)
     assert not SCHEMA.is_valid(document)
@@ -103,7 +158,10 @@ STYLES = [{"name": "conv1", "width": 16}, {"name": "to_rgb1", "width": 16}]
 def with_optional_inputs(**replaced):
     """The sound manifest of a generator that can be fed styles and noise."""
     inputs = {"styles": STYLES, "noise": [{"name": "conv1", "side": 4}], **replaced}
-    return {**copy.deepcopy(manifests.GOOD), "optional_inputs": inputs}
+    document = {**copy.deepcopy(manifests.GOOD), "optional_inputs": inputs}
+    for role in ("styled_generator", "noise"):
+        document["graphs"][role] = document["graphs"]["generator"]
+    return document
 
 
 def test_optional_inputs_are_read_and_written():
@@ -137,7 +195,8 @@ def adapted(**base):
     """The manifest of a bundle that another one inverts for."""
     document = copy.deepcopy(manifests.GOOD)
     document["graphs"] = {role: document["graphs"][role] for role in ("weights", "generator")}
-    return {**document, "base": {"name": "faces", "digest": "0" * 64, **base}}
+    del document["default_method"]
+    return {**document, "methods": {}, "base": {"name": "faces", "space": "0" * 64, **base}}
 
 
 def test_an_adapted_bundle_needs_no_graphs_to_invert_with():
@@ -145,29 +204,23 @@ def test_an_adapted_bundle_needs_no_graphs_to_invert_with():
     SCHEMA.validate(document)
     manifest = Manifest.from_json(document)
     assert manifest.base == BaseBundle("faces", "0" * 64)
+    assert manifest.inversion_space == "0" * 64
     assert manifest.to_json() == document
-    del document["base"]
-    assert not SCHEMA.is_valid(document)
-    with pytest.raises(BundleError, match=r"lacks the field graphs\.encoder"):
-        Manifest.from_json(document)
+    sentence = refusal(BundleError, manifest.method)
+    assert "only renders what bundle 'faces' has inverted" in sentence
 
 
 @pytest.mark.parametrize(
     ("base", "says"),
     [
         ({"name": ".."}, "field base.name must be a plain name"),
-        ({"digest": "0"}, "field base.digest must be 64 lower-case hexadecimal digits"),
+        ({"space": "0"}, "field base.space must be 64 lower-case hexadecimal digits"),
     ],
 )
 def test_a_wrong_base_is_refused(base, says):
     assert not SCHEMA.is_valid(adapted(**base))
     with pytest.raises(BundleError, match=re.escape(says)):
         Manifest.from_json(adapted(**base))
-    document = adapted()
-    del document["graphs"]["generator"]
-    assert not SCHEMA.is_valid(document)
-    with pytest.raises(BundleError, match=r"lacks the field graphs\.generator"):
-        Manifest.from_json(document)
 
 
 def test_schema_accepts_the_sound_manifest():
@@ -193,7 +246,7 @@ def test_contradictory_manifest_is_refused_by_runtime_alone(trick):
 
 def test_contradictory_manifest_cannot_even_be_built():
     fields = vars(Manifest.from_json(manifests.GOOD))
-    assert "num_latents" in refusal(BundleError, lambda: Manifest(**{**fields, "num_latents": 18}))
+    assert "image_size" in refusal(BundleError, lambda: Manifest(**{**fields, "crop_rows": None}))
 
 
 @pytest.mark.parametrize("path", [(), ("tuned_layers", 0), ("files", "encoder.onnx")])
@@ -269,43 +322,57 @@ def test_damaged_bytes_are_refused_or_still_a_manifest(data):
 plain_names = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}", fullmatch=True)
 widths = st.integers(1, 1024)
 finite = st.floats(allow_nan=False, allow_infinity=False)
-finite = st.floats(allow_nan=False, allow_infinity=False)
 json_values = st.dictionaries(st.text(), st.integers(-9, 9) | finite | st.text())
 
 
 @st.composite
 def sound_manifests(draw):
-    power = draw(st.integers(3, 12))
-    side = 2**power
+    side = draw(st.integers(1, 4096))
     crop = draw(st.none() | st.tuples(st.integers(0, side - 1), st.integers(1, side)))
     crop = crop and (min(crop[0], crop[1] - 1), crop[1])
-    layers = draw(st.lists(st.integers(0, 3 * power - 5), min_size=1, unique=True).map(sorted))
+    layers = draw(st.lists(st.integers(0, 65536), unique=True, max_size=4).map(sorted))
     kernel = draw(st.sampled_from([1, 3]))
-    graphs = draw(st.dictionaries(plain_names, plain_names, max_size=3))
-    graphs |= {role: f"{role}.onnx" for role in ("encoder", "hypernet", "weights", "generator")}
     sha256 = st.binary(min_size=32, max_size=32).map(bytes.hex)
-    files = st.builds(BundleFile, sha256, st.integers(0, 2**53 - 1), plain_names)
+    graph = st.builds(GraphFile, plain_names, st.lists(plain_names, max_size=2, unique=True))
+    roles = plain_names.filter(lambda r: r not in ("weights", "noise", "styled_generator"))
+    graphs = draw(st.dictionaries(roles, graph, max_size=3)) | {"generator": draw(graph)}
+    graphs |= {"weights": draw(graph)} if layers else {}
+    graphs = {role: GraphFile(graph.file, tuple(graph.data)) for role, graph in graphs.items()}
+    names = {name for graph in graphs.values() for name in (graph.file, *graph.data)}
+    repeat = st.none() | st.integers(1, 100)
+    phases = st.lists(
+        st.builds(Phase, st.sampled_from(sorted(graphs)), repeat), min_size=1, max_size=3
+    )
+    methods = draw(st.dictionaries(plain_names, phases.map(tuple).map(Method), max_size=2))
     return Manifest(
         name=draw(plain_names),
         domain=draw(st.text(min_size=1).filter(lambda text: text.isprintable())),
         license="MIT",
         provenance=draw(st.dictionaries(st.text(), st.just("somewhere"))),
+        space=draw(sha256),
         resolution=side,
         image_size=(crop[1] - crop[0] if crop else side, side),
         input_size=draw(st.tuples(widths, widths)),
         crop_rows=crop,
-        num_latents=2 * power - 2,
-        style_width=draw(widths),
-        code_width=draw(widths),
-        default_iterations=draw(st.integers(1, 100)),
+        num_latents=draw(st.integers(1, 4096)),
+        latent_width=draw(widths),
+        codes=draw(st.none() | st.builds(CodeLayout, st.integers(2, 999), sha256))
+        if layers
+        else None,
         tuned_layers=tuple(
             TunedLayer(index, f"layer.{index}", (draw(widths), draw(widths), kernel, kernel))
             for index in layers
         ),
         graphs=graphs,
-        files={name: draw(files) for name in sorted(set(graphs.values()))},
+        files={
+            name: draw(st.builds(BundleFile, sha256, st.integers(0, 2**53 - 1), plain_names))
+            for name in sorted(names)
+        },
         accuracy=draw(json_values),
         training=draw(st.none() | json_values),
+        methods=methods,
+        default_method=draw(st.sampled_from(sorted(methods))) if methods else None,
+        precisions=draw(st.sampled_from([{}, {"fp16": {"generator": graphs["generator"]}}])),
     )
 
 

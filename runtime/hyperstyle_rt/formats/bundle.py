@@ -149,9 +149,9 @@ class Bundle:
             As :meth:`graph`.
         """
         graph = self._graph(role, precision)
-        for name in graph.data:
+        for name in (graph.file, *graph.data):
             self.verified_file(name)
-        return self.verified_file(graph.file)
+        return self.directory / graph.file
 
     def graph_digests(self, role: str, precision: str) -> dict[str, str]:
         """SHA-256, as listed, of all files of a graph by name; raises as :meth:`graph`."""

@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 from ..errors import BundleError
 from . import strict_json
 from .fields import MAX_INTEGER, Fields, invalid, shown
+from .manifest_checks import check_manifest
 from .methods import MAX_ITERATIONS as MAX_ITERATIONS
 from .methods import Method as Method
 from .methods import Phase as Phase
-from .methods import check_methods
 from .optional_inputs import OptionalInputs
 
 FORMAT = "hyperstyle-rt-bundle"
@@ -196,11 +196,7 @@ class Manifest:
     optional_inputs: OptionalInputs | None = None
 
     def __post_init__(self) -> None:
-        _check_geometry(self)
-        _check_tuned_layers(self)
-        _check_graphs(self)
-        check_methods(self.methods, self.default_method, self.graphs)
-        _check_optional_inputs(self)
+        check_manifest(self)
 
     @property
     def num_channel_offsets(self) -> int:
@@ -420,67 +416,3 @@ def _tuned_layer(fields: Fields) -> TunedLayer:
         name=fields.plain_name("name"),
         shape=(out_channels, in_channels, height, width),
     )
-
-
-def _check_geometry(manifest: Manifest) -> None:
-    side = manifest.resolution
-    top, bottom = manifest.crop_rows or (0, side)
-    if not top < bottom <= side:
-        raise invalid(
-            f"field crop_rows must lie within the {side} rows of the image, not [{top}, {bottom}]"
-        )
-    if manifest.image_size != (bottom - top, side):
-        raise invalid(
-            f"field image_size must be [{bottom - top}, {side}], as resolution and crop_rows say, "
-            f"not {list(manifest.image_size)}"
-        )
-
-
-def _check_tuned_layers(manifest: Manifest) -> None:
-    layers = manifest.tuned_layers
-    indices = [layer.index for layer in layers]
-    if indices != sorted(set(indices)):
-        raise invalid(f"field tuned_layers must have ascending indices, not {shown(indices)}")
-    if len({layer.name for layer in layers}) < len(layers):
-        raise invalid("field tuned_layers gives two layers one name")
-    for layer in layers:
-        if layer.shape[2] != layer.shape[3]:
-            raise invalid(
-                f"field tuned_layers gives {layer.name} the kernel {list(layer.shape[2:])}, "
-                "which is not square"
-            )
-    if manifest.codes is not None and not layers:
-        raise invalid("field codes is given although tuned_layers is empty")
-
-
-def _check_graphs(manifest: Manifest) -> None:
-    if "generator" not in manifest.graphs:
-        raise invalid("lacks the field graphs.generator")
-    if (not manifest.tuned_layers) != ("weights" not in manifest.graphs):
-        raise invalid("must give both tuned_layers and the graph weights, or neither")
-    if manifest.base is not None and manifest.methods:
-        raise invalid("must not give both the field base and methods")
-    tables = {"graphs": manifest.graphs}
-    tables |= {f"precisions.{key}": graphs for key, graphs in manifest.precisions.items()}
-    for where, graphs in tables.items():
-        for role, graph in graphs.items():
-            if role not in manifest.graphs:
-                raise invalid(f"field {where}.{role} is not among the graphs")
-            for name in (graph.file, *graph.data):
-                if name not in manifest.files:
-                    raise invalid(
-                        f"field {where}.{role} names {shown(name)}, which is not among the files"
-                    )
-
-
-def _check_optional_inputs(manifest: Manifest) -> None:
-    inputs, graphs = manifest.optional_inputs, manifest.graphs
-    if (inputs is None) != ("styled_generator" not in graphs):
-        raise invalid(
-            "must give both the field optional_inputs and the graph styled_generator, or neither"
-        )
-    has_noise = inputs is not None and bool(inputs.noise)
-    if has_noise != ("noise" in graphs):
-        raise invalid(
-            "must give both noise among the optional_inputs and the graph noise, or neither"
-        )

@@ -6,7 +6,6 @@ output ``<name>_next`` the state ``<name>``. ``docs/architecture.md`` has the wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,26 +79,3 @@ class Method:
 def _phase(fields: Fields) -> Phase:
     repeat = fields.integer("repeat", 1, MAX_ITERATIONS) if fields.has("repeat") else None
     return Phase(fields.plain_name("graph"), repeat)
-
-
-def check_methods(
-    methods: Mapping[str, Method], default: str | None, roles: Mapping[str, object]
-) -> None:
-    """Refuse methods that name graphs the bundle does not have, and a default that is no method.
-
-    Raises
-    ------
-    BundleError
-        If the fields of a manifest contradict each other.
-    """
-    for name, method in methods.items():
-        for at, phase in enumerate(method.phases):
-            if phase.graph not in roles:
-                raise invalid(
-                    f"field methods.{name}.phases[{at}].graph names {phase.graph!r}, which is not "
-                    "among the graphs"
-                )
-    if methods and default is None:
-        raise invalid("lacks the field default_method")
-    if default is not None and default not in methods:
-        raise invalid(f"field default_method names {default!r}, which is not among the methods")

@@ -6,14 +6,23 @@ import struct
 import numpy as np
 from safetensors.numpy import save
 
+from . import manifests
+
 DIGEST = "0123456789abcdef" * 4
 
 METADATA = {
     "format": "hyperstyle-rt-inversion",
-    "version": "1",
+    "version": "3",
+    "space": manifests.SPACE,
+    "needs": '["codes"]',
+    "code_space": manifests.CODE_SPACE,
+    "num_latents": "10",
     "bundle": "tiny",
     "bundle_digest": DIGEST,
+    "method": "hyperstyle",
+    "settings": '{"iterations":5}',
     "iterations": "5",
+    "computed": '{"backend":"cpu","precision":"fp32","provider":"a test"}',
 }
 
 _codes = np.linspace(-2, 2, 3 * 13, dtype=np.float32).reshape(3, 13)
@@ -26,16 +35,14 @@ TENSORS = {
 
 GOOD = save(TENSORS, METADATA)
 
-# What the readers of these files get as their bundle's average, ready to overflow.
-AVERAGE = np.full((10, 16), 1e38, np.float32)
-
 REMOVED = object()
 
 
-def tensors(**changes: object) -> bytes:
-    """The sound file with tensors replaced, added or removed."""
+def tensors(changed_metadata: dict[str, object] | None = None, **changes: object) -> bytes:
+    """The sound file with tensors, and metadata, replaced, added or removed."""
     changed = {k: v for k, v in {**TENSORS, **changes}.items() if v is not REMOVED}
-    return save(changed, METADATA)
+    entries = {**METADATA, **(changed_metadata or {})}
+    return save(changed, {k: v for k, v in entries.items() if v is not REMOVED})
 
 
 def metadata(**changes: object) -> bytes:
@@ -61,12 +68,6 @@ def _renamed(old: bytes, new: bytes) -> bytes:
     assert GOOD.count(old) == 1
     assert len(old) == len(new)
     return GOOD.replace(old, new)
-
-
-def _counting(count: float) -> np.ndarray:
-    changed = _codes.copy()
-    changed[:, -1] = count
-    return changed
 
 
 def _of(dtype: str, shape: list[int], size: int) -> dict:
@@ -113,25 +114,76 @@ ATTACKS = {
     "metadata_null": (raw(b'{"__metadata__":null}'), "this is not an inversion file"),
     "other_format": (metadata(format="pt"), "this is not an inversion file"),
     "version_absent": (metadata(version=REMOVED), "lacks the metadata entry version"),
-    "version_of_tomorrow": (metadata(version="3"), "version '3' and this runtime reads version"),
+    "version_of_tomorrow": (metadata(version="4"), "version '4' and this runtime reads version 3"),
+    "version_of_yesterday": (metadata(version="1"), "version '1' and this runtime reads version 3"),
+    "space_absent": (metadata(space=REMOVED), "lacks the metadata entry space"),
+    "space_short": (metadata(space=DIGEST[1:]), "has no SHA-256 as its space"),
+    "needs_absent": (metadata(needs=REMOVED), "lacks the metadata entry needs"),
+    "needs_no_json": (metadata(needs="codes"), "has needs that is not JSON"),
+    "needs_an_object": (metadata(needs="{}"), "has needs that are no list of texts"),
+    "needs_of_numbers": (metadata(needs="[1]"), "has needs that are no list of texts"),
+    "needs_deep": (metadata(needs="[" * 60_000), "has needs that is nested too deeply"),
+    "needs_long": (metadata(needs=" " * 70_000), "has needs of more than 65536 characters"),
+    "needs_twice": (metadata(needs='["codes","codes"]'), "lists a need twice"),
+    "needs_what_is_to_come": (
+        metadata(needs='["codes","features"]'),
+        "needs 'features', which this version of hyperstyle-rt does not know; update",
+    ),
+    "needs_escapes": (metadata(needs='["\\u001b[2J"]'), "needs '\\x1b[2J', which this version"),
+    "needs_without_tensor": (
+        metadata(needs='["codes","channel_offsets"]'),
+        "does not agree in needs and tensors about channel_offsets",
+    ),
+    "tensor_without_need": (
+        metadata(needs="[]"),
+        "does not agree in needs and tensors about codes",
+    ),
+    "code_space_absent": (metadata(code_space=REMOVED), "lacks the metadata entry code_space"),
+    "code_space_of_capitals": (metadata(code_space=DIGEST.upper()), "SHA-256 as its code_space"),
+    "method_absent": (metadata(method=REMOVED), "lacks the metadata entry method"),
+    "method_is_a_path": (metadata(method="../psp"), "does not name the method"),
+    "settings_absent": (metadata(settings=REMOVED), "lacks the metadata entry settings"),
+    "settings_a_list": (metadata(settings="[]"), "has settings that are no JSON object"),
+    "settings_twice": (metadata(settings='{"a":1,"a":2}'), "settings that gives the key 'a' twice"),
+    "settings_not_a_number": (metadata(settings='{"until":NaN}'), "has settings that holds NaN"),
+    "computed_absent": (metadata(computed=REMOVED), "lacks the metadata entry computed"),
+    "computed_by_nobody": (metadata(computed="{}"), "say all of backend, provider, precision"),
+    "computed_in_numbers": (
+        metadata(computed='{"backend":1,"precision":2,"provider":3}'),
+        "say all of backend, provider, precision",
+    ),
+    "rows_absent": (metadata(num_latents=REMOVED), "lacks the metadata entry num_latents"),
+    "rows_of_words": (metadata(num_latents="ten"), "has 'ten' as its num_latents"),
+    "rows_of_another_count": (metadata(num_latents="11"), "does not hold the 11 rows of latents"),
+    "rows_beyond_memory": (
+        tensors({"num_latents": "999999"}, latents=REMOVED, w=np.zeros(16, np.float32)),
+        "counts 999999 rows of latents",
+    ),
+    "rows_that_fill_memory": (
+        tensors({"num_latents": "4096"}, latents=REMOVED, w=np.zeros(65536, np.float32)),
+        "counts 4096 rows of latents",
+    ),
+    "rows_of_none": (
+        tensors({"num_latents": "0"}, latents=REMOVED, w=np.zeros(16, np.float32)),
+        "counts 0 rows of latents",
+    ),
+    "picture_of_a_name": (metadata(picture="x.png"), "has no SHA-256 as its picture"),
     "bundle_absent": (metadata(bundle=REMOVED), "lacks the metadata entry bundle"),
     "bundle_is_a_path": (metadata(bundle="../tiny"), "does not name the bundle"),
     "bundle_of_escapes": (metadata(bundle="\x1b[2J\n"), "does not name the bundle"),
     "digest_absent": (metadata(bundle_digest=REMOVED), "lacks the metadata entry bundle_digest"),
-    "digest_short": (metadata(bundle_digest=DIGEST[1:]), "does not name the bundle"),
-    "digest_of_capitals": (metadata(bundle_digest=DIGEST.upper()), "does not name the bundle"),
+    "digest_short": (metadata(bundle_digest=DIGEST[1:]), "SHA-256 as its bundle_digest"),
+    "digest_of_capitals": (metadata(bundle_digest=DIGEST.upper()), "as its bundle_digest"),
     "count_absent": (metadata(iterations=REMOVED), "lacks the metadata entry iterations"),
-    "count_of_words": (metadata(iterations="five"), "counts 'five' iterations"),
-    "count_negative": (metadata(iterations="-5"), "counts '-5' iterations"),
-    "count_fraction": (metadata(iterations="5.0"), "counts '5.0' iterations"),
-    "count_padded": (metadata(iterations="5\n"), "counts '5\\n' iterations"),
-    "count_of_other_digits": (metadata(iterations="\u0665"), "counts '\u0665' iterations"),
-    "count_of_many_digits": (metadata(iterations="5" * 10_000), "counts '5555"),
-    "count_of_none": (metadata(iterations="0"), "does not count 0 iterations"),
-    "count_of_another": (metadata(iterations="4"), "does not count 4 iterations"),
+    "count_of_words": (metadata(iterations="five"), "has 'five' as its iterations"),
+    "count_negative": (metadata(iterations="-5"), "has '-5' as its iterations"),
+    "count_fraction": (metadata(iterations="5.0"), "has '5.0' as its iterations"),
+    "count_padded": (metadata(iterations="5\n"), "has '5\\n' as its iterations"),
+    "count_of_other_digits": (metadata(iterations="\u0665"), "has '\u0665' as its iterations"),
+    "count_of_many_digits": (metadata(iterations="5" * 10_000), "has '5555"),
     # The tensors.
-    "no_tensors": (save({}, METADATA), "lacks the tensor codes"),
-    "codes_renamed": (_renamed(b'"codes"', b'"Codes"'), "lacks the tensor codes"),
+    "no_tensors": (save({}, METADATA), "needs and tensors about codes"),
+    "codes_renamed": (_renamed(b'"codes":', b'"Codes":'), "needs and tensors about codes"),
     "codes_of_doubles": (tensors(codes=_codes.astype(np.float64)), "codes must be float32"),
     "codes_of_halves": (tensors(codes=_codes.astype(np.float16)), "codes must be float32"),
     "codes_of_integers": (_renamed(b'"F32","shape":[3,13]', b'"I32","shape":[3,13]'), "codes must"),
@@ -141,36 +193,35 @@ ATTACKS = {
     "codes_without_columns": (tensors(codes=np.zeros((3, 0), np.float32)), "codes must be"),
     "codes_not_a_number": (tensors(codes=_with(_codes, np.nan)), "NaN or infinity in the"),
     "codes_infinite": (tensors(codes=_with(_codes, -np.inf)), "NaN or infinity in the"),
-    "codes_count_a_fraction": (tensors(codes=_counting(5.5)), "does not count 5 iterations"),
-    "codes_count_nearly": (tensors(codes=_counting(5.0000005)), "does not count 5 iterations"),
-    "codes_count_unevenly": (
-        tensors(codes=np.where(_codes == _codes[0, -1], [[5], [5], [4]], _codes).astype("f4")),
-        "does not count 5 iterations",
-    ),
-    "latents_absent": (tensors(latents=REMOVED), "lacks the tensor latents"),
-    "latents_twice": (tensors(w=np.zeros(16, np.float32)), "holds both w and latents"),
-    "latents_flat": (tensors(latents=np.zeros(16, np.float32)), "latents must be float32 [?, ?]"),
+    "latents_absent": (tensors(latents=REMOVED), "must hold either w or latents"),
+    "latents_twice": (tensors(w=np.zeros(16, np.float32)), "must hold either w or latents"),
+    "latents_flat": (tensors(latents=np.zeros(10, np.float32)), "latents must be float32 [?, ?]"),
     "latents_of_doubles": (tensors(latents=np.zeros((10, 16))), "latents must be float32"),
     "latents_not_a_number": (
         tensors(latents=_with(TENSORS["latents"], np.nan)),
         "NaN or infinity in the inversion's latents",
     ),
-    "w_of_doubles": (tensors(latents=REMOVED, w=np.zeros(16)), "w must be float32 [16]"),
-    "w_of_another_width": (
-        tensors(latents=REMOVED, w=np.zeros(15, np.float32)),
-        "w must be float32 [16], not float32 [15]",
-    ),
-    "w_too_large_for_the_average": (
-        tensors(latents=REMOVED, w=np.full(16, np.finfo(np.float32).max)),
-        "NaN or infinity in the inversion's latents",
-    ),
+    "w_of_doubles": (tensors(latents=REMOVED, w=np.zeros(16)), "w must be float32 [?]"),
+    "w_empty": (tensors(latents=REMOVED, w=np.zeros(0, np.float32)), "w must be float32 [?]"),
     "w_of_rows": (
         tensors(latents=REMOVED, w=np.zeros((1, 16), np.float32)),
-        "w must be float32 [16]",
+        "w must be float32 [?]",
     ),
     "w_infinite": (
         tensors(latents=REMOVED, w=np.full(16, np.inf, np.float32)),
         "NaN or infinity in the inversion's w;",
+    ),
+    "channel_offsets_of_floats": (
+        tensors({"needs": '["codes","channel_offsets"]'}, channel_offsets=np.zeros(4, np.float32)),
+        "channel_offsets must be float16 [?]",
+    ),
+    "channel_offsets_of_rows": (
+        tensors({"needs": '["channel_offsets","codes"]'}, channel_offsets=np.zeros((2, 2), "f2")),
+        "channel_offsets must be float16 [?]",
+    ),
+    "channel_offsets_infinite": (
+        tensors({"needs": '["codes","channel_offsets"]'}, channel_offsets=np.full(4, np.inf, "f2")),
+        "NaN or infinity in the inversion's channel_offsets",
     ),
     "transform_of_two_rows": (
         tensors(transform=np.eye(3, dtype=np.float32)[:2]),
