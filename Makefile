@@ -9,7 +9,7 @@ DEMO := .venv-demo
 DEV := .venv
 WITH_DEV := PYTHON=$(CURDIR)/$(DEV)/bin/python
 
-.PHONY: demo test test-cpp test-rtx test-gpu lint format clean
+.PHONY: demo docs test test-cpp test-rtx test-gpu lint format clean
 
 demo: $(DEMO)/installed
 	$(DEMO)/bin/hyperstyle-rt invert examples/portrait_0.png --coupled --force --out demo.png
@@ -37,6 +37,11 @@ lint: $(DEV)/installed
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/ruff format --check .
 	$(DEV)/bin/mypy
+	$(DEV)/bin/lint-imports
+
+# The site, from docs/, the docstrings and the C header: build/site/index.html.
+docs: $(DEV)/installed
+	$(DEV)/bin/mkdocs build --quiet
 
 format: $(DEV)/installed
 	$(DEV)/bin/ruff check --fix .
