@@ -1,4 +1,4 @@
-"""tools/accuracy.py for real: torch, ONNX Runtime in fp32 and fp16; wrong bundles are caught."""
+"""`benchmarking.accuracy` for real: torch, ONNX Runtime in fp32 and fp16; wrong bundles fail."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import accuracy
 import onnx
 import pytest
 import typer
+from benchmarking import accuracy
 from hyperstyle_export.bundle_writer import BundleFacts, sha256, write_bundle, write_manifest
 from hyperstyle_export.checkpoints import load_model
 from hyperstyle_export.twins import add_half_graphs

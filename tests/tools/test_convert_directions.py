@@ -7,10 +7,10 @@ import pickle
 import shutil
 from pathlib import Path
 
-import convert_directions
 import numpy as np
 import pytest
 import torch
+from directions import convert as tool
 from hyperstyle_export.pickled_arrays import unpickle_arrays
 from hyperstyle_export.torch_files import CheckpointError
 from hyperstyle_rt.editing.directions import (
@@ -38,7 +38,7 @@ def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
 
 def convert(kind: str, bundle: Path, *arguments: object) -> Result:
     words = [kind, "--bundle", bundle, "--name", "it", *arguments]
-    return CliRunner().invoke(convert_directions.app, [str(word) for word in words])
+    return CliRunner().invoke(tool.app, [str(word) for word in words])
 
 
 def converted(kind: str, bundle: Path, *arguments: object) -> object:
@@ -100,8 +100,8 @@ def test_styleclip_deals_channels_out_to_the_official_layers() -> None:
     layout = OptionalInputs(tuple(map(StyleLayer, names, widths)), ())
     relevance, text = normal(0, 6048, 512) * 0.02, normal(1, 512)
     deviations = [np.abs(normal(n, width)) for n, width in enumerate(widths)]
-    channels = convert_directions.global_direction(relevance, text, beta=0.05)
-    offsets = convert_directions.dealt_out(channels, deviations, layout)
+    channels = tool.global_direction(relevance, text, beta=0.05)
+    offsets = tool.dealt_out(channels, deviations, layout)
 
     expected = relevance.astype(np.float64) @ (text / np.linalg.norm(text.astype(np.float64)))
     expected[np.abs(expected) < 0.05] = 0
@@ -120,7 +120,7 @@ def test_styleclip_deals_channels_out_to_the_official_layers() -> None:
     assert position == 5376
     assert 0.001 < (channels != 0).mean() < 0.9
     with pytest.raises(EditError, match="give a smaller --beta"):
-        convert_directions.global_direction(relevance, text, beta=10)
+        tool.global_direction(relevance, text, beta=10)
 
 
 @pytest.mark.parametrize("with_means", [True, False])
@@ -177,7 +177,7 @@ def test_directions_are_added_to_those_there_are(bundle: Path, tmp_path: Path) -
     converted("interfacegan", bundle, tmp_path / "smile.npy")
     digest = Bundle.open(bundle).digest
     words = ["interfacegan", tmp_path / "smile.npy", "--name", "other", "--bundle", bundle]
-    assert CliRunner().invoke(convert_directions.app, list(map(str, words))).exit_code == 0
+    assert CliRunner().invoke(tool.app, list(map(str, words))).exit_code == 0
     assert set(bundle_directions(Bundle.open(bundle))) == {"it", "other"}
     assert Bundle.open(bundle).digest == digest
 

@@ -11,9 +11,9 @@ from hyperstyle_rt.photos.faces import MODEL_DIGESTS, MODELS
 from typer.testing import CliRunner
 
 pytest.importorskip("torch")
-import convert_face_models
 import typer
-from convert_face_models import CONVERSIONS
+from alignment import convert_models
+from alignment.convert_models import CONVERSIONS
 
 
 def test_every_packaged_model_is_of_a_conversion_and_of_its_digest() -> None:
@@ -29,7 +29,7 @@ def test_another_version_of_the_package_is_refused(tmp_path: Path) -> None:
         for each in CONVERSIONS:
             archive.writestr(each.source, b"another model")
     app = typer.Typer()
-    app.command()(convert_face_models.main)
+    app.command()(convert_models.main)
     result = CliRunner().invoke(app, [str(wheel), "--out", str(tmp_path)])
     assert result.exit_code == 2
     assert "take the package versions that the head of this script names" in result.stderr
@@ -58,6 +58,6 @@ def test_the_odd_pixel_of_same_padding_comes_behind(
 
         StrideW = StrideH
 
-    window = convert_face_models._window(Options(), kernel, kernel)
+    window = convert_models._window(Options(), kernel, kernel)
     assert window["pads"] == pads
     assert window["strides"] == [stride, stride]

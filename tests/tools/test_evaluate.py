@@ -13,10 +13,10 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 
-import evaluate
 import fakeweights
 import torch
 import typer
+from evaluation import cli
 from evaluation.identity import BLOCKS, EvaluationError, load_identity
 from evaluation.measure import (
     Judges,
@@ -201,8 +201,8 @@ def test_every_iteration_is_timed(model: Model, picture: np.ndarray) -> None:
 def test_a_bundle_is_measured(model: Model, folder: Path, face_api: Path) -> None:
     seen: list[int] = []
     judges = Judges(None, load_identity(face_api))
-    paths = evaluate.find_pictures(folder, 2)
-    measured = evaluate.measure(inversion_method(model, 2), paths, judges, 1, seen.append)
+    paths = cli.find_pictures(folder, 2)
+    measured = cli.measure(inversion_method(model, 2), paths, judges, 1, seen.append)
     assert seen == [1, 2] and measured.names == ("1.png", "2.png")
     assert {name: values.shape for name, values in measured.values.items()} == {
         name: (2, 3) for name in ("l2", "psnr", "ms_ssim", "identity", "seconds")
@@ -223,7 +223,7 @@ def test_the_generator_is_measured_on_true_latents(model: Model, folder: Path) -
     width = model.bundle.manifest.style_width
     latents = model.map(np.random.default_rng(0).standard_normal((2, width)).astype(np.float32))
     method = generator_method(model, latents)
-    measured = evaluate.measure(method, sorted(folder.iterdir())[:2], NO_JUDGES, 2, lambda _: None)
+    measured = cli.measure(method, sorted(folder.iterdir())[:2], NO_JUDGES, 2, lambda _: None)
     assert measured.labels == ("true factors",) and measured.values["l2"].shape == (2, 1)
     first, second = (row[1] for row in measured.rows)
     assert not np.array_equal(first, second)
@@ -232,7 +232,7 @@ def test_the_generator_is_measured_on_true_latents(model: Model, folder: Path) -
 
 def run(*words: str) -> tuple[int, str]:
     app = typer.Typer()
-    app.command()(evaluate.main)
+    app.command()(cli.main)
     result = CliRunner().invoke(app, list(words))
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception

@@ -6,25 +6,25 @@ import json
 import shutil
 from pathlib import Path
 
-import find_directions
 import numpy as np
 import pytest
 import torch
 import typer
-from edit_judge import attribute_values, train_judge
-from factor_regressor import FactorRegressor, Renders, explained, read_renders, train
-from find_directions import (
+from directions import find as tool
+from directions.factor_regressor import FactorRegressor, Renders, explained, read_renders, train
+from directions.find import (
     Recipe,
     disentangle,
     factor_changes,
     find,
     read_recipes,
 )
+from directions.judge import attribute_values, train_judge
+from directions.measure import Figures, between_people, markdown
 from hyperstyle_rt import Bundle, Model
 from hyperstyle_rt.editing.directions import LinearDirection, bundle_directions
 from hyperstyle_rt.errors import EditError
 from hyperstyle_rt.imaging.pictures import write_picture
-from measure_directions import Figures, between_people, markdown
 from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +92,7 @@ def test_recipes_are_changes_in_standard_deviations(recipe: Path) -> None:
 def test_the_renderer_s_recipe_names_its_factors() -> None:
     from portraits.factors import NAMES as FACTORS
 
-    recipes = read_recipes(ROOT / "tools" / "recipes" / "portraits.json")
+    recipes = read_recipes(ROOT / "tools" / "directions" / "recipes" / "portraits.json")
     assert {"smile", "age", "yaw", "pitch", "hair_colour", "glasses"} <= set(recipes)
     assert {factor for entry in recipes.values() for factor in entry.factors} <= set(FACTORS)
 
@@ -110,7 +110,7 @@ def test_other_recipes_are_refused(text: str, tmp_path: Path) -> None:
 def run(*arguments: object) -> str:
     """Run the tool; give what it says, with the exit status in front."""
     app = typer.Typer()
-    app.command()(find_directions.main)
+    app.command()(tool.main)
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     return f"{result.exit_code} {result.stderr}"
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from direction_files import add_to_bundle
+from directions.files import add_to_bundle
 from evaluation.measure import Judges
 from hyperstyle_export.checkpoints import load_model
 from hyperstyle_rt import Bundle, Model
 from hyperstyle_rt.editing.directions import LinearDirection
 from hyperstyle_rt.imaging.pictures import read_picture, to_input, write_picture
-from measure_refine import app, parse_marks
 from refinement.baselines import pivotal_tuning, torch_steps
+from refinement.cli import app, parse_marks
 from refinement.cost import CLOCKS, step_against_generator
 from refinement.edits import (
     EditJudges,

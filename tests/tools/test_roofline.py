@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from benchmarking.roofline import GPUS, ROLES, Gpu, Work, count, table
 from hyperstyle_rt.formats.bundle import Bundle
 from onnx import TensorProto, helper
-from roofline import GPUS, ROLES, Gpu, Work, count, table
 
 
 def model(op: str, weight: list[int], out: list[int], **attributes: object) -> object:

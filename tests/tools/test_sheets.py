@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+from figures.model import headings, sheet_row
+from figures.sheets import headed_sheet
 from hyperstyle_rt import Model
 from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear
-from model_sheet import headings, sheet_row
-from sheets import headed_sheet
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "portrait_0.png"
 

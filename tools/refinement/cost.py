@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from hyperstyle_export.networks.hyperstyle import Model as Networks
+from hyperstyle_export.networks.hyperstyle import HyperStyle as Networks
 from hyperstyle_rt.imaging.pictures import to_input
 from hyperstyle_rt.model import Model
 from hyperstyle_rt.types import Picture

@@ -1,14 +1,13 @@
 #!/usr/bin/env python
 """A sweep of edits through weights that are expanded once, against as many single renders.
 
-python tools/benchmark_edits.py --size 256
-python tools/benchmark_edits.py --bundle engines/portraits
+python -m benchmarking.edits --size 256
+python -m benchmarking.edits --bundle engines/portraits
 """
 
 from __future__ import annotations
 
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -16,15 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import fakeweights
 import numpy as np
 import typer
-from rich.console import Console
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path += [str(ROOT / "export"), str(ROOT / "runtime")]
-
-import fakeweights
 from hyperstyle_rt.model import Model
+from rich.console import Console
 
 EDITS = 8
 SPREAD = 0.3  # of the edited latents; what they are does not matter for the time

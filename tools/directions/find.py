@@ -8,21 +8,20 @@ the factors on the latents sees it, that is taken out of it.
 
 The latents come from the generator's mapping network, for generators trained with factors as z:
 
-    python tools/find_directions.py --bundle engines/portraits --table renders/factors.npz
-        --generator generator.pt --recipe tools/recipes/portraits.json
+    python -m directions.find --bundle engines/portraits --table renders/factors.npz
+        --generator generator.pt --recipe tools/directions/recipes/portraits.json
 
 or from the encoder, for any bundle:
 
-    python tools/find_directions.py --bundle engines/faces --pictures renders
-        --recipe tools/recipes/portraits.json -o directions.safetensors
+    python -m directions.find --bundle engines/faces --pictures renders
+        --recipe tools/directions/recipes/portraits.json -o directions.safetensors
 
-picture_folders.py says what such a table and folder are; the generator is one that tools/training
-has trained, and its file says how factors become z.
+picture_sets/folders.py says what such a table and folder are; the generator is one that
+tools/training has trained, and its file says how factors become z.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,14 +29,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path += [str(ROOT / "export"), str(ROOT / "runtime")]
-
-from direction_files import add_to_bundle, save_directions
 from hyperstyle_rt.cli.terminal import print_error
 from hyperstyle_rt.editing.directions import LinearDirection
 from hyperstyle_rt.errors import EditError, HyperStyleError
@@ -46,8 +37,13 @@ from hyperstyle_rt.formats import strict_json
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.imaging.pictures import read_picture, to_input
 from hyperstyle_rt.model import Model
-from known_latents import mapped_latents, read_known
-from picture_folders import FACTORS_FILE, pictures_in, read_factor_table
+from numpy.typing import NDArray
+from picture_sets.folders import FACTORS_FILE, pictures_in, read_factor_table
+from picture_sets.known_latents import mapped_latents, read_known
+from rich.console import Console
+from rich.table import Table
+
+from directions.files import add_to_bundle, save_directions
 
 Array = NDArray[np.floating[Any]]
 
@@ -168,7 +164,9 @@ def ridge(inputs: Array, outputs: Array) -> Array:
     return np.linalg.solve(gram, x.T @ y)
 
 
-def factor_changes(recipes: Mapping[str, Recipe], names: Sequence[str], std: Array) -> Array:
+def factor_changes(
+    recipes: Mapping[str, Recipe], names: Sequence[str], std: Array
+) -> NDArray[np.float64]:
     """What one step of each direction changes, in standard deviations: [D,F].
 
     Raises

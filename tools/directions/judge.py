@@ -9,7 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from factor_regressor import (
+from hyperstyle_rt.errors import EditError
+from numpy.typing import NDArray
+
+from directions.factor_regressor import (
     BATCH,
     Array,
     FactorRegressor,
@@ -19,9 +22,7 @@ from factor_regressor import (
     explained,
     train,
 )
-from find_directions import Recipe, factor_changes
-from hyperstyle_rt.errors import EditError
-from numpy.typing import NDArray
+from directions.find import Recipe, factor_changes
 
 SEEN = 0.3  # share of an attribute's variance the network must explain to judge it
 

@@ -3,19 +3,18 @@
 
 Nothing in the files is run. Without -o the directions are added to the bundle.
 
-    python tools/convert_directions.py interfacegan smile.pt --name smile --bundle engines/faces
-    python tools/convert_directions.py ganspace cars_pca.pt --name cube --component 16 --rows 3:6
+    python -m directions.convert interfacegan smile.pt --name smile --bundle engines/faces
+    python -m directions.convert ganspace cars_pca.pt --name cube --component 16 --rows 3:6
         --target 25 --bundle engines/cars
-    python tools/convert_directions.py styleclip fs3.npy --text-direction blond.npy
+    python -m directions.convert styleclip fs3.npy --text-direction blond.npy
         --statistics S_mean_std --name blond --bundle engines/faces
-    python tools/convert_directions.py styles --channel convs.3:45=2.5 --name lips
+    python -m directions.convert styles --channel convs.3:45=2.5 --name lips
         --bundle engines/faces
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,13 +22,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path += [str(ROOT / "export"), str(ROOT / "runtime")]
-
-from array_files import as_floats, named_array, read_arrays
-from direction_files import add_to_bundle, save_directions
 from hyperstyle_rt.cli.terminal import print_error
 from hyperstyle_rt.editing.directions import (
     ComponentDirection,
@@ -40,6 +32,10 @@ from hyperstyle_rt.editing.directions import (
 from hyperstyle_rt.errors import EditError, HyperStyleError
 from hyperstyle_rt.formats.bundle import Bundle, find_bundle
 from hyperstyle_rt.formats.optional_inputs import OptionalInputs
+from numpy.typing import NDArray
+
+from directions.array_files import as_floats, named_array, read_arrays
+from directions.files import add_to_bundle, save_directions
 
 Array = NDArray[np.float32]
 

@@ -9,8 +9,9 @@ import torch
 from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.model import Model
 from numpy.typing import NDArray
-from picture_folders import read_factor_table
 from training.factors import Factors, read_factors
+
+from picture_sets.folders import read_factor_table
 
 BATCH = 64
 

@@ -2,29 +2,24 @@
 """Draw `docs/alignment.jpg`: a face found, cut out, and set back into its photo.
 
     pip install scikit-image
-    python tools/alignment_sheet.py --out docs/alignment.jpg
+    python -m figures.alignment --out docs/alignment.jpg
 
 The photo is scikit-image's astronaut, by NASA, in the public domain.
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import cv2
 import numpy as np
 import typer
-from skimage.data import astronaut
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "runtime"))
-
 from hyperstyle_rt.imaging.pictures import resize_bilinear, side_by_side, write_picture
 from hyperstyle_rt.photos.alignment import quadrilateral
 from hyperstyle_rt.photos.portraits import Portrait, find_portraits, paste
 from hyperstyle_rt.types import Picture
+from skimage.data import astronaut
 
 PART = (slice(0, 300), slice(75, 375))  # of the photo, the face in it
 SIDE = 384
@@ -34,7 +29,7 @@ COLD = (0.75, 0.95, 1.25)  # stands for an edit
 def part(photo: Picture) -> Picture:
     """The part of the photo around the face."""
     large = cv2.resize(photo[PART], (2 * SIDE, 2 * SIDE), interpolation=cv2.INTER_CUBIC)
-    return resize_bilinear(large, (SIDE, SIDE))
+    return resize_bilinear(large.astype(np.uint8), (SIDE, SIDE))
 
 
 def marked(photo: Picture, portrait: Portrait) -> Picture:

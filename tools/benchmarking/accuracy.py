@@ -5,24 +5,19 @@ Contenders: torch (needs --checkpoint and --w-encoder), cpu, cpu-fp16, cpu-fp16-
 tensor really rounded, as a GPU does and ONNX Runtime's CPU provider does not), cuda, tensorrt,
 ort-tensorrt, and those three with -fp16.
 
-    python tools/accuracy.py --bundle engines/faces --candidate cpu-fp16-rounded
-    python tools/accuracy.py --bundle engines/faces --reference torch --candidate cpu \
+    python -m benchmarking.accuracy --bundle engines/faces --candidate cpu-fp16-rounded
+    python -m benchmarking.accuracy --bundle engines/faces --reference torch --candidate cpu \
         --checkpoint hyperstyle_ffhq.pt --w-encoder faces_w_encoder.pt --json
 """
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path += [str(ROOT / "export"), str(ROOT / "runtime")]
-
 from hyperstyle_rt.checking.comparison import BackendContender, Contender, open_contender
 from hyperstyle_rt.cli import options
 from hyperstyle_rt.cli.check import IterationsOption, PicturesArgument, compare_and_show
@@ -64,7 +59,7 @@ class TorchContender:
         offsets = self._model.hypernet.expand(_tensor(codes))
         weights = {}
         for layer in self._model.config.tuned:
-            conv = self._model.decoder.get_submodule(layer.name).conv
+            conv: Any = self._model.decoder.get_submodule(layer.name).conv
             weight = conv.scale * conv.weight[0] * (1 + offsets[layer.index][0])
             weights[f"weight.{layer.name}"] = weight.numpy()
         return weights

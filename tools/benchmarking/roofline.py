@@ -5,23 +5,17 @@ Counts multiplications and bytes of every convolution and matrix product; whatev
 of them is taken to be fused, and free. A node takes at least the longer of its arithmetic at the
 GPU's peak and its bytes at the memory's; a graph takes the sum.
 
-    python tools/roofline.py engines/faces --precision fp16
+    python -m benchmarking.roofline engines/faces --precision fp16
 """
 
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import onnx
 import typer
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / "runtime"))
-
 from hyperstyle_rt.formats.bundle import Bundle, find_bundle
 
 ROLES = ("encoder", "hypernet", "weights", "generator")

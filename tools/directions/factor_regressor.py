@@ -15,7 +15,7 @@ import torch
 from hyperstyle_rt.errors import EditError
 from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear
 from numpy.typing import NDArray
-from picture_folders import FACTORS_FILE, pictures_in, read_factor_table
+from picture_sets.folders import FACTORS_FILE, pictures_in, read_factor_table
 from torch import Tensor, nn
 
 Pictures = NDArray[np.uint8]
@@ -47,7 +47,7 @@ class Renders:
 
 
 def read_renders(folder: Path, count: int) -> Renders:
-    """Read the first pictures of a folder with a table of factors (:mod:`picture_folders`).
+    """Read the first pictures of a folder with a table of factors (:mod:`picture_sets.folders`).
 
     Raises
     ------
@@ -72,6 +72,8 @@ class FactorRegressor(nn.Module):
         side = SIDE >> len(WIDTHS)
         layers += [nn.Flatten(), nn.Linear(WIDTHS[-1] * side * side, 256), nn.ReLU()]
         self.layers = nn.Sequential(*layers, nn.Linear(256, targets))
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.zeros(targets))
         self.register_buffer("std", torch.ones(targets))
 

@@ -58,7 +58,7 @@ class Landmarks68:
             flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
             crop = cv2.warpAffine(photo, matrix, (fine, fine), flags=flags)
             crop = cv2.resize(crop, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
-            places = self._run(crop) * step - 0.5
+            places = self._run(crop.astype(np.uint8)) * step - 0.5
             found.append(places @ matrix[:, :2].T + matrix[:, 2])
         return np.mean(found, axis=0)
 

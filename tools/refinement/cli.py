@@ -3,34 +3,33 @@
 
 `quality` inverts and refines pictures and measures every method: table, figures.json, quality.png
 (quality against time) and sheet.png. With a checkpoint and LPIPS networks, pivotal tuning in torch
-is beside it; LPIPS and identity as in evaluate.py:
+is beside it; LPIPS and identity as in tools/evaluate.py:
 
-    python tools/measure_refine.py quality set/test --limit 100 --steps 20,60 --out report
-    python tools/measure_refine.py quality set/test --limit 20 --steps 10,20,60,200 --out pti
+    python -m refinement quality set/test --limit 100 --steps 20,60 --out report
+    python -m refinement quality set/test --limit 20 --steps 10,20,60,200 --out pti
         --checkpoint h.pt --w-encoder w.pt --backbone alexnet.ckpt --heads alex.pth
 
 `edits` edits inversions before and after refinement: table, edits.json and edits.md with the change
 of the attribute that an edit is named for, as a network reads it that learns factors from --train,
 and identity similarity. Photos are measured beside the set:
 
-    python tools/measure_refine.py edits set/test --limit 100 --edits smile=2,yaw=1.5 --steps 60
-        --photo astronaut.png --train set/train --recipe tools/recipes/portraits.json
+    python -m refinement edits set/test --limit 100 --edits smile=2,yaw=1.5 --steps 60
+        --photo astronaut.png --train set/train --recipe tools/directions/recipes/portraits.json
         --identity face_recognition_model-weights_manifest.json --out report
 
 `sheet` draws rows of input, encoder only, iterations, refinements, and edits unrefined and refined:
 
-    python tools/measure_refine.py sheet portrait.png astronaut.png --edited 60 -o docs/refine.jpg
+    python -m refinement sheet portrait.png astronaut.png --edited 60 -o docs/refine.jpg
 
 `cost` measures a step beside the generator and beside eager torch:
 
-    python tools/measure_refine.py cost examples/portrait_0.png --checkpoint h.pt --w-encoder w.pt
-    python tools/measure_refine.py cost examples/portrait_0.png --synthetic 1024
+    python -m refinement cost examples/portrait_0.png --checkpoint h.pt --w-encoder w.pt
+    python -m refinement cost examples/portrait_0.png --synthetic 1024
 """
 
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,15 +37,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / folder) for folder in ("runtime", "export", "tools")]
-
-from edit_judge import Judge, train_judge
-from evaluate import find_pictures, open_judges
+from directions.factor_regressor import Renders, read_renders
+from directions.find import read_recipes
+from directions.judge import Judge, train_judge
+from evaluation.cli import find_pictures, open_judges
 from evaluation.identity import load_identity
-from factor_regressor import Renders, read_renders
-from find_directions import read_recipes
 from hyperstyle_rt.batch.sources import find_sources
 from hyperstyle_rt.cli.outputs import refuse_existing
 from hyperstyle_rt.cli.terminal import (
@@ -65,7 +60,8 @@ from hyperstyle_rt.files import make_directory, write_atomically
 from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear, write_picture
 from hyperstyle_rt.model import Model
 from hyperstyle_rt.optimising.refinement import DEFAULT_STEPS
-from picture_folders import FACTORS_FILE
+from picture_sets.folders import FACTORS_FILE
+
 from refinement import edit_report
 from refinement.cost import CLOCKS, beside_torch, peak_bytes, step_against_generator
 from refinement.edits import EditJudges, Trial, measure_edits, parse_amounts
@@ -74,17 +70,17 @@ from refinement.showcase import Showcase, draw
 from refinement.synthetic_bundle import write_synthetic
 
 if TYPE_CHECKING:
-    from hyperstyle_export.networks.hyperstyle import Model as Networks
+    from hyperstyle_export.networks.hyperstyle import HyperStyle as Networks
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
 QUALITY_FILES = ("figures.json", "quality.png", "sheet.png")
 EDITS_FILES = ("edits.json", "edits.md")
 DEFAULT_EDITS = "smile=2,yaw=1.5"
-SEEN_ON = 512  # renders on which the judge of attributes is judged, as measure_directions.py does
+SEEN_ON = 512  # renders on which the judge of attributes is judged, as directions/measure.py does
 
 CheckpointOption = Annotated[
-    Path | None, typer.Option(help="Model checkpoint of the same model, for torch.")
+    Path | None, typer.Option(help="HyperStyle checkpoint of the same model, for torch.")
 ]
 EncoderOption = Annotated[Path | None, typer.Option(help="Its W-encoder checkpoint.")]
 BundleOption = Annotated[str | None, typer.Option(help="Directory or name. Default: embedded.")]
@@ -143,7 +139,7 @@ def quality(
 ) -> None:
     """Measure pictures after the encoder, every iteration, and refinements of several lengths.
 
-    Example: python tools/measure_refine.py quality set/test --limit 100 --out report
+    Example: python -m refinement quality set/test --limit 100 --out report
     """
     with one_sentence():
         marks = parse_marks(steps)
@@ -206,8 +202,8 @@ def edits_command(
 ) -> None:
     """Edit inversions before and after refinement, and measure what the edits do.
 
-    Example: python tools/measure_refine.py edits set/test --limit 100 --train set/train
-    --recipe tools/recipes/portraits.json --out report
+    Example: python -m refinement edits set/test --limit 100 --train set/train
+    --recipe tools/directions/recipes/portraits.json --out report
     """
     with one_sentence():
         model = Model.load(bundle, "cpu", threads=threads)
@@ -289,7 +285,7 @@ def sheet_command(
 ) -> None:
     """Draw input, encoder only, iterations, refinements, and edits unrefined and refined.
 
-    Example: python tools/measure_refine.py sheet examples -o docs/refine.jpg
+    Example: python -m refinement sheet examples -o docs/refine.jpg
     """
     with one_sentence():
         marks = parse_marks(steps)
@@ -339,7 +335,7 @@ def cost(
 ) -> None:
     """Time a step beside the generator and, with a checkpoint, beside eager torch.
 
-    Example: python tools/measure_refine.py cost examples/portrait_0.png
+    Example: python -m refinement cost examples/portrait_0.png
     """
     with one_sentence(), tempfile.TemporaryDirectory() as scratch:
         if clock not in CLOCKS:
