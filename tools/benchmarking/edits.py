@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """A sweep of edits through weights that are expanded once, against as many single renders.
 
 python -m benchmarking.edits --size 256

@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """Runtime against the torch reference in its published form: time and peak memory, side by side.
 
 Both run in processes of their own, on the same weights and the same picture, turn by turn; the
@@ -266,7 +265,3 @@ def as_table(figures: dict[str, Any]) -> Table:
     share = figures["generator_share_of_matmul_peak"]
     table.caption = f"the generator reaches {share:.0%} of a 2048^3 fp32 matrix product's rate"
     return table
-
-
-if __name__ == "__main__":
-    typer.run(main)

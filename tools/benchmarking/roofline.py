@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """What a GPU could do at best on a bundle's graphs: the figures of docs/gpu.md.
 
 Counts multiplications and bytes of every convolution and matrix product; whatever lies between two

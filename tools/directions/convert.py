@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """Published directions of other projects -> `directions.safetensors` of a bundle.
 
 Nothing in the files is run. Without -o the directions are added to the bundle.

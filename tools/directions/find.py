@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """Directions in W from pictures, or random faces, whose factors are known.
 
 Latents are regressed on all factors at once (ridge), so that a factor's row is what the latents do

@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """What a bundle's directions do to held-out renders: attribute, identity, everything else.
 
 A small network learns to read factors off renders (it never sees the bundle). Held-out renders are

@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """Invert a folder of aligned pictures and measure every iteration.
 
 L2 and MS-SSIM as the family defines them, PSNR, seconds; LPIPS and identity similarity where their
@@ -173,7 +172,3 @@ def write_report(out: Path, all_measured: Sequence[Measured]) -> None:
     write_atomically(plot, report.plot(all_measured), EvaluationError)
     for path, measured in zip(sheets, all_measured, strict=True):
         write_picture(path, report.sheet(measured))
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """Draw `docs/alignment.jpg`: a face found, cut out, and set back into its photo.
 
     pip install scikit-image

@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """Draw the sheet on top of the README: what a bundle makes of aligned pictures.
 
     python tools/model_sheet.py examples --out docs/sheet.jpg
@@ -64,7 +63,3 @@ def main(
     except HyperStyleError as error:
         print_error(str(error))
         raise typer.Exit(2) from None
-
-
-if __name__ == "__main__":
-    typer.run(main)

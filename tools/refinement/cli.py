@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """What refinement is worth and what it costs, on a bundle and aligned pictures.
 
 `quality` inverts and refines pictures and measures every method: table, figures.json, quality.png
@@ -363,7 +362,3 @@ def cost(
     if networks is not None:
         facts["against torch"] = f"{found['beside_torch']['speed_up']:.2f} x as fast"
     print_tables(facts_table("Refinement", facts))
-
-
-if __name__ == "__main__":
-    app()

@@ -8,7 +8,7 @@ from figures.sheets import headed_sheet
 from hyperstyle_rt import Model
 from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "portrait_0.png"
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "portrait_0.png"
 
 
 def test_headings_stand_above_their_columns() -> None:

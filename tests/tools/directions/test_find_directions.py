@@ -27,7 +27,7 @@ from hyperstyle_rt.errors import EditError
 from hyperstyle_rt.imaging.pictures import write_picture
 from typer.testing import CliRunner
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NAMES = ["smile", "age", "red", "green"]
 RECIPES = {
     "smile": {"factors": {"smile": 0.5}, "unit": "half a smile"},
