@@ -7,7 +7,10 @@ TORCH ?= torch==2.13.0
 
 DEMO := .venv-demo
 DEV := .venv
-WITH_DEV := PYTHON=$(CURDIR)/$(DEV)/bin/python
+GPU := .venv-gpu
+WITH_DEV := PYTHON='$(CURDIR)/$(DEV)/bin/python'
+PIP := pip install --quiet --disable-pip-version-check
+PACKAGED := $(shell find runtime/hyperstyle_rt engines/portraits -type f ! -name '*.pyc')
 
 .PHONY: demo docs test test-cpp test-rtx test-gpu lint format clean
 
@@ -29,9 +32,10 @@ test-cpp: $(DEV)/installed
 test-rtx: $(DEV)/installed
 	$(DEV)/bin/python -m pytest -m rtx -rA tests/export/test_tensorrt.py
 
-# On a machine with an NVIDIA GPU, after: $(DEV)/bin/pip install --editable '.[gpu]'
-test-gpu: $(DEV)/installed
-	$(DEV)/bin/python -m pytest -m gpu tests/gpu
+# On a machine with an NVIDIA GPU; in an environment of its own, as onnxruntime and onnxruntime-gpu
+# overwrite each other.
+test-gpu: $(GPU)/installed
+	$(GPU)/bin/python -m pytest -m gpu tests/gpu
 
 lint: $(DEV)/installed
 	$(DEV)/bin/ruff check .
@@ -48,16 +52,21 @@ format: $(DEV)/installed
 	$(DEV)/bin/ruff format .
 
 # Only what a user gets: the wheel, no torch, no onnx.
-$(DEMO)/installed: pyproject.toml $(wildcard runtime/hyperstyle_rt/*.py runtime/hyperstyle_rt/*/*.py)
+$(DEMO)/installed: pyproject.toml $(PACKAGED)
 	$(PYTHON) -m venv $(DEMO)
-	$(DEMO)/bin/pip install --quiet --disable-pip-version-check .
+	$(DEMO)/bin/$(PIP) '.[cpu]'
 	@touch $@
 
 $(DEV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(DEV)
-	$(DEV)/bin/pip install --quiet --disable-pip-version-check $(TORCH)
-	$(DEV)/bin/pip install --quiet --disable-pip-version-check --editable '.[export,dev]'
+	$(DEV)/bin/$(PIP) $(TORCH)
+	$(DEV)/bin/$(PIP) --editable '.[cpu,export,dev]'
+	@touch $@
+
+$(GPU)/installed: pyproject.toml
+	$(PYTHON) -m venv $(GPU)
+	$(GPU)/bin/$(PIP) --editable '.[gpu,export,dev]'
 	@touch $@
 
 clean:
-	rm -rf $(DEMO) $(DEV) demo.png demo.coupled.png build dist
+	rm -rf $(DEMO) $(DEV) $(GPU) demo.png demo.coupled.png build dist

@@ -26,7 +26,9 @@ CODE = [
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
-CITATION = re.compile(r"docs/([a-z-]+\.md), (?:the )?sections? ([0-9][0-9.]*(?:(?:,| and| to) [0-9][0-9.]*)*)")
+CITATION = re.compile(
+    r"docs/([a-z-]+\.md), (?:the )?sections? ([0-9][0-9.]*(?:(?:,| and| to) [0-9][0-9.]*)*)"
+)
 BARE_CITATION = re.compile(r"\b(?:spec|design|spec-methods) [0-9]")
 
 
@@ -77,5 +79,7 @@ def test_no_source_is_named_without_its_document() -> None:
 
 
 def test_every_page_is_on_the_site() -> None:
-    listed = set(re.findall(r": ([a-z-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE))
+    listed = set(
+        re.findall(r": ([a-z-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
+    )
     assert listed == {page.name for page in PAGES if page.parent == ROOT / "docs"}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import json
 import re
+import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,39 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FORBIDDEN_AT_RUN_TIME = {"torch", "onnx", "onnx_ir", "onnxscript", "PIL", "scipy", "jsonschema"}
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("engines/**/*.md")]
+COMMANDS = [*DOCUMENTS, *ROOT.glob("tools/**/*.md"), *ROOT.glob("tools/**/*.py")]
+TOOLS = ROOT / "tools"
+
+# In parts, so that this file names no host either.
+REGISTRIES = [
+    ".".join(parts)
+    for parts in (
+        ("debian", "org"),
+        ("ubuntu", "com"),
+        ("pypi", "org"),
+        ("pythonhosted", "org"),
+        ("pytorch", "org/whl"),
+        ("pypi", "nvidia", "com"),
+        ("ngc", "nvidia", "com"),
+        ("nvcr", "io"),
+        ("npmjs", "org"),
+        ("npmjs", "com"),
+        ("yarnpkg", "com"),
+        ("anaconda", "org"),
+        ("prefix", "dev"),
+        ("crates", "io"),
+        ("golang", "org"),
+        ("rubygems", "org"),
+        ("maven", "org"),
+        ("nuget", "org"),
+        ("docker", "io"),
+        ("docker", "com"),
+        ("ghcr", "io"),
+        ("quay", "io"),
+        ("unpkg", "com"),
+        ("jsdelivr", "net"),
+    )
+]
 
 
 def _imports(path: Path) -> set[str]:
@@ -42,3 +77,61 @@ def test_the_embedded_bundle_is_small_and_measured() -> None:
     assert sum(f.stat().st_size for f in bundle.iterdir()) <= 40 << 20
     accuracy = json.loads((bundle / "manifest.json").read_text())["accuracy"]
     assert accuracy["image_psnr_db"] >= 40
+
+
+def tracked_files() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
+    if listed.returncode != 0:
+        pytest.skip("this is no git checkout")
+    return [ROOT / name for name in listed.stdout.decode().split("\0") if name]
+
+
+def test_no_registry_s_host_is_written_anywhere() -> None:
+    """Packages come from where a machine's own clients are set up to look for them."""
+    host = re.compile("|".join(rf"(?<![\w-]){re.escape(name)}\b" for name in REGISTRIES), re.I)
+    found = []
+    for path in tracked_files():
+        data = path.read_bytes() if path.is_file() else b""
+        if b"\0" not in data:
+            found += [
+                f"{path}: {line}"
+                for line in data.decode(errors="replace").splitlines()
+                if host.search(line)
+            ]
+    assert not found
+    assert host.search("http://deb." + REGISTRIES[0] + "/debian"), "the test finds nothing"
+
+
+@pytest.mark.parametrize("folder", ["export", "tools"])
+def test_what_is_installed_does_not_patch_the_path(folder: str) -> None:
+    sources = {path: path.read_text(encoding="utf-8") for path in (ROOT / folder).rglob("*.py")}
+    assert len(sources) > 30
+    assert not [path for path, text in sources.items() if "sys.path" in text]
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_commands_in_documents_name_what_exists(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for module in re.findall(r"python -m ([\w.]+)", text):
+        found = find_spec(module)
+        if found is not None and found.submodule_search_locations is not None:
+            found = find_spec(f"{module}.__main__")
+        assert found is not None and found.origin, f"python -m {module}"
+        assert '__name__ == "__main__"' in Path(found.origin).read_text(encoding="utf-8"), module
+    for script in re.findall(r"python ((?:export|tools|tests)/[\w/.]+)", text):
+        target = ROOT / script.rstrip(".")
+        assert target.is_file() or (target / "__main__.py").is_file(), f"python {script}"
+
+
+def test_every_tool_is_in_the_index() -> None:
+    """Every module of tools/ that can be run is a command in its README; all packages are named."""
+    index = (TOOLS / "README.md").read_text(encoding="utf-8")
+    for path in TOOLS.rglob("*.py"):
+        name = path.relative_to(TOOLS)
+        if '__name__ == "__main__"' in path.read_text(encoding="utf-8"):
+            module = ".".join(name.with_suffix("").parts).removesuffix(".__main__")
+            commands = (f"python -m {module}`", f"python tools/{name}`", f"python tools/{module}`")
+            assert any(command in index for command in commands), name
+    for path in TOOLS.iterdir():
+        if path.is_dir() and path.name != "__pycache__":
+            assert re.search(rf"\b{path.name}\b", index), path.name

@@ -2,21 +2,48 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
 import venv
 import zipfile
+from collections.abc import Iterator
+from email.parser import BytesParser
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hyperstyle_rt.photos.faces import MODEL_DIGESTS
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "portrait_0.png"
 HELP_SECONDS = 0.4
+
+# Distributions that bring one module and overwrite each other's files.
+RUNTIMES = {"onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino"}
+OPENCVS = {f"opencv-{which}" for which in ("python", "contrib-python")}
+OPENCVS |= {f"{name}-headless" for name in OPENCVS}
+
+LIST_INSTALLED = """
+import json
+from importlib.metadata import packages_distributions
+print(json.dumps(packages_distributions()))
+"""
+RUN_HOOK = """
+import json, runpy
+from importlib.metadata import entry_points
+from pathlib import Path
+(point,) = (e for e in entry_points(group="pyinstaller40") if e.module.startswith("hyperstyle_rt"))
+(folder,) = point.load()()
+hook = runpy.run_path(str(Path(folder, "hook-hyperstyle_rt.py")))
+print(json.dumps([hook["hiddenimports"], hook["datas"], hook["OPTIONAL"]]))
+"""
 
 
 @pytest.fixture(scope="session")
@@ -34,15 +61,23 @@ def program(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = tmp_path_factory.mktemp("installed")
     venv.create(environment, with_pip=True)
     pip = [str(environment / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, str(wheel)], check=True)
+    subprocess.run([*pip, f"{wheel}[cpu]"], check=True)
     return environment / "bin" / "hyperstyle-rt"
 
 
 def run(program: Path, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     return subprocess.run(
-        [str(program), *map(str, arguments)], cwd=cwd, env=clean, capture_output=True, text=True
+        [str(program), *map(str, arguments)],
+        cwd=cwd,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
     )
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's, less what would show another Python this checkout."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "MYPYPATH"))}
 
 
 def test_the_wheel_carries_the_default_bundle_and_nothing_of_the_exporter(wheel: Path) -> None:
@@ -50,6 +85,7 @@ def test_the_wheel_carries_the_default_bundle_and_nothing_of_the_exporter(wheel:
     for name in ("manifest.json", "encoder.onnx", "LICENSE", "README.md"):
         assert f"hyperstyle_rt/engines/portraits/{name}" in names
     assert "hyperstyle_rt/formats/manifest.schema.json" in names
+    assert "hyperstyle_rt/py.typed" in names
     for name in (*MODEL_DIGESTS, "README.md", "LICENSE-APACHE-2.0", "LICENSE-MIT"):
         assert f"hyperstyle_rt/photos/models/{name}" in names
     assert not [n for n in names if not n.startswith(("hyperstyle_rt/", "hyperstyle_rt-"))]
@@ -99,3 +135,128 @@ def test_help_is_instant(program: Path, tmp_path: Path) -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
     assert min(seconds) < HELP_SECONDS  # the others compiled bytecode or shared the processor
+
+
+def test_a_user_s_program_passes_a_strict_type_checker(program: Path, tmp_path: Path) -> None:
+    """The README's example; and one with a mistake, which shows that types are known."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "example.py").write_text(example)
+    (tmp_path / "mistake.py").write_text(
+        "from hyperstyle_rt import Model\n\n"
+        'picture: str = Model.load().invert("face.png", iterations=3).image\n'
+    )
+    options = ["--strict", "--config-file=", "--python-executable", program.with_name("python")]
+    command = [sys.executable, "-m", "mypy", *map(str, options), "example.py", "mistake.py"]
+    result = subprocess.run(
+        command, cwd=tmp_path, env=clean_environment(), capture_output=True, text=True
+    )
+    errors = [line for line in result.stdout.splitlines() if ": error:" in line]
+    assert len(errors) == 1, result.stdout + result.stderr
+    assert errors[0].startswith("mistake.py:3:") and '"str"' in errors[0]
+
+
+def requirements(wheel: Path, extra: str, environment: dict[str, str]) -> set[str]:
+    """Names of what the wheel asks an installer for, with an extra or none."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+        fields = BytesParser().parsebytes(archive.read(name))
+    wanted = map(Requirement, fields.get_all("Requires-Dist", []))
+    return {
+        each.name
+        for each in wanted
+        if each.marker is None or each.marker.evaluate(environment | {"extra": extra})
+    }
+
+
+def machines() -> Iterator[dict[str, str]]:
+    """Environments of the machines that the wheel is for, as markers see them."""
+    systems = {"linux": "x86_64", "darwin": "arm64", "win32": "AMD64"}
+    for (system, machine), minor in product(systems.items(), range(10, 14)):
+        yield {
+            "sys_platform": system,
+            "platform_machine": machine,
+            "python_version": f"3.{minor}",
+            "python_full_version": f"3.{minor}.0",
+        }
+
+
+@pytest.mark.parametrize(
+    ("extra", "runtimes", "opencvs"),
+    [
+        ("", set(), set()),  # whoever has builds of their own keeps them
+        ("cpu", {"onnxruntime"}, {"opencv-python-headless"}),
+        ("gpu", {"onnxruntime-gpu"}, {"opencv-python-headless"}),
+        ("export", set(), set()),
+        ("training", set(), set()),
+        ("dev", set(), set()),
+    ],
+)
+def test_no_extra_brings_two_builds_of_one_module(
+    wheel: Path, extra: str, runtimes: set[str], opencvs: set[str]
+) -> None:
+    for machine in machines():
+        wanted = requirements(wheel, extra, machine)
+        assert "numpy" in wanted
+        assert wanted & RUNTIMES == runtimes
+        assert wanted & OPENCVS == opencvs
+
+
+def test_what_is_installed_has_one_owner(program: Path, tmp_path: Path) -> None:
+    result = run(program.with_name("python"), "-c", LIST_INSTALLED, cwd=tmp_path)
+    owners: dict[str, list[str]] = json.loads(result.stdout)
+    assert owners["onnxruntime"] == ["onnxruntime"]
+    assert set(owners["cv2"]) == {"opencv-python-headless"}
+
+
+@pytest.fixture(scope="module")
+def hook(program: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Any]:
+    """What PyInstaller's hook of the installed package gives: modules, files, optional modules."""
+    pytest.importorskip("PyInstaller")
+    (site,) = program.parents[1].glob("lib/python3*/site-packages")
+    result = subprocess.run(
+        [sys.executable, "-c", RUN_HOOK],
+        env=clean_environment() | {"PYTHONPATH": str(site)},
+        cwd=tmp_path_factory.mktemp("hook"),
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    return tuple(json.loads(result.stdout.splitlines()[-1]))  # type: ignore[return-value]
+
+
+def test_a_frozen_app_gets_every_module_and_file(hook: tuple[Any, Any, Any], wheel: Path) -> None:
+    modules, files, _ = hook
+    names = [n for n in zipfile.ZipFile(wheel).namelist() if n.startswith("hyperstyle_rt/")]
+    names = [n for n in names if "/_pyinstaller/" not in n and not n.endswith("py.typed")]
+    code = {
+        name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        for name in names
+        if name.endswith(".py")
+    }
+    assert code <= set(modules)
+    data = {n for n in names if not n.endswith(".py")}
+    assert {f"{target}/{Path(source).name}" for source, target in files} == data
+
+
+def imported_by_name() -> Iterator[str]:
+    """First part, or all, of the names that the runtime imports without an import statement."""
+    for path in (ROOT / "runtime" / "hyperstyle_rt").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.Call) and node.args):
+                continue
+            called = ast.unparse(node.func).rpartition(".")[2]
+            (first, *_) = node.args
+            if called not in ("import_module", "_import"):
+                continue
+            if isinstance(first, ast.JoinedStr):
+                first = first.values[0]
+            if isinstance(first, ast.Constant) and not str(first.value).startswith("."):
+                yield str(first.value)
+
+
+def test_a_frozen_app_gets_what_is_imported_by_name(hook: tuple[Any, Any, Any]) -> None:
+    names = set(imported_by_name())
+    assert {"tensorrt", "cuda.bindings.runtime"} <= names
+    for name in names:
+        assert any(known.startswith(name) for known in hook[2]), name

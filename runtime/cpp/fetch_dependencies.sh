@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Put ONNX Runtime (C headers and library), nlohmann-json and libmd below one directory, for
-# machines whose distribution has not all of them. Headers come from Debian's packages, verified by
-# apt and unpacked without installing; the library is the one of Python's onnxruntime, so that C and
-# Python compute with the same.
+# machines whose distribution has not all of them. Headers come from Debian's packages, fetched from
+# the mirrors that apt is set up with here, verified by apt and unpacked without installing; the
+# library is the one of Python's onnxruntime, so that C and Python compute with the same.
 #
 #     runtime/cpp/fetch_dependencies.sh DIRECTORY     # then cmake -DCMAKE_PREFIX_PATH=DIRECTORY/usr
 #
@@ -39,23 +39,23 @@ PY
 mkdir -p "$directory"/apt/{lists,archives}/partial
 apt=$(cd "$directory/apt" && pwd)
 touch "$apt/status"
-cat >"$apt/$suite.sources" <<SOURCES
-Types: deb
-URIs: http://deb.debian.org/debian
-Suites: $suite
-Components: main
-Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
-SOURCES
-# A list of packages of its own: nothing on the system changes, and no root is needed.
+eval "$(apt-config shell list Dir::Etc::sourcelist/f parts Dir::Etc::sourceparts/d)"
+"$python" "$(dirname "$0")/apt_sources.py" "$suite" "${list:-}" "${parts:-}" >"$apt/$suite.sources"
+# Lists of packages of its own: nothing on the system changes, and no root is needed.
 private=(-q -o "Dir::Etc::sourcelist=$apt/$suite.sources" -o Dir::Etc::sourceparts=-
     -o "Dir::State::lists=$apt/lists" -o "Dir::State::status=$apt/status"
     -o "Dir::Cache::archives=$apt/archives" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
     -o APT::Sandbox::User=)
-(
-    cd "$apt"
-    apt-get "${private[@]}" update >log 2>&1 &&
-        apt-get "${private[@]}" download "${packages[@]}" >>log 2>&1
-) || cannot "the packages ${packages[*]} of Debian $suite cannot be fetched: see $apt/log"
+download() { # from the suites in use here, else from the other suite of the same mirrors
+    apt-get -q -o APT::Sandbox::User= download "${packages[@]}" && return
+    [[ -s $suite.sources ]] || {
+        echo "no mirror of this distribution's main suite is among apt's sources"
+        return 1
+    }
+    apt-get "${private[@]}" update && apt-get "${private[@]}" download "${packages[@]}"
+}
+(cd "$apt" && rm -f ./*.deb && download >log 2>&1) ||
+    cannot "the packages ${packages[*]} cannot be fetched here nor from Debian $suite: see $apt/log"
 for package in "$apt"/*.deb; do dpkg -x "$package" "$directory"; done
 
 # The wheel's library lacks the names that linkers and loaders look for.

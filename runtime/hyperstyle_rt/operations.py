@@ -30,7 +30,7 @@ from .inverting.state import Size
 from .optimising.descent import Limits, OnStep
 from .optimising.presets import DEFAULT_STEPS, refine
 from .rendering import CODES, LATENTS, RENDERING, Renderer
-from .types import Array, Picture
+from .types import Array, Floats, Picture
 
 logger = logging.getLogger(__name__)
 
@@ -378,7 +378,7 @@ class Operations(ABC):
         return frames()
 
     def render(
-        self, inversion: Inversion, latents: Array | None = None, styles: Array | None = None
+        self, inversion: Inversion, latents: Floats | None = None, styles: Array | None = None
     ) -> Picture:
         """Render an inversion, or other latents with the kernels of its face.
 
@@ -406,7 +406,7 @@ class Operations(ABC):
         return pictures if latents is not None and latents.ndim == 3 else pictures[0]
 
     def synthesise(
-        self, inversion: Inversion, latents: Array | None = None, styles: Array | None = None
+        self, inversion: Inversion, latents: Floats | None = None, styles: Array | None = None
     ) -> Array:
         """Like :meth:`render`, as float32 [N,3,H,W], about [-1,1] and not clamped."""
         check_fits(inversion.data, self.bundle.manifest)

@@ -21,11 +21,11 @@ for folder in ("runtime", "export", "tools", "tests"):
     sys.path.insert(0, str(REPOSITORY / folder))
 
 import onnx_ir as ir  # noqa: E402
+from hyperstyle_export.bundles.half_graphs import add_half_graphs  # noqa: E402
 from hyperstyle_export.bundles.writer import BundleFacts, write_bundle, write_manifest  # noqa: E402
-from hyperstyle_export.readers.official import load_model  # noqa: E402
 from hyperstyle_export.graphs import save_model  # noqa: E402
 from hyperstyle_export.networks.hyperstyle import HyperStyle  # noqa: E402
-from hyperstyle_export.bundles.half_graphs import add_half_graphs  # noqa: E402
+from hyperstyle_export.readers.official import load_model  # noqa: E402
 from hyperstyle_rt.files import sha256  # noqa: E402
 from hyperstyle_rt.formats.manifest import REQUIRED_ROLES, BundleFile  # noqa: E402
 from models import TINY, TINY_OPTS  # noqa: E402

@@ -13,9 +13,9 @@ import pytest
 import torch
 from build_command import Command
 from checkpoint_files import read
+from hyperstyle_export.bundles.verification import check_accuracy
 from hyperstyle_export.bundles.writer import BuildError
 from hyperstyle_export.graphs import GRAPHS
-from hyperstyle_export.bundles.verification import check_accuracy
 from hyperstyle_rt import Model
 
 LOOP = ("encoder", "hypernet", "weights", "generator")

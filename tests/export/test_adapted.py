@@ -11,9 +11,9 @@ import pytest
 import torch
 from build_command import Command
 from hyperstyle_export.bundles.adapted import load_adapted, measure_adapted, write_adapted
+from hyperstyle_export.bundles.half_graphs import add_half_graphs
 from hyperstyle_export.bundles.writer import BuildError, BundleFacts, write_bundle
 from hyperstyle_export.readers.official import load_model, read_generator
-from hyperstyle_export.bundles.half_graphs import add_half_graphs
 from hyperstyle_rt import Bundle, Model
 from hyperstyle_rt.adaptation import Adaptation
 from hyperstyle_rt.formats.manifest import BaseBundle
@@ -118,7 +118,9 @@ def test_a_wrong_bundle_is_not_written(
     command: Command, built: Path, finetuned: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Base weights left as they were: the comparison must see it."""
-    monkeypatch.setattr("hyperstyle_export.bundles.adapted.with_base_weights", lambda weights, *_: weights)
+    monkeypatch.setattr(
+        "hyperstyle_export.bundles.adapted.with_base_weights", lambda weights, *_: weights
+    )
     result = adapt(command, finetuned, built)
     assert result.exit_code == 2
     assert "differs from its torch reference" in result.stderr

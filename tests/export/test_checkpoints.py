@@ -23,12 +23,12 @@ from checkpoint_files import (
     write_zip,
 )
 from hyperstyle_export import checkpoints
+from hyperstyle_export.networks.hyperstyle import HyperStyle
 from hyperstyle_export.readers.official import (
     load_model,
     read_generator,
     read_hyperstyle,
 )
-from hyperstyle_export.networks.hyperstyle import HyperStyle
 from models import ORDINARY_ONLY, TINY, build_model
 from synthetic import official_config, write_checkpoints
 

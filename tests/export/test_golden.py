@@ -19,7 +19,6 @@ import pytest
 import torch
 from hyperstyle_export.bundles.adapted import load_adapted, write_adapted
 from hyperstyle_export.bundles.writer import BundleFacts, write_bundle
-from hyperstyle_export.readers.official import load_model
 from hyperstyle_export.graphs import GRAPHS, save_model
 from hyperstyle_export.graphs.weights import base_weight
 from hyperstyle_export.networks.config import (
@@ -29,6 +28,7 @@ from hyperstyle_export.networks.config import (
     HyperStyleConfig,
 )
 from hyperstyle_export.networks.hyperstyle import HyperStyle
+from hyperstyle_export.readers.official import load_model
 from hyperstyle_rt import Inversion
 from hyperstyle_rt import Model as Runtime
 from hyperstyle_rt.adaptation import Adaptation

@@ -11,12 +11,12 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
+from hyperstyle_export.bundles.half_graphs import add_half_graphs
+from hyperstyle_export.bundles.recovery import recover_model
+from hyperstyle_export.bundles.rounding import RoundedHalfBackend, round_half_tensors
 from hyperstyle_export.bundles.writer import BuildError, BundleFacts, write_bundle
 from hyperstyle_export.graphs import GRAPHS, HALF_GRAPHS, save_model
 from hyperstyle_export.networks.hyperstyle import HyperStyle
-from hyperstyle_export.bundles.recovery import recover_model
-from hyperstyle_export.bundles.rounding import RoundedHalfBackend, round_half_tensors
-from hyperstyle_export.bundles.half_graphs import add_half_graphs
 from hyperstyle_rt import Inversion
 from hyperstyle_rt import Model as Runtime
 from hyperstyle_rt.backends.registry import open_backend

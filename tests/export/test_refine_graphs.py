@@ -13,6 +13,7 @@ import onnxruntime as ort
 import pytest
 import torch
 import torch.nn.functional as F
+from hyperstyle_export.bundles.recovery import recover_model
 from hyperstyle_export.graphs import (
     GRAPHS,
     HALF_GRAPHS,
@@ -32,7 +33,6 @@ from hyperstyle_export.networks.refinement import (
     channel_count,
     refinement_loss,
 )
-from hyperstyle_export.bundles.recovery import recover_model
 from hyperstyle_export.readers.torch_files import CheckpointError
 from hyperstyle_rt.formats.bundle import Bundle, default_bundle
 from hyperstyle_rt.imaging.pictures import read_picture, to_input

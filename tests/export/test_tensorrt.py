@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 from hyperstyle_export import tensorrt as engines
-from hyperstyle_export.bundles.writer import BundleFacts, write_bundle
-from hyperstyle_export.graphs import GRAPHS, HALF_GRAPHS, save_model
-from hyperstyle_export.bundles.recovery import recover_model
-from hyperstyle_export.engines.plans import add_plans
 from hyperstyle_export.bundles.half_graphs import add_half_graphs
+from hyperstyle_export.bundles.recovery import recover_model
+from hyperstyle_export.bundles.writer import BundleFacts, write_bundle
+from hyperstyle_export.engines.plans import add_plans
+from hyperstyle_export.graphs import GRAPHS, HALF_GRAPHS, save_model
 from hyperstyle_rt.backends.plans.build import (
     BuiltPlan,
     EngineError,

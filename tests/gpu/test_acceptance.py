@@ -50,9 +50,9 @@ def report() -> Iterator[dict[str, Any]]:
 @pytest.fixture(scope="session")
 def bundle(report: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A copy of the bundle with plans for this GPU, in fp32 and fp16."""
+    from hyperstyle_export.bundles.half_graphs import add_half_graphs
     from hyperstyle_export.bundles.recovery import recover_model
     from hyperstyle_export.engines.plans import add_plans
-    from hyperstyle_export.bundles.half_graphs import add_half_graphs
 
     source = find_bundle(os.environ.get("HYPERSTYLE_RT_BUNDLE"))
     copy = tmp_path_factory.mktemp("engines") / source.name

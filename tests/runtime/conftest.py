@@ -20,8 +20,8 @@ from stand_ins import VERSION, StandInCuda, StandInTensorrt
 def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with plans for the stand-in of TensorRT, in both precisions."""
     pytest.importorskip("torch")
-    from hyperstyle_export.bundles.writer import BundleFacts, write_bundle, write_manifest
     from hyperstyle_export.bundles.half_graphs import add_half_graphs
+    from hyperstyle_export.bundles.writer import BundleFacts, write_bundle, write_manifest
     from models import TINY, build_model
 
     path = tmp_path_factory.mktemp("plans")
@@ -56,7 +56,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StandInCuda:
 @pytest.fixture(scope="session")
 def edit_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny bundle with directions of all kinds."""
-    from direction_files import add_to_bundle
+    from directions.files import add_to_bundle
     from test_directions import DIRECTIONS
 
     path = tmp_path_factory.mktemp("edit") / "tiny"

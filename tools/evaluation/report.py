@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from figures.sheets import headed_sheet
 from hyperstyle_rt.cli.terminal import cell, columns_table
 from hyperstyle_rt.types import Picture
-from sheets import headed_sheet
 
 from .measure import FIGURES, Measured
 from .metrics import average

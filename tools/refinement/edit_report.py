@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from edit_judge import SEEN, Judge
-from factor_regressor import Renders
+from directions.factor_regressor import Renders
+from directions.judge import SEEN, Judge
 from hyperstyle_rt.cli.terminal import cell, columns_table
 
 from .edits import STATES, Readings, Table, Trial, mean_face, stranger_figures, summarise, tabulate

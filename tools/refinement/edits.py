@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from edit_judge import Judge
+from directions.factor_regressor import to_tensor
+from directions.judge import Judge
 from evaluation.identity import centred, strangers
-from factor_regressor import to_tensor
 from hyperstyle_rt.editing.expressions import parse_edits
 from hyperstyle_rt.errors import EditError
 from hyperstyle_rt.model import Model

@@ -1,4 +1,4 @@
-"""Quality against time: encoder alone, Model's iterations, refinements, pivotal tuning."""
+"""Quality against time: encoder alone, HyperStyle's iterations, refinements, pivotal tuning."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Methods:
     Attributes
     ----------
     iterations:
-        Of Model; the refinements start from the last.
+        Of HyperStyle; the refinements start from the last.
     marks:
         Numbers of gradient steps of which each is a refinement of its own, annealed to its end.
     spaces:
@@ -151,7 +151,7 @@ def plot(means: dict[str, dict[str, float]]) -> bytes:
     shown = [item for item in PLOTTED if item[0] in next(iter(means.values()))]
     families: dict[str, list[str]] = {}
     for label in means:
-        family = "Model" if label == ENCODER or label.startswith("iter") else label.split()[0]
+        family = "HyperStyle" if label == ENCODER or label.startswith("iter") else label.split()[0]
         families.setdefault(family, []).append(label)
     figure = Figure(figsize=(5 * len(shown), 3.6), layout="constrained")
     for axes, (name, title) in zip(np.ravel(figure.subplots(1, len(shown))), shown, strict=True):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from figures.sheets import headed_sheet
 from hyperstyle_rt.imaging.pictures import resize_bilinear
 from hyperstyle_rt.model import Model
 from hyperstyle_rt.types import Picture
-from sheets import headed_sheet
 
 from .edits import Trial
 

@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-# Runs from a checkout without installation.
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / folder) for folder in ("tools", "export", "runtime")]
-
 from training.cli import app
 
 # Lightning starts further processes as it finds this one started: by module name, or by path. This

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear
 from numpy.typing import NDArray
-from picture_folders import FACTORS_FILE, pictures_in, read_factor_table
+from picture_sets.folders import FACTORS_FILE, pictures_in, read_factor_table
 from torch import Tensor
 
 from .errors import TrainingError
@@ -49,8 +49,8 @@ class PictureSet:
 def find_pictures(folders: Sequence[Path]) -> PictureSet:
     """List the PNG, JPEG and WebP pictures directly in the folders.
 
-    A table in a folder (:mod:`picture_folders`) gives the factors of its pictures. Pictures beyond
-    its last row are still being written and are left out.
+    A table in a folder (:mod:`picture_sets.folders`) gives the factors of its pictures. Pictures
+    beyond its last row are still being written and are left out.
 
     Raises
     ------

@@ -142,7 +142,7 @@ def parse_directions(data: bytes, manifest: Manifest) -> dict[str, Direction]:
     if file.metadata.get("format") != FORMAT or file.metadata.get("version") != VERSION:
         raise EditError(
             f"this is no directions file of version {VERSION}; convert the directions again with "
-            "tools/convert_directions.py, or update hyperstyle-rt"
+            "python -m directions.convert, or update hyperstyle-rt"
         )
     names = [key[len(_ENTRY) :] for key in file.metadata if key.startswith(_ENTRY)]
     return {name: _Entry(file, name, manifest).read() for name in sorted(names)}

@@ -1,0 +1,1 @@
+"""What PyInstaller has to know about this package."""

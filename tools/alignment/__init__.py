@@ -1,0 +1,1 @@
+"""How well photos are aligned, and where the face models come from."""

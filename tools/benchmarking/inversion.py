@@ -1,0 +1,267 @@
+"""Runtime against the torch reference in its published form: time and peak memory, side by side.
+
+Both run in processes of their own, on the same weights and the same picture, turn by turn; the
+figures are medians and their ratios. Without --checkpoint the weights are synthetic, in any
+official size. The reference's FIR filter is the one-channel convolution of rosinality's CPU form.
+
+    python tools/benchmark.py --size 1024
+    python tools/benchmark.py --checkpoint hyperstyle.pt --w-encoder w_encoder.pt --json out.json
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import multiprocessing.connection
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+ITERATIONS = 5
+STAGES = ("encoder", "hypernet", "generator")
+Seconds = dict[str, float]
+
+
+def measure(times: Seconds, stage: str, function: Callable[[], Any]) -> Any:
+    """Run `function`, adding its seconds to a stage's."""
+    start = time.perf_counter()
+    result = function()
+    times[stage] = times.get(stage, 0.0) + time.perf_counter() - start
+    return result
+
+
+def torch_inversion(checkpoint: Path, w_encoder: Path, threads: int) -> Callable[[], Seconds]:
+    """The reference: offsets expanded every iteration, one grouped convolution per layer."""
+    import torch
+    from hyperstyle_export.readers.official import load_model
+
+    torch.set_num_threads(threads)
+    torch.set_grad_enabled(False)
+    model = load_model(checkpoint, w_encoder)
+    x = torch.from_numpy(_picture(model.config.input_size))
+
+    def run() -> Seconds:
+        times: Seconds = {}
+        latents = measure(times, "encoder", lambda: model.encode(x))
+        _, y = measure(times, "generator", lambda: model.generate(latents))
+        total: dict[int, torch.Tensor] = {}
+        for _ in range(ITERATIONS):
+            new = measure(times, "hypernet", partial(model.hypernet, x, y))
+            total = {i: total[i] + d for i, d in new.items()} if total else new
+            _, y = measure(times, "generator", partial(model.generate, latents, total))
+        return times
+
+    return run
+
+
+def runtime_inversion(bundle: Path, threads: int) -> Callable[[], Seconds]:
+    """The runtime on ONNX Runtime's CPU provider; `weights` counts as the hypernetwork's."""
+    from hyperstyle_rt.backends.ort import OnnxRuntimeBackend
+    from hyperstyle_rt.formats.bundle import Bundle
+    from hyperstyle_rt.model import Model
+
+    opened = Bundle.open(bundle)
+    backend = OnnxRuntimeBackend(opened, "cpu", threads)
+    model = Model(opened, backend)
+    picture = _picture_u8(opened.manifest.input_size)
+    stage = {"weights": "hypernet"}
+    run_graph = backend.run
+    times: Seconds = {}
+    backend.run = lambda role, inputs: measure(  # type: ignore[method-assign]
+        times, stage.get(role, role), lambda: run_graph(role, inputs)
+    )
+
+    def run() -> Seconds:
+        times.clear()
+        model.invert(picture, ITERATIONS)
+        return dict(times)
+
+    return run
+
+
+def _picture_u8(size: tuple[int, int]) -> np.ndarray:
+    import fakeweights
+
+    return fakeweights.image_u8(1, *size)
+
+
+def _picture(size: tuple[int, int]) -> np.ndarray:
+    import fakeweights
+
+    return fakeweights.to_input(_picture_u8(size))
+
+
+def worker(
+    pipe: multiprocessing.connection.Connection, make: Callable[..., Any], *args: Any
+) -> None:
+    """Serve inversions on request; the answer to None is the peak memory in bytes."""
+    run = make(*args)
+    while pipe.recv():
+        start = time.perf_counter()
+        stages = run()
+        pipe.send({**stages, "inversion": time.perf_counter() - start})
+    pipe.send(peak_memory())
+
+
+def peak_memory() -> int:
+    """Peak resident bytes of this process.
+
+    Not `ru_maxrss`, which starts at the size of the process that spawned this one.
+    """
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
+class Contender:
+    """One implementation in its own process."""
+
+    def __init__(self, make: Callable[..., Any], *args: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=worker, args=(theirs, make, *args), daemon=True)
+        self._process.start()
+        theirs.close()
+        self.runs: list[Seconds] = []
+
+    def run(self) -> Seconds:
+        """One inversion, not recorded."""
+        self._pipe.send(True)
+        return self._pipe.recv()
+
+    def record(self) -> None:
+        """One inversion, recorded."""
+        self.runs.append(self.run())
+
+    def medians(self) -> Seconds:
+        """Median seconds of every stage and of the whole."""
+        return {k: statistics.median(r[k] for r in self.runs) for k in (*STAGES, "inversion")}
+
+    def stop(self) -> int:
+        """End the process; its peak resident memory in bytes."""
+        self._pipe.send(None)
+        peak = self._pipe.recv()
+        self._process.join()
+        return peak
+
+
+def matmul_rate(threads: int) -> float:
+    """Multiply-accumulates a second of a large fp32 matrix product: the practical peak."""
+    import torch
+
+    torch.set_num_threads(threads)
+    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
+    seconds = []
+    for _ in range(10):
+        start = time.perf_counter()
+        a @ b
+        seconds.append(time.perf_counter() - start)
+    return 2048**3 / statistics.median(seconds)
+
+
+def generator_macs(bundle: Path) -> float:
+    """Multiply-accumulates of the generator's 3x3 convolutions; all else is below 3 % of them."""
+    from hyperstyle_rt.formats.bundle import Bundle
+
+    total = 0
+    for layer in Bundle.open(bundle).manifest.tuned_layers:
+        out_channels, in_channels, k, _ = layer.shape
+        side = 4 * 2 ** (layer.index // 3)  # where the products are: before an up-sampling
+        total += out_channels * in_channels * k * k * side * side
+    return float(total)
+
+
+def main(
+    size: Annotated[int, typer.Option(help="Generator size of the synthetic weights.")] = 256,
+    checkpoint: Annotated[Path | None, typer.Option(help="HyperStyle checkpoint.")] = None,
+    w_encoder: Annotated[Path | None, typer.Option(help="W-encoder checkpoint.")] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads of each contender.")] = 2,
+    repeats: Annotated[int, typer.Option(help="Recorded inversions of each contender.")] = 5,
+    output: Annotated[Path | None, typer.Option("--json", help="Also write the figures.")] = None,
+) -> None:
+    """Time 5-iteration inversions: our runtime beside the torch reference."""
+    from hyperstyle_export.bundles.writer import BundleFacts, write_bundle
+    from hyperstyle_export.readers.official import load_model
+    from synthetic import official_config, write_checkpoints
+
+    console = Console(stderr=True)
+    with tempfile.TemporaryDirectory() as scratch, console.status("") as status:
+        folder = Path(scratch)
+        if checkpoint is None or w_encoder is None:
+            status.update("synthetic checkpoints")
+            checkpoint, w_encoder = write_checkpoints(official_config(size), folder)
+        bundle = folder / "bundle"
+        bundle.mkdir()
+        model = load_model(checkpoint, w_encoder)
+        size = model.config.generator.resolution
+        write_bundle(model, bundle, BundleFacts("benchmark"), "fp32", status.update)
+        del model
+        figures = compare(checkpoint, w_encoder, bundle, threads, repeats, status.update)
+    figures = {"size": size, "iterations": ITERATIONS, "threads": threads, **figures}
+    console.print(as_table(figures))
+    if output is not None:
+        output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def compare(
+    checkpoint: Path,
+    w_encoder: Path,
+    bundle: Path,
+    threads: int,
+    repeats: int,
+    on_progress: Callable[[str], None],
+) -> dict[str, Any]:
+    """Alternate the contenders' inversions; medians, ratios, peaks."""
+    contenders = {
+        "torch": Contender(torch_inversion, checkpoint, w_encoder, threads),
+        "runtime": Contender(runtime_inversion, bundle, threads),
+    }
+    on_progress("warm-up")
+    for contender in contenders.values():
+        contender.run()
+    for turn in range(repeats):
+        on_progress(f"inversion {turn + 1} of {repeats}")
+        for contender in contenders.values():
+            contender.record()
+    seconds = {name: contender.medians() for name, contender in contenders.items()}
+    peaks = {name: contender.stop() for name, contender in contenders.items()}
+    on_progress("matrix product")
+    rate = generator_macs(bundle) * (ITERATIONS + 1) / seconds["runtime"]["generator"]
+    return {
+        "seconds": seconds,
+        "speed_up": {k: seconds["torch"][k] / seconds["runtime"][k] for k in seconds["torch"]},
+        "peak_bytes": peaks,
+        "peak_ratio": peaks["runtime"] / peaks["torch"],
+        "generator_share_of_matmul_peak": rate / matmul_rate(threads),
+    }
+
+
+def as_table(figures: dict[str, Any]) -> Table:
+    """The figures for people."""
+    title = (
+        f"{figures['size']} px, {figures['iterations']} iterations, {figures['threads']} threads"
+    )
+    table = Table("", "torch", "runtime", "ratio", title=title)
+    for stage in (*STAGES, "inversion"):
+        torch_seconds, ours = (figures["seconds"][c][stage] for c in ("torch", "runtime"))
+        ratio = figures["speed_up"][stage]
+        table.add_row(stage, f"{torch_seconds:.2f} s", f"{ours:.2f} s", f"{ratio:.2f} x faster")
+    peaks = figures["peak_bytes"]
+    table.add_row(
+        "peak memory",
+        f"{peaks['torch'] / 2**30:.2f} GiB",
+        f"{peaks['runtime'] / 2**30:.2f} GiB",
+        f"{figures['peak_ratio']:.2f} x",
+    )
+    share = figures["generator_share_of_matmul_peak"]
+    table.caption = f"the generator reaches {share:.0%} of a 2048^3 fp32 matrix product's rate"
+    return table

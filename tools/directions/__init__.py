@@ -1,0 +1,1 @@
+"""Editing directions: converted from published files, found, and measured."""
