@@ -21,7 +21,9 @@ from ..files import read_regular, write_atomically
 from ..types import Picture
 from . import resampling
 from .colour import ColourSpace, is_rgb_profile
+from .file_types.common import NO_ALPHA, PREMULTIPLIED
 from .metadata import NO_METADATA, Metadata, embed
+from .opencv_log import quiet_opencv
 from .picture_files import READABLE_SUFFIXES, PictureFile, check_size, parse_picture
 
 __all__ = [
@@ -179,8 +181,9 @@ def _decode(data: bytes) -> NDArray[Any] | None:
     import cv2  # 40 MB that those who bring arrays do without
 
     try:
-        # Unchanged: keeps alpha and 16 bits, and leaves the orientation to us.
-        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        with quiet_opencv():
+            # Unchanged: keeps alpha and 16 bits, and leaves the orientation to us.
+            return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         if error.code == cv2.Error.StsNoMem:
             raise MemoryError from None
@@ -370,9 +373,12 @@ def _to_rgb(pixels: NDArray[Any], file: PictureFile) -> Picture:
         return np.repeat(_to_8_bits(pixels)[..., None], 3, axis=2)
     levels = _to_8_bits(pixels)
     colours = levels[..., 2::-1]
-    if levels.shape[2] == 3:
+    if levels.shape[2] == 3 or file.alpha == NO_ALPHA:
         return colours
     alpha = levels[..., 3:].astype(np.uint16)
+    if file.alpha == PREMULTIPLIED:
+        lightened: NDArray[np.uint16] = np.minimum(colours + (255 - alpha), 255)
+        return lightened.astype(np.uint8)
     # At most 255 * 255 + 127, which fits 16 bits.
     return ((colours * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 

@@ -18,6 +18,8 @@ MAX_SIDE = 65_500
 
 SAVE_AS = "save it as PNG or JPEG first"
 
+STRAIGHT, PREMULTIPLIED, NO_ALPHA = "straight", "premultiplied", "none"
+
 Decode = Callable[[], "NDArray[Any] | None"]
 
 
@@ -35,6 +37,8 @@ class PictureFile:
         1 to 8, as EXIF counts them; 1 is upright.
     transparent_grey : int or None
         The grey level that stands for "transparent" in a grey PNG, as the decoder returns it.
+    alpha : str
+        What a fourth channel of the decoder's is: `STRAIGHT`, `PREMULTIPLIED`, or `NO_ALPHA`.
     metadata : Metadata
         What the file carries beside the pixels.
     decode : callable or None
@@ -49,6 +53,7 @@ class PictureFile:
     width: int
     orientation: int = 1
     transparent_grey: int | None = None
+    alpha: str = STRAIGHT
     metadata: Metadata = NO_METADATA
     decode: Decode | None = None
     note: str | None = None

@@ -22,6 +22,7 @@ _AVIF_BRANDS = {b"avif", b"avis"}
 _GENERAL_BRANDS = {b"mif1", b"msf1", b"mif2", b"miaf"}
 _CONTAINERS = {b"meta": 12, b"iprp": 8, b"ipco": 8}  # and where their boxes begin
 _TO_THE_END = 0
+_DAMAGED = (ValueError, EOFError, SyntaxError, OSError, RuntimeError)  # what the packages raise
 
 _INSTALL = "install hyperstyle-rt[heif], or convert it first, e.g. `heif-convert photo.heic a.jpg`"
 
@@ -72,7 +73,7 @@ def _open_heic(data: bytes, path: Path) -> Any:
         raise PictureError(f"{path} is a HEIC picture; to read it, {_INSTALL}") from None
     try:
         return pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True)
-    except (ValueError, EOFError, SyntaxError, OSError, RuntimeError) as error:
+    except _DAMAGED as error:
         raise damaged(path) from error
 
 
@@ -85,7 +86,7 @@ def _open_avif(data: bytes, path: Path) -> Any:
         raise PictureError(f"{path} is an AVIF picture; to read it, {_INSTALL}")
     try:
         return AvifImagePlugin.AvifImageFile(io.BytesIO(data))
-    except (ValueError, EOFError, SyntaxError, OSError) as error:
+    except _DAMAGED as error:
         raise damaged(path) from error
 
 
@@ -95,7 +96,7 @@ def _decode(opened: Any) -> NDArray[Any] | None:
         if hasattr(opened, "to_pillow"):
             opened = opened.to_pillow()
         picture = np.asarray(opened.convert("RGBA" if opened.has_transparency_data else "RGB"))
-    except (ValueError, EOFError, SyntaxError, OSError, RuntimeError):
+    except _DAMAGED:
         return None
     return picture[..., [2, 1, 0, 3][: picture.shape[2]]]
 

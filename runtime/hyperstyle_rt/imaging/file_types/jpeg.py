@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..exif import block
 from ..metadata import JPEG_EXIF, JPEG_ICC, JPEG_XMP, Metadata
+from ..opencv_log import quiet_opencv
 from .common import PictureFile, check_size, cut_short, damaged
 
 # Frame headers: C4, C8 and CC in this range are tables, not frames.
@@ -83,12 +84,12 @@ def parse_jpeg(data: bytes, path: Path) -> PictureFile:
             _read_application_data(walk, marker, data[content:position])
     check_size(walk.height, walk.width, str(path))
     metadata = walk.metadata()
-    size = walk.height, walk.width, metadata.orientation(), None, metadata
+    file = PictureFile(data, walk.height, walk.width, metadata.orientation(), metadata=metadata)
     if ended:
-        return PictureFile(data, *size)
+        return file
     # Half of the end mark may be there.
     decode = partial(_decode_without_end, data.removesuffix(b"\xff"), path)
-    return PictureFile(data, *size, decode, f"{path} {_LACKS_END}")
+    return replace(file, decode=decode, note=f"{path} {_LACKS_END}")
 
 
 def _read_application_data(walk: _Walk, marker: int, content: bytes) -> None:
@@ -135,7 +136,10 @@ def _pixels_whatever_follows(data: bytes) -> NDArray[Any] | None:
     first: NDArray[Any] | None = None
     for tail in _TAILS:
         try:
-            pixels: Any = cv2.imdecode(np.frombuffer(data + tail, np.uint8), cv2.IMREAD_UNCHANGED)
+            with quiet_opencv():
+                pixels: Any = cv2.imdecode(
+                    np.frombuffer(data + tail, np.uint8), cv2.IMREAD_UNCHANGED
+                )
         except cv2.error:
             return None
         if pixels is None or (first is not None and not np.array_equal(first, pixels)):

@@ -42,7 +42,8 @@ def parse_png(data: bytes, path: Path) -> PictureFile:
     exif = found.get("exif", found.get("raw exif"))
     metadata = Metadata(found.get("icc"), exif, found.get("xmp"))
     return PictureFile(
-        b"".join(kept), height, width, metadata.orientation(), transparent_grey, metadata
+        *(b"".join(kept), height, width, metadata.orientation(), transparent_grey),
+        metadata=metadata,
     )
 
 

@@ -7,17 +7,27 @@ from pathlib import Path
 from ...errors import PictureError
 from .. import exif
 from ..metadata import Metadata
-from .common import SAVE_AS, PictureFile, check_size, cut_short, damaged, unusual
+from .common import (
+    NO_ALPHA,
+    PREMULTIPLIED,
+    SAVE_AS,
+    STRAIGHT,
+    PictureFile,
+    check_size,
+    cut_short,
+    damaged,
+    unusual,
+)
 
 # Tags.
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _COLOURS = 256, 257, 258, 259, 262
 _STRIP_OFFSETS, _SAMPLES, _STRIP_SIZES, _PLANAR = 273, 277, 279, 284
-_TILE_OFFSETS, _TILE_SIZES, _KIND_OF_SAMPLES = 324, 325, 339
+_TILE_OFFSETS, _TILE_SIZES, _EXTRA, _KIND_OF_SAMPLES = 324, 325, 338, 339
 _PAGE_KIND, _SUBFILES, _XMP, _ICC, _DNG = 254, 330, 700, 34_675, 50_706
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323
 _USED = {_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _COLOURS, _STRIP_OFFSETS, _SAMPLES, _STRIP_SIZES}
 _USED |= {_PLANAR, _TILE_OFFSETS, _TILE_SIZES, _TILE_WIDTH, _TILE_HEIGHT}
-_USED |= {_KIND_OF_SAMPLES, _PAGE_KIND, exif.ORIENTATION}
+_USED |= {_EXTRA, _KIND_OF_SAMPLES, _PAGE_KIND, exif.ORIENTATION}
 
 # Compressions: none, fax, LZW, JPEG, Deflate (both numbers), PackBits, Zstandard, LZMA, WebP.
 _COMPRESSIONS = {1, 2, 3, 4, 5, 7, 8, 32_946, 32_773}
@@ -25,6 +35,7 @@ _COMPRESSIONS = {1, 2, 3, 4, 5, 7, 8, 32_946, 32_773}
 _SAMPLES_OF = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}
 _PALETTE, _CMYK, _SENSOR = 3, 5, (32_803, 34_892)
 _UNSIGNED = 1
+_ASSOCIATED, _UNASSOCIATED = 1, 2  # kinds of extra samples; others are no alpha
 _CANON = b"CR\x02"
 
 _Values = dict[int, tuple[int, ...]]
@@ -64,7 +75,15 @@ def parse_tiff(data: bytes, path: Path) -> PictureFile:
         orientation = one(exif.ORIENTATION, 1)
         data = tiff.with_number(entries[exif.ORIENTATION], 1)
     upright = orientation if 1 <= orientation <= 8 else 1
-    return PictureFile(data, height, width, upright, metadata=metadata)
+    alpha = _alpha(one(_EXTRA, 0), one(_BITS, 1))
+    return PictureFile(data, height, width, upright, alpha=alpha, metadata=metadata)
+
+
+def _alpha(kind: int, bits: int) -> str:
+    """What OpenCV's fourth channel is; of 8 bits, libtiff multiplies the colours by it."""
+    if kind not in (_ASSOCIATED, _UNASSOCIATED):
+        return NO_ALPHA
+    return PREMULTIPLIED if bits == 8 or kind == _ASSOCIATED else STRAIGHT
 
 
 def _is_raw(data: bytes, entries: dict[int, exif.Entry], values: _Values) -> bool:
