@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 ORIENTATION = 0x0112
+_NUMBERS = (3, 4)  # kinds that Pillow takes for an orientation: 16 or 32 bits
 _MARK = b"Exif\x00\x00"
 _KINDS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # of whole numbers without sign
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
@@ -147,7 +148,7 @@ def _orientation_entry(data: bytes) -> tuple[Tiff, Entry] | None:
         return None
     try:
         for entry in tiff.entries(tiff.first):
-            if entry.tag == ORIENTATION and entry.count == 1 and tiff.numbers(entry):
+            if entry.tag == ORIENTATION and entry.kind in _NUMBERS and entry.count == 1:
                 return tiff, entry
     except struct.error:
         pass
