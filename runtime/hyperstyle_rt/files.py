@@ -11,10 +11,12 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from .errors import HyperStyleError
 
 _HASHED_AT_ONCE = 1 << 20
+_READ_AT_ONCE = 1 << 20
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.part")
 _ABANDONED = 60.0  # seconds without a byte written
 
@@ -37,12 +39,33 @@ def read_regular(path: Path, limit: int, error: type[HyperStyleError]) -> bytes:
         if not stat.S_ISREG(path.stat().st_mode):
             raise error(f"{path} is not a regular file; give the path of a file")
         with path.open("rb") as file:
-            data = file.read(limit + 1)
+            data = read_stream(file, limit)
     except (OSError, ValueError) as problem:  # ValueError: a NUL in the path
         raise error(f"cannot read {path}: {reason(problem)}") from problem
-    if len(data) > limit:
+    except MemoryError:
+        raise error(f"there is not enough memory to read {path}; allow more") from None
+    if data is None:
         raise error(f"{path} is larger than {limit} bytes, so it is not the kind of file expected")
     return data
+
+
+def read_stream(file: BinaryIO, limit: int) -> bytes | None:
+    """Read an open file or pipe to its end; None if it has more than ``limit`` bytes.
+
+    What is allocated follows what is there, not the limit.
+    """
+    status = os.fstat(file.fileno())
+    if stat.S_ISREG(status.st_mode) and 0 < status.st_size <= limit:
+        data = file.read(status.st_size + 1)
+        if len(data) == status.st_size:
+            return data
+    else:
+        data = b""
+    parts, length = [data], len(data)  # a pipe, or a file that grows or tells no size
+    while length <= limit and (block := file.read(_READ_AT_ONCE)):
+        parts.append(block)
+        length += len(block)
+    return b"".join(parts) if length <= limit else None
 
 
 def sha256(path: Path) -> str:

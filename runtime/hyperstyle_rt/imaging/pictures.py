@@ -1,13 +1,15 @@
 """Pictures in and out: decoding, the resize HyperStyle was trained with, encoding.
 
-A picture is uint8 [H,W,3], RGB, everywhere in this package; only this module knows that OpenCV
-stores BGR. Pictures are read and written as PNG, JPEG and WebP.
+A picture is uint8 [H,W,3], sRGB, everywhere in this package. Pictures are written as PNG, JPEG and
+WebP; what is read, `picture_files` says.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,37 @@ from ..errors import PictureError
 from ..files import read_regular, write_atomically
 from ..types import Picture
 from . import resampling
-from .picture_files import PictureFile, check_size, parse_picture
+from .colour import ColourSpace, is_rgb_profile
+from .file_types.common import NO_ALPHA, PREMULTIPLIED
+from .metadata import NO_METADATA, Metadata, embed
+from .opencv_log import quiet_opencv
+from .picture_files import READABLE_SUFFIXES, PictureFile, check_size, parse_picture
+
+__all__ = [
+    "PICTURE_SUFFIXES",
+    "READABLE_SUFFIXES",
+    "Original",
+    "check_picture",
+    "decode_original",
+    "decode_picture",
+    "encode_picture",
+    "read_original",
+    "read_picture",
+    "read_picture_file",
+    "resize_bilinear",
+    "side_by_side",
+    "to_input",
+    "to_picture",
+    "write_picture",
+]
+
+_log = logging.getLogger(__name__)
 
 # No compressed picture within the pixel limit is larger than this unless it was made to be.
 _MAX_FILE_BYTES = 1 << 29
 
-# Of the files `read_picture` takes and `write_picture` makes.
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+# Of the files that `write_picture` makes; `READABLE_SUFFIXES` are of those `read_picture` takes.
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".jfif")
 _QUALITY = 95  # of JPEG and WebP
 _WEBP_MAX_SIDE = 16_383
 
@@ -32,17 +58,48 @@ _WEBP_MAX_SIDE = 16_383
 _LEVELS = (np.arange(256, dtype=np.float32) / np.float32(255) - np.float32(0.5)) / np.float32(0.5)
 
 
+@dataclass(frozen=True, eq=False)
+class Original:
+    """A picture as its file has it, upright, for those who write it again.
+
+    Attributes
+    ----------
+    stored : ndarray, uint8 [H,W,3]
+        RGB in the file's own colour space.
+    metadata : Metadata
+        For upright pixels: the orientation is 1. The profile is that of `stored`.
+    """
+
+    stored: Picture
+    metadata: Metadata = NO_METADATA
+
+    @property
+    def space(self) -> ColourSpace | None:
+        """The colour space of `stored`; None for sRGB."""
+        return ColourSpace.of(self.metadata.icc)
+
+    def picture(self) -> Picture:
+        """Give the picture in sRGB: `stored` itself, where it is that already."""
+        space = self.space
+        return self.stored if space is None else space.to_srgb(self.stored)
+
+
 def read_picture(path: str | os.PathLike[str]) -> Picture:
-    """Read a PNG, JPEG or WebP file, recognised by its content.
+    """Read a picture file, recognised by its content.
 
-    The EXIF orientation is applied. Transparent pictures are laid over white, as browsers and
-    viewers show them: the colour stored under a transparent pixel is whatever the editor left there
-    (often black or old background) and would be inverted as if it belonged to the face. Grey and
-    palette pictures become RGB; 16-bit values are rounded to 8 bits. Embedded colour profiles are
-    not applied, as in the original HyperStyle.
+    PNG, JPEG, WebP, TIFF (the first page), BMP, GIF (the first frame), PGM and PPM; HEIC and AVIF
+    where the extra ``heif`` is installed.
 
-    JPEG and WebP have no checksums, so flipped bits inside a whole file go unnoticed, but for a
-    remark that libjpeg may print on standard error.
+    The orientation is applied as Pillow does it: that of the first EXIF block, else XMP's. Colours
+    are converted to sRGB by the embedded profile (:meth:`ColourSpace.of` says which are read).
+    Transparent pictures are laid over white, as browsers and viewers show them: the colour stored
+    under a transparent pixel is whatever the editor left there (often black or old background) and
+    would be inverted as if it belonged to the face. Grey and palette pictures become RGB; 16-bit
+    values are rounded to 8 bits.
+
+    JPEG, WebP and others have no checksums, so flipped bits inside a whole file go unnoticed, but
+    for a remark that libjpeg may print on standard error. A JPEG that lacks only its end mark is
+    read, with a warning in the log.
 
     Parameters
     ----------
@@ -57,12 +114,24 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
     Raises
     ------
     PictureError
-        The file cannot be read, is of another format (the message names HEIC, TIFF, ... and how to
-        convert), is cut short or damaged, is an animation, or has no pixels or more
-        than `picture_files.MAX_PIXELS`. Nothing is allocated for pixels before these checks.
+        The file cannot be read, is of another format (the message names it and how to convert), is
+        cut short or damaged, is an animation other than GIF, has no pixels or more than
+        `picture_files.MAX_PIXELS`, or needs more memory than there is. Nothing is allocated for
+        pixels before these checks.
+    """
+    return read_original(path).picture()
+
+
+def read_original(path: str | os.PathLike[str]) -> Original:
+    """Read a picture file as :func:`read_picture` does, but keep colour space and metadata.
+
+    Raises
+    ------
+    PictureError
+        As there.
     """
     path = Path(path)
-    return decode_picture(read_picture_file(path), path)
+    return decode_original(read_picture_file(path), path)
 
 
 def read_picture_file(path: Path) -> bytes:
@@ -81,17 +150,44 @@ def read_picture_file(path: Path) -> bytes:
 
 def decode_picture(data: bytes, path: Path) -> Picture:
     """Decode the content of a file as :func:`read_picture` does; the path is for the errors."""
+    return decode_original(data, path).picture()
+
+
+def decode_original(data: bytes, path: Path) -> Original:
+    """Decode the content of a file as :func:`read_original` does; the path is for the errors."""
     file = parse_picture(data, path)
+    try:
+        pixels = file.decode() if file.decode is not None else _decode(file.data)
+        if pixels is None or pixels.shape[:2] != (file.height, file.width):
+            raise PictureError(
+                f"{path} is damaged or of an unusual kind; save it anew as PNG or JPEG"
+            )
+        stored = upright(_to_rgb(pixels, file), file.orientation)
+    except MemoryError:
+        raise PictureError(
+            f"{path} has {file.width} x {file.height} pixels, for which there is not enough "
+            "memory; scale it down first, or allow more memory"
+        ) from None
+    if file.note is not None:
+        _log.warning("%s", file.note)
+    metadata = file.metadata.for_upright_pixels()
+    if metadata.icc is not None and not is_rgb_profile(metadata.icc):
+        metadata = replace(metadata, icc=None)  # of the grey or CMYK that the file held
+    return Original(stored, metadata)
+
+
+def _decode(data: bytes) -> NDArray[Any] | None:
+    """OpenCV's pixels; None if it cannot decode them."""
     import cv2  # 40 MB that those who bring arrays do without
 
     try:
-        # Unchanged: keeps alpha and 16 bits, and leaves the orientation to us in every format.
-        pixels = cv2.imdecode(np.frombuffer(file.data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        pixels = None
-    if pixels is None or pixels.shape[:2] != (file.height, file.width):
-        raise PictureError(f"{path} is damaged or of an unusual kind; save it anew as PNG or JPEG")
-    return upright(_to_rgb(pixels, file), file.orientation)
+        with quiet_opencv():
+            # Unchanged: keeps alpha and 16 bits, and leaves the orientation to us.
+            return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError from None
+        return None
 
 
 def check_picture(image: Any) -> Picture:
@@ -186,7 +282,9 @@ def to_picture(tensor: NDArray[np.float32]) -> Picture:
     return np.ascontiguousarray(levels.astype(np.uint8).transpose(1, 2, 0))
 
 
-def write_picture(path: str | os.PathLike[str], image: Picture) -> None:
+def write_picture(
+    path: str | os.PathLike[str], image: Picture, metadata: Metadata = NO_METADATA
+) -> None:
     """Write a picture in the format its suffix names: PNG, or JPEG or WebP at quality 95.
 
     The file appears under its name complete or not at all, and the same picture always gives the
@@ -198,6 +296,8 @@ def write_picture(path: str | os.PathLike[str], image: Picture) -> None:
         Ends in one of `PICTURE_SUFFIXES`, in any case. An existing file is replaced.
     image : ndarray, uint8 [H,W,3]
         RGB.
+    metadata : Metadata
+        What the file is to carry beside the pixels, as `Original.metadata` has it.
 
     Raises
     ------
@@ -206,7 +306,7 @@ def write_picture(path: str | os.PathLike[str], image: Picture) -> None:
         that cannot be written.
     """
     path = Path(path)
-    encoded = encode_picture(path, image)
+    encoded = encode_picture(path, image, metadata)
     if not path.parent.is_dir():
         raise PictureError(
             f"cannot write {path}: there is no folder {path.parent}; create it first"
@@ -214,7 +314,7 @@ def write_picture(path: str | os.PathLike[str], image: Picture) -> None:
     write_atomically(path, encoded, PictureError)
 
 
-def encode_picture(path: Path, image: Picture) -> bytes:
+def encode_picture(path: Path, image: Picture, metadata: Metadata = NO_METADATA) -> bytes:
     """Encode a picture in the format that the suffix of a path names; nothing is written.
 
     Raises
@@ -239,8 +339,8 @@ def encode_picture(path: Path, image: Picture) -> bytes:
         ".webp": [cv2.IMWRITE_WEBP_QUALITY, _QUALITY],
     }.get(suffix, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    _, encoded = cv2.imencode(suffix, bgr, settings)
-    return bytes(encoded)
+    _, encoded = cv2.imencode(".jpg" if suffix == ".jfif" else suffix, bgr, settings)
+    return embed(bytes(encoded), metadata)
 
 
 def side_by_side(pictures: Sequence[Picture]) -> Picture:
@@ -273,9 +373,12 @@ def _to_rgb(pixels: NDArray[Any], file: PictureFile) -> Picture:
         return np.repeat(_to_8_bits(pixels)[..., None], 3, axis=2)
     levels = _to_8_bits(pixels)
     colours = levels[..., 2::-1]
-    if levels.shape[2] == 3:
+    if levels.shape[2] == 3 or file.alpha == NO_ALPHA:
         return colours
     alpha = levels[..., 3:].astype(np.uint16)
+    if file.alpha == PREMULTIPLIED:
+        lightened: NDArray[np.uint16] = np.minimum(colours + (255 - alpha), 255)
+        return lightened.astype(np.uint8)
     # At most 255 * 255 + 127, which fits 16 bits.
     return ((colours * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 

@@ -10,7 +10,7 @@ right, y down.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import PictureError
 from ..imaging import resampling
-from ..imaging.pictures import check_picture, resize_bilinear
+from ..imaging.pictures import Original, check_picture, resize_bilinear
 from ..types import Picture
 from .alignment import align, padding, quadrilateral
 from .faces import Face, find_faces
@@ -215,6 +215,34 @@ def paste(photo: Picture, transform: Transform, picture: Picture) -> Picture:
         mask = ramps[1][rows, None] * ramps[0][columns]
         _blend(result[rows, columns], to_picture @ _shift(left, row), picture, mask)
     return result
+
+
+def paste_into(original: Original, transform: Transform, picture: Picture) -> Original:
+    """Set a rendered crop back into its photo, in the photo's own colour space.
+
+    Parameters
+    ----------
+    original:
+        The photo as :func:`~hyperstyle_rt.imaging.pictures.read_original` gives it.
+    transform:
+        As of :func:`paste`.
+    picture:
+        uint8 [h,w,3], sRGB; it is converted, the photo is not.
+
+    Returns
+    -------
+    The photo with its metadata, to be written by ``write_picture(path, .stored, .metadata)``; where
+    the mask is 0, it has the photo's very bytes.
+
+    Raises
+    ------
+    PictureError
+        As :func:`paste`.
+    """
+    space = original.space
+    if space is not None:
+        picture = space.from_srgb(check_picture(picture))
+    return replace(original, stored=paste(original.stored, transform, picture))
 
 
 def _portrait(photo: Picture, face: Face, size: int) -> Portrait:
