@@ -15,6 +15,8 @@ from ..errors import BundleError
 from . import options
 from .subjects import INVERSION_SUFFIX
 from .terminal import (
+    Table,
+    bar,
     cell,
     columns_table,
     error_console,
@@ -25,7 +27,6 @@ from .terminal import (
 )
 
 if TYPE_CHECKING:
-    from rich.table import Table
     from rich.text import Text
 
     from ..backends.plans.cache import CachedPlan
@@ -170,8 +171,9 @@ def _files_table(bundle: Bundle, problems: Mapping[str, str]) -> Table:
     columns = ("file", "size", "precision", "SHA-256", "")
     table = columns_table("Files", *columns, right=("size",))
     for name, file in bundle.manifest.files.items():
-        digest, state = file.sha256[:12], _state(name, problems)
-        table.add_row(cell(name, "cyan"), decimal(file.size), file.precision, digest, state)
+        state = _state(name, problems)
+        size, precision = decimal(file.size), file.precision
+        table.add_row(cell(name, "cyan"), size, precision, file.sha256, state)
     return table
 
 
@@ -187,15 +189,15 @@ def _plan_tables(
         for key, files in bundle.manifest.plans.items():
             for name, file in files.items():
                 path = f"{key}/{name}"
-                digest, state = file.sha256[:12], _state(path, problems)
-                table.add_row(cell(path, "cyan"), decimal(file.size), digest, state)
+                state = _state(path, problems)
+                table.add_row(cell(path, "cyan"), decimal(file.size), file.sha256, state)
         tables.append(table)
     if cached:
         title = "TensorRT plans in the user's cache"
         table = columns_table(title, "graph", "size", "SHA-256", "file", right=("size",))
         for plan in cached:
             graph = cell(f"{plan.key}/{plan.role}", "cyan")
-            table.add_row(graph, decimal(plan.size), plan.sha256[:12], cell(str(plan.path)))
+            table.add_row(graph, decimal(plan.size), plan.sha256, str(plan.path))
         tables.append(table)
     return tables
 
@@ -271,7 +273,6 @@ def _inversion_document(
 def _inversion_tables(
     path: Path, inversion: Inversion, layers: list[str], magnitudes: list[float]
 ) -> list[Table]:
-    from rich.bar import Bar
     from rich.filesize import decimal
 
     data = inversion.data
@@ -288,6 +289,5 @@ def _inversion_tables(
     table = columns_table("Offset codes", "layer", "magnitude", "", right=("magnitude",))
     largest = max(magnitudes) or 1.0
     for layer, magnitude in zip(layers, magnitudes, strict=True):
-        bar = Bar(largest, 0, magnitude, width=24)
-        table.add_row(cell(layer, "cyan"), f"{magnitude:.4f}", bar)
+        table.add_row(cell(layer, "cyan"), f"{magnitude:.4f}", bar(magnitude / largest))
     return [facts_table(f"Inversion {path.name}", facts), table]
