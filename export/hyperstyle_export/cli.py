@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from hyperstyle_rt.cli.terminal import facts_table, print_error
+from hyperstyle_rt.cli.program import Command
+from hyperstyle_rt.cli.terminal import NoteHandler, facts_table, print_error, print_tables
 from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.files import read_regular
 from hyperstyle_rt.formats import strict_json
 from hyperstyle_rt.formats.bundle import MAX_MANIFEST_SIZE
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
@@ -27,24 +27,24 @@ if TYPE_CHECKING:
 EXAMPLE_PICTURE = Path(__file__).resolve().parents[2] / "examples" / "portrait_0.png"
 
 EXAMPLES = """
-**Examples**
+[bold]Examples[/bold]
 
-`python export/build_engines.py --checkpoint hyperstyle_ffhq.pt --w-encoder faces_w_encoder.pt
---out engines/faces --domain faces`
+python export/build_engines.py --checkpoint hyperstyle_ffhq.pt --w-encoder faces_w_encoder.pt \
+--out engines/faces --domain faces
 
-`python export/build_engines.py --checkpoint hyperstyle_cars.pt --w-encoder cars_w_encoder.pt
---out engines/cars --storage fp16`
+python export/build_engines.py --checkpoint hyperstyle_cars.pt --w-encoder cars_w_encoder.pt \
+--out engines/cars --storage fp16
 
-`python export/build_engines.py --checkpoint hyperstyle_ffhq.pt --w-encoder faces_w_encoder.pt
---out engines/faces --precision fp32,fp16 --tensorrt`
+python export/build_engines.py --checkpoint hyperstyle_ffhq.pt --w-encoder faces_w_encoder.pt \
+--out engines/faces --precision fp32,fp16 --tensorrt
 
-`python export/build_engines.py --checkpoint hyperstyle_ffhq.pt --w-encoder faces_w_encoder.pt
---out engines/faces --precision fp32,fp16 --tensorrt-rtx --sm 89`
+python export/build_engines.py --checkpoint hyperstyle_ffhq.pt --w-encoder faces_w_encoder.pt \
+--out engines/faces --precision fp32,fp16 --tensorrt-rtx --sm 89
 
-`python export/build_engines.py --checkpoint hyperstyle_ffhq.pt --w-encoder faces_w_encoder.pt
---out engines/faces --refine-lpips alexnet.ckpt --refine-lpips-heads alex.pth`
+python export/build_engines.py --checkpoint hyperstyle_ffhq.pt --w-encoder faces_w_encoder.pt \
+--out engines/faces --refine-lpips alexnet.ckpt --refine-lpips-heads alex.pth
 
-`python export/build_engines.py --adapt toonify.pt --base engines/faces --out engines/toon`
+python export/build_engines.py --adapt toonify.pt --base engines/faces --out engines/toon
 """
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
@@ -65,7 +65,7 @@ class PrecisionOption(str, Enum):
     FP32_FP16 = "fp32,fp16"
 
 
-@app.command(epilog=EXAMPLES)
+@app.command(cls=Command, epilog=EXAMPLES)
 def build(
     out: Annotated[Path, typer.Option("--out", "-o", help="Bundle directory to write.")],
     checkpoint: Annotated[
@@ -148,7 +148,7 @@ def build(
     TensorRT plans are added after that; where they cannot be built, the bundle is kept without
     them and the exit status is 1.
     """
-    logging.basicConfig(format="%(message)s", handlers=[RichHandler(console=console)])
+    logging.basicConfig(format="%(message)s", handlers=[NoteHandler()])
     out = out.resolve()  # the working directory itself may be replaced
     try:
         if tensorrt_rtx != (sm is not None):
@@ -180,7 +180,7 @@ def build(
         print_error(str(error))
         raise typer.Exit(2) from None
     facts = {key: str(value) for key, value in figures.items()}
-    console.print(facts_table("Bundle", {"directory": str(out), **facts}))
+    print_tables(facts_table("Bundle", {"directory": str(out), **facts}), to_error=True)
     if not (tensorrt or tensorrt_rtx):
         return
     plans = _Plans(tensorrt, sm, workspace, timing_cache, layer_report)
@@ -189,7 +189,7 @@ def build(
     except HyperStyleError as error:
         print_error(f"{error}; the ONNX bundle in {out} is whole without plans.")
         raise typer.Exit(1) from None
-    console.print(facts_table("TensorRT plans", sizes))
+    print_tables(facts_table("TensorRT plans", sizes), to_error=True)
 
 
 def _plain(directory: str) -> str:

@@ -62,7 +62,7 @@ def test_help_shows_examples(name: str):
 
 def test_examples_of_every_command_are_understood():
     commands = get_command(app).commands
-    said = "\n".join([hyperstyle_rt.cli.EXAMPLES, *(each.epilog for each in commands.values())])
+    said = "\n".join([hyperstyle_rt.cli.app.EXAMPLES, *(each.epilog for each in commands.values())])
     examples = re.findall(r"^hyperstyle-rt (\S+)(.*)$", said, re.MULTILINE)
     assert {name for name, _ in examples} == set(commands)
     for name, rest in examples:
@@ -83,7 +83,7 @@ def test_options_of_one_name_read_alike_and_in_one_order():
 def test_help_imports_nothing_heavy():
     code = (
         "import sys\n"
-        "from hyperstyle_rt.cli import main\n"
+        "from hyperstyle_rt.cli.app import main\n"
         "sys.argv = ['hyperstyle-rt', 'invert', '--help']\n"
         "try:\n    main()\nexcept SystemExit:\n    print(*sys.modules, file=sys.stderr)"
     )

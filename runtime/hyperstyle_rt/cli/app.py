@@ -5,17 +5,14 @@ Help is instant because commands import what they work with when they run, and n
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from .. import __version__
-from ..errors import HyperStyleError
 from . import adapt, align, check, doctor, edit, info, interpolate, invert
-from .terminal import EXIT_ERROR, print_error
-
-EXIT_INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
+from .program import Command, CommandGroup
+from .terminal import print_line
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -38,23 +35,9 @@ hyperstyle-rt doctor
 """
 
 
-class _Commands(TyperGroup):
-    """Turns the errors a user can make into one line; bugs keep their traceback."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except HyperStyleError as error:
-            print_error(str(error))
-            raise typer.Exit(EXIT_ERROR) from None
-        except KeyboardInterrupt:
-            print_error("interrupted")
-            raise typer.Exit(EXIT_INTERRUPTED) from None
-
-
 app = typer.Typer(
     name="hyperstyle-rt",
-    cls=_Commands,
+    cls=CommandGroup,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -62,19 +45,19 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EXAMPLES,
 )
-app.command(epilog=invert.EXAMPLES)(invert.invert)
-app.command(epilog=edit.EXAMPLES)(edit.edit)
-app.command(epilog=interpolate.EXAMPLES)(interpolate.interpolate)
-app.command(epilog=adapt.EXAMPLES)(adapt.adapt)
-app.command(epilog=align.EXAMPLES)(align.align)
-app.command(epilog=info.EXAMPLES)(info.info)
-app.command(epilog=check.EXAMPLES)(check.check)
-app.command(epilog=doctor.EXAMPLES)(doctor.doctor)
+app.command(cls=Command, epilog=invert.EXAMPLES)(invert.invert)
+app.command(cls=Command, epilog=edit.EXAMPLES)(edit.edit)
+app.command(cls=Command, epilog=interpolate.EXAMPLES)(interpolate.interpolate)
+app.command(cls=Command, epilog=adapt.EXAMPLES)(adapt.adapt)
+app.command(cls=Command, epilog=align.EXAMPLES)(align.align)
+app.command(cls=Command, epilog=info.EXAMPLES)(info.info)
+app.command(cls=Command, epilog=check.EXAMPLES)(check.check)
+app.command(cls=Command, epilog=doctor.EXAMPLES)(doctor.doctor)
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"hyperstyle-rt {__version__}")
+        print_line(f"hyperstyle-rt {__version__}")
         raise typer.Exit
 
 
@@ -93,7 +76,8 @@ def _options(
 ) -> None:
     """Invert portraits into StyleGAN2 with HyperStyle.
 
-    Exit status: 0, or 2 after an error, or 130 after Ctrl-C.
+    Exit status: 0; 2 after an error, or where output was lost; after a signal 128 and its number,
+    so 130 after Ctrl-C.
     """
 
 

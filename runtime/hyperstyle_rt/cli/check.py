@@ -10,11 +10,17 @@ import typer
 
 from ..formats.manifest import MAX_ITERATIONS
 from . import options
-from .terminal import cell, columns_table, error_console, print_error, print_json, print_tables
+from .terminal import (
+    Table,
+    cell,
+    columns_table,
+    error_console,
+    print_error,
+    print_json,
+    print_tables,
+)
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from ..checking.comparison import Comparison, Contender
     from ..formats.bundle import Bundle
 

@@ -13,6 +13,7 @@ from ..backends.cuda.driver import Driver, find_driver
 from ..errors import BundleError
 from . import options
 from .terminal import (
+    Table,
     cell,
     error_console,
     exit_with_errors,
@@ -23,7 +24,6 @@ from .terminal import (
 )
 
 if TYPE_CHECKING:
-    from rich.table import Table
     from rich.text import Text
 
 EXAMPLES = """

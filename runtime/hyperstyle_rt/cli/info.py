@@ -15,6 +15,8 @@ from ..errors import BundleError, HyperStyleError
 from . import options
 from .subjects import INVERSION_SUFFIX
 from .terminal import (
+    Table,
+    bar,
     cell,
     columns_table,
     error_console,
@@ -25,7 +27,6 @@ from .terminal import (
 )
 
 if TYPE_CHECKING:
-    from rich.table import Table
     from rich.text import Text
 
     from ..backends.plans.cache import CachedPlan
@@ -187,8 +188,9 @@ def _files_table(bundle: Bundle, problems: Mapping[str, str]) -> Table:
     columns = ("file", "size", "stored", "SHA-256", "")
     table = columns_table("Files", *columns, right=("size",))
     for name, file in bundle.manifest.files.items():
-        digest, state = file.sha256[:12], _state(name, problems)
-        table.add_row(cell(name, "cyan"), decimal(file.size), file.stored, digest, state)
+        state = _state(name, problems)
+        size = decimal(file.size)
+        table.add_row(cell(name, "cyan"), size, file.stored, file.sha256, state)
     return table
 
 
@@ -204,15 +206,15 @@ def _plan_tables(
         for key, files in bundle.manifest.plans.items():
             for name, file in files.items():
                 path = f"{key}/{name}"
-                digest, state = file.sha256[:12], _state(path, problems)
-                table.add_row(cell(path, "cyan"), decimal(file.size), digest, state)
+                state = _state(path, problems)
+                table.add_row(cell(path, "cyan"), decimal(file.size), file.sha256, state)
         tables.append(table)
     if cached:
         title = "TensorRT plans in the user's cache"
         table = columns_table(title, "graph", "size", "SHA-256", "file", right=("size",))
         for plan in cached:
             graph = cell(f"{plan.key}/{plan.role}", "cyan")
-            table.add_row(graph, decimal(plan.size), plan.sha256[:12], cell(str(plan.path)))
+            table.add_row(graph, decimal(plan.size), plan.sha256, str(plan.path))
         tables.append(table)
     return tables
 
@@ -300,7 +302,6 @@ def _inversion_document(
 def _inversion_tables(
     path: Path, inversion: Inversion, magnitudes: Mapping[str, float]
 ) -> list[Table]:
-    from rich.bar import Bar
     from rich.filesize import decimal
 
     data = inversion.data
@@ -324,7 +325,6 @@ def _inversion_tables(
         table = columns_table("Offset codes", "layer", "magnitude", "", right=("magnitude",))
         largest = max(magnitudes.values()) or 1.0
         for layer, magnitude in magnitudes.items():
-            bar = Bar(largest, 0, magnitude, width=24)
-            table.add_row(cell(layer, "cyan"), f"{magnitude:.4f}", bar)
+            table.add_row(cell(layer, "cyan"), f"{magnitude:.4f}", bar(magnitude / largest))
         tables.append(table)
     return tables

@@ -1,10 +1,17 @@
-"""What the commands write to a terminal, with rich imported on the first line written."""
+"""What the commands write to a terminal, with rich imported on the first line written.
+
+What a person may copy (a path, a digest, a command) stands whole in its line, however narrow the
+terminal is: nothing here wraps or cuts, a terminal breaks long lines by itself. That a stream may
+fail or lack a character is dealt with in :mod:`program`, for all that is written.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from logging import Handler, LogRecord
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -12,10 +19,11 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn
-    from rich.table import Table
     from rich.text import Text
 
 EXIT_ERROR = 2
+
+_GAP = 2  # spaces between columns
 
 
 def printable(text: str) -> str:
@@ -25,10 +33,7 @@ def printable(text: str) -> str:
 
 def print_error(sentence: str) -> None:
     """Write ``error: <sentence>`` as one line on standard error."""
-    from rich.text import Text
-
-    line = Text.assemble(("error:", "bold red"), " ", printable(sentence))
-    error_console().print(line, soft_wrap=True)
+    _print_labelled("error:", "bold red", sentence)
 
 
 def exit_with_errors(sentences: Collection[str]) -> None:
@@ -47,20 +52,47 @@ def exit_with_errors(sentences: Collection[str]) -> None:
 
 def print_note(sentence: str) -> None:
     """Write ``note: <sentence>`` as one line on standard error."""
+    _print_labelled("note:", "bold yellow", sentence)
+
+
+def _print_labelled(label: str, style: str, sentence: str) -> None:
     from rich.text import Text
 
-    line = Text.assemble(("note:", "bold yellow"), " ", printable(sentence))
+    line = Text.assemble((label, style), " ", printable(sentence))
     error_console().print(line, soft_wrap=True)
+
+
+class NoteHandler(Handler):
+    """Writes log records as notes."""
+
+    def emit(self, record: LogRecord) -> None:
+        """Write one."""
+        print_note(record.getMessage())
 
 
 def print_line(text: str) -> None:
     """Write one line on standard output."""
-    typer.echo(printable(text))
+    _write_line(printable(text))
+
+
+def print_examples(examples: str) -> None:
+    """Write examples of commands on standard output, each line as it is but for rich's markup."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
+    for line in examples.rstrip().splitlines():
+        console.print(Text.from_markup(f" {line}" if line else ""), soft_wrap=True)
 
 
 def print_json(document: Mapping[str, Any]) -> None:
     """Write a JSON document on standard output; ASCII, so that it survives every encoding."""
-    typer.echo(json.dumps(document, indent=2))
+    _write_line(json.dumps(document, indent=2))
+
+
+def _write_line(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def print_done(document: Mapping[str, Any], line: str, json_: bool, quiet: bool) -> None:
@@ -71,14 +103,61 @@ def print_done(document: Mapping[str, Any], line: str, json_: bool, quiet: bool)
         print_line(line)
 
 
-def print_tables(*tables: Table) -> None:
-    """Write tables on standard output, a blank line before each."""
+@dataclass
+class Table:
+    """Rows under a title, in columns as wide as what they hold.
+
+    Attributes
+    ----------
+    title:
+        Above the rows.
+    names:
+        Of the columns; no line of names where all are empty.
+    right:
+        Columns that are aligned at their right side.
+    rows:
+        With a cell for every column.
+    """
+
+    title: str
+    names: tuple[str, ...]
+    right: tuple[str, ...] = ()
+    rows: list[list[Text]] = field(default_factory=list)
+
+    def add_row(self, *cells: str | Text) -> None:
+        """Add a row."""
+        self.rows.append([cell(each) if isinstance(each, str) else each for each in cells])
+
+    def lines(self) -> list[Text]:
+        """Lay out the table, every row as one line."""
+        from rich.text import Text
+
+        header = [[cell(name, "dim") for name in self.names]] if any(self.names) else []
+        rows = header + self.rows
+        widths = [max(each.cell_len for each in column) for column in zip(*rows, strict=True)]
+        return [Text(self.title, "bold"), *(self._line(row, widths) for row in rows)]
+
+    def _line(self, row: Sequence[Text], widths: Sequence[int]) -> Text:
+        from rich.text import Text
+
+        line = Text()
+        for name, each, width in zip(self.names, row, widths, strict=True):
+            blank = " " * (width - each.cell_len)
+            before, after = (blank, "") if name and name in self.right else ("", blank)
+            line = Text.assemble(line, " " * _GAP if len(line) else "", before, each, after)
+        line.rstrip()
+        return line
+
+
+def print_tables(*tables: Table, to_error: bool = False) -> None:
+    """Write tables, a blank line before each, on standard output or standard error."""
     from rich.console import Console
 
-    console = Console()
+    console = Console(stderr=to_error)
     for table in tables:
         console.print()
-        console.print(table)
+        for line in table.lines():
+            console.print(line, soft_wrap=True)
 
 
 def error_console() -> Console:
@@ -92,31 +171,25 @@ def cell(text: str, style: str = "") -> Text:
     """Make a table cell that shows the text as it is: no markup, no control characters."""
     from rich.text import Text
 
-    return Text(printable(text), style, overflow="fold")
+    return Text(printable(text), style)
+
+
+def bar(share: float, width: int = 24) -> Text:
+    """Make a table cell with a bar that is full for 1 and empty for 0."""
+    return cell("=" * round(share * width), "cyan")
 
 
 def facts_table(title: str, facts: Mapping[str, str | Text]) -> Table:
     """Make a table of names and what is known under them."""
-    table = columns_table(title, "", "")
-    table.show_header = False
+    table = Table(title, ("", ""))
     for name, fact in facts.items():
-        table.add_row(cell(name, "cyan"), cell(fact) if isinstance(fact, str) else fact)
+        table.add_row(cell(name, "cyan"), fact)
     return table
 
 
 def columns_table(title: str, *names: str, right: tuple[str, ...] = ()) -> Table:
     """Make a table without rows; the columns in ``right`` are aligned there."""
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for name in names:
-        table.add_column(
-            name,
-            justify="right" if name in right else "left",
-            header_style="dim",
-            overflow="fold",
-        )
-    return table
+    return Table(title, names, right)
 
 
 def progress_bar(quiet: bool) -> Progress:
