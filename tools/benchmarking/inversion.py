@@ -70,7 +70,7 @@ def runtime_inversion(bundle: Path, threads: int) -> Callable[[], Seconds]:
     from hyperstyle_rt.model import Model
 
     opened = Bundle.open(bundle)
-    backend = OnnxRuntimeBackend(opened, "cpu", threads)
+    backend = OnnxRuntimeBackend("cpu", opened, threads)
     model = Model(opened, backend)
     picture = _picture_u8(opened.manifest.input_size)
     stage = {"weights": "hypernet"}

@@ -142,7 +142,7 @@ def timed_iterations(
     results, seconds = [alone], [time.perf_counter() - start]
     start = time.perf_counter()
 
-    def keep(_done: int, image: NDArray[np.float32], _codes: NDArray[np.float32]) -> None:
+    def keep(_done: int, image: NDArray[np.float32], _codes: object) -> None:
         seconds.append(time.perf_counter() - start)
         results.append(to_picture(image))
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from figures.sheets import headed_sheet
-from hyperstyle_rt.cli.terminal import cell, columns_table
+from hyperstyle_rt.cli.terminal import Table, columns_table
 from hyperstyle_rt.types import Picture
 
 from .measure import FIGURES, Measured
 from .metrics import average
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 TITLES = {
     "l2": "L2",
@@ -61,7 +58,7 @@ def terminal_table(measured: Measured) -> Table:
     title = f"{measured.method}: {counted(measured)}"
     table = columns_table(title, *headings, right=tuple(headings[1:]))
     for row in rows:
-        table.add_row(*map(cell, row))
+        table.add_row(*row)
     return table
 
 

@@ -29,7 +29,7 @@ def timed(function: Callable[[], Any], clock: Clock) -> float:
 
 
 def step_against_generator(
-    model: Model, picture: Picture, space: str, repeats: int, clock: Clock
+    model: Model, picture: Picture, variable: str, repeats: int, clock: Clock
 ) -> dict[str, float]:
     """Medians of a whole step (weights, loss, gradient, Adam) and of the generator, by turns.
 
@@ -39,6 +39,7 @@ def step_against_generator(
         `time.perf_counter` on an idle machine; `time.process_time` on a busy one, with one thread.
     """
     inversion, backend = model.invert(picture, 1), model.backend
+    assert inversion.codes is not None, "the method finds codes"
     weights = backend.run("weights", {"codes": backend.upload(inversion.codes[None])})
     inputs = {"latents": backend.upload(inversion.latents[None]), **weights}
     steps: list[float] = []
@@ -52,7 +53,7 @@ def step_against_generator(
             generators.append(timed(lambda: backend.run("generator", inputs), clock))
         mark = clock()
 
-    model.refine(inversion, picture, repeats + 1, space=space, on_step=note)
+    model.refine(inversion, picture, repeats + 1, variable=variable, on_step=note)
     step, generator = statistics.median(steps), statistics.median(generators)
     return {"step": step, "generator": generator, "forward_passes": step / generator}
 
@@ -67,6 +68,7 @@ def beside_torch(
 ) -> dict[str, float]:
     """Medians of as many steps in the runtime and in eager torch, by turns."""
     inversion = model.invert(picture, 1)
+    assert inversion.codes is not None, "the method finds codes"
     manifest = model.bundle.manifest
     latents, codes, target, small = (
         torch.from_numpy(np.ascontiguousarray(array))

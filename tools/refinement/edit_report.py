@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from directions.factor_regressor import Renders
 from directions.judge import SEEN, Judge
-from hyperstyle_rt.cli.terminal import cell, columns_table
+from hyperstyle_rt.cli.terminal import Table as TerminalTable
+from hyperstyle_rt.cli.terminal import columns_table
 
 from .edits import STATES, Readings, Table, Trial, mean_face, stranger_figures, summarise, tabulate
-
-if TYPE_CHECKING:
-    from rich.table import Table as TerminalTable
 
 Means = Mapping[str, Mapping[str, Mapping[str, float]]]
 
@@ -80,7 +78,7 @@ class EditReport:
     def title(self) -> str:
         """What the tables are about."""
         done = f"{self.trial.iterations} iterations, refined by {self.trial.steps} steps"
-        return f"{self.bundle}: {done} on {self.trial.space}"
+        return f"{self.bundle}: {done} on {self.trial.variable}"
 
     def groups(self) -> dict[str, Means]:
         """Heading of a table -> its figures."""
@@ -174,7 +172,7 @@ def terminal_tables(report: EditReport) -> list[TerminalTable]:
         title = f"{report.title}: {group}"
         table = columns_table(title, *headings, right=tuple(headings[1:]))
         for row in rows:
-            table.add_row(*map(cell, row))
+            table.add_row(*row)
         tables.append(table)
     return tables
 

@@ -35,7 +35,7 @@ class Methods:
         Of HyperStyle; the refinements start from the last.
     marks:
         Numbers of gradient steps of which each is a refinement of its own, annealed to its end.
-    spaces:
+    variables:
         What the refinements change.
     networks:
         The same model in torch for pivotal tuning; None to leave it out.
@@ -45,7 +45,7 @@ class Methods:
 
     iterations: int
     marks: tuple[int, ...]
-    spaces: tuple[str, ...]
+    variables: tuple[str, ...]
     networks: Networks | None
     tuning_steps: int
 
@@ -71,11 +71,11 @@ def run_methods(model: Model, target: Picture, methods: Methods, judges: Judges)
         dict(zip(labels, times, strict=True)),
     )
     inversion = model.invert(target, methods.iterations)
-    for space in methods.spaces:
+    for variable in methods.variables:
         for steps in methods.marks:
             start = time.perf_counter()
-            refined = model.refine(inversion, target, steps, space=space)
-            label = f"{space} {steps}"
+            refined = model.refine(inversion, target, steps, variable=variable)
+            label = f"{variable} {steps}"
             results[label] = refined.image
             seconds[label] = times[-1] + time.perf_counter() - start
     if methods.networks is not None and judges.lpips is not None:
@@ -118,8 +118,8 @@ def measure_quality(
 ) -> tuple[dict[str, Figures], list[OnePicture]]:
     """Figures of every method by label, one number a picture; and the pictures themselves."""
     first = model.invert(targets[0], 1)
-    for space in methods.spaces:
-        model.refine(first, targets[0], 1, space=space)  # the first run prepares kernels
+    for variable in methods.variables:
+        model.refine(first, targets[0], 1, variable=variable)  # the first run prepares kernels
     table: dict[str, Figures] = {}
     all_done = []
     for number, target in enumerate(targets, 1):

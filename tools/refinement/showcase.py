@@ -41,7 +41,7 @@ class Showcase:
         trial = self.trial
         inversion = model.invert(picture, trial.iterations)
         refined = {
-            steps: model.refine(inversion, picture, steps, space=trial.space)
+            steps: model.refine(inversion, picture, steps, variable=trial.variable)
             for steps in sorted({*self.marks, trial.steps})
         }
         edits = [{name: amount} for name, amount in trial.edits.items()]
