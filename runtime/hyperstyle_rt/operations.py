@@ -434,7 +434,7 @@ class Operations(ABC):
         """
         check_fits(inversion.data, self.bundle.manifest)
         work = self._work
-        if work.backend.precision == BASE_PRECISION:
+        if work.backend.graph_precision == BASE_PRECISION:
             return self._offsets(inversion, work.renderer, work.backend)
         backend = open_backend("cpu", self.bundle, None)  # half a kernel is too coarse to divide by
         try:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hyperstyle_rt.backends.cuda.driver import Gpu
 from hyperstyle_rt.backends.plans import build as plan_build
 from hyperstyle_rt.formats.bundle import Bundle
-from hyperstyle_rt.formats.manifest import BundleFile
-from stand_ins import VERSION, StandInCuda, StandInTensorrt
+from stand_ins import StandInCuda, StandInTensorrt, add_plans
 
 
 @pytest.fixture(scope="session")
@@ -21,25 +18,14 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with plans for the stand-in of TensorRT, in both precisions."""
     pytest.importorskip("torch")
     from hyperstyle_export.bundles.half_graphs import add_half_graphs
-    from hyperstyle_export.bundles.writer import BundleFacts, write_bundle, write_manifest
+    from hyperstyle_export.bundles.writer import BundleFacts, write_bundle
     from models import TINY, build_model
 
     path = tmp_path_factory.mktemp("plans")
     model = build_model(TINY)
     bundle = write_bundle(model, path, BundleFacts("plans"), "fp32", lambda _step: None)
     bundle = add_half_graphs(model, bundle, lambda _step: None)
-    plans: dict[str, dict[str, BundleFile]] = {}
-    for precision in ("fp32", "fp16"):
-        key = f"{VERSION}-sm89-{precision}"
-        (path / "tensorrt" / key).mkdir(parents=True)
-        plans[key] = {}
-        for role in bundle.manifest.graphs:
-            content = f"plan:{bundle.verified_path(role, precision)}".encode()
-            (path / "tensorrt" / key / f"{role}.plan").write_bytes(content)
-            digest = hashlib.sha256(content).hexdigest()
-            plans[key][f"{role}.plan"] = BundleFile(digest, len(content), precision)
-    write_manifest(path, replace(bundle.manifest, plans=plans))
-    return path
+    return add_plans(bundle.directory, ("fp32", "fp16"))
 
 
 @pytest.fixture
@@ -56,7 +42,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StandInCuda:
 @pytest.fixture(scope="session")
 def edit_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny bundle with directions of all kinds."""
-    from directions.files import add_to_bundle
+    from direction_files import add_to_bundle
     from test_directions import DIRECTIONS
 
     path = tmp_path_factory.mktemp("edit") / "tiny"

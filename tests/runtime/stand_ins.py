@@ -8,16 +8,43 @@ is seen, and its results are numbers that can be compared.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+import hashlib
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
+from hyperstyle_rt.backends.ort_library import load_onnxruntime
+from hyperstyle_rt.formats.bundle import MANIFEST_NAME, PLANS_DIRECTORY, Bundle
 
 VERSION = "10.13.2.6"
 TYPES = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
+
+
+def add_plans(directory: Path, precisions: Sequence[str] = ("fp32",)) -> Path:
+    """Give a bundle plans for the stand-in of TensorRT, of every graph whatever its role.
+
+    For tests: ``Model.load(add_plans(bundle), "tensorrt")`` with the fixture ``cuda``.
+    """
+    bundle = Bundle.open(directory)
+    document = json.loads((directory / MANIFEST_NAME).read_text(encoding="utf-8"))
+    document["plans"] = {}
+    for precision in precisions:
+        key = f"{VERSION}-sm89-{precision}"
+        plans = document["plans"][key] = {}
+        (directory / PLANS_DIRECTORY / key).mkdir(parents=True)
+        for role in bundle.manifest.graphs:
+            content = f"plan:{bundle.verified_path(role, precision)}".encode()
+            (directory / PLANS_DIRECTORY / key / f"{role}.plan").write_bytes(content)
+            plans[f"{role}.plan"] = {
+                "sha256": hashlib.sha256(content).hexdigest(),
+                "bytes": len(content),
+                "stored": precision,
+            }
+    (directory / MANIFEST_NAME).write_text(json.dumps(document), encoding="utf-8")
+    return directory
 
 
 class Status(int):
@@ -178,8 +205,8 @@ class StandInTensorrt:
     def nptype(self, dtype: np.dtype) -> np.dtype:
         return dtype
 
-    def _deserialise(self, data: bytes) -> Any:
-        kind, _, path = data.decode().partition(":")
+    def _deserialise(self, data: bytes | memoryview) -> Any:
+        kind, _, path = bytes(data).decode().partition(":")
         if kind != "plan":
             return None
         self.deserialised.append(Path(path).stem)
@@ -191,6 +218,7 @@ class StandInEngine:
 
     def __init__(self, path: Path, cuda: StandInCuda) -> None:
         self.role, self.cuda = path.name.split(".")[0], cuda
+        ort = load_onnxruntime()
         self.session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
         self.tensors = {tensor.name: tensor for tensor in [*reversed(outputs), *inputs]}
@@ -206,6 +234,9 @@ class StandInEngine:
 
     def get_tensor_dtype(self, name: str) -> np.dtype:
         return TYPES[self.tensors[name].type]
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return tuple(-1 if isinstance(dim, str) else dim for dim in self.tensors[name].shape)
 
     def create_execution_context(self) -> StandInContext:
         return StandInContext(self)
@@ -228,9 +259,13 @@ class StandInContext:
         return fits and (not isinstance(expected[0], str) or shape[0] <= self.LARGEST_BATCH)
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        batch = next(iter(self.shapes.values()))[0]
+        lengths = {
+            dim: length
+            for given, shape in self.shapes.items()
+            for dim, length in zip(self.engine.tensors[given].shape, shape, strict=True)
+        }
         dims = self.engine.tensors[name].shape
-        return tuple(batch if isinstance(dim, str) else dim for dim in dims)
+        return tuple(lengths[dim] if isinstance(dim, str) else dim for dim in dims)
 
     def set_tensor_address(self, name: str, address: int) -> None:
         assert address in self.engine.cuda.device, f"{name} is not in device memory"

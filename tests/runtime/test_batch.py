@@ -212,7 +212,7 @@ def test_memory_does_not_grow_with_the_folder(tiny_bundle: Path) -> None:
         shutil.copy("0.png", f"{number}.png")
     tasks = [Task(Path(f"{n}.png"), Target(Path("out"), str(n))) for n in range(count)]
     model = Model.load(tiny_bundle, "cpu", threads=1)
-    batch = Batch(model, Settings(model.bundle.digest, "fp32", 1), tasks)
+    batch = Batch(model, Settings(model.bundle.digest, "hyperstyle", "fp32", 1), tasks)
     used = []
     for _, outcome in batch.run():
         assert isinstance(outcome, Finished)

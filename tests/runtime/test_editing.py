@@ -15,7 +15,7 @@ from hyperstyle_rt.backends.ort import OnnxRuntimeBackend
 from hyperstyle_rt.editing.blending import edit_latents, linear, spherical_about
 from hyperstyle_rt.editing.directions import latent_change, style_change
 from hyperstyle_rt.editing.expressions import evenly, parse_edits
-from hyperstyle_rt.errors import BackendError, BundleError, EditError
+from hyperstyle_rt.errors import BundleError, EditError
 from hyperstyle_rt.formats.directions_file import (
     ComponentDirection,
     LinearDirection,
@@ -151,7 +151,7 @@ def test_long_sweeps_are_rendered_in_batches(
     run = model.backend.run
 
     def measured(role: str, inputs: dict[str, ort.OrtValue]) -> dict[str, object]:
-        if role == "generator":
+        if role == "styled_generator":
             sizes.append(inputs["latents"].shape()[0])
         return run(role, inputs)
 
@@ -206,13 +206,15 @@ def test_styles_of_a_wrong_shape_are_refused(model: Model, inversion: Inversion)
         model.render(inversion, styles=np.zeros((1, 147), np.float32))
 
 
-def test_bundles_of_before_take_no_styles(
+def test_bundles_without_a_styled_generator_take_no_styles(
     tiny_bundle: Path, picture: np.ndarray, tmp_path: Path
 ) -> None:
     old = tmp_path / "tiny"
     shutil.copytree(tiny_bundle, old)
     document = json.loads((old / "manifest.json").read_text())
     del document["optional_inputs"]
+    for role in ("styled_generator", "noise"):
+        del document["graphs"][role]
     (old / "manifest.json").write_text(json.dumps(document))
     model = Model.load(old, "cpu", threads=1)
     inversion = model.invert(picture, iterations=0)
@@ -220,13 +222,14 @@ def test_bundles_of_before_take_no_styles(
         model.render(inversion, styles=np.zeros((1, 148), np.float32))
 
 
-def test_plans_take_no_styles(planned: Path, cuda: StandInCuda, picture: np.ndarray) -> None:
-    """TensorRT builds the default in: to leave out an edit in silence would be wrong."""
+def test_styles_reach_plans(planned: Path, cuda: StandInCuda, picture: np.ndarray) -> None:
+    """A plan takes every input it was built with; nothing is left out in silence."""
     model = Model.load(planned, "tensorrt")
     inversion = model.invert(picture, 1)
-    model.render(inversion)
-    with pytest.raises(BackendError, match="plan of the generator cannot be fed style_offsets"):
-        model.render(inversion, styles=np.zeros((1, 148), np.float32))
+    styles = normal(3, 1, 148)
+    expected = Model.load(planned, "cpu").synthesise(inversion, styles=styles)
+    assert np.abs(model.synthesise(inversion, styles=styles) - expected).max() <= 1e-5
+    assert np.abs(expected - model.synthesise(inversion)).max() > 0.1
 
 
 def test_an_unknown_direction_is_answered_with_those_there_are(
@@ -258,7 +261,7 @@ def test_interpolation_runs_from_face_to_face(
     weights = backend.run("weights", {"codes": backend.upload(codes[None])})
     made = backend.run("generator", {"latents": backend.upload(latents[None]), **weights})
     (middle,) = model.interpolate(inversion, other, [0.5])
-    difference = middle.astype(int) - to_picture(backend.download(made["image"])[0])
+    difference = middle.astype(int) - to_picture(backend.download(made["rendering"])[0])
     assert np.abs(difference).max() <= 1
 
 
@@ -295,25 +298,26 @@ def _angle(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.arccos(a @ b / np.linalg.norm(a) / np.linalg.norm(b)))
 
 
-def test_a_face_of_another_bundle_is_refused(
+def test_a_face_of_another_space_is_refused(
     model: Model, inversion: Inversion, picture: np.ndarray, bundle_of_another: Path
 ) -> None:
     stranger = Model.load(bundle_of_another, "cpu", threads=1).invert(picture, 0)
-    with pytest.raises(InversionError, match="does not belong to bundle"):
-        next(iter(model.interpolate(inversion, stranger, [0.5])))
-    with pytest.raises(InversionError, match="does not belong to bundle"):
+    with pytest.raises(InversionError, match="other"):
+        model.interpolate(inversion, stranger, [0.5])  # before any picture is asked for
+    with pytest.raises(InversionError, match="other"):
         model.sweep(stranger, SWEEP)
 
 
 @pytest.fixture
 def bundle_of_another(tiny_bundle: Path, tmp_path: Path) -> Path:
-    """The tiny bundle with another digest."""
+    """The tiny bundle as that of another generator."""
     other = tmp_path / "other"
     shutil.copytree(tiny_bundle, other)
     document = json.loads((other / "manifest.json").read_text())
-    document["files"]["encoder.onnx"]["precision"] = "float32"
-    (other / "manifest.json").write_text(json.dumps(document))
-    assert Bundle.open(other).digest != Bundle.open(tiny_bundle).digest
+    (other / "manifest.json").write_text(
+        json.dumps(document | {"name": "other", "space": "0" * 64})
+    )
+    assert Bundle.open(other).manifest.space != Bundle.open(tiny_bundle).manifest.space
     return other
 
 

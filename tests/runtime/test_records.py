@@ -18,6 +18,7 @@ from PIL import Image
 RECORD = Record(
     picture="0123456789abcdef" * 4,
     settings={"iterations": 5, "until": 1e-3, "align": "auto", "steps": True, "face": "größte"},
+    computed={"backend": "cpu", "provider": "ONNX Runtime", "precision": "fp32"},
     iterations=3,
     face=1,
     faces=2,
@@ -80,6 +81,7 @@ ALTERED: dict[str, Any] = {
     "text for a list": GOOD | {"beside": ".x"},
     "text for a number": GOOD | {"faces": "2"},
     "list for settings": GOOD | {"settings": []},
+    "list for computed": GOOD | {"computed": []},
     "no object": [GOOD],
 }
 

@@ -214,7 +214,7 @@ def test_what_cannot_be_refined_is_refused(
 def test_another_precision_is_refused(
     model: Model, inversion: Inversion, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(type(model.backend), "precision", "fp16")
+    monkeypatch.setattr(model.backend, "graph_precision", "fp16")
     with pytest.raises(HyperStyleError, match="--precision fp32"):
         model.refine(inversion, picture)
 

@@ -135,8 +135,8 @@ def test_another_bundle_gives_other_results(
     (other / "more.onnx").write_bytes(b"")
     manifest = json.loads((other / "manifest.json").read_text())
     empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    manifest["files"]["more.onnx"] = {"sha256": empty, "bytes": 0, "precision": "fp32"}
-    manifest["graphs"]["offsets"] = "more.onnx"
+    manifest["files"]["more.onnx"] = {"sha256": empty, "bytes": 0, "stored": "fp32"}
+    manifest["graphs"]["more"] = {"file": "more.onnx", "data": []}
     (other / "manifest.json").write_text(json.dumps(manifest))
     assert outcomes(*folder[:-1], other, "--resume")["inversions"] == ["a", "b"]
 

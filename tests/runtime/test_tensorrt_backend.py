@@ -6,7 +6,9 @@ for `make test-gpu`.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,7 +109,7 @@ def test_the_device_does_not_wait_while_the_host_compares(
     assert calls == [*first, *generated, *compared, *generated, *compared, *["D2H"] * 3]
     assert cuda.calls.count("synchronise") == 5  # of the two uploads and the three results
     assert len(cuda.events) == 1
-    model.backend.close()
+    model.close()
     assert not cuda.events
     assert not cuda.pinned
 
@@ -152,8 +154,8 @@ def test_memory_does_not_grow_and_is_freed(
         model.invert(picture, 2)
         model.invert(picture, 1, on_iteration=lambda *_: None)
     assert len(cuda.device) == grown
-    model.backend.close()
-    model.backend.close()
+    model.close()
+    model.close()
     assert not cuda.device
     assert not cuda.pinned
     assert cuda.executables == 0
@@ -184,16 +186,164 @@ def test_one_face_serves_a_batch(planned: Path, cuda: StandInCuda, picture: np.n
         model.render(inversion, np.stack([inversion.latents] * 9))
 
 
-def test_inputs_with_defaults_are_refused(
+def test_styles_and_noise_are_inputs_of_a_graph_of_their_own(
     planned: Path, cuda: StandInCuda, picture: np.ndarray
 ) -> None:
-    """TensorRT has built their defaults in: a picture without the edit would be a wrong one."""
+    """A plan has no inputs with default values: TensorRT would build the defaults in."""
+    model, expected = load(planned), Model.load(planned, "cpu")
+    inversion = model.invert(picture, 1)
+    inputs = model.bundle.manifest.optional_inputs
+    assert inputs is not None
+    styles = np.full((1, inputs.style_channels), 0.1, np.float32)
+    cuda.calls.clear()
+    ours, theirs = (m.synthesise(inversion, styles=styles) for m in (model, expected))
+    assert "run styled_generator" in cuda.calls
+    assert difference(ours, theirs) <= TOLERANCE["fp32"]
+    assert difference(ours, model.synthesise(inversion)) > 1e-3
+
+
+# ------------------------------------------------------------------ the backend's own surface
+
+
+def zeros(backend: Any, signature: Any) -> dict[str, Any]:
+    """Uploaded zeros for all inputs of a graph, a batch of one."""
+    return {
+        name: backend.upload(np.zeros([length or 1 for length in spec.shape], np.float32))
+        for name, spec in signature.inputs.items()
+    }
+
+
+def test_signatures_are_those_of_the_graphs(planned: Path, cuda: StandInCuda) -> None:
+    ours, theirs = load(planned).backend, Model.load(planned, "cpu").backend
+    for role in Bundle.open(planned).manifest.graphs:
+        mine, expected = ours.signature(role), theirs.signature(role)
+        assert mine.inputs == expected.inputs
+        assert mine.outputs == expected.outputs
+
+
+@pytest.mark.parametrize("name", ["tensorrt", "cpu"])
+def test_what_a_graph_does_not_take_is_refused_at_the_door(
+    name: str, planned: Path, cuda: StandInCuda
+) -> None:
+    backend = Model.load(planned, name).backend
+    good = zeros(backend, backend.signature("hypernet"))
+    small = backend.upload(np.zeros((1, 7, 16), np.float32))
+    flat = backend.upload(np.zeros((7, 17), np.float32))
+    empty = backend.upload(np.zeros((0, 7, 17), np.float32))
+    cuda.calls.clear()
+    for change, sentence in (
+        (
+            {"codes": small},
+            r"takes codes as float32 \[N,7,17\], not as float32 \[1,7,16\]",
+        ),
+        ({"codes": flat}, r"takes codes as float32 \[N,7,17\], not as float32 \[7,17\]"),
+        ({"codes": empty}, r"hypernet takes codes as .* not as float32 \[0,7,17\]; convert it"),
+        ({"codes": np.zeros((1, 7, 17))}, "hypernet takes codes as a buffer, not as ndarray"),
+        ({"image": small}, "graph hypernet has no input image, only target, reconstruction, codes"),
+    ):
+        with pytest.raises(BackendError, match=sentence):
+            backend.run("hypernet", {**good, **change})
+    del good["reconstruction"]
+    with pytest.raises(BackendError, match="graph hypernet needs the input reconstruction, which"):
+        backend.run("hypernet", good)
+    assert not any(call.startswith("run") for call in cuda.calls)
+
+
+def test_another_type_is_refused_at_the_door(planned: Path, cuda: StandInCuda) -> None:
+    """Kernels of the fp16 graphs do not fit the fp32 generator."""
+    half = Model.load(planned, "tensorrt", precision="fp16").backend
+    kernels = half.run("weights", zeros(half, half.signature("weights")))
     backend = load(planned).backend
-    weights = backend.run("weights", {"codes": backend.upload(np.zeros((1, 7, 17), np.float32))})
-    latents = backend.upload(np.zeros((1, 8, 16), np.float32))
-    feeds = {"latents": latents, **weights, "style_offsets": latents}
-    with pytest.raises(BackendError, match="generator cannot be fed style_offsets; use --backend"):
-        backend.run("generator", feeds)
+    good = zeros(backend, backend.signature("generator"))
+    with pytest.raises(BackendError, match=r"generator takes weight\S+ as float32 .* float16 \["):
+        backend.run("generator", {**good, **kernels})
+
+
+def test_any_chain_of_graphs_is_recorded(planned: Path, cuda: StandInCuda) -> None:
+    """The backend is told no method: it records whatever the work does with its inputs."""
+    backend = load(planned).backend
+    first, second = (np.full((1, 7, 17), value, np.float32) for value in (0.0, 0.5))
+    latents = np.random.default_rng(0).standard_normal((1, 8, 16), np.float32)
+
+    def work(inputs: dict[str, Any]) -> dict[str, Any]:
+        kernels = backend.run("weights", {"codes": inputs["codes"]})
+        rendered = backend.run("generator", {"latents": inputs["latents"], **kernels})
+        return {"picture": rendered["rendering"], "codes": inputs["codes"]}
+
+    def inputs(codes: np.ndarray) -> dict[str, Any]:
+        return {"codes": backend.upload(codes), "latents": backend.upload(latents)}
+
+    expected = {
+        key: backend.download(work(inputs(key_codes))["picture"])
+        for key, key_codes in (("first", first), ("second", second))
+    }
+    recording = backend.record(work, inputs(first))
+    for key, codes in (("second", second), ("first", first), ("second", second)):
+        cuda.calls.clear()
+        replayed = recording.replay(inputs(codes))
+        assert not any(call.startswith("run") for call in cuda.calls)
+        assert np.array_equal(backend.download(replayed["picture"]), expected[key])
+        assert np.array_equal(backend.download(replayed["codes"]), codes)
+    with pytest.raises(BackendError, match="takes the inputs it was made with"):
+        recording.replay({"codes": backend.upload(first)})
+    blocks = len(cuda.device)
+    recording.release()
+    recording.release()
+    with pytest.raises(BackendError, match="was released"):
+        recording.replay(inputs(first))
+    for _ in range(3):  # in the memory of the one that was released
+        other = backend.record(work, inputs(first))
+        other.release()
+    other = backend.record(work, inputs(first))
+    assert cuda.executables == 1
+    assert len(cuda.device) <= blocks + 2
+    backend.close()
+    assert cuda.executables == 0
+    assert not cuda.device
+    with pytest.raises(BackendError, match="closed; load it again"):
+        other.replay({})
+
+
+def test_work_that_fails_leaves_the_stream_usable(planned: Path, cuda: StandInCuda) -> None:
+    backend = load(planned).backend
+    codes = {"codes": backend.upload(np.zeros((1, 7, 17), np.float32))}
+    calls = []
+
+    def work(inputs: dict[str, Any]) -> dict[str, Any]:
+        calls.append(cuda.recording)
+        if cuda.recording is not None:
+            raise BackendError("no")
+        return backend.run("weights", inputs)
+
+    with pytest.raises(BackendError, match="no"):
+        backend.record(work, codes)
+    assert len(calls) == 2
+    assert cuda.recording is None
+    assert backend.run("weights", codes)
+
+
+def test_sessions_share_engines_and_nothing_else(
+    planned: Path, cuda: StandInCuda, picture: np.ndarray
+) -> None:
+    model = load(planned)
+    expected = model.invert(picture, 1)
+    loaded = list(sys.modules["tensorrt"].deserialised)
+    results: list[Any] = []
+    with model.session() as session:
+        assert session.backend is not model.backend
+        results.append(session.invert(picture, 1))
+        results.append(model.invert(picture, 1))
+        blocks = len(cuda.device)
+    assert len(cuda.device) < blocks
+    assert sys.modules["tensorrt"].deserialised == loaded
+    for result in results:
+        assert np.array_equal(result.output, expected.output)
+    with pytest.raises(BackendError, match="closed"):
+        session.invert(picture, 1)
+    model.close()
+    with pytest.raises(BackendError, match="closed"):
+        model.invert(picture, 1)
+    assert not cuda.device
 
 
 def test_plans_of_the_bundle_are_verified(planned: Path) -> None:

@@ -15,7 +15,6 @@ import numpy as np
 import onnx_ir as ir
 import torch
 from hyperstyle_rt.adaptation import Adaptation
-from hyperstyle_rt.backends.registry import open_backend
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.manifest import BASE_PRECISION, BaseBundle
 from hyperstyle_rt.types import Array
@@ -185,12 +184,13 @@ def measure_adapted(
     BuildError
         If they differ by more than rounding explains.
     """
-    runtime = on_cpu(base)
-    inversion = runtime.invert(picture, ITERATIONS)
-    offsets = {i: torch.from_numpy(d)[None] for i, d in runtime.offsets(inversion).items()}
+    with on_cpu(base) as runtime:
+        inversion = runtime.invert(picture, ITERATIONS, align="never")
+        expanded = runtime.offsets(inversion)
+    offsets = {index: torch.from_numpy(offset)[None] for index, offset in expanded.items()}
     reference, _ = model.generate(torch.from_numpy(inversion.latents)[None], offsets)
-    adaptation = Adaptation(adapted, open_backend("cpu", adapted, threads=None))
-    image = adaptation.synthesise(inversion, first=0)
+    with Adaptation.load(adapted.directory, "cpu") as adaptation:
+        image = adaptation.synthesise(inversion, first=0)
     error = float(np.abs(image - reference[0].numpy()).max())
     ratio = psnr_db(image, reference[0].numpy())
     stored = adapted.manifest.files[adapted.manifest.graphs["generator"].file].stored

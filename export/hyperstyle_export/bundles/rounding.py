@@ -8,14 +8,17 @@ operator gives is what a GPU gives that multiplies halves and adds in float32, a
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
-from hyperstyle_rt.backends.ort import OnnxRuntimeBackend
-from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.files import sha256
+from hyperstyle_rt.formats.bundle import DATA_SUFFIX, Bundle
+from hyperstyle_rt.formats.manifest import BundleFile, GraphFile
 from onnx import TensorProto, helper, numpy_helper
+
+from .writer import data_files, write_manifest
 
 
 def round_half_tensors(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -73,29 +76,37 @@ def _cast(source: str, target: str, dtype: int) -> onnx.NodeProto:
     return helper.make_node("Cast", [source], [target], name=f"{target}/Cast", to=dtype)
 
 
-class RoundedHalfBackend(OnnxRuntimeBackend):
-    """The CPU provider on the fp16 graphs of a bundle, each rewritten as it is opened.
+def write_rounded_half(bundle: Bundle, directory: Path) -> Bundle:
+    """Write a bundle whose fp16 graphs are those of `bundle` with every half really rounded.
+
+    Parameters
+    ----------
+    directory:
+        An empty directory. The other files become links into `bundle`.
+
+    Returns
+    -------
+    Bundle
+        To be opened on the CPU with precision ``fp16``; its kernels are halves as before.
 
     Raises
     ------
     BundleError
-        If the bundle has no fp16 graphs, or one is altered.
+        If a graph is altered.
     """
-
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
-        self._rounded = tempfile.TemporaryDirectory(prefix="hyperstyle-rt-")
-        super().__init__(bundle, "cpu", threads, "fp16")
-
-    @property
-    def provider(self) -> str:
-        """What runs the graphs."""
-        return f"{super().provider}, every fp16 tensor rounded"
-
-    def _graph(self, role: str) -> Path:
-        source = super()._graph(role)
-        if role not in self._bundle.manifest.precisions[self.precision]:
-            return source
-        path = Path(self._rounded.name) / f"{role}.onnx"
-        model = round_half_tensors(onnx.load(source))
-        onnx.save(model, path, save_as_external_data=True, location=f"{path.name}.data")
-        return path
+    manifest = bundle.manifest
+    files, graphs = dict(manifest.files), {}
+    for role, graph in manifest.precisions.get("fp16", {}).items():
+        model = round_half_tensors(onnx.load(bundle.verified_path(role, "fp16")))
+        path = directory / graph.file
+        data = f"{graph.file}{DATA_SUFFIX}"
+        onnx.save(model, path, save_as_external_data=True, location=data)
+        graphs[role] = GraphFile(graph.file, data_files(path))
+        for name in (graph.file, *graphs[role].data):
+            written = directory / name
+            files[name] = BundleFile(sha256(written), written.stat().st_size, "fp32")
+    for name in files:
+        if not (directory / name).exists():
+            (directory / name).symlink_to(bundle.directory / name)
+    write_manifest(directory, replace(manifest, files=files, precisions={"fp16": graphs}, plans={}))
+    return Bundle.open(directory)

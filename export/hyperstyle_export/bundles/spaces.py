@@ -71,5 +71,5 @@ def _digest(layout: object, tensors: Mapping[str, Tensor]) -> str:
     for key in sorted(tensors):
         array = np.ascontiguousarray(to_array(tensors[key]), "<f4")
         digest.update(f"\n{key} {list(array.shape)}\n".encode())
-        digest.update(memoryview(array).cast("B") if array.size else b"")
+        digest.update(array.data)
     return digest.hexdigest()

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
-from hyperstyle_rt.backends.registry import open_backend
 from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.manifest import BASE_PRECISION
 from hyperstyle_rt.imaging.pictures import to_input
 from hyperstyle_rt.model import Model as Runtime
 from numpy.typing import NDArray
 
 from ..networks.hyperstyle import HyperStyle
-from .rounding import RoundedHalfBackend
+from .rounding import write_rounded_half
 from .staging import BuildError
 
 # Enough to have accumulated once; every further iteration repeats the same graphs.
@@ -47,21 +49,25 @@ def measure_accuracy(
     JSON-able figures: largest absolute differences of latents, offsets and, after each iteration,
     images; the largest offset; the PSNR of the last image against the reference's in dB (peak 2).
     """
-    runtime = on_cpu(bundle)
     images: list[NDArray[np.float32]] = []
-    inversion = runtime.invert(
-        picture, ITERATIONS, on_iteration=lambda _n, image, _codes: images.append(image)
-    )
+    with on_cpu(bundle) as runtime:
+        inversion = runtime.invert(
+            picture,
+            ITERATIONS,
+            on_iteration=lambda _n, image, _codes: images.append(image),
+            align="never",
+        )
+        expanded = runtime.offsets(inversion)
+        provider = runtime.backend.provider
     x = torch.from_numpy(to_input(picture, bundle.manifest.input_size))
     latents = model.encode(x)
     *_, last = steps = list(model.iterate(x, ITERATIONS))
     reference = [step.image[0].numpy() for step in steps[1:]]
     errors = [float(np.abs(a - b).max()) for a, b in zip(images, reference, strict=True)]
-    expanded = runtime.offsets(inversion)
     offsets = [(expanded[i], d[0].numpy()) for i, d in last.offsets.items()]
     return {
         "against": f"torch {torch.__version__} reference, float32",
-        "provider": runtime.backend.provider,
+        "provider": provider,
         "iterations": ITERATIONS,
         "latents_max_abs": float(np.abs(inversion.latents - latents[0].numpy()).max()),
         "offsets_max_abs": float(np.max([np.abs(a - b).max() for a, b in offsets])),
@@ -117,9 +123,12 @@ def measure_half(bundle: Bundle, picture: NDArray[np.uint8]) -> dict[str, Any]:
     BuildError
         If the images differ by more than fp16 explains.
     """
-    expected = on_cpu(bundle).invert(picture, HALF_ITERATIONS).output
-    half = Runtime(bundle, RoundedHalfBackend(bundle))
-    output = half.invert(picture, HALF_ITERATIONS).output
+    with on_cpu(bundle) as runtime:
+        expected = runtime.invert(picture, HALF_ITERATIONS, align="never").output
+    with TemporaryDirectory(prefix="hyperstyle-rt-") as directory:
+        rounded = write_rounded_half(bundle, Path(directory))
+        with on_cpu(rounded, "fp16") as half:
+            output = half.invert(picture, HALF_ITERATIONS, align="never").output
     assert output is not None and expected is not None
     psnr = psnr_db(output, expected)
     if not psnr >= MIN_PSNR_HALF:  # not a number is out of bounds, too
@@ -130,9 +139,9 @@ def measure_half(bundle: Bundle, picture: NDArray[np.uint8]) -> dict[str, Any]:
     return {"against": "fp32", "iterations": HALF_ITERATIONS, "image_psnr_db": psnr}
 
 
-def on_cpu(bundle: Bundle) -> Runtime:
-    """The bundle on ONNX Runtime's CPU provider, with as many threads as it takes itself."""
-    return Runtime(bundle, open_backend("cpu", bundle, threads=None))
+def on_cpu(bundle: Bundle, precision: str = BASE_PRECISION) -> Runtime:
+    """The bundle on ONNX Runtime's CPU provider; a context manager that closes it."""
+    return Runtime.load(bundle.directory, "cpu", precision=precision)
 
 
 def psnr_db(image: NDArray[np.float32], reference: NDArray[np.float32]) -> float:

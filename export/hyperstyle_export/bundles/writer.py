@@ -111,10 +111,10 @@ class GraphFiles:
     def _list(self, role: str, path: Path, written: Iterable[Path], stored: str) -> None:
         for file in written:
             self.files[file.name] = BundleFile(sha256(file), file.stat().st_size, stored)
-        self.graphs[role] = GraphFile(path.name, _data_files(path))
+        self.graphs[role] = GraphFile(path.name, data_files(path))
 
 
-def _data_files(path: Path) -> tuple[str, ...]:
+def data_files(path: Path) -> tuple[str, ...]:
     """Names of the files beside a graph that it reads tensors from."""
     constants = ir.load(path).graph.initializers.values()
     tensors = (value.const_value for value in constants)

@@ -28,7 +28,7 @@ def build_channel_offsets(model: HyperStyle, precision: Precision = "fp32") -> i
     """Channel offsets c [P], tuned.<layer>, base.<layer> -> weight.<layer> = tuned + base * c.
 
     `tuned` and `base` are what `weights` makes of an inversion's codes and of zeros. The offsets
-    c [O,I] of all tuned layers stand one after the other; each is the same for all taps of a kernel.
+    c [O,I] of all tuned layers stand one after the other, each the same for all taps of a kernel.
     """
     layers = model.config.tuned
     b = GraphBuilder("channel_offsets", precision)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from ..formats.bundle import Bundle
 from ..types import Array
 from .cuda.memory import Cuda, DeviceBuffer, Pool, Reading
 from .inputs import check_names, check_tensor
-from .lifetime import NativeObjects
+from .lifetime import NativeObjects, State
 from .plans.engines import Engine, Engines
 from .protocol import GPU_BATCH, Buffers, Signature
 
@@ -65,6 +66,7 @@ class TensorrtBackend:
         self._cuda = Cuda()
         self._native = NativeObjects()
         self._contexts: dict[str, Any] = {}
+        self._recordings: WeakSet[CapturedGraph] = WeakSet()
 
     @property
     def provider(self) -> str:
@@ -184,7 +186,9 @@ class TensorrtBackend:
             work(dict(own))
             executable = cuda.capture(lambda: results.update(work(dict(own))))
         logger.debug("captured a CUDA graph with the inputs %s", ", ".join(own))
-        return CapturedGraph(cuda, executable, own, results, memory)
+        recording = CapturedGraph(cuda, self._native, executable, own, results, memory)
+        self._recordings.add(recording)
+        return recording
 
     def for_session(self) -> TensorrtBackend:
         """The same engines with another stream, other memory and other execution contexts."""
@@ -193,6 +197,8 @@ class TensorrtBackend:
 
     def close(self) -> None:
         """Free everything on the device; the engines, too, where it is not a session's view."""
+        for recording in list(self._recordings):
+            recording.release()
         if self._native.close():
             self._contexts.clear()
             self._cuda.close()
@@ -224,9 +230,16 @@ class CapturedGraph:
     """A CUDA graph with the buffers it reads and writes, whose memory is its own."""
 
     def __init__(
-        self, cuda: Cuda, executable: Any, inputs: Buffers, results: Buffers, memory: Pool
+        self,
+        cuda: Cuda,
+        native: NativeObjects,
+        executable: Any,
+        inputs: Buffers,
+        results: Buffers,
+        memory: Pool,
     ) -> None:
         self._cuda = cuda
+        self._native = native
         self._executable = executable
         self._inputs = inputs
         self._results = results
@@ -243,6 +256,7 @@ class CapturedGraph:
             If the inputs are not those that were recorded, in name, shape and type; after
             :meth:`release`.
         """
+        self._native.check()
         if self._executable is None:
             raise BackendError("this recording was released; record the work again")
         kinds, recorded = (
@@ -257,10 +271,10 @@ class CapturedGraph:
         return dict(self._results)
 
     def release(self) -> None:
-        """Let everybody use its memory; to release it again does nothing."""
-        if self._executable is not None:
-            self._cuda.destroy(self._executable)
-            self._executable = None
+        """Let everybody use its memory; to release it again, or in a forked child, does nothing."""
+        executable, self._executable = self._executable, None
+        if executable is not None and self._native.state is State.OPEN:
+            self._cuda.destroy(executable)
             self._inputs.clear()  # the buffers go back to the graph's own memory
             self._results.clear()
             self._cuda.release(self._memory)

@@ -55,8 +55,8 @@ def refine(
     Raises
     ------
     HyperStyleError
-        If there is no such variable, the inversion's styles are edited, the backend computes in
-        another precision than fp32, or the bundle was built without the graphs.
+        If there is no such variable, the inversion's styles are edited, the backend runs graphs
+        of another precision than fp32, or the bundle was built without the graphs.
     """
     if variable not in VARIABLES:
         raise HyperStyleError(
@@ -64,9 +64,9 @@ def refine(
         )
     if inversion.styles is not None:
         raise InversionError("styles are edited; refine the inversion before the edit")
-    if backend.precision != BASE_PRECISION:
+    if backend.graph_precision != BASE_PRECISION:
         raise HyperStyleError(
-            f"gradients need {BASE_PRECISION}, not {backend.precision}; open the bundle with "
+            f"gradients need {BASE_PRECISION} graphs, not {backend.graph_precision}; open the bundle with "
             f"--precision {BASE_PRECISION} to refine"
         )
     if not set(_GRAPHS[variable]) <= manifest.graphs.keys():

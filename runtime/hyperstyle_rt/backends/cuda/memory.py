@@ -120,6 +120,7 @@ class Cuda:
         self._call("cudaSetDevice", device)
         (self.stream,) = self._call("cudaStreamCreateWithFlags", self._api.cudaStreamNonBlocking)
         self._free: Pool = defaultdict(list)
+        self._spare: Pool = {}  # free memory of others that a private pool may take for good
         self._allocated: list[int] = []
         self._pinned: tuple[int, int] = (0, 0)  # address, size
         self._reading: Reading | None = None
@@ -132,6 +133,8 @@ class Cuda:
         size = max(math.prod(shape) * dtype.itemsize, 1)
         if self._free[size]:
             address = self._free[size].pop()
+        elif self._spare.get(size):
+            address = self._spare[size].pop()
         else:
             address = int(self._call("cudaMalloc", size)[0])
             self._allocated.append(address)
@@ -266,13 +269,13 @@ class Cuda:
         """Take and give back buffers in the block through a pool of their own.
 
         A captured graph writes to the same addresses whenever it is launched: nothing else may
-        live there until the pool is given to :meth:`release`.
+        live there until the pool is given to :meth:`release`. The pool starts with what is free.
         """
-        shared, self._free = self._free, defaultdict(list)
+        self._spare, self._free = self._free, defaultdict(list)
         try:
             yield self._free
         finally:
-            self._free = shared
+            self._spare, self._free = {}, self._spare
 
     def release(self, pool: Pool) -> None:
         """Let everybody use the free memory of a private pool."""

@@ -1,0 +1,166 @@
+"""The steps of the build commands, in order; each shows what it does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hyperstyle_rt.errors import HyperStyleError
+from hyperstyle_rt.files import read_regular, sha256
+from hyperstyle_rt.formats import strict_json
+from hyperstyle_rt.formats.bundle import MAX_MANIFEST_SIZE, Bundle, find_bundle
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from .requests import AdaptRequest, BuildRequest, BundleOptions, LpipsOptions, PlanOptions
+
+if TYPE_CHECKING:
+    from hyperstyle_rt.backends.plans.build import Target
+
+    from .bundles.writer import BundleFacts
+    from .graphs.storage import Storage
+
+# torch and onnx take seconds to import: modules that need them are imported where they are used, so
+# that --help does without.
+
+console = Console(stderr=True)
+
+OnProgress = Callable[[str], None]
+
+
+@contextmanager
+def progress(first: str) -> Iterator[OnProgress]:
+    """Show what is done and for how long, on a terminal only."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as shown:
+        task = shown.add_task(first)
+        yield lambda step: shown.update(task, description=step)
+
+
+def build_bundle(request: BuildRequest) -> dict[str, Any]:
+    """Checkpoints -> bundle; gives the figures measured."""
+    from hyperstyle_rt.imaging.pictures import read_picture
+
+    from .bundles.half_graphs import add_half_graphs
+    from .bundles.staging import staged
+    from .bundles.verification import check_accuracy, measure_accuracy, measure_half
+    from .bundles.writer import write_bundle, write_manifest
+    from .readers.lpips import load_lpips
+    from .readers.official import load_model
+
+    options = request.bundle
+    storage: Storage = "fp16" if request.storage.value == "fp16" else "fp32"
+    files = {"checkpoint": request.checkpoint, "w_encoder": request.w_encoder}
+    lpips_files = _lpips_files(request.lpips)
+    facts, example = _facts(options), read_picture(options.picture)
+    with progress("checkpoints") as on_progress, staged(options.out, options.force) as stage:
+        model = load_model(request.checkpoint, request.w_encoder, request.dataset_type)
+        lpips = None if lpips_files is None else load_lpips(*lpips_files.values())
+        facts = _from_files(facts, files | (lpips_files or {}))
+        bundle = write_bundle(model, stage, facts, storage, on_progress, lpips)
+        on_progress("comparison with the torch reference")
+        figures = measure_accuracy(model, bundle, example)
+        check_accuracy(figures, storage)
+        if "fp16" in request.precision.value:
+            bundle = add_half_graphs(model, bundle, on_progress)
+            on_progress("comparison of fp16 with fp32")
+            figures["fp16"] = measure_half(bundle, example)
+        write_manifest(stage, replace(bundle.manifest, accuracy=figures))
+    return figures
+
+
+def build_adapted(request: AdaptRequest) -> dict[str, Any]:
+    """A fine-tuned generator -> adapted bundle; gives the figures measured."""
+    from hyperstyle_rt.imaging.pictures import read_picture
+
+    from .bundles.adapted import load_adapted, measure_adapted, write_adapted
+    from .bundles.staging import staged
+    from .bundles.writer import write_manifest
+
+    options = request.bundle
+    facts, example = _facts(options), read_picture(options.picture)
+    base = Bundle.open(find_bundle(request.base))
+    with progress("generator") as on_progress, staged(options.out, options.force) as stage:
+        model = load_adapted(request.adapt, base)
+        facts = _from_files(facts, {"generator": request.adapt})
+        bundle = write_adapted(model, base, stage, facts, on_progress)
+        on_progress("comparison with the torch reference")
+        figures = measure_adapted(model, base, bundle, example)
+        write_manifest(stage, replace(bundle.manifest, accuracy=figures))
+    return figures
+
+
+def build_plans(out: Path, options: PlanOptions) -> dict[str, str]:
+    """Build the TensorRT plans asked for; gives what there is to say about each."""
+    from hyperstyle_rt.backends.plans.build import EngineOptions, classic_target, rtx_target
+    from hyperstyle_rt.formats.manifest import BASE_PRECISION
+
+    from .engines.plans import add_plans
+
+    bundle = Bundle.open(out)
+    targets: list[Callable[[], Target]] = [classic_target] if options.tensorrt else []
+    if options.sm is not None:
+        targets.append(partial(rtx_target, options.sm))
+    engine_options = EngineOptions(
+        workspace=None if options.workspace is None else options.workspace << 20,
+        timing_cache=options.timing_cache,
+        layer_report=options.layer_report,
+    )
+    said = {}
+    with progress("TensorRT") as on_progress:
+        for make in targets:
+            target = make()
+            for precision in (BASE_PRECISION, *bundle.manifest.precisions):
+                bundle, built = add_plans(bundle, target, precision, engine_options, on_progress)
+                for role, plan in built.items():
+                    text = f"{plan.size:,} bytes, {plan.layers} layers, {plan.seconds:.1f} s"
+                    said[f"{target.key(precision)}/{role}"] = text
+    return said
+
+
+def _facts(options: BundleOptions) -> BundleFacts:
+    """What the manifest is asked to say."""
+    from .bundles.writer import BundleFacts
+
+    name, training = options.name or _plain(options.out.name), _training(options.training)
+    return BundleFacts(name, options.domain, options.license, training=training)
+
+
+def _from_files(facts: BundleFacts, files: dict[str, Path]) -> BundleFacts:
+    """Facts that name the files the weights come from."""
+    provenance = {role: f"{file.name} sha256:{sha256(file)}" for role, file in files.items()}
+    return replace(facts, provenance=provenance)
+
+
+def _plain(directory: str) -> str:
+    """Make a bundle's name of its directory's: ``my dir`` -> ``my-dir``."""
+    return re.sub(r"[^A-Za-z0-9_.]+", "-", directory).strip("-.")[:100] or directory
+
+
+def _lpips_files(options: LpipsOptions) -> dict[str, Path] | None:
+    """Backbone and heads, as the provenance names them; None without them."""
+    backbone, heads = options.refine_lpips, options.refine_lpips_heads
+    if backbone is None and heads is None:
+        return None
+    if backbone is None or heads is None:
+        raise HyperStyleError("LPIPS needs both; give --refine-lpips and --refine-lpips-heads.")
+    return {"refine_lpips": backbone, "refine_lpips_heads": heads}
+
+
+def _training(path: Path | None) -> dict[str, Any] | None:
+    """Training facts for the manifest; None without a file."""
+    if path is None:
+        return None
+    try:
+        facts = strict_json.parse(read_regular(path, MAX_MANIFEST_SIZE, HyperStyleError))
+    except ValueError as error:
+        raise HyperStyleError(f"{path} {error}; give a JSON object") from None
+    if not isinstance(facts, dict):
+        raise HyperStyleError(f"{path} holds no JSON object of training facts")
+    return facts

@@ -1,0 +1,152 @@
+"""What the build commands are asked for: their options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+EXAMPLE_PICTURE = Path(__file__).resolve().parents[2] / "examples" / "portrait_0.png"
+CHECKPOINTS, BUNDLE, TENSORRT, REFINEMENT = "Checkpoints", "Bundle", "TensorRT", "Refinement"
+
+
+def _option(*names: str, says: str, panel: str, **more: Any) -> Any:
+    return typer.Option(*names, help=says, rich_help_panel=panel, show_default=False, **more)
+
+
+def _flag(name: str, *, says: str, panel: str) -> Any:
+    return _option(name, says=says, panel=panel, metavar="")
+
+
+class Storage(str, Enum):
+    """Type the weights are stored in."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+
+
+class Precision(str, Enum):
+    """Precisions the bundle has graphs in."""
+
+    FP32 = "fp32"
+    FP32_FP16 = "fp32,fp16"
+
+
+@dataclass(frozen=True)
+class BundleOptions:
+    """Where the bundle goes and what its manifest says."""
+
+    out: Annotated[Path, _option("--out", "-o", says="Bundle directory to write.", panel=BUNDLE)]
+    name: Annotated[str | None, _option(says="Bundle name; default: from --out.", panel=BUNDLE)] = (
+        None
+    )
+    domain: Annotated[str, _option(says="What the pictures show.", panel=BUNDLE)] = "unknown"
+    license: Annotated[
+        str, _option(says="Licence of the weights, for the manifest.", panel=BUNDLE)
+    ] = "unknown"
+    training: Annotated[
+        Path | None,
+        _option(says="JSON file with training facts, for the manifest.", panel=BUNDLE),
+    ] = None
+    picture: Annotated[
+        Path, _option(says="Aligned picture to measure the finished bundle with.", panel=BUNDLE)
+    ] = EXAMPLE_PICTURE
+    force: Annotated[bool, _flag("--force", says="Replace an existing bundle.", panel=BUNDLE)] = (
+        False
+    )
+
+
+@dataclass(frozen=True)
+class LpipsOptions:
+    """The LPIPS network that refinements follow; both files or none."""
+
+    refine_lpips: Annotated[
+        Path | None,
+        _option(
+            says="AlexNet or VGG16: refinements then follow LPIPS. The weights go into the "
+            "bundle and stay under their own licence.",
+            panel=REFINEMENT,
+        ),
+    ] = None
+    refine_lpips_heads: Annotated[
+        Path | None, _option(says="LPIPS heads of the same network.", panel=REFINEMENT)
+    ] = None
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """The TensorRT plans that are wanted, and how they are built."""
+
+    tensorrt: Annotated[
+        bool,
+        _flag(
+            "--tensorrt", says="Also build TensorRT plans for this machine's GPU.", panel=TENSORRT
+        ),
+    ] = False
+    tensorrt_rtx: Annotated[
+        bool,
+        _flag(
+            "--tensorrt-rtx", says="Also build TensorRT-RTX plans, for any --sm.", panel=TENSORRT
+        ),
+    ] = False
+    sm: Annotated[
+        int | None,
+        _option(says="Compute capability for --tensorrt-rtx: 89 is 8.9.", panel=TENSORRT),
+    ] = None
+    workspace: Annotated[
+        int | None,
+        _option(says="MiB of GPU memory a TensorRT layer may use.", panel=TENSORRT, min=1),
+    ] = None
+    timing_cache: Annotated[
+        Path | None,
+        _option(says="File of kernel times, for faster builds on one GPU.", panel=TENSORRT),
+    ] = None
+    layer_report: Annotated[
+        bool,
+        _flag("--layer-report", says="Write the engine inspector's output.", panel=TENSORRT),
+    ] = False
+
+    @property
+    def are_wanted(self) -> bool:
+        """Whether any plans are."""
+        return self.tensorrt or self.tensorrt_rtx
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """Checkpoints -> bundle."""
+
+    checkpoint: Annotated[Path, _option(says="HyperStyle checkpoint (.pt).", panel=CHECKPOINTS)]
+    w_encoder: Annotated[Path, _option(says="W-encoder checkpoint (.pt).", panel=CHECKPOINTS)]
+    bundle: BundleOptions
+    dataset_type: Annotated[
+        str | None,
+        _option(says="Replaces the checkpoint's option; 'cars' crops rows.", panel=CHECKPOINTS),
+    ] = None
+    storage: Annotated[
+        Storage,
+        typer.Option(help="fp16 halves the files; arithmetic stays in float32."),
+    ] = Storage.FP32
+    precision: Annotated[
+        Precision,
+        typer.Option(help="fp32,fp16 adds graphs whose arithmetic is fp16, for GPUs."),
+    ] = Precision.FP32
+    lpips: LpipsOptions = LpipsOptions()
+    plans: PlanOptions = PlanOptions()
+
+
+@dataclass(frozen=True)
+class AdaptRequest:
+    """A fine-tuned generator and its base -> adapted bundle."""
+
+    adapt: Annotated[
+        Path, _option(says="Fine-tuned generator (.pt with g_ema).", panel=CHECKPOINTS)
+    ]
+    base: Annotated[
+        Path, _option(says="Bundle the generator was fine-tuned from.", panel=CHECKPOINTS)
+    ]
+    bundle: BundleOptions
+    plans: PlanOptions = PlanOptions()
