@@ -127,7 +127,7 @@ def _expand(argument: Path) -> list[Path]:
 
 
 def _fitting(pattern: Path) -> list[Path]:
-    """What fits a pattern; ``**`` walks every folder once, where glob would follow links for ever."""
+    """What fits a pattern; ``**`` walks every folder once, where glob would follow links on."""
     parts = pattern.parts
     if "**" not in parts:
         return [Path(match) for match in glob.glob(str(pattern))]  # noqa: PTH207 - needs a folder
@@ -143,7 +143,7 @@ def _fitting(pattern: Path) -> list[Path]:
 
 
 def _fits(parts: Sequence[str], patterns: Sequence[str]) -> bool:
-    """Whether the parts of a path fit those of a pattern; ``**`` stands for any number of folders."""
+    """Whether the parts of a path fit those of a pattern; ``**`` stands for any number of them."""
     if not parts or not patterns:
         return not parts and not patterns
     if patterns[0] != "**":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import PictureError
+from ..temporaries import remove_leftovers
 from . import options
 from .outputs import is_directory_for, refuse_existing
 from .terminal import (
@@ -90,6 +91,8 @@ def align(
 
     found = find_sources(photos)
     sources, plan = found.sources, _plan(found, out)
+    for folder in {crop.parent for crop in plan}:
+        remove_leftovers(folder)
     done: list[Aligned] = []
     errors: dict[Path, str] = {}
     with progress_bar(quiet) as progress:

@@ -6,8 +6,6 @@ name beside the file, which takes its place when the last frame is in.
 
 from __future__ import annotations
 
-import contextlib
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 
 from ..errors import PictureError
 from ..files import make_directory, reason
+from ..temporaries import replacing
 from ..types import Picture
 from .pictures import side_by_side, write_picture
 
@@ -79,15 +78,11 @@ def contact_sheet(pictures: Sequence[Picture], columns: int = SHEET_COLUMNS) -> 
 @contextmanager
 def _taking_the_place_of(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`, of its suffix, renamed to it if the block succeeds."""
-    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
     try:
-        yield temporary
-        temporary.replace(path)
+        with replacing(path, path.suffix) as temporary:
+            yield temporary
     except OSError as problem:
         raise PictureError(f"cannot write {path}: {reason(problem)}") from problem
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 @contextmanager
@@ -124,7 +119,7 @@ def _gif(path: Path, rate: float) -> Iterator[AddFrame]:
         )
     delay = max(2, round(100 / rate))  # hundredths of a second; viewers slow down what is faster
     control = b"\x21\xf9\x04\x04" + delay.to_bytes(2, "little") + b"\x00\x00"
-    with _taking_the_place_of(path) as temporary, temporary.open("xb") as file:
+    with _taking_the_place_of(path) as temporary, temporary.open("wb") as file:
 
         def add(frame: Picture) -> None:
             how = [cv2.IMWRITE_GIF_DITHER, _GIF_DITHER]
