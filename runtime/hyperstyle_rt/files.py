@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import re
 import stat
-import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from .errors import HyperStyleError
+from .temporaries import replacing
 
 _HASHED_AT_ONCE = 1 << 20
 _READ_AT_ONCE = 1 << 20
-_TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.part")
-_ABANDONED = 60.0  # seconds without a byte written
 
 
 def read_regular(path: Path, limit: int, error: type[HyperStyleError]) -> bytes:
@@ -89,28 +84,11 @@ def write_atomically(path: Path, data: bytes, error: type[HyperStyleError]) -> N
     error:
         What to raise, in one sentence, when the file cannot be written.
     """
-    temporary = path.parent / f".{uuid.uuid4().hex}.part"
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(data)
     except (OSError, ValueError) as problem:
         raise error(f"cannot write {path}: {reason(problem)}") from problem
-    finally:
-        with contextlib.suppress(OSError, ValueError):
-            temporary.unlink()
-
-
-def remove_leftovers(directory: Path) -> None:
-    """Remove temporary files that :func:`write_atomically` left when its process was killed.
-
-    Files that may still be written to are left alone, and so is what cannot be removed.
-    """
-    with contextlib.suppress(OSError, ValueError):
-        for path in directory.iterdir():
-            old = time.time() - _ABANDONED
-            if _TEMPORARY.fullmatch(path.name) and path.stat().st_mtime < old:
-                path.unlink()
 
 
 def make_directory(path: Path, error: type[HyperStyleError]) -> None:

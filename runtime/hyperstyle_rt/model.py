@@ -72,7 +72,9 @@ class Model(Operations):
         bundle.manifest.method()  # refuses a bundle that cannot invert
         self.bundle = bundle
         self.backend = backend
-        self._opening = opening or Opening(bundle.directory, backend.name, None, backend.graph_precision)
+        self._opening = opening or Opening(
+            bundle.directory, backend.name, None, backend.graph_precision
+        )
         self._here = threading.local()
         self._opened: weakref.WeakSet[Work] = weakref.WeakSet()
         self._lock = threading.Lock()

@@ -152,6 +152,52 @@ def test_lines_and_summary(tiny_bundle: Path) -> None:
     assert "in/c.png is not a picture" in sentence(result.stderr)
 
 
+def test_what_is_passed_over_is_counted_and_named(tiny_bundle: Path) -> None:
+    make_pictures("in/a.png")
+    for name in ("b.xcf", "x/c.XCF", "notes", ".hidden.xcf"):
+        Path("in", name).parent.mkdir(exist_ok=True)
+        Path("in", name).write_bytes(b"")
+    options = ("in", "-o", "out", "--bundle", tiny_bundle, "-n", 1, "--report", "in/r.json")
+    result = run("invert", *options)
+    assert result.exit_code == 0
+    (note,) = result.stderr.splitlines()
+    assert note == (
+        "note: 3 files were passed over (.xcf 2, no suffix 1): in/b.xcf, in/notes, in/x/c.XCF"
+    )
+    report = json.loads(Path("in/r.json").read_text())
+    assert report["passed_over"] == ["in/b.xcf", "in/notes", "in/x/c.XCF"]
+    again = run("invert", *options, "--force", "--json")  # the report is none of them
+    assert json.loads(again.stdout)["passed_over"] == report["passed_over"]
+    assert succeed("invert", *options, "--force", "--quiet") == ""
+    for number in range(20):
+        Path(f"in/{number:02}.xcf").write_bytes(b"")
+    note = run("invert", *options, "--force").stderr
+    assert note.startswith("note: 23 files were passed over (.xcf 22, no suffix 1): in/00.xcf, ")
+    assert note.endswith("in/09.xcf, and 13 more\n")
+
+
+@pytest.mark.parametrize("out", ["results.v2", "results.png", "a.b/c.d", "v1.0"])
+def test_the_results_of_a_folder_go_to_a_folder(out: str, tiny_bundle: Path) -> None:
+    make_pictures("in/a.png")
+    more = ("-o", out, "--bundle", tiny_bundle, "-n", 1)
+    succeed("invert", "in", *more)
+    assert list(contents(out)) == ["a.inverted.png"]
+    assert len(json.loads(succeed("invert", "in", *more, "--resume", "--json"))["skipped"]) == 1
+
+
+def test_a_folder_by_dots_for_several_pictures(tiny_bundle: Path) -> None:
+    make_pictures("a.png", "b.png")
+    succeed("invert", "a.png", "b.png", "-o", "results.v2", "--bundle", tiny_bundle, "-n", 1)
+    succeed("invert", "[ac].png", "-o", "other.v2", "--bundle", tiny_bundle, "-n", 1)
+    assert set(contents("results.v2")) == {"a.inverted.png", "b.inverted.png"}
+    assert set(contents("other.v2")) == {"a.inverted.png"}
+    Path("file.v2").write_bytes(b"mine")
+    Path("in").mkdir()
+    Path("a.png").rename("in/a.png")
+    said = refuse("invert", "in", "-o", "file.v2", "--bundle", tiny_bundle)
+    assert "file.v2 is not a directory" in said
+
+
 def test_the_number_of_jobs_changes_nothing(tiny_bundle: Path) -> None:
     make_pictures(*(f"in/{n}.png" for n in range(6)))
     Path("in/3.png").write_text("no picture")

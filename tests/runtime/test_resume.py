@@ -14,8 +14,8 @@ import pytest
 from batch_folders import contents, make_pictures, outcomes
 from command_line import files, refuse, run, sentence, succeed
 from hyperstyle_rt import Model
-from hyperstyle_rt.files import remove_leftovers
 from hyperstyle_rt.imaging.pictures import write_picture
+from hyperstyle_rt.temporaries import remove_leftovers
 
 
 @pytest.fixture(autouse=True)

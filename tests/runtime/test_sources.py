@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -29,26 +31,96 @@ def found(*arguments: str) -> dict[str, str]:
     return {source.path.as_posix(): source.name.as_posix() for source in sources}
 
 
+def passed_over(*arguments: str) -> list[str]:
+    return [path.as_posix() for path in find_sources(list(map(Path, arguments))).passed_over]
+
+
 def test_a_folder_gives_the_pictures_below_it_sorted_by_suffix() -> None:
-    make("in/b.PNG", "in/a.jpg", "in/x/c.webp", "in/x.y/d.jpeg", "in/notes.txt", "in/f.tiff")
+    make("in/b.PNG", "in/a.jpg", "in/x/c.webp", "in/x.y/d.jpeg", "in/notes.txt", "in/f.xcf")
     make("in/.hidden.png", "in/.cache/e.png")
     expected = {"in/a.jpg": "a", "in/b.PNG": "b", "in/x/c.webp": "x/c", "in/x.y/d.jpeg": "x.y/d"}
     assert found("in") == expected
     assert list(found("in")) == list(expected)
+    assert passed_over("in") == ["in/f.xcf", "in/notes.txt"]
 
 
 def test_results_of_earlier_runs_are_no_pictures_of_a_folder() -> None:
     make("in/a.png")
     result = with_record(encode(photo(), "PNG"), Record("0" * 64, {}, 1, 0, 0, ()))
     Path("in/a.inverted.png").write_bytes(result)
+    Path("in/a.inverted.xcf").write_bytes(result)
+    Path("in/r.json").write_text(json.dumps({"format": "hyperstyle-rt-report"}))
+    Path("in/other.json").write_text("{}")
+    make("in/a.safetensors", "in/Thumbs.db", "in/desktop.ini", "in/.DS_Store")
     assert found("in") == {"in/a.png": "a"}
+    assert passed_over("in") == ["in/other.json"]
     assert found("in/a.inverted.png") == {"in/a.inverted.png": "a.inverted"}
 
 
 def test_a_folder_without_pictures_is_refused() -> None:
     make("in/notes.txt")
+    with pytest.raises(PictureError, match=r"no picture in in, only in/notes\.txt; pictures end"):
+        find_sources([Path("in")])
+    Path("in/notes.txt").unlink()
     with pytest.raises(PictureError, match=r"no picture in in; pictures end in one of \.png"):
         find_sources([Path("in")])
+
+
+def test_links_to_folders_are_followed(folder: Path) -> None:
+    make("in/a.png", "elsewhere/b.png", "elsewhere/deep/c.png", "elsewhere/x.psd")
+    Path("in/more").symlink_to(folder / "elsewhere")
+    assert found("in") == {
+        "in/a.png": "a",
+        "in/more/b.png": "more/b",
+        "in/more/deep/c.png": "more/deep/c",
+    }
+    assert passed_over("in") == ["in/more/x.psd"]
+    Path("link").symlink_to("in")
+    assert list(found("link").values()) == list(found("in").values())
+    assert len(found("link", "in")) == len(found("in/**/*.png", "elsewhere")) == 3
+
+
+def test_links_that_lead_back_are_followed_once(folder: Path) -> None:
+    make("in/a.png", "in/x/b.png", "in/x/y/c.png", "other/d.png")
+    Path("in/0").symlink_to("x")  # sorts before the folder's own name
+    Path("in/x/up").symlink_to("..")
+    Path("in/x/y/self").symlink_to(".")
+    Path("in/x/other").symlink_to(folder / "other")
+    Path("other/back").symlink_to(folder / "in")
+    expected = {
+        "in/a.png": "a",
+        "in/x/b.png": "x/b",
+        "in/x/other/d.png": "x/other/d",
+        "in/x/y/c.png": "x/y/c",
+    }
+    assert found("in") == expected
+    assert passed_over("in") == []
+    below = find_sources([Path("in/x/**/*.png")])
+    assert sorted(source.path.name for source in below) == ["a.png", "b.png", "c.png", "d.png"]
+
+
+def test_what_cannot_be_read_is_named_not_opened(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make("in/a.png", "in/secret/b.png")
+    os.mkfifo("in/pipe.png")
+    Path("in/gone.png").symlink_to("nowhere.png")
+    scandir = os.scandir
+
+    def refuse(place: Path) -> object:
+        if Path(place).name == "secret":
+            raise PermissionError(13, "denied")
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert list(found("in")) == ["in/a.png", "in/gone.png"]  # reading that is an error
+    assert sorted(passed_over("in")) == ["in/pipe.png", "in/secret"]
+
+
+def test_what_is_named_by_itself_is_not_passed_over() -> None:
+    make("in/a.png", "in/b.xcf")
+    assert found("in", "in/b.xcf") == {"in/a.png": "a", "in/b.xcf": "b"}
+    assert passed_over("in", "in/b.xcf") == []
 
 
 def test_a_named_file_is_taken_whatever_it_is_called() -> None:
@@ -62,6 +134,8 @@ def test_patterns_are_what_a_shell_makes_of_them() -> None:
     assert list(found("in/[b-z].png")) == ["in/b.png"]
     assert found("in/**/*.png") == {"in/a.png": "a", "in/b.png": "b", "in/x/y/c.png": "c"}
     assert found("i*") == found("in")  # a folder that fits is a folder
+    assert found("**/y/*.png") == found("in/*/**/?.png") == {"in/x/y/c.png": "c"}
+    assert list(found("in/**")) == ["in/a.png", "in/b.png", "in/d.txt", "in/x/y/c.png"]
 
 
 def test_a_file_may_have_a_name_like_a_pattern() -> None:

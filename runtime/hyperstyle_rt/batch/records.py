@@ -20,6 +20,7 @@ from ..formats import strict_json
 from ..formats.fields import is_sha256
 
 KEYWORD = b"hyperstyle-rt\0"
+REPORT_FORMAT = "hyperstyle-rt-report"
 
 _MAX_SIZE = 1 << 16
 _HEADER = b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR"
@@ -109,6 +110,22 @@ def is_result(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return head.startswith(_HEADER) and head.endswith(b"tEXt" + KEYWORD)
+
+
+def is_report(path: Path) -> bool:
+    """Whether there is a report of whatever version in this file."""
+    try:
+        document = strict_json.parse(path.read_bytes()) if _may_be_report(path) else None
+    except (OSError, ValueError):
+        return False
+    return isinstance(document, dict) and document.get("format") == REPORT_FORMAT
+
+
+def _may_be_report(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return REPORT_FORMAT.encode() in file.read(_HEADER_SIZE + 64)
 
 
 def _read_document(head: bytes) -> object:

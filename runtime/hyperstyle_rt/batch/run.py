@@ -15,12 +15,12 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import PictureError
-from ..files import remove_leftovers
 from ..imaging.pictures import decode_picture, read_picture_file, to_picture
 from ..inversion import Inversion
 from ..inverting.preparing import Crop, crops_of, one_crop
 from ..model import Model
 from ..photos.portraits import ALL
+from ..temporaries import remove_leftovers
 from ..types import Array, Picture
 from .pipeline import JOBS, Failure, overlap
 from .results import BatchFiles, Face, Outputs, Settings, Target
@@ -183,10 +183,10 @@ class Batch:
         BackendError, BundleError
             What is wrong with all pictures. What is wrong with one of them is yielded.
         """
+        targets = [task.target for task in self._tasks]
+        for folder in {target.folder for target in targets}:
+            remove_leftovers(folder)
         if self._root is not None:
-            targets = [task.target for task in self._tasks]
-            for folder in {target.folder for target in targets}:
-                remove_leftovers(folder)
             self._earlier = EarlierResults(self._root, self._settings, targets)
         invert = partial(self._invert, on_iteration=on_iteration)
         return overlap(self._tasks, self._prepare, invert, self._finish, jobs)

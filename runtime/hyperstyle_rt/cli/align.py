@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,12 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import PictureError
+from ..temporaries import remove_leftovers
 from . import options
 from .outputs import is_directory_for, refuse_existing
-from .terminal import exit_with_errors, print_json, print_line, printable, progress_bar
+from .terminal import (
+    exit_with_errors,
+    print_json,
+    print_line,
+    print_passed_over,
+    printable,
+    progress_bar,
+)
 
 if TYPE_CHECKING:
-    from ..batch.sources import Source
+    from ..batch.sources import Found
     from ..photos.portraits import Portrait
 
 EXAMPLES = """
@@ -82,8 +89,10 @@ def align(
     """
     from ..batch.sources import find_sources
 
-    sources = find_sources(photos)
-    plan = _plan(sources, out)
+    found = find_sources(photos)
+    sources, plan = found.sources, _plan(found, out)
+    for folder in {crop.parent for crop in plan}:
+        remove_leftovers(folder)
     done: list[Aligned] = []
     errors: dict[Path, str] = {}
     with progress_bar(quiet) as progress:
@@ -104,16 +113,19 @@ def align(
         print_json(
             {
                 "crops": [each.to_json() for each in done],
+                "passed_over": [str(path) for path in found.passed_over],
                 "errors": [{"input": str(path), "error": text} for path, text in errors.items()],
             }
         )
+    if not quiet:
+        print_passed_over(found.passed_over)
     exit_with_errors(errors.values())
 
 
-def _plan(sources: Sequence[Source], out: Path) -> list[Path]:
+def _plan(found: Found, out: Path) -> list[Path]:
     """Name the crop of every photo; of several faces each gets its number into the name."""
-    if is_directory_for(out, len(sources)):
-        return [out / f"{source.name}.aligned.png" for source in sources]
+    if is_directory_for(out, found):
+        return [out / f"{source.name}.aligned.png" for source in found.sources]
     return [out]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import HyperStyleError, PictureError
 from ..files import is_directory, make_directory
+from ..temporaries import remove_leftovers
 from .outputs import check_suffix, refuse_existing
 from .terminal import printable, progress_bar
 
@@ -72,6 +73,8 @@ def write_frames(
         first = next(shown)  # what is wrong with the faces shows here, before anything is made
         shown = chain([first], shown)
         make_directory(out.parent, PictureError)
+        for folder in (out.parent, out):
+            remove_leftovers(folder)
         if out.suffix.lower() in PICTURE_SUFFIXES:
             write_picture(out, contact_sheet(list(shown)))
             return

@@ -13,13 +13,14 @@ from ..errors import HyperStyleError
 from ..formats.manifest import BASE_PRECISION, MAX_ITERATIONS
 from . import options
 from .invert_report import Report
-from .outputs import check_report, first_files, is_directory_name, plan_tasks, refuse_existing
+from .outputs import check_report, first_files, is_directory_for, plan_tasks, refuse_existing
 from .terminal import (
     batch_progress,
     exit_with_errors,
     print_json,
     print_line,
     print_note,
+    print_passed_over,
     printable,
     progress_bar,
 )
@@ -166,7 +167,7 @@ def invert(
     from ..inverting.inverter import count_iterations
     from ..model import Model
 
-    sources = find_sources(pictures)
+    found = find_sources(pictures)
     model = Model.load(bundle, backend, threads=threads, precision=precision)
     settings = Settings(
         bundle=model.bundle.digest,
@@ -184,14 +185,14 @@ def invert(
         refine_variable=refine_variable.value,
     )
     _check_photos(settings, model)
-    tasks = plan_tasks(sources, out, settings)
-    if resume and not is_directory_name(out):
+    tasks = plan_tasks(found, out, settings)
+    if resume and not is_directory_for(out, found):
         raise HyperStyleError(f"--resume needs a directory, and --out {out} is a picture")
     if not force and not resume:
         refuse_existing([path for task in tasks for path in first_files(task, settings)])
     if report is not None:
         check_report(report, resume, force)
-    results = Report(tasks)
+    results = Report(tasks, found.passed_over)
     batch = Batch(model, settings, tasks, root=out if resume else None, force=force)
     try:
         _run(batch, settings, results, jobs, quiet, json_)
@@ -254,6 +255,7 @@ def _conclude(results: Report, quiet: bool, json_: bool) -> None:
     if not quiet:
         for notice in results.notices:
             print_note(notice)
+        print_passed_over(results.passed_over)
     if len(results.tasks) > 1 and not quiet and not json_:
         print_line(results.summary())
     exit_with_errors(results.failed.values())

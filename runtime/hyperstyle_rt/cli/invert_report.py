@@ -9,11 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..batch.records import REPORT_FORMAT
 from ..errors import HyperStyleError
 from ..files import make_directory, write_atomically
-from ..formats import strict_json
-
-REPORT_FORMAT = "hyperstyle-rt-report"
 
 if TYPE_CHECKING:
     from ..batch.pipeline import Failure
@@ -27,11 +25,14 @@ class Report:
 
     Attributes
     ----------
+    passed_over:
+        What else was in the folders.
     worked_on:
         Number of pictures that were inverted or failed, not skipped.
     """
 
     tasks: Sequence[Task]
+    passed_over: Sequence[Path] = ()
     done: list[tuple[Path, Done]] = field(default_factory=list)
     skipped: dict[Path, tuple[Path, ...]] = field(default_factory=dict)
     failed: dict[Path, str] = field(default_factory=dict)
@@ -103,6 +104,7 @@ class Report:
                 {"input": str(picture), "results": [str(path) for path in results]}
                 for picture, results in self.skipped.items()
             ],
+            "passed_over": [str(path) for path in self.passed_over],
             "notices": self.notices,
             "errors": [{"input": str(path), "error": text} for path, text in self.failed.items()],
         }
@@ -118,15 +120,6 @@ class Report:
         text = json.dumps(self.to_json(model), indent=2)
         make_directory(path.parent, HyperStyleError)
         write_atomically(path, f"{text}\n".encode("ascii"), HyperStyleError)
-
-
-def is_report(path: Path) -> bool:
-    """Whether there is a report of whatever version in this file."""
-    try:
-        document = strict_json.parse(path.read_bytes()) if path.is_file() else None
-    except (OSError, ValueError):
-        return False
-    return isinstance(document, dict) and document.get("format") == REPORT_FORMAT
 
 
 def _done_to_json(picture: Path, done: Done) -> dict[str, Any]:

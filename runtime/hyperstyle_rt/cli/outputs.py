@@ -7,22 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..batch.records import is_report
 from ..errors import HyperStyleError
 from ..files import is_directory
-from .invert_report import is_report
 
 if TYPE_CHECKING:
     from ..batch.results import Settings
     from ..batch.run import Task
-    from ..batch.sources import Source
+    from ..batch.sources import Found
 
 
-def plan_tasks(sources: Sequence[Source], out: Path, settings: Settings) -> list[Task]:
+def plan_tasks(found: Found, out: Path, settings: Settings) -> list[Task]:
     """Name the files of all pictures.
 
     Parameters
     ----------
-    sources:
+    found:
         The pictures.
     out:
         A directory, which need not exist, for ``<name>.inverted.png`` and so on; or for a single
@@ -42,7 +42,8 @@ def plan_tasks(sources: Sequence[Source], out: Path, settings: Settings) -> list
     from ..batch.results import Target
     from ..batch.run import Task
 
-    if is_directory_for(out, len(sources)):
+    sources = found.sources
+    if is_directory_for(out, found):
         targets = [Target(out / source.name.parent, source.name.name) for source in sources]
     else:
         targets = [Target(out.parent, out.stem, out.suffix)]
@@ -94,35 +95,31 @@ def first_files(task: Task, settings: Settings) -> list[Path]:
     return task.target.outputs(settings, int(settings.face == ALL)).paths()
 
 
-def is_directory_for(out: Path, count: int) -> bool:
-    """Whether ``--out`` is a directory for the results of ``count`` pictures, not the name of one.
+def is_directory_for(out: Path, found: Found) -> bool:
+    """Whether ``--out`` is a directory for the results of what was found, not the name of one.
+
+    For what a folder holds it is one, whatever its name looks like; for several pictures, too,
+    unless the name is that of a picture.
 
     Raises
     ------
     HyperStyleError
         If it is neither, names one file for several pictures, or cannot be written to.
     """
-    directory = is_directory_name(out)
-    if count > 1 and not directory:
-        raise HyperStyleError(f"--out {out} names one file for {count} pictures; give a directory")
-    check_writable(out if directory else out.parent)
-    return directory
-
-
-def is_directory_name(out: Path) -> bool:
-    """Whether ``--out`` means a directory, not a picture.
-
-    Raises
-    ------
-    HyperStyleError
-        If it means neither.
-    """
     from ..imaging.pictures import PICTURE_SUFFIXES
 
-    if is_directory(out) or not out.suffix:
-        return True
-    check_suffix(out, PICTURE_SUFFIXES)
-    return False
+    count = len(found.sources)
+    directory = found.folders or is_directory(out) or not out.suffix
+    if not directory and (count > 1 or found.patterns):
+        directory = out.suffix.lower() not in PICTURE_SUFFIXES
+    if not directory:
+        check_suffix(out, PICTURE_SUFFIXES)
+        if count > 1:
+            raise HyperStyleError(
+                f"--out {out} names one file for {count} pictures; give a directory"
+            )
+    check_writable(out if directory else out.parent)
+    return directory
 
 
 def check_suffix(out: Path, known: Sequence[str]) -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import Handler, LogRecord
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 EXIT_ERROR = 2
 
 _GAP = 2  # spaces between columns
+_NAMED = 10  # files that a note names
 
 
 def printable(text: str) -> str:
@@ -60,6 +63,18 @@ def _print_labelled(label: str, style: str, sentence: str) -> None:
 
     line = Text.assemble((label, style), " ", printable(sentence))
     error_console().print(line, soft_wrap=True)
+
+
+def print_passed_over(paths: Sequence[Path]) -> None:
+    """Say, as a note, what of the folders is not worked on; without any, say nothing."""
+    if not paths:
+        return
+    kinds = Counter(path.suffix.lower() or "no suffix" for path in paths)
+    counted = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
+    named = ", ".join(map(str, paths[:_NAMED]))
+    more = f", and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+    things = "1 file was" if len(paths) == 1 else f"{len(paths)} files were"
+    print_note(f"{things} passed over ({counted}): {named}{more}")
 
 
 class NoteHandler(Handler):

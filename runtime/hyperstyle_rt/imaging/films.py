@@ -7,8 +7,6 @@ VP9 and animated WebP by FFmpeg, which the wheels of PyAV carry (the extra ``fil
 
 from __future__ import annotations
 
-import contextlib
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +18,8 @@ import cv2
 import numpy as np
 
 from ..errors import PictureError
-from ..files import make_directory, reason, remove_leftovers
+from ..files import make_directory, reason
+from ..temporaries import replacing
 from ..types import Picture
 from .pictures import side_by_side, write_picture
 
@@ -137,20 +136,12 @@ def contact_sheet(pictures: Sequence[Picture], columns: int = SHEET_COLUMNS) -> 
 
 @contextmanager
 def _taking_the_place_of(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, renamed to it if the block succeeds.
-
-    It is one that `remove_leftovers` knows, should the process be killed.
-    """
-    remove_leftovers(path.parent)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.part")
+    """A temporary name beside `path`, of its suffix, renamed to it if the block succeeds."""
     try:
-        yield temporary
-        temporary.replace(path)
+        with replacing(path, path.suffix) as temporary:
+            yield temporary
     except OSError as problem:
         raise PictureError(f"cannot write {path}: {reason(problem)}") from problem
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 @contextmanager
@@ -203,7 +194,7 @@ def _open_stream(container: Any, rate: float, video: _Video, frame: Picture) -> 
 def _gif(path: Path, rate: float) -> Iterator[AddFrame]:
     delay = max(2, round(100 / rate))  # hundredths of a second; viewers slow down what is faster
     control = b"\x21\xf9\x04\x04" + delay.to_bytes(2, "little") + b"\x00\x00"
-    with _taking_the_place_of(path) as temporary, temporary.open("xb") as file:
+    with _taking_the_place_of(path) as temporary, temporary.open("wb") as file:
 
         def add(frame: Picture) -> None:
             how = [cv2.IMWRITE_GIF_DITHER, _GIF_DITHER]

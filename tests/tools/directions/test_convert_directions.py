@@ -187,7 +187,7 @@ def test_directions_are_added_to_those_there_are(bundle: Path, tmp_path: Path) -
 
 def run(kind: str, bundle: Path, *arguments: object) -> Result:
     words = [kind, "--bundle", bundle, *arguments]
-    return CliRunner().invoke(convert_directions.app, [str(word) for word in words])
+    return CliRunner().invoke(tool.app, [str(word) for word in words])
 
 
 VECTORS = {"00_5_o_Clock_Shadow": (1, 16), "31_Smiling": (16,), "pose in W+": (1, 8, 16)}
