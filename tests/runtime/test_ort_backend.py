@@ -17,7 +17,7 @@ import pytest
 from hyperstyle_rt import BackendError, BundleError
 from hyperstyle_rt.backends import ort_library
 from hyperstyle_rt.backends.ort import OnnxRuntimeBackend
-from hyperstyle_rt.backends.ort_library import default_threads, load_onnxruntime, session_options
+from hyperstyle_rt.backends.ort_library import load_onnxruntime, session_options, useful_threads
 from hyperstyle_rt.backends.processors import Processors
 from hyperstyle_rt.backends.registry import open_backend
 from hyperstyle_rt.formats.bundle import Bundle, default_bundle
@@ -82,8 +82,8 @@ def encoder(tmp_path: Path) -> Path:
 
 
 def test_threads_wait_without_spinning() -> None:
-    options = session_options(3)
-    assert options.intra_op_num_threads == 3
+    options = session_options(1)
+    assert options.intra_op_num_threads == 1
     for pool in ("intra_op", "inter_op"):
         assert options.get_session_config_entry(f"session.{pool}.allow_spinning") == "0"
 
@@ -91,8 +91,9 @@ def test_threads_wait_without_spinning() -> None:
 def test_the_number_of_threads_is_what_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
     """Always named: ONNX Runtime's own choice pins threads, and complains where it may not."""
     monkeypatch.setattr(ort_library, "find_processors", lambda: Processors(64, 16, 2.5))
-    assert default_threads() == 3
-    assert session_options(None).intra_op_num_threads == 3
+    assert useful_threads(None) == 3
+    for asked, given in ((None, 3), (2, 2), (64, 3)):
+        assert session_options(asked).intra_op_num_threads == given
 
 
 @LINUX
@@ -126,7 +127,7 @@ print(time.perf_counter() - start)
 @pytest.mark.slow
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "beside a busy process"])
 def test_many_threads_cost_little(busy: bool) -> None:
-    """64 threads take at most 1.5 times the time of two; with spinning it was 30 times."""
+    """`--threads 64` takes at most 1.5 times the time of 2; with spinning it was 30 times."""
     beside = [subprocess.Popen([sys.executable, "-c", "while True: pass"])] if busy else []
     try:
         times: dict[int, list[float]] = {2: [], 64: []}
@@ -139,7 +140,7 @@ def test_many_threads_cost_little(busy: bool) -> None:
             process.kill()
             process.wait()
     ratio = min(times[64]) / min(times[2])
-    print(f"64 threads take {ratio:.2f} times the time of 2")
+    print(f"--threads 64 takes {ratio:.2f} times the time of 2")
     assert ratio <= 1.5
 
 
