@@ -51,12 +51,20 @@ class ModelOptions(ctypes.Structure):
 class ModelInfo(ctypes.Structure):
     _fields_ = [
         ("struct_size", c_size_t),
-        *((name, c_char_p) for name in ("name", "domain", "license", "digest", "provider")),
+        *(
+            (name, c_char_p)
+            for name in ("name", "domain", "license", "space", "digest", "provider")
+        ),
         *((name, c_int32) for name in ("image_width", "image_height")),
         *((name, c_int32) for name in ("input_width", "input_height")),
         *((name, c_int32) for name in ("latent_rows", "latent_width", "code_rows", "code_width")),
-        ("default_iterations", c_int32),
+        ("method_count", c_size_t),
+        ("default_method", c_char_p),
     ]
+
+
+class MethodInfo(ctypes.Structure):
+    _fields_ = [("struct_size", c_size_t), ("name", c_char_p), ("iterations", c_int32)]
 
 
 class Progress(ctypes.Structure):
@@ -64,7 +72,7 @@ class Progress(ctypes.Structure):
         ("struct_size", c_size_t),
         ("iteration", c_int32),
         ("iterations", c_int32),
-        ("image", POINTER(c_float)),
+        ("rendering", POINTER(c_float)),
         ("codes", POINTER(c_float)),
     ]
 
@@ -76,6 +84,7 @@ OnAbort = ctypes.CFUNCTYPE(c_int32, c_void_p)
 class InvertOptions(ctypes.Structure):
     _fields_ = [
         ("struct_size", c_size_t),
+        ("method", c_char_p),
         ("iterations", c_int32),
         ("until", c_float),
         ("progress", OnProgress),
@@ -97,8 +106,11 @@ def load_library(path: Path) -> ctypes.CDLL:
     for name in ("latents", "codes", "transform"):
         function = getattr(library, f"hsrt_inversion_{name}")
         function.restype, function.argtypes = POINTER(c_float), [c_void_p]
-    library.hsrt_inversion_free_offsets.restype = c_size_t
-    library.hsrt_inversion_free_offsets.argtypes = [c_void_p]
+    library.hsrt_inversion_iterations.argtypes = [c_void_p]
+    library.hsrt_inversion_channel_offset_count.restype = c_size_t
+    library.hsrt_inversion_channel_offset_count.argtypes = [c_void_p]
+    library.hsrt_inversion_method.restype = c_char_p
+    library.hsrt_inversion_method.argtypes = [c_void_p]
     for name in ("model", "session", "inversion"):
         function = getattr(library, f"hsrt_{name}_free")
         function.restype, function.argtypes = None, [c_void_p]
@@ -143,16 +155,16 @@ class CInversion:
     def __del__(self) -> None:
         self.model.library.hsrt_inversion_free(self.handle)
 
-    def _floats(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    def _floats(self, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
         pointer = getattr(self.model.library, f"hsrt_inversion_{name}")(self.handle)
-        return np.ctypeslib.as_array(pointer, shape).copy()
+        return np.ctypeslib.as_array(pointer, shape).copy() if pointer else None
 
     @property
     def latents(self) -> np.ndarray:
         return self._floats("latents", (self.model.info.latent_rows, self.model.info.latent_width))
 
     @property
-    def codes(self) -> np.ndarray:
+    def codes(self) -> np.ndarray | None:
         return self._floats("codes", (self.model.info.code_rows, self.model.info.code_width))
 
     @property
@@ -160,8 +172,16 @@ class CInversion:
         return self._floats("transform", (3, 3))
 
     @property
-    def free_offsets(self) -> int:
-        return self.model.library.hsrt_inversion_free_offsets(self.handle)
+    def channel_offset_count(self) -> int:
+        return self.model.library.hsrt_inversion_channel_offset_count(self.handle)
+
+    @property
+    def method(self) -> str:
+        return self.model.library.hsrt_inversion_method(self.handle).decode()
+
+    @property
+    def iterations(self) -> int:
+        return self.model.library.hsrt_inversion_iterations(self.handle)
 
     def image(self, pixel_format: int = RGB8) -> np.ndarray:
         array = self.model.empty_image(pixel_format)
@@ -194,6 +214,15 @@ class CModel:
         status = getattr(self.library, f"hsrt_{name}")(*arguments)
         if status != 0:
             raise CError(status, self.library.hsrt_last_error().decode())
+
+    def methods(self) -> dict[str, int]:
+        """Name -> default number of iterations."""
+        methods = {}
+        for at in range(self.info.method_count):
+            info = MethodInfo(ctypes.sizeof(MethodInfo))
+            self.call("model_get_method", self.handle, c_size_t(at), byref(info))
+            methods[info.name.decode()] = info.iterations
+        return methods
 
     def empty_image(self, pixel_format: int) -> np.ndarray:
         height, width = self.info.image_height, self.info.image_width

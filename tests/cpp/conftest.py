@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 from hyperstyle_rt import Model
 from hyperstyle_rt.formats.bundle import Bundle
-from hyperstyle_rt.formats.manifest import ADAPTED_ROLES, BaseBundle
+from hyperstyle_rt.formats.manifest import BaseBundle
 
 sys.path[:0] = [str(Path(__file__).parent)]
 
@@ -104,8 +104,10 @@ def adapted_bundle(base_bundle: Path, tmp_path_factory: pytest.TempPathFactory) 
     manifest = replace(
         base.manifest,
         name="adapted",
-        graphs={role: base.manifest.graphs[role] for role in ADAPTED_ROLES},
-        base=BaseBundle("base", base.digest),
+        space="0" * 64,  # it would be another generator
+        methods={},
+        default_method=None,
+        base=BaseBundle("base", base.manifest.space),
     )
     directory = tmp_path_factory.mktemp("adapted")
     for name in base.manifest.files:

@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,16 +23,22 @@ for folder in ("runtime", "export", "tools", "tests"):
 
 import onnx_ir as ir  # noqa: E402
 from hyperstyle_export.bundles.half_graphs import add_half_graphs  # noqa: E402
-from hyperstyle_export.bundles.writer import BundleFacts, write_bundle, write_manifest  # noqa: E402
-from hyperstyle_export.graphs import save_model  # noqa: E402
+from hyperstyle_export.bundles.writer import (  # noqa: E402
+    BundleFacts,
+    write_bundle,
+    write_manifest,
+)
+from hyperstyle_export.graphs.builder import save_model  # noqa: E402
 from hyperstyle_export.networks.hyperstyle import HyperStyle  # noqa: E402
 from hyperstyle_export.readers.official import load_model  # noqa: E402
 from hyperstyle_rt.files import sha256  # noqa: E402
-from hyperstyle_rt.formats.manifest import REQUIRED_ROLES, BundleFile  # noqa: E402
+from hyperstyle_rt.formats.bundle import Bundle  # noqa: E402
+from hyperstyle_rt.formats.manifest import BundleFile, GraphFile, Manifest  # noqa: E402
 from models import TINY, TINY_OPTS  # noqa: E402
 from synthetic import official_config, write_checkpoints  # noqa: E402
 
 # What test_providers.cpp's stand-ins for TensorRT and the driver are.
+PLANNED_ROLES = ("encoder", "hypernet", "weights", "generator")
 PLANS = {"fp32": "10.13.2-sm89-fp32", "fp16": "10.13.2-sm89-fp16"}
 
 
@@ -48,7 +55,7 @@ def write_official(directory: Path) -> None:
 
 
 def write_rich(directory: Path) -> None:
-    """Write the tiny model with fp16 twins, external data, plans, and fields of tomorrow.
+    """Write the tiny model with fp16 graphs, external data, plans, and fields of tomorrow.
 
     The models of its plans hold the graphs themselves, so that a stand-in for TensorRT runs them.
     """
@@ -59,20 +66,40 @@ def write_rich(directory: Path) -> None:
     for precision, key in PLANS.items():
         folder = directory / "tensorrt" / key
         folder.mkdir(parents=True)
-        for role in REQUIRED_ROLES:
+        for role in PLANNED_ROLES:
             path = bundle.verified_path(role, precision)
             (folder / f"{role}.onnx").write_bytes(path.read_bytes())
             (folder / f"{role}.plan").write_bytes(b"a plan")
         plans[key] = {path.name: _listed(path, precision) for path in folder.iterdir()}
-    files = dict(bundle.manifest.files)
-    for path in list(directory.glob("*.onnx")):
-        for written in save_model(ir.load(path), path, external_above=0):
-            files[written.name] = _listed(written, files[path.name].precision)
-    write_manifest(directory, replace(bundle.manifest, files=files, plans=plans))
+    write_manifest(directory, replace(_with_external_data(bundle), plans=plans))
     manifest = directory / "manifest.json"
     document = json.loads(manifest.read_bytes())
     document["of_tomorrow"] = document["files"]["encoder.onnx"]["of_tomorrow"] = {"new": [None]}
     manifest.write_text(json.dumps(document), encoding="utf-8")
+
+
+def _with_external_data(bundle: Bundle) -> Manifest:
+    """Move the tensors of all graphs, which are too small for it, to files of their own."""
+    manifest, directory = bundle.manifest, bundle.directory
+    files = dict(manifest.files)
+
+    def moved(graph: GraphFile) -> GraphFile:
+        assert not graph.data, "the graph has external data already"
+        path = directory / graph.file
+        written = list(save_model(ir.load(path), path, external_above=0))
+        for file in written:
+            files[file.name] = _listed(file, files[graph.file].stored)
+        return GraphFile(graph.file, tuple(file.name for file in written if file != path))
+
+    def all_moved(graphs: Mapping[str, GraphFile]) -> dict[str, GraphFile]:
+        return {role: moved(graph) for role, graph in graphs.items()}
+
+    return replace(
+        manifest,
+        graphs=all_moved(manifest.graphs),
+        precisions={key: all_moved(graphs) for key, graphs in manifest.precisions.items()},
+        files=files,
+    )
 
 
 def _tiny_model() -> HyperStyle:
@@ -80,8 +107,8 @@ def _tiny_model() -> HyperStyle:
         return load_model(*write_checkpoints(TINY, Path(folder), TINY_OPTS))
 
 
-def _listed(path: Path, precision: str) -> BundleFile:
-    return BundleFile(sha256(path), path.stat().st_size, precision)
+def _listed(path: Path, stored: str) -> BundleFile:
+    return BundleFile(sha256(path), path.stat().st_size, stored)
 
 
 def _silent(_step: str) -> None:

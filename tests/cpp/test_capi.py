@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +16,7 @@ import pytest
 from hyperstyle_rt import Model
 from hyperstyle_rt.adaptation import Adaptation
 from hyperstyle_rt.errors import BundleError, InversionError
-from hyperstyle_rt.formats.inversion_file import InversionData, read_inversion, write_inversion
+from hyperstyle_rt.formats.inversion_file import read_inversion, write_inversion
 from hyperstyle_rt.formats.manifest import Manifest
 from hyperstyle_rt.inversion import Inversion
 
@@ -25,10 +28,6 @@ from capi import random_picture, refusal_of, same_bytes  # noqa: E402
 
 # Manifests that C refuses in words of its own.
 C_WORDS = {"binary", "utf_16", "not_a_number", "infinity"}
-
-
-def average_of(model: Model):
-    return lambda _name, _digest: model.bundle.latent_average()
 
 
 # Smaller, larger, equal, odd, one pixel: every branch of the resize.
@@ -69,7 +68,7 @@ def test_the_picture_a_file_names_is_kept(python, c, tmp_path):
     made = python.invert(random_picture(64, 64), iterations=1).data
     write_inversion(tmp_path / "python.safetensors", replace(made, picture="5" * 64))
     c.load(tmp_path / "python.safetensors").save(tmp_path / "c.safetensors")
-    assert read_inversion(tmp_path / "c.safetensors", average_of(python)).picture == "5" * 64
+    assert read_inversion(tmp_path / "c.safetensors").picture == "5" * 64
 
 
 def test_files_are_exchanged_byte_for_byte(python, c, tmp_path):
@@ -87,23 +86,30 @@ def test_files_are_exchanged_byte_for_byte(python, c, tmp_path):
     np.testing.assert_array_equal(c.render(read_by_c)[0], python.render(theirs))
 
 
-@pytest.mark.parametrize("rows_share_a_style", [True, False])
-def test_file_comes_back_from_c_unchanged(python, c, tmp_path, rows_share_a_style):
+@pytest.mark.parametrize("rows", ["equal", "different"])
+@pytest.mark.parametrize("codes", ["with codes", "without codes"])
+def test_file_comes_back_from_c_unchanged(python, c, tmp_path, rows, codes):
     made = python.invert(random_picture(64, 64), iterations=1).data
     noise = np.random.default_rng(2).standard_normal(made.latents.shape, np.float32)
-    average = python.bundle.latent_average()
-    latents = noise[:1] + average if rows_share_a_style else noise
-    transform = np.array([[0.5, 0, 10], [0, 0.5, 20], [0, 0, 1]], np.float32)
-    write_inversion(
-        tmp_path / "python.safetensors",
-        replace(made, latents=latents, transform=transform),
-        average,
+    latents = np.tile(noise[:1], (len(noise), 1)) if rows == "equal" else noise
+    if codes == "without codes":
+        made = replace(made, codes=None, code_space=None)
+    written = replace(
+        made,
+        latents=latents,
+        transform=np.array([[0.5, 0, 10], [0, 0.5, 20], [0, 0, 1]], np.float32),
+        settings={"note": 'tab\t, "quotes", \\, \x7f, \u00e9, \u4e2d, \U0001f600', "until": 0.01},
     )
+    write_inversion(tmp_path / "python.safetensors", written)
     loaded = c.load(tmp_path / "python.safetensors")
     np.testing.assert_array_equal(loaded.latents, latents)
-    np.testing.assert_array_equal(loaded.transform, transform)
+    np.testing.assert_array_equal(loaded.transform, written.transform)
+    assert (loaded.codes is None) == (written.codes is None)
     loaded.save(tmp_path / "c.safetensors")
     assert same_bytes(tmp_path)
+    if capi.runtimes_agree(c.library):
+        theirs = python.render(Inversion(written))
+        np.testing.assert_array_equal(c.render(loaded)[0], theirs)
 
 
 @pytest.mark.usefixtures("same_runtime")
@@ -123,7 +129,7 @@ def test_progress_reports_what_python_reports(c, python):
     seen, expected = [], []
 
     def note(_user, progress):
-        image = np.ctypeslib.as_array(progress[0].image, shape).copy()
+        image = np.ctypeslib.as_array(progress[0].rendering, shape).copy()
         codes = np.ctypeslib.as_array(progress[0].codes, codes_shape).copy()
         seen.append((progress[0].iteration, image, codes))
         return 0
@@ -158,7 +164,11 @@ def test_until_stops_where_python_stops(c, python):
 def test_info_is_the_manifests(c, python):
     manifest = python.bundle.manifest
     assert c.info.name.decode() == manifest.name
+    assert c.info.space.decode() == manifest.space
     assert c.info.digest.decode() == python.bundle.digest
+    assert c.info.default_method.decode() == manifest.default_method
+    methods = {name: method.iterations for name, method in manifest.methods.items()}
+    assert c.methods() == dict(sorted(methods.items()))
     assert (c.info.image_height, c.info.image_width) == manifest.image_size
     assert (c.info.input_height, c.info.input_width) == manifest.input_size
     assert c.info.provider.decode().endswith("CPUExecutionProvider")
@@ -191,32 +201,36 @@ def test_attacked_manifest_is_refused_as_python_refuses_it(library, tmp_path, tr
 
 
 A_FILE = manifests.A_FILE
-ALL_ROLES = manifests.GOOD["graphs"]
+ENCODER = manifests.GOOD["graphs"]["encoder"]
 
 # Fields a manifest can do without: (name, value, what both runtimes refuse it with; None: nothing).
 OPTIONAL_FIELDS = {
     "of_tomorrow": ("of_tomorrow", {"a": [None, {}]}, None),
-    "twins": ("precisions", {"fp16": ALL_ROLES}, None),
-    "a_twin_alone": (
+    "half_graphs": ("precisions", {"fp16": {"encoder": ENCODER}}, None),
+    "half_graph_of_no_role": (
         "precisions",
-        {"fp16": {"encoder": "encoder.onnx"}},
-        "lacks the field precisions.fp16.hypernet",
+        {"fp16": {"decoder": ENCODER}},
+        "field precisions.fp16.decoder is not among the graphs",
     ),
-    "twin_not_listed": (
+    "half_graph_not_listed": (
         "precisions",
-        {"fp16": {**ALL_ROLES, "weights": "x.onnx"}},
+        {"fp16": {"weights": {"file": "x.onnx", "data": []}}},
         "field precisions.fp16.weights names 'x.onnx', which is not among the files",
     ),
     "plans": ("plans", {"10.13-sm89-fp16": {"encoder.plan": A_FILE}}, None),
     "plans_of_a_path": ("plans", {"../up": {}}, "field plans has the key '../up'"),
     "plan_is_a_path": ("plans", {"10.13-sm89-fp16": {"a/b": A_FILE}}, "has the key 'a/b'"),
-    "base": ("base", {"name": "faces", "digest": "0" * 64}, None),
-    "base_is_a_path": ("base", {"name": "../x", "digest": "0" * 64}, "base.name must be a plain"),
-    "base_without_digest": ("base", {"name": "faces"}, "lacks the field base.digest"),
-    "optional_inputs": (
+    "base_and_methods": (
+        "base",
+        {"name": "faces", "space": "0" * 64},
+        "must not give both the field base and methods",
+    ),
+    "base_is_a_path": ("base", {"name": "../x", "space": "0" * 64}, "base.name must be a plain"),
+    "base_without_space": ("base", {"name": "faces"}, "lacks the field base.space"),
+    "optional_inputs_of_no_graph": (
         "optional_inputs",
-        {"styles": [{"name": "conv1", "width": 16}], "noise": [{"name": "conv1", "side": 4}]},
-        None,
+        {"styles": [{"name": "conv1", "width": 16}], "noise": []},
+        "must give both the field optional_inputs and the graph styled_generator, or neither",
     ),
     "styles_an_object": (
         "optional_inputs",
@@ -227,12 +241,6 @@ OPTIONAL_FIELDS = {
         "optional_inputs",
         {"styles": [], "noise": [{"name": "conv1", "side": 8192}]},
         "noise[0].side must be an integer from 1",
-    ),
-    "refinement": ("refinement", {"refine": "encoder.onnx"}, None),
-    "refinement_not_listed": (
-        "refinement",
-        {"refine": "x.onnx"},
-        "field refinement.refine names 'x.onnx', which is not among the files",
     ),
 }
 
@@ -269,31 +277,102 @@ def test_attacked_inversion_is_refused(library, tiny_bundle, tmp_path, trick):
     assert refusal_of(capi.CModel(library, tiny_bundle).load, path).kind == "INVERSION"
 
 
-def test_altered_missing_and_linked_files_are_refused(library, tmp_path):
-    directory = manifests.write_bundle(tmp_path / "tiny")
-    generator = directory / "generator.onnx"
+@pytest.fixture
+def working_copy(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny bundle to alter."""
+    return shutil.copytree(tiny_bundle, tmp_path / "copy")
+
+
+def test_altered_and_missing_files_are_refused(library, working_copy):
+    generator = working_copy / "generator.onnx"
     content = generator.read_bytes()
     generator.write_bytes(content[::-1])
-    assert "is altered" in str(refusal_of(capi.CModel, library, directory))
+    assert "is altered" in str(refusal_of(capi.CModel, library, working_copy))
     generator.write_bytes(content[1:])
-    assert "bytes where the manifest says" in str(refusal_of(capi.CModel, library, directory))
+    assert "bytes where the manifest says" in str(refusal_of(capi.CModel, library, working_copy))
     generator.unlink()
-    assert "cannot find" in str(refusal_of(capi.CModel, library, directory))
-    (tmp_path / "elsewhere").write_bytes(content)
-    generator.symlink_to(tmp_path / "elsewhere")
-    assert "symbolic link" in str(refusal_of(capi.CModel, library, directory))
-    generator.unlink()
-    generator.write_bytes(content)
-    (directory / "generator.onnx.data").write_bytes(b"x")
-    assert "is not listed" in str(refusal_of(capi.CModel, library, directory))
+    assert "cannot find" in str(refusal_of(capi.CModel, library, working_copy))
+    os.mkfifo(generator)  # which nobody writes to
+    assert "not a regular file" in str(refusal_of(capi.CModel, library, working_copy))
 
 
-def test_inversion_of_another_bundle_is_refused(library, tiny_bundle, tmp_path):
-    data = InversionData(
-        inversions.TENSORS["latents"], inversions.TENSORS["codes"], 5, "tiny", inversions.DIGEST
+@pytest.mark.usefixtures("same_runtime")
+def test_bundles_of_links_are_those_they_lead_to(library, tmp_path, portraits_bundle):
+    """As in the caches of Hugging Face, DVC and git-annex: every file is a link to a link."""
+    linked = tmp_path / "linked"
+    (tmp_path / "blobs").mkdir()
+    linked.mkdir()
+    for file in portraits_bundle.iterdir():
+        blob = tmp_path / "blobs" / hashlib.sha256(file.name.encode()).hexdigest()
+        blob.symlink_to(file)
+        (linked / file.name).symlink_to(Path("..", "blobs", blob.name))
+    picture = random_picture(64, 64)
+    direct, through_links = (
+        capi.CModel(library, bundle).invert(picture, iterations=1)
+        for bundle in (portraits_bundle, linked)
     )
-    write_inversion(tmp_path / "x.safetensors", data)
+    np.testing.assert_array_equal(through_links.codes, direct.codes)
+    np.testing.assert_array_equal(through_links.image(), direct.image())
+    (linked / "generator.onnx").unlink()
+    (linked / "generator.onnx").symlink_to(tmp_path / "gone")
+    assert "cannot find" in str(refusal_of(capi.CModel, library, linked))
+    (linked / "generator.onnx").unlink()
+    (linked / "generator.onnx").symlink_to(tmp_path)
+    assert "not a regular file" in str(refusal_of(capi.CModel, library, linked))
+
+
+def test_relative_bundle_is_looked_up_once(library, working_copy, monkeypatch, tmp_path):
+    monkeypatch.chdir(working_copy.parent)
+    model = capi.CModel(library, Path(working_copy.name))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert model.invert(random_picture(64, 64), iterations=1).iterations == 1
+
+
+def test_a_bundle_that_went_is_a_sentence(library, working_copy):
+    model = capi.CModel(library, working_copy)
+    shutil.rmtree(working_copy)
+    error = refusal_of(model.invert, random_picture(64, 64))
+    assert error.kind == "BUNDLE" and f"cannot find {working_copy}/encoder.onnx" in str(error)
+
+
+def test_data_that_the_manifest_does_not_list_is_not_read(
+    library, rich_bundle, monkeypatch, tmp_path
+):
+    """A graph whose tensors lie in the working directory, and nowhere the manifest says."""
+    copy = shutil.copytree(rich_bundle, tmp_path / "copy")
+    document = json.loads((copy / "manifest.json").read_bytes())
+    document["graphs"]["generator"]["data"] = []
+    (copy / "manifest.json").write_text(json.dumps(document), encoding="utf-8")
+    for folder in (copy, "/"):
+        monkeypatch.chdir(folder)
+        error = refusal_of(capi.CModel, library, copy)
+        assert error.kind == "BUNDLE"
+        assert "cannot load the graph 'generator'" in str(error)
+
+
+def test_inversion_of_another_space_is_refused(library, tiny_bundle, tmp_path):
+    (tmp_path / "x.safetensors").write_bytes(inversions.GOOD)
     error = refusal_of(capi.CModel(library, tiny_bundle).load, tmp_path / "x.safetensors")
-    assert error.kind == "INVERSION" and "does not belong to bundle" in str(error)
-    with pytest.raises(InversionError):
+    with pytest.raises(InversionError) as caught:
         Model.load(tiny_bundle, "cpu").render(Inversion.load(tmp_path / "x.safetensors"))
+    assert error.kind == "INVERSION" and "does not fit bundle 'tiny'" in str(error)
+    assert str(error).endswith(str(caught.value))
+
+
+def test_inversion_of_other_codes_or_another_shape_is_refused(library, tiny_bundle, tmp_path):
+    python, c = Model.load(tiny_bundle, "cpu"), capi.CModel(library, tiny_bundle)
+    made = python.invert(random_picture(64, 64), iterations=1).data
+    path = tmp_path / "x.safetensors"
+    refused = {
+        "are not those of bundle 'tiny'": replace(made, code_space=inversions.DIGEST),
+        "has codes of shape [6, 17] where": replace(made, codes=made.codes[1:]),
+        "has latents of shape [7, 16] where": replace(made, latents=made.latents[1:]),
+    }
+    for says, data in refused.items():
+        write_inversion(path, data)
+        error = refusal_of(c.load, path)
+        with pytest.raises(InversionError) as caught:
+            python.render(Inversion(data))
+        assert error.kind == "INVERSION" and says in str(error)
+        assert str(error).endswith(str(caught.value))

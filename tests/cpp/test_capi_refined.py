@@ -1,8 +1,9 @@
-"""Refined inversions, which have free offsets, are to the C library what they are to Python."""
+"""Refined inversions, which have channel offsets, are to the C library what they are to Python."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +15,12 @@ from hyperstyle_rt.adaptation import Adaptation
 from hyperstyle_rt.errors import BundleError, InversionError
 from hyperstyle_rt.formats.inversion_file import (
     MAX_FILE_SIZE,
-    check_belongs,
+    check_fits,
     read_inversion,
     write_inversion,
 )
 from hyperstyle_rt.formats.manifest import Manifest
 from hyperstyle_rt.inversion import Inversion
-from safetensors.numpy import save
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "runtime")]
 
@@ -28,7 +28,7 @@ import capi  # noqa: E402
 from attacks import inversions  # noqa: E402
 from capi import random_picture, refusal_of, same_bytes  # noqa: E402
 
-# Bundles that have the graph `channels`.
+# Bundles that have the graph `channel_offsets`.
 REFINING = [
     ("tiny", "fp32"),
     ("rich", "fp32"),
@@ -39,11 +39,11 @@ of_refining = pytest.mark.parametrize("bundle", REFINING, indirect=True, ids="-"
 
 
 def with_offsets(inversion: Inversion, manifest: Manifest) -> Inversion:
-    """The inversion with free offsets as refining finds them, only larger."""
-    pairs = sum(layer.shape[0] * layer.shape[1] for layer in manifest.tuned_layers)
-    channels = np.random.default_rng(5).normal(0, 0.3, pairs).astype(np.float16)
-    channels[:4] = [-0.0, 6e-8, -6e-5, 0.0]  # with the smallest there are
-    return Inversion(replace(inversion.data, channels=channels))
+    """The inversion with channel offsets as refining finds them, only larger."""
+    count = manifest.num_channel_offsets
+    offsets = np.random.default_rng(5).normal(0, 0.3, count).astype(np.float16)
+    offsets[:4] = [-0.0, 6e-8, -6e-5, 0.0]  # with the smallest there are
+    return Inversion(replace(inversion.data, channel_offsets=offsets))
 
 
 @pytest.mark.usefixtures("same_runtime")
@@ -55,11 +55,12 @@ def test_renders_and_edits_are_bit_identical(python, c, tmp_path):
     unrefined.save(tmp_path / "unrefined.safetensors")
     ours = c.load(tmp_path / "refined.safetensors")
     before = c.load(tmp_path / "unrefined.safetensors")
-    assert (ours.free_offsets, before.free_offsets) == (theirs.channels.size, 0)
+    assert ours.channel_offset_count == theirs.data.channel_offsets.size
+    assert before.channel_offset_count == 0
 
     expected = python.render(theirs)
     assert (expected != unrefined.image).any()
-    for _ in range(2):  # the weights a session keeps are those of one of them
+    for _ in range(2):  # the kernels a session keeps are those of one of them
         np.testing.assert_array_equal(c.render(ours)[0], expected)
         np.testing.assert_array_equal(c.render(before)[0], unrefined.image)
     noise = np.random.default_rng(1).standard_normal((3, *theirs.latents.shape), np.float32)
@@ -81,21 +82,18 @@ def test_what_python_refined_is_rendered_bit_identically(library, tiny_bundle, t
 
 
 @of_refining
-@pytest.mark.parametrize("rows_share_a_style", [True, False])
-def test_file_comes_back_from_c_unchanged(python, c, tmp_path, rows_share_a_style):
+def test_file_comes_back_from_c_unchanged(python, c, tmp_path):
     made = python.invert(random_picture(64, 64), iterations=1)
     data = replace(
         with_offsets(made, python.bundle.manifest).data,
         transform=np.array([[0.5, 0, 10], [0, 0.5, 20], [0, 0, 1]], np.float32),
         picture="5" * 64,
     )
-    average = python.bundle.latent_average() if rows_share_a_style else None
-    write_inversion(tmp_path / "python.safetensors", data, average)
+    write_inversion(tmp_path / "python.safetensors", data)
     c.load(tmp_path / "python.safetensors").save(tmp_path / "c.safetensors")
-    if rows_share_a_style:
-        assert same_bytes(tmp_path)
-    read = read_inversion(tmp_path / "c.safetensors", lambda *_: python.bundle.latent_average())
-    assert read.channels.tobytes() == data.channels.tobytes()
+    assert same_bytes(tmp_path)
+    read = read_inversion(tmp_path / "c.safetensors")
+    assert read.channel_offsets.tobytes() == data.channel_offsets.tobytes()
 
 
 @pytest.mark.usefixtures("same_runtime")
@@ -115,12 +113,9 @@ def test_adapted_bundle_keeps_the_offsets_of_its_layers(
 
 
 def test_bundle_without_the_graph_says_so_as_python_does(library, tiny_bundle, tmp_path):
-    older = tmp_path / "older"
-    older.mkdir()
-    for file in tiny_bundle.iterdir():
-        (older / file.name).write_bytes(file.read_bytes())
+    older = shutil.copytree(tiny_bundle, tmp_path / "older")
     document = json.loads((older / "manifest.json").read_bytes())
-    del document["refinement"]
+    del document["graphs"]["channel_offsets"]
     (older / "manifest.json").write_text(json.dumps(document), encoding="utf-8")
     python, c = Model.load(older, "cpu"), capi.CModel(library, older)
     unrefined = python.invert(random_picture(64, 64), iterations=1)
@@ -129,32 +124,31 @@ def test_bundle_without_the_graph_says_so_as_python_does(library, tiny_bundle, t
     error = refusal_of(c.render, c.load(tmp_path / "x.safetensors"))
     with pytest.raises(BundleError) as caught:
         python.render(theirs)
-    assert (error.kind, str(error)) == ("BUNDLE", str(caught.value))
+    assert error.kind == "BUNDLE" and "'channel_offsets'" in str(error)
+    assert "channel_offsets" in str(caught.value)
 
 
-def version_2(**tensors: np.ndarray) -> bytes:
-    """The small sound file with more tensors, said to be of version 2."""
-    return save({**inversions.TENSORS, **tensors}, {**inversions.METADATA, "version": "2"})
+NEEDS = {"needs": '["codes","channel_offsets"]'}
+
+
+def with_tensor(tensor: np.ndarray) -> bytes:
+    """The small sound file with a tensor that is to be channel offsets."""
+    return inversions.tensors(NEEDS, channel_offsets=tensor)
 
 
 # name: (the file, what both runtimes say of it)
 DAMAGED = {
-    "absent": (version_2(), "lacks the tensor channels"),
-    "floats": (version_2(channels=np.ones(4, np.float32)), "channels must be float16 [?]"),
-    "integers": (version_2(channels=np.ones(4, np.int16)), "channels must be float16 [?]"),
-    "matrix": (version_2(channels=np.ones((2, 2), np.float16)), "channels must be float16 [?]"),
-    "scalar": (version_2(channels=np.array(1, np.float16)), "channels must be float16 [?]"),
-    "empty": (version_2(channels=np.ones(0, np.float16)), "channels must be float16 [?]"),
-    "infinite": (
-        version_2(channels=np.array([1, np.inf], np.float16)),
-        "NaN or infinity in the inversion's channels",
-    ),
+    "absent": (inversions.metadata(**NEEDS), "needs and tensors about channel_offsets"),
+    "integers": (with_tensor(np.ones(4, np.int16)), "channel_offsets must be float16 [?]"),
+    "matrix": (with_tensor(np.ones((2, 2), np.float16)), "channel_offsets must be float16 [?]"),
+    "scalar": (with_tensor(np.array(1, np.float16)), "channel_offsets must be float16 [?]"),
+    "empty": (with_tensor(np.ones(0, np.float16)), "channel_offsets must be float16 [?]"),
     "not_a_number": (
-        version_2(channels=np.array([1, np.nan], np.float16)),
-        "NaN or infinity in the inversion's channels",
+        with_tensor(np.array([1, np.nan], np.float16)),
+        "NaN or infinity in the inversion's channel_offsets",
     ),
-    "too_many": (version_2(channels=np.ones(MAX_FILE_SIZE // 2, np.float16)), "is larger than"),
-    "truncated": (version_2(channels=np.ones(4, np.float16))[:-2], "is not a safetensors file"),
+    "too_many": (with_tensor(np.ones(MAX_FILE_SIZE // 2, np.float16)), "is larger than"),
+    "truncated": (with_tensor(np.ones(4, np.float16))[:-2], "is not a safetensors file"),
 }
 
 
@@ -170,28 +164,14 @@ def test_damaged_offsets_are_refused_as_python_refuses_them(library, tiny_bundle
     assert says in str(error) and says in str(caught.value)
 
 
-def test_offsets_of_another_number_or_bundle_are_refused(library, tiny_bundle, tmp_path):
+def test_offsets_of_another_number_are_refused(library, tiny_bundle, tmp_path):
     python, c = Model.load(tiny_bundle, "cpu"), capi.CModel(library, tiny_bundle)
     made = with_offsets(
         python.invert(random_picture(64, 64), iterations=1), python.bundle.manifest
     ).data
-    refused = {
-        "damaged": replace(made, channels=made.channels[1:]),
-        "does not belong to": replace(made, bundle_digest=inversions.DIGEST),
-    }
-    for says, data in refused.items():
-        with pytest.raises(InversionError, match=says):
-            check_belongs(data, python.bundle)
-        write_inversion(tmp_path / "x.safetensors", data)
-        error = refusal_of(c.load, tmp_path / "x.safetensors")
-        assert error.kind == "INVERSION" and says in str(error)
-
-
-def test_offsets_in_a_file_of_version_1_mean_nothing(library, tiny_bundle, tmp_path):
-    path = tmp_path / "x.safetensors"
-    python, c = Model.load(tiny_bundle, "cpu"), capi.CModel(library, tiny_bundle)
-    made = python.invert(random_picture(64, 64), iterations=1)
-    with_offsets(made, python.bundle.manifest).save(path)
-    path.write_bytes(path.read_bytes().replace(b'"version":"2"', b'"version":"1"'))
-    assert c.load(path).free_offsets == 0
-    assert Inversion.load(path).channels is None
+    data = replace(made, channel_offsets=made.channel_offsets[1:])
+    with pytest.raises(InversionError, match="has channel_offsets of shape") as caught:
+        check_fits(data, python.bundle.manifest)
+    write_inversion(tmp_path / "x.safetensors", data)
+    error = refusal_of(c.load, tmp_path / "x.safetensors")
+    assert error.kind == "INVERSION" and str(error).endswith(str(caught.value))

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hyperstyle_rt.backends.ort import OnnxRuntimeBackend
+from hyperstyle_rt.backends.registry import BACKENDS
 from hyperstyle_rt.checking.comparison import (
-    BOUNDS,
-    BackendContender,
-    Comparison,
-    Difference,
-    _difference,
+    CONTENDERS,
+    Contender,
     compare,
     open_contender,
     sample_picture,
 )
+from hyperstyle_rt.checking.differences import BOUNDS, Comparison, Difference, measure
 from hyperstyle_rt.cli.app import app
 from hyperstyle_rt.errors import BackendError, BundleError
 from hyperstyle_rt.formats.bundle import Bundle
+from method_bundles import NUDGED, STEPS, add_method
+from stand_ins import StandInCuda
 from typer.testing import CliRunner
 
 BOUND = BOUNDS["fp32", "graph"]
@@ -27,7 +30,7 @@ REFERENCE = np.array([1.0, -2.0, 4.0, 0.0], np.float32)
 
 
 def difference(actual: np.ndarray, tensor: str = "codes") -> Difference:
-    return _difference("hypernet", tensor, 0, REFERENCE, actual.astype(np.float32), BOUND)
+    return measure("hypernet", tensor, 0, REFERENCE, actual.astype(np.float32), BOUND)
 
 
 def test_figures_are_the_textbooks() -> None:
@@ -40,7 +43,9 @@ def test_figures_are_the_textbooks() -> None:
 
 def test_pictures_have_a_peak_of_two() -> None:
     error = np.float32([0, 0.5, 0, 0])
-    assert difference(REFERENCE + error, "image").psnr == pytest.approx(10 * np.log10(4 / 0.0625))
+    assert difference(REFERENCE + error, "rendering").psnr == pytest.approx(
+        10 * np.log10(4 / 0.0625)
+    )
 
 
 def test_equal_tensors_are_within() -> None:
@@ -68,39 +73,85 @@ def test_a_percent_is_out_of_bounds_in_fp32() -> None:
     assert difference(REFERENCE * (1 + 1e-6)).within
 
 
+def quietly(_step: str) -> None:
+    """Show no progress."""
+
+
 def test_a_bundle_agrees_with_itself(tiny_bundle: Path) -> None:
     bundle = Bundle.open(tiny_bundle)
     ours = open_contender("cpu", bundle)
     pictures = [sample_picture(bundle, seed) for seed in (0, 1)]
     assert pictures[0].shape == (64, 64, 3)
     assert not np.array_equal(*pictures)
-    comparison = compare(ours, ours, bundle.manifest, pictures, 3, lambda _step: None)
+    comparison = compare(ours, ours, bundle, pictures, 3, quietly)
     assert not comparison.outside()
     stages = [d.stage for d in comparison.differences if d.picture == 1]
-    graphs = ["encoder", "hypernet", *["weights"] * 7, *["generator"] * 2]
+    graphs = ["encoder", *["weights"] * 7, *["generator"] * 2, "hypernet"]
     assert stages == [*graphs, *["after 1"] * 3, *["after 3"] * 3]
     tensors = {d.tensor for d in comparison.differences if d.stage == "weights"}
     assert tensors == {f"weight.{layer.name}" for layer in bundle.manifest.tuned_layers}
 
 
-def test_exchanged_outputs_are_named(tiny_bundle: Path) -> None:
-    """Two weights of one shape under each other's names, as outputs bound by position would be."""
+@pytest.mark.parametrize("method", [NUDGED, "encoder"])
+def test_any_method_is_compared(method: str, tiny_bundle: Path, tmp_path: Path) -> None:
+    """Also one with graphs that this code has never heard of, and one that does not iterate."""
+    bundle = Bundle.open(add_method(tiny_bundle, tmp_path / "bundle"))
+    ours = open_contender("cpu", bundle)
+    pictures = [sample_picture(bundle, 0)]
+    comparison = compare(ours, ours, bundle, pictures, None, quietly, method=method)
+    assert not comparison.outside()
+    stages = {(d.stage, d.tensor) for d in comparison.differences}
+    if method == NUDGED:
+        assert {("look", "colours"), ("nudge", "latents_next")} <= stages
+        assert (f"after {STEPS}", "latents") in stages
+    else:
+        assert {("inversion", "latents"), ("inversion", "rendering")} <= stages
+        assert not any(stage.startswith("after") for stage, _ in stages)
+
+
+class Changed(OnnxRuntimeBackend):
+    """A backend with one fault."""
+
+    def run(self, role: str, inputs: Any) -> Any:
+        outputs = super().run(role, inputs)
+        if role == "weights":  # two of one shape, bound by position instead of by name
+            first, second = "weight.conv1", "weight.convs.0"
+            outputs[first], outputs[second] = outputs[second], outputs[first]
+        return outputs
+
+
+def test_exchanged_outputs_are_named_where_they_arise(tiny_bundle: Path) -> None:
+    """The generator is fed the reference's kernels: it is not blamed for those of the weights."""
     bundle = Bundle.open(tiny_bundle)
     reference = open_contender("cpu", bundle)
-
-    class Exchanged(BackendContender):
-        def weights(self, codes: np.ndarray) -> dict[str, np.ndarray]:
-            made = super().weights(codes)
-            made["weight.conv1"], made["weight.convs.0"] = (
-                made["weight.convs.0"],
-                made["weight.conv1"],
-            )
-            return made
-
-    exchanged = Exchanged("exchanged", reference._backend)
+    exchanged = Contender("exchanged", Changed("cpu", bundle, 1))
     pictures = [sample_picture(bundle, 0)]
-    comparison = compare(reference, exchanged, bundle.manifest, pictures, 1, lambda _step: None)
-    assert {d.tensor for d in comparison.outside()} == {"weight.conv1", "weight.convs.0"}
+    comparison = compare(reference, exchanged, bundle, pictures, 1, quietly)
+    outside = [(d.stage, d.tensor) for d in comparison.outside()]
+    graphs = {(stage, tensor) for stage, tensor in outside if not stage.startswith("after")}
+    assert graphs == {("weights", "weight.conv1"), ("weights", "weight.convs.0")}
+    assert ("after 1", "rendering") in outside
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_plans_and_precisions_are_compared(
+    precision: str, planned: Path, cuda: StandInCuda
+) -> None:
+    """The whole inversion of TensorRT is the one that is recorded."""
+    bundle = Bundle.open(planned)
+    name = "tensorrt" if precision == "fp32" else "tensorrt-fp16"
+    reference, candidate = open_contender("cpu", bundle), open_contender(name, bundle)
+    comparison = compare(reference, candidate, bundle, [sample_picture(bundle, 0)], 2, quietly)
+    assert not comparison.outside()
+    assert "launch" in cuda.calls
+    assert {d.tensor for d in comparison.differences if d.stage == "weights"}
+    assert (max(d.relative for d in comparison.differences) > 1e-5) == (precision == "fp16")
+
+
+def test_everything_that_can_be_opened_can_be_compared() -> None:
+    names = {entry.name for entry in BACKENDS}
+    assert names <= CONTENDERS.keys()
+    assert {f"{name}-fp16" for name in names} <= CONTENDERS.keys()
 
 
 def test_unknown_contenders_and_missing_precisions_are_named(tiny_bundle: Path) -> None:
@@ -132,6 +183,23 @@ def test_check_prints_json(tiny_bundle: Path) -> None:
     code, out, _ = check(tiny_bundle, "--candidate", "cpu", "--json")
     assert code == 0
     assert json.loads(out)["ok"] is True
+
+
+def test_check_takes_a_method(tiny_bundle: Path, tmp_path: Path) -> None:
+    bundle = add_method(tiny_bundle, tmp_path / "bundle")
+    code, out, err = check(bundle, "--candidate", "cpu", "--method", NUDGED)
+    assert code == 0, err
+    assert "colours" in out
+    code, out, err = check(bundle, "--candidate", "cpu", "--method", "pivot")
+    assert (code, out) == (2, "")
+    assert "pivot" in err
+    assert err.count("\n") == 1
+
+
+def test_the_help_names_the_backends_of_the_registry() -> None:
+    out = " ".join(CliRunner().invoke(app, ["check", "--help"]).stdout.split())
+    for entry in BACKENDS:
+        assert entry.name in out
 
 
 def test_check_of_what_is_not_there_is_one_sentence(tiny_bundle: Path) -> None:

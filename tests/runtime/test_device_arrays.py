@@ -15,7 +15,6 @@ import pytest
 from hyperstyle_rt import BackendError, Model
 from hyperstyle_rt.backends.cuda import dlpack
 from hyperstyle_rt.backends.cuda.memory import DeviceBuffer
-from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.imaging.pictures import to_input
 from stand_ins import StandInCuda
 
@@ -43,6 +42,7 @@ class Foreign:
     def __init__(self, buffer: DeviceBuffer, device: int = 0, **changes: Any) -> None:
         self.buffer, self.device, self.changes = buffer, device, changes
         self.streams: list[int] = []
+        self.shape = buffer.shape
 
 
 class WithInterface(Foreign):
@@ -158,18 +158,19 @@ def test_an_inversion_between_device_arrays_copies_nothing_to_the_host(
     until: float | None, planned: Path, cuda: StandInCuda, picture: np.ndarray
 ) -> None:
     model = load(planned)
-    backend, size = model.backend, model.bundle.manifest.input_size
-    foreign = WithCapsule(backend.upload(to_input(picture, size)))
+    size = model.bundle.manifest.input_size
+    foreign = WithCapsule(model.backend.upload(to_input(picture, size)))
     expected = model.invert(picture, 3, until)
     cuda.calls.clear()
-    made = backend.invert(foreign, 3, until)
+    found = model.invert_on_device(foreign, 3, until)
     assert cuda.calls.count("H2D") == 1  # the codes of zero
-    assert cuda.calls.count("D2H") == (0 if until is None else made.iterations)
-    assert made.iterations == expected.iterations
+    assert cuda.calls.count("D2H") == (0 if until is None else found.iterations)
+    assert found.iterations == expected.iterations
     assert cuda.calls[-1] == "synchronise"
+    assert set(found.tensors) == {"latents", "codes", "rendering", "reconstruction"}
     for name in ("latents", "codes", "output"):
-        buffer = getattr(made, "image" if name == "output" else name)
-        assert np.array_equal(backend.download(buffer)[0], getattr(expected, name))
+        buffer = found.tensors["rendering" if name == "output" else name]
+        assert np.array_equal(model.backend.download(buffer)[0], getattr(expected, name))
         assert dlpack.view(buffer.__dlpack__()).address == buffer.address
         assert buffer.__cuda_array_interface__["data"] == (buffer.address, False)
         assert buffer.__dlpack_device__() == (dlpack.CUDA, 0)
@@ -178,15 +179,12 @@ def test_an_inversion_between_device_arrays_copies_nothing_to_the_host(
 def test_the_number_of_iterations_is_the_bundles(planned: Path, cuda: StandInCuda) -> None:
     model = load(planned)
     x = np.zeros((1, 3, *model.bundle.manifest.input_size), np.float32)
-    assert model.backend.invert(x).iterations == model.bundle.manifest.default_iterations
+    assert model.invert_on_device(x).iterations == model.bundle.manifest.method().iterations
 
 
 def test_a_picture_of_another_size_is_refused(planned: Path, cuda: StandInCuda) -> None:
-    height, width = Bundle.open(planned).manifest.input_size
-    with pytest.raises(
-        BackendError, match=rf"must be float32 \[1, 3, {height}, {width}\], not \[2, 3\]; resize it"
-    ):
-        load(planned).backend.invert(ARRAY)
+    with pytest.raises(BackendError, match=r"float32 \[1, 3, 64, 64\], not \[2, 3\]"):
+        load(planned).invert_on_device(ARRAY)
 
 
 # ---------------------------------------------------------------------------------- PyCUDA
@@ -252,14 +250,16 @@ def test_pycuda_shares_the_primary_context(
         pycuda.primary.push()
     model = load(planned, "tensorrt-pycuda")
     assert pycuda.stack == [pycuda.primary]
-    made = model.backend.invert(to_input(picture, model.bundle.manifest.input_size), 2)
-    for array in (made.latents, made.codes, made.image):
+    found = model.invert_on_device(to_input(picture, model.bundle.manifest.input_size), 2)
+    assert pycuda.stack == [pycuda.primary]
+    for array in found.tensors.values():
         assert isinstance(array, StandInGpuArray)
         assert array.gpudata == array.base.address  # the buffer lives as long as the array
+    rendering = found.tensors["rendering"].base
     expected = model.invert(picture, 2)
-    assert np.array_equal(model.backend.download(made.image.base)[0], expected.output)
-    model.backend.close()
-    model.backend.close()
+    assert np.array_equal(model.backend.download(rendering)[0], expected.output)
+    model.close()
+    model.close()
     assert pycuda.stack == ([pycuda.primary] if already else [])
 
 

@@ -9,8 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hyperstyle_rt import BundleError, HyperStyleError, Inversion, InversionError, Model
+from hyperstyle_rt import (
+    BackendError,
+    BundleError,
+    HyperStyleError,
+    Inversion,
+    InversionError,
+    Model,
+)
+from hyperstyle_rt.imaging.pictures import to_input
 from method_bundles import NUDGED, STEPS, Chain, add_method
+from stand_ins import StandInCuda, add_plans
 
 
 @pytest.fixture(scope="module")
@@ -177,3 +186,73 @@ def test_another_generator_is_another_space(
     ):
         with pytest.raises(InversionError, match="tiny"):
             use()
+
+
+# The same loop on a backend that records
+
+
+@pytest.fixture(scope="module")
+def planned_methods(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of :func:`add_method` with plans for the stand-in of TensorRT."""
+    return add_plans(add_method(tiny_bundle, tmp_path_factory.mktemp("planned methods") / "tiny"))
+
+
+def test_any_method_is_recorded_once_and_replayed(
+    planned_methods: Path, cuda: StandInCuda, picture: np.ndarray
+) -> None:
+    model, plain = Model.load(planned_methods, "tensorrt"), Model.load(planned_methods, "cpu")
+    model.invert(picture, method=NUDGED)
+    begin, end = cuda.calls.index("begin capture"), cuda.calls.index("end capture")
+    start, step = ["encoder", "look", "weights", "generator"], ["nudge", "weights", "generator"]
+    recorded = [call.removeprefix("run ") for call in cuda.calls[begin + 1 : end]]
+    assert recorded == [*start, *STEPS * step]
+    cuda.calls.clear()
+    for shown in (picture[::-1].copy(), picture):
+        found = model.invert(shown, method=NUDGED)
+        expected = plain.invert(shown, method=NUDGED)
+        assert np.abs(found.latents - expected.latents).max() <= 1e-5
+        assert np.abs(found.output - expected.output).max() <= 1e-5
+        assert found.codes is None
+    assert cuda.calls.count("launch") == 2
+    assert not [call for call in cuda.calls if call.startswith(("run", "begin"))]
+    model.invert(picture, 2)  # another method is recorded in its place
+    assert cuda.calls.count("begin capture") == 1
+    assert cuda.executables == 1
+    model.close()
+    assert cuda.executables == 0
+    assert not cuda.device
+
+
+def test_any_method_is_watched_and_stopped_there(
+    planned_methods: Path, cuda: StandInCuda, picture: np.ndarray
+) -> None:
+    model, plain = Model.load(planned_methods, "tensorrt"), Model.load(planned_methods, "cpu")
+    seen: list[int] = []
+    watched = model.invert(picture, method=NUDGED, on_iteration=lambda n, *_: seen.append(n))
+    assert "launch" not in cuda.calls
+    assert seen == [*range(1, STEPS + 1)]
+    expected = plain.invert(picture, method=NUDGED)
+    assert np.abs(watched.output - expected.output).max() <= 1e-5
+    cuda.calls.clear()
+    stopped = model.invert(picture, until=2.0, method=NUDGED)
+    assert stopped.iterations == 2  # the first difference there is
+    calls = [call.removeprefix("run ") for call in cuda.calls if call not in ("synchronise", "H2D")]
+    compared = ["D2H", "record event", "nudge", "wait for event"]  # the device does not wait
+    rendered = ["weights", "generator"]
+    start = ["encoder", "look", *rendered, "nudge"]
+    assert calls[:-2] == [*start, *rendered, *compared, *rendered, *compared]
+    assert calls[-2:] == ["D2H", "D2H"]  # latents and rendering
+
+
+def test_a_target_on_the_device_is_taken_in_the_size_of_the_graphs(
+    planned_methods: Path, cuda: StandInCuda, picture: np.ndarray
+) -> None:
+    """One array cannot be of two sizes: a method that reads two says so."""
+    model, plain = Model.load(planned_methods, "tensorrt"), Model.load(planned_methods, "cpu")
+    target = to_input(picture, model.bundle.manifest.input_size)
+    found = model.invert_on_device(target, 2, method="hyperstyle")
+    expected = plain.invert(picture, 2)
+    rendering = model.backend.download(found.tensors["rendering"])[0]
+    assert np.abs(rendering - expected.output).max() <= 1e-5
+    with pytest.raises(BackendError, match=r"float32 \[1, 3, 24, 20\], not \[1, 3, 64, 64\]"):
+        model.invert_on_device(target, method=NUDGED)

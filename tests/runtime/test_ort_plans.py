@@ -10,8 +10,10 @@ from typing import ClassVar
 
 import pytest
 from hyperstyle_rt import BackendError, BundleError, Model
-from hyperstyle_rt.backends import ort as onnxruntime
+from hyperstyle_rt.backends import ort as backend_module
+from hyperstyle_rt.backends import ort_sessions
 from hyperstyle_rt.backends.cuda.driver import Gpu
+from hyperstyle_rt.backends.ort_library import load_onnxruntime
 from hyperstyle_rt.formats.bundle import Bundle
 from stand_ins import VERSION
 
@@ -22,19 +24,27 @@ class Session:
     opened: ClassVar[list[Path]] = []
     falls_back = False
 
-    def __init__(self, path: str, _options: object, providers: list[str], **_rest: object) -> None:
-        self.opened.append(Path(path))
+    def __init__(
+        self, model: str | bytes, _options: object, providers: list[str], **_rest: object
+    ) -> None:
+        if isinstance(model, str):  # else it is the model that shows whether the provider works
+            self.opened.append(Path(model))
         self.providers = ["CPUExecutionProvider"] if self.falls_back else providers
 
     def get_providers(self) -> list[str]:
         return self.providers
 
+    def get_inputs(self) -> list[object]:
+        return []
+
+    get_outputs = get_inputs
+
 
 @pytest.fixture
 def sessions(monkeypatch: pytest.MonkeyPatch) -> type[Session]:
-    monkeypatch.setattr(onnxruntime, "usable_providers", lambda: onnxruntime.PROVIDERS)
-    monkeypatch.setattr(onnxruntime, "find_gpu", lambda: Gpu("NVIDIA L4", 89))
-    monkeypatch.setattr(onnxruntime.ort, "InferenceSession", Session)
+    monkeypatch.setattr(backend_module, "usable_providers", lambda: backend_module.PROVIDERS)
+    monkeypatch.setattr(ort_sessions, "find_gpu", lambda: Gpu("NVIDIA L4", 89))
+    monkeypatch.setattr(load_onnxruntime(), "InferenceSession", Session)
     monkeypatch.setattr(Session, "opened", [])
     return Session
 
@@ -58,6 +68,7 @@ def wrapped(planned: Path, tmp_path: Path) -> Path:
 
 def test_onnx_runtime_gets_the_models_of_our_plans(wrapped: Path, sessions: type[Session]) -> None:
     model = Model.load(wrapped, "ort-tensorrt", precision="fp16")
+    model.backend.signature("generator")
     plans = wrapped / "tensorrt" / f"{VERSION}-sm89-fp16"
     assert sessions.opened == [plans / "generator.onnx"]
     assert model.backend.provider.endswith("TensorrtExecutionProvider")
@@ -76,14 +87,16 @@ def test_an_altered_plan_is_not_given_to_onnx_runtime(
 ) -> None:
     plan = wrapped / "tensorrt" / f"{VERSION}-sm89-fp32" / "generator.plan"
     plan.write_bytes(plan.read_bytes().swapcase())
+    model = Model.load(wrapped, "ort-tensorrt")
     with pytest.raises(BundleError, match=r"generator\.plan is altered"):
-        Model.load(wrapped, "ort-tensorrt")
+        model.backend.signature("generator")
     assert sessions.opened == []
 
 
 def test_plans_onnx_runtime_cannot_load_are_not_given_to_it(
     wrapped: Path, sessions: type[Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnxruntime, "LOADED_TENSORRT", "11.")
+    monkeypatch.setattr(ort_sessions, "LOADED_TENSORRT", "11.")
+    model = Model.load(wrapped, "ort-tensorrt")
     with pytest.raises(BundleError, match=r"has no generator.plan for TensorRT 11\.x-sm89-fp32"):
-        Model.load(wrapped, "ort-tensorrt")
+        model.backend.signature("generator")

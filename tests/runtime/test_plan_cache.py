@@ -116,9 +116,9 @@ def test_whatever_decides_about_a_plan_is_in_its_name(bundle: Bundle, builds: Bu
         replace(TARGET, sm=86),
         replace(TARGET, gpu="NVIDIA A10"),
     ]
-    paths = {cached_plan(bundle, target, "fp32", "encoder") for target in (TARGET, *others)}
-    paths.add(cached_plan(bundle, TARGET, "fp16", "encoder"))
-    paths.add(cached_plan(bundle, TARGET, "fp32", "weights"))
+    paths = {cached_plan(bundle, target, "fp32", "encoder").path for target in (TARGET, *others)}
+    paths.add(cached_plan(bundle, TARGET, "fp16", "encoder").path)
+    paths.add(cached_plan(bundle, TARGET, "fp32", "weights").path)
     manifest = bundle.manifest
     changed = replace(manifest.files["encoder.onnx"], sha256="0" * 64)
     files = {**manifest.files, "encoder.onnx": changed}
@@ -132,7 +132,8 @@ def test_whatever_decides_about_a_plan_is_in_its_name(bundle: Bundle, builds: Bu
 def test_a_plan_that_is_not_as_built_is_built_again(
     spoilt: str, bundle: Bundle, builds: Builds, caplog: pytest.LogCaptureFixture
 ) -> None:
-    plan = cached_plan(bundle, TARGET, "fp32", "encoder")
+    built = cached_plan(bundle, TARGET, "fp32", "encoder")
+    plan = built.path
     note = plan.with_suffix(".json")
     if spoilt == "plan":
         plan.write_bytes(plan.read_bytes().swapcase())
@@ -143,11 +144,21 @@ def test_a_plan_that_is_not_as_built_is_built_again(
     else:
         note.write_text('{"role": ["encoder"]}')
     assert list(plans_of(bundle)) == [] or spoilt == "plan"
-    assert cached_plan(bundle, TARGET, "fp32", "encoder") == plan
+    assert cached_plan(bundle, TARGET, "fp32", "encoder") == built
     assert len(builds) == 2
     assert ("is damaged and is built again" in caplog.text) == (spoilt == "plan")
-    assert cached_plan(bundle, TARGET, "fp32", "encoder") == plan
+    assert cached_plan(bundle, TARGET, "fp32", "encoder") == built
     assert len(builds) == 2
+
+
+def test_the_cache_knows_no_roles(bundle: Bundle, builds: Builds) -> None:
+    """Every graph of a bundle gets a plan; those that render serve batches."""
+    for role in bundle.manifest.graphs:
+        cached_plan(bundle, TARGET, "fp32", role)
+    batches = {name: options.batch(name.removesuffix(".onnx")) for name, options in builds}
+    assert batches.keys() == {graph.file for graph in bundle.manifest.graphs.values()}
+    large = {name for name, batch in batches.items() if batch.largest == 8}
+    assert large == {"generator.onnx", "styled_generator.onnx"}
 
 
 def test_a_graph_the_bundle_lacks_is_one_sentence(bundle: Bundle, builds: Builds) -> None:
@@ -181,7 +192,7 @@ def test_the_cache_is_where_caches_are(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 def test_plans_in_the_cache_are_listed_with_their_bundle(bundle: Bundle, builds: Builds) -> None:
     assert list(plans_of(bundle)) == []
-    expected = [cached_plan(bundle, TARGET, "fp16", role) for role in ("encoder", "weights")]
+    expected = [cached_plan(bundle, TARGET, "fp16", role).path for role in ("encoder", "weights")]
     found = list(plans_of(bundle))
     assert sorted(plan.path for plan in found) == sorted(expected)
     assert {plan.key for plan in found} == {f"{VERSION}-sm89-fp16"}
@@ -196,17 +207,18 @@ def test_a_real_build_lands_in_the_cache(bundle: Bundle) -> None:
     """By TensorRT-RTX, whose plans no backend loads: it is the one that builds without a GPU."""
     pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
     target = rtx_target(89)
-    plan = cached_plan(bundle, target, "fp32", "encoder")
+    built = cached_plan(bundle, target, "fp32", "encoder")
+    plan = built.path
     assert plan.stat().st_size > 1000
     modified = plan.stat().st_mtime_ns
-    assert cached_plan(bundle, target, "fp32", "encoder") == plan
+    assert cached_plan(bundle, target, "fp32", "encoder") == built
     assert plan.stat().st_mtime_ns == modified
 
 
 def test_another_gpu_of_the_same_architecture_gets_its_own_plan(
     bundle: Bundle, builds: Builds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load(bundle)
+    load(bundle).backend.signature("encoder")
     monkeypatch.setattr(plan_build, "find_gpu", lambda: Gpu("NVIDIA RTX 4090", 89))
-    load(bundle)
+    load(bundle).backend.signature("encoder")
     assert len(builds) == 2

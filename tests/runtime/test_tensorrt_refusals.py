@@ -43,15 +43,16 @@ def flip(plan: Path) -> None:
 def test_one_flipped_byte_is_refused_before_anything_is_loaded(
     planned: Path, cuda: StandInCuda, tmp_path: Path
 ) -> None:
+    model = load(altered(planned, tmp_path, flip))
     with pytest.raises(BundleError, match=r"generator\.plan is altered"):
-        load(altered(planned, tmp_path, flip))
-    assert cuda.calls == []
+        model.backend.signature("generator")
     assert sys.modules["tensorrt"].deserialised == []
 
 
 def test_a_missing_plan_is_refused(planned: Path, cuda: StandInCuda, tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"cannot find .*generator.plan"):
-        load(altered(planned, tmp_path, Path.unlink))
+    model = load(altered(planned, tmp_path, Path.unlink))
+    with pytest.raises(BundleError, match=r"cannot open .*generator.plan"):
+        model.backend.signature("generator")
 
 
 @pytest.mark.parametrize(
@@ -76,8 +77,9 @@ def test_a_plan_for_another_machine_is_not_loaded(
         raise EngineError(f"{target.key('fp32')} cannot be built; update it")
 
     monkeypatch.setattr(plan_cache, "build_plan", fail)
+    model = load(planned)
     with pytest.raises(BackendError, match=f"{key} cannot be built; update it"):
-        load(planned)
+        model.backend.signature("encoder")
     assert f"plans of the bundle: {VERSION}-sm89-fp32, {VERSION}-sm89-fp16" in caplog.text
     assert sys.modules["tensorrt"].deserialised == []
 
@@ -119,7 +121,7 @@ LEAN = """
 import json, sys
 try:
     sys.path[:0] = json.loads(sys.argv[1])
-    from hyperstyle_rt import cuda_driver
+    from hyperstyle_rt.backends.cuda import driver as cuda_driver
     import tensorrt_lean as trt
     if sys.argv[2] == "ask":
         cuda_driver.find_gpu()

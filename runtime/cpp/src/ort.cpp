@@ -3,6 +3,7 @@
 #include <onnxruntime_session_options_config_keys.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <string>
 #include <mutex>
 
@@ -15,6 +16,21 @@ namespace {
 // only append, so that newer headers and newer libraries serve, too.
 constexpr uint32_t kNeededApi = 18;
 static_assert(ORT_API_VERSION >= kNeededApi, "ONNX Runtime's headers must be of 1.18 or newer");
+
+// Builds of ONNX Runtime report their use to its maker, by a thread and a file in the user's home,
+// unless they are told not to before there is an environment. Only the process's own environment
+// variables can tell it, so it is done when this library is loaded, before threads are likely;
+// a value that is there stays.
+bool keep_from_reporting() {
+  const char* name = "ORT_DISABLE_TELEMETRY";
+#ifdef _WIN32
+  return std::getenv(name) != nullptr || _putenv_s(name, "1") == 0;
+#else
+  return setenv(name, "1", 0) == 0;
+#endif
+}
+
+[[maybe_unused]] const bool is_kept_from_reporting = keep_from_reporting();
 
 // What ONNX Runtime says of a session that is to use the pool of an environment without one.
 constexpr const char* kLacksPool = "CreateEnvWithGlobalThreadPools";
@@ -137,6 +153,8 @@ void check_ort(OrtStatus* result, hsrt_status status, std::string_view what) {
 }
 
 Environment::Environment(int threads) : env_(create_environment(threads)), pool_threads_(threads) {
+  check_ort(ort_api().DisableTelemetryEvents(env()), HSRT_ERROR_BACKEND,
+            "ONNX Runtime cannot be kept from reporting its use");
   register_shared_arena(env_.get());
 }
 

@@ -105,14 +105,16 @@ Inversion Session::invert(const State::TargetOfSize& target, const hsrt_invert_o
   const std::string& name = manifest.method_name(options.method);
   const Method& method = manifest.methods.at(name);
   const int iterations = iterations_of(name, method, options);
-  State state(renderer_, target, watched_by(options), [&options] { ask_abort(options); });
+  const bool has_codes = finds_codes(method, iterations, *model_);
+  State state(renderer_, target, has_codes, watched_by(options),
+              [&options] { ask_abort(options); });
   const int done = run_phases(method, iterations, state, options);
 
   Inversion inversion{model_, {}, state.rendering()};
   InversionData& data = inversion.data;
   data.latents = {static_cast<size_t>(manifest.num_latents),
                   static_cast<size_t>(manifest.latent_width), state.latents()};
-  if (finds_codes(method, iterations, *model_)) {
+  if (has_codes) {
     data.codes = {manifest.tuned_layers.size(), static_cast<size_t>(manifest.codes->width),
                   state.codes()};
     data.code_space = manifest.codes->space;

@@ -21,12 +21,13 @@ std::string state_name(const std::string& output) {
                                                                     : output;
 }
 
-State::State(Renderer& renderer, TargetOfSize target, std::set<std::string> watched,
-             std::function<void()> before_run)
+State::State(Renderer& renderer, TargetOfSize target, bool has_codes,
+             std::set<std::string> watched, std::function<void()> before_run)
     : renderer_(renderer),
       model_(renderer.model()),
       manifest_(model_.manifest()),
       target_(std::move(target)),
+      has_codes_(has_codes),
       watched_(std::move(watched)),
       before_run_(std::move(before_run)) {
   if (manifest_.codes) tensors_["codes"] = wrap(model_.zero_codes(), codes_shape(manifest_));
@@ -49,7 +50,7 @@ std::vector<float> State::latents() {
   return copy_of(tensors_.at("latents"), "latents", latents_shape(manifest_, 1));
 }
 
-std::vector<float> State::codes() const {
+std::vector<float> State::all_codes() const {
   if (!manifest_.codes) return {};
   return copy_of(tensors_.at("codes"), "codes", codes_shape(manifest_));
 }
@@ -111,7 +112,7 @@ void State::replace(const Values& outputs) {
 
 void State::render(std::set<std::string> to_host) {
   to_host.insert(watched_.begin(), watched_.end());
-  const std::vector<float> codes_so_far = codes();
+  const std::vector<float> codes_so_far = all_codes();
   start_latents();
   before_run_();
   renderer_.expand(codes_so_far, {});

@@ -10,6 +10,8 @@ Every session of the package is made with :func:`session_options`:
   takes sizes only), and a child made by fork could not replace it. Idle threads only wait.
 - The number of threads is always named. Where it is not, ONNX Runtime pins threads to processors,
   and complains on standard error where the process may not use one of them.
+- There are never more threads than processors that the process may use. An operator is done when
+  its last thread is: on 2 processors beside other work, 64 threads took 5 times the time of 2.
 - Sessions draw on one arena, so that the memory of one graph serves the next, and a memory pattern
   would add a block of its own beside it, planned after the first run.
 - ONNX Runtime's usage reports to its maker are turned off. They would start a thread, keep a file
@@ -79,12 +81,12 @@ def load_onnxruntime() -> Any:
 
 
 def session_options(threads: int | None) -> onnxruntime.SessionOptions:
-    """Options as the head of this module says; None threads are as many as are useful here."""
+    """Options as the head of this module says, for at most so many threads; None for no bound."""
     ort = load_onnxruntime()
     _register_shared_arena()
     options: onnxruntime.SessionOptions = ort.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
-    options.intra_op_num_threads = default_threads() if threads is None else threads
+    options.intra_op_num_threads = useful_threads(threads)
     options.inter_op_num_threads = 1
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.use_env_allocators", "1")
@@ -93,9 +95,10 @@ def session_options(threads: int | None) -> onnxruntime.SessionOptions:
     return options
 
 
-def default_threads() -> int:
-    """Threads of one operator where the user names no number."""
-    return find_processors().usable
+def useful_threads(most: int | None) -> int:
+    """Threads of one operator: the processors this process may use, at most so many."""
+    usable = find_processors().usable
+    return usable if most is None else max(1, min(most, usable))
 
 
 def return_freed_memory() -> None:

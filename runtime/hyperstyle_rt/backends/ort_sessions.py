@@ -50,7 +50,7 @@ class SessionMaker:
     provider:
         ONNX Runtime's name of what is to run them.
     threads:
-        Of one operator on the CPU; None for as many as are useful here.
+        Of one operator on the CPU at most; None for as many as are useful here.
     """
 
     bundle: Bundle

@@ -6,18 +6,21 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from ..errors import BackendError
-from ..formats.bundle import Bundle
 from ..formats.manifest import BASE_PRECISION
-from .protocol import Backend
+
+if TYPE_CHECKING:
+    from ..formats.bundle import Bundle
+    from .protocol import Backend
 
 logger = logging.getLogger(__name__)
 
 AUTOMATIC = "auto"
 PRECISIONS = (BASE_PRECISION, "fp16")
 
-Opener = Callable[[str, Bundle, int | None, str], Backend]
+Opener = Callable[[str, "Bundle", "int | None", str], "Backend"]
 """(name, bundle, threads, precision) -> an open backend."""
 
 
@@ -118,7 +121,8 @@ def open_backend(
         ``auto`` takes CUDA where ONNX Runtime can really use it, the CPU otherwise; the others
         never fall back.
     threads:
-        Threads of one operator on the CPU; None for as many processors as this process may use.
+        Threads of one operator on the CPU at most; None for as many as the processors that this
+        process may use, more than which there never are.
     precision:
         ``fp32`` or another one the bundle has graphs in.
 

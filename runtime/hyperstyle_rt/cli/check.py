@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +22,8 @@ from .terminal import (
 )
 
 if TYPE_CHECKING:
-    from ..checking.comparison import Comparison, Contender
+    from ..checking.comparison import Contender
+    from ..checking.differences import Comparison
     from ..formats.bundle import Bundle
 
 EXAMPLES = """
@@ -53,7 +55,7 @@ IterationsOption = Annotated[
         "-n",
         min=1,
         max=MAX_ITERATIONS,
-        help="Of the whole inversions. Default: the bundle's.",
+        help="Of the whole inversions. Default: the method's.",
         metavar="N",
     ),
 ]
@@ -63,7 +65,7 @@ def check(
     candidate: Annotated[
         str,
         typer.Option(
-            help="cpu, cuda, tensorrt or ort-tensorrt; with -fp16 for its fp16 graphs.",
+            help=f"{options.BACKENDS_LISTED}; with -fp16 for its fp16 graphs.",
             metavar="NAME",
         ),
     ],
@@ -72,6 +74,7 @@ def check(
     reference: Annotated[
         str, typer.Option(help="What it is compared with.", metavar="NAME")
     ] = "cpu",
+    method: options.Method = None,
     iterations: IterationsOption = None,
     json_: options.Json = False,
 ) -> None:
@@ -82,16 +85,25 @@ def check(
     """
     from ..checking.comparison import open_contender
 
-    compare_and_show(open_contender, reference, candidate, bundle, pictures, iterations, json_)
+    request = CheckRequest(reference, candidate, pictures or [], method, iterations)
+    compare_and_show(open_contender, bundle, request, json_)
+
+
+@dataclass(frozen=True)
+class CheckRequest:
+    """What is to be compared; None is the bundle's or the method's default."""
+
+    reference: str
+    candidate: str
+    pictures: Sequence[Path]
+    method: str | None
+    iterations: int | None
 
 
 def compare_and_show(
     open_one: Callable[[str, Bundle], Contender],
-    reference: str,
-    candidate: str,
     bundle: str | None,
-    pictures: list[Path] | None,
-    iterations: int | None,
+    request: CheckRequest,
     json_: bool,
 ) -> None:
     """Do what `check` is asked for, with contenders that `open_one` opens by name."""
@@ -100,17 +112,20 @@ def compare_and_show(
     from ..imaging.pictures import read_picture
 
     opened = Bundle.open(find_bundle(bundle))
-    opened.require_inverting()
+    opened.manifest.method(request.method)  # refused before anything is opened
     with error_console().status("opening the graphs") as status:
-        expected, actual = (open_one(name, opened) for name in (reference, candidate))
-        given = [read_picture(path) for path in pictures or []]
+        expected, actual = (
+            open_one(name, opened) for name in (request.reference, request.candidate)
+        )
+        given = [read_picture(path) for path in request.pictures]
         comparison = compare(
             expected,
             actual,
-            opened.manifest,
+            opened,
             given or [sample_picture(opened, seed) for seed in range(SAMPLES)],
-            iterations or opened.manifest.default_iterations,
+            request.iterations,
             status.update,
+            method=request.method,
         )
     show(comparison, json_)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from ..backends.registry import BACKEND_NAMES, BACKENDS, PRECISIONS
 
 PHOTOS = "Photos"  # panel of the help
 
@@ -17,6 +20,12 @@ class When(str, Enum):
     AUTO = "auto"
     ALWAYS = "always"
     NEVER = "never"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as a sentence lists them: ``a, b or c``."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def flag(*names: str, says: str, panel: str | None = None) -> Any:
@@ -81,14 +90,21 @@ Method = Annotated[
         metavar="NAME",
     ),
 ]
+BACKENDS_LISTED = listed([entry.name for entry in BACKENDS])
 Backend = Annotated[
-    str, typer.Option(help="auto, cpu, cuda, tensorrt or ort-tensorrt.", metavar="NAME")
+    str, typer.Option(help=f"{listed(BACKEND_NAMES)}.", show_choices=False, metavar="NAME")
 ]
 Precision = Annotated[
-    str, typer.Option(help="fp32, or fp16 for a GPU if the bundle has it.", metavar="NAME")
+    str,
+    typer.Option(help=f"{listed(PRECISIONS)}, for a GPU, if the bundle has it.", metavar="NAME"),
 ]
 Threads = Annotated[
-    int | None, typer.Option(min=1, help="CPU threads. Default: one per core.", metavar="N")
+    int | None,
+    typer.Option(
+        min=1,
+        help="CPU threads at most. Default: as many as the processors this process may use.",
+        metavar="N",
+    ),
 ]
 Force = Annotated[bool, flag("--force", says="Replace existing files.")]
 Align = Annotated[

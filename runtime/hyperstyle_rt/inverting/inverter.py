@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.protocol import Backend, Buffers, Recording, RecordingBackend
+from ..backends.protocol import Backend, Buffers, Recording, RecordingBackend, Signature
 from ..errors import BundleError, HyperStyleError
 from ..formats.bundle import Bundle
 from ..formats.manifest import Manifest
@@ -141,6 +141,7 @@ class Inverter:
                 codes = True  # a method that was stopped before its first codes leaves zeros
                 continue
             signature = self._backend.signature(phase.graph)
+            self._check_shapes(phase.graph, signature)
             for name, spec in signature.inputs.items():
                 if name == TARGET:
                     sizes[size_of(spec)] = None
@@ -152,6 +153,21 @@ class Inverter:
         needed |= {LATENTS} - written  # to render the result
         codes = codes or CODES in needed | written
         return _Plan(tuple(sizes), LATENTS in needed, codes)
+
+    def _check_shapes(self, graph: str, signature: Signature) -> None:
+        """Refuse a graph whose latents or codes are not of the manifest's shapes."""
+        manifest = self._bundle.manifest
+        shapes = {LATENTS: (manifest.num_latents, manifest.latent_width)}
+        if manifest.codes is not None:
+            shapes[CODES] = (len(manifest.tuned_layers), manifest.codes.width)
+        for name, spec in (*signature.inputs.items(), *signature.outputs.items()):
+            expected = shapes.get(state_name(name))
+            if expected is not None and spec.shape[1:] != expected:
+                raise BundleError(
+                    f"the graph {graph!r} has {name} of shape {list(spec.shape[1:])} where the "
+                    f"manifest of bundle {manifest.name!r} says {list(expected)}; build the bundle "
+                    "again"
+                )
 
     def _start(self, plan: _Plan, target: TargetOfSize) -> Buffers:
         upload, manifest = self._backend.upload, self._bundle.manifest

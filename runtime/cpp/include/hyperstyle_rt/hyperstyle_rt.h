@@ -34,6 +34,9 @@
  * for another number has threads of its own for each graph. No thread spins while it waits, and none
  * is bound to a CPU.
  *
+ * Privacy. Nothing is sent anywhere. ONNX Runtime's usage reports are turned off when this library is
+ * loaded, by setting the environment variable ORT_DISABLE_TELEMETRY to 1 where it is not set.
+ *
  * Ownership. What a function hands out through `**` is the caller's, to be freed with the function
  * of its type, once, in any order: sessions and inversions keep alive what they need of their
  * model. Every `free` takes NULL. Pictures, buffers and options given to a function stay the

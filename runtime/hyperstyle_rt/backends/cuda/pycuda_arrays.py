@@ -6,6 +6,7 @@ device's primary context.
 
 from __future__ import annotations
 
+import threading
 from importlib import import_module
 from typing import Any
 
@@ -47,6 +48,7 @@ class PycudaTensorrtBackend(TensorrtBackend):
             )
         super().__init__(name, engines, owns_engines=owns_engines)
         self._pushed = primary if current is None else None
+        self._thread = threading.get_ident()  # contexts are on the stack of a thread
         if self._pushed is not None:
             self._pushed.push()
 
@@ -60,9 +62,9 @@ class PycudaTensorrtBackend(TensorrtBackend):
     def close(self) -> None:
         """Free everything on the device, and leave PyCUDA as it was found."""
         super().close()
-        if self._pushed is not None:
-            self._pushed.pop()
-            self._pushed = None
+        pushed, self._pushed = self._pushed, None
+        if pushed is not None and self._thread == threading.get_ident():
+            pushed.pop()
 
 
 def require_pycuda() -> tuple[Any, Any]:

@@ -62,6 +62,22 @@ class Identity:
 
 
 @dataclass(frozen=True)
+class VerifiedPlan:
+    """A plan as it was built.
+
+    Attributes
+    ----------
+    path:
+        Its file, for messages.
+    content:
+        What was read of it, and has the SHA-256 that was noted.
+    """
+
+    path: Path
+    content: bytes | memoryview
+
+
+@dataclass(frozen=True)
 class CachedPlan:
     """A plan of the cache.
 
@@ -103,10 +119,8 @@ def cache_directory() -> Path:
     return base / "hyperstyle-rt" / "plans"
 
 
-def cached_plan(bundle: Bundle, target: Target, precision: str, role: str) -> bytes:
+def cached_plan(bundle: Bundle, target: Target, precision: str, role: str) -> VerifiedPlan:
     """Read the plan of a graph from the cache, or build it there, which takes minutes.
-
-    What was hashed is what is handed out.
 
     Raises
     ------
@@ -129,7 +143,7 @@ def cached_plan(bundle: Bundle, target: Target, precision: str, role: str) -> by
     plan = directory / identity.file_name
     known = _read_as_noted(plan)
     if known is not None:
-        return known
+        return VerifiedPlan(plan, known)
     graph = bundle.verified_path(role, precision)
     offered = ", ".join(bundle.manifest.plans) or "none"
     logger.warning(
@@ -150,7 +164,7 @@ def cached_plan(bundle: Bundle, target: Target, precision: str, role: str) -> by
     content = _read_as_noted(plan)
     if content is None:
         raise BackendError(f"{plan} was changed as soon as it was built; load the model again")
-    return content
+    return VerifiedPlan(plan, content)
 
 
 def plans_of(bundle: Bundle) -> Iterator[CachedPlan]:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from ...errors import BundleError
-from ...formats.bundle import Bundle
+from ...formats.bundle import PLANS_DIRECTORY, Bundle
 from ..lifetime import NativeObjects
 from ..protocol import Signature, TensorSpec
 from .build import classic_target
-from .cache import cached_plan
+from .cache import VerifiedPlan, cached_plan
 
 
 @dataclass(frozen=True)
@@ -98,20 +98,21 @@ class Engines:
             self._runtime = self._trt.Runtime(log)
             self._native.keep(log)
             self._native.keep(self._runtime)
-        engine = self._runtime.deserialize_cuda_engine(plan)
+        engine = self._runtime.deserialize_cuda_engine(plan.content)
         if engine is None:
             raise BundleError(
-                f"TensorRT cannot load the plan of {role} for {self.key}; build the bundle again "
-                "with --tensorrt on this machine, or empty the cache of plans if it is not the "
-                "bundle's"
+                f"TensorRT cannot load {plan.path}, the plan of {role}; build the bundle again "
+                "with --tensorrt on this machine, or delete the plan if it is not the bundle's"
             )
         self._native.keep(engine)
         return Engine(engine, _signature(self._trt, engine))
 
-    def _plan(self, role: str) -> bytes | memoryview:
-        """The verified plan of a graph: the bundle's, or the one of the user's cache."""
-        if f"{role}.plan" in self._bundle.manifest.plans.get(self.key, {}):
-            return self._bundle.plan(self.key, role)
+    def _plan(self, role: str) -> VerifiedPlan:
+        """The plan of a graph: the bundle's, or the one of the user's cache."""
+        bundle, name = self._bundle, f"{role}.plan"
+        if name in bundle.manifest.plans.get(self.key, {}):
+            path = bundle.directory / PLANS_DIRECTORY / self.key / name
+            return VerifiedPlan(path, bundle.plan(self.key, role))
         return cached_plan(self._bundle, self._target, self.precision, role)
 
 

@@ -1,0 +1,107 @@
+"""A backend that is watched: another one runs every graph on the same inputs.
+
+Whatever runs on the watched backend, a method or anything else, is compared graph by graph, without
+a word about what it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..backends.protocol import Backend, Buffers, Signature
+from ..types import Array
+
+OnGraph = Callable[[str, str, Array, Array], None]
+"""Called with (role, output, expected, actual) after every graph."""
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A tensor of the watched backend, and what the shadow has computed in its place, if it has."""
+
+    expected: Any
+    actual: Any = None
+
+
+class ShadowedBackend:
+    """Gives what the watched backend gives; the shadow's results are only compared.
+
+    The shadow is fed the watched backend's tensors, so that a fault shows where it is. What the two
+    hold in different types is an exception: kernels of fp16 graphs are divided by a constant per
+    output channel, which their generator takes into account; they are each one's own. To be
+    compared, each channel of such a tensor is divided by its largest magnitude.
+
+    Parameters
+    ----------
+    watched, shadow:
+        Both open; they stay the caller's to close.
+    on_graph:
+        Called after every graph, for each of its outputs.
+    """
+
+    def __init__(self, watched: Backend, shadow: Backend, on_graph: OnGraph) -> None:
+        self.name = watched.name
+        self.provider = watched.provider
+        self.precision = watched.precision
+        self.graph_precision = watched.graph_precision
+        self.largest_batch = watched.largest_batch
+        self._watched = watched
+        self._shadow = shadow
+        self._on_graph = on_graph
+
+    def signature(self, role: str) -> Signature:
+        """Of the watched backend."""
+        return self._watched.signature(role)
+
+    def run(self, role: str, inputs: Mapping[str, Any]) -> Buffers:
+        """Run a graph on both, and compare."""
+        expected = self._watched.run(role, {name: pair.expected for name, pair in inputs.items()})
+        types = self.signature(role), self._shadow.signature(role)
+        feeds = {
+            name: pair.actual
+            if _differ(name, *(signature.inputs for signature in types))
+            else self._shadow.upload(self._watched.download(pair.expected))
+            for name, pair in inputs.items()
+        }
+        actual = self._shadow.run(role, feeds)
+        for name, buffer in expected.items():
+            pair = self._watched.download(buffer), self._shadow.download(actual[name])
+            if _differ(name, *(signature.outputs for signature in types)):
+                pair = _over_channels(pair[0]), _over_channels(pair[1])
+            self._on_graph(role, name, *pair)
+        return {name: _Pair(buffer, actual[name]) for name, buffer in expected.items()}
+
+    def upload(self, array: Any) -> _Pair:
+        """Upload to the watched backend."""
+        return _Pair(self._watched.upload(array))
+
+    def download(self, buffer: _Pair) -> Array:
+        """Download from the watched backend."""
+        return self._watched.download(buffer.expected)
+
+    def share(self, buffer: _Pair) -> Any:
+        """Share what the watched backend has."""
+        return self._watched.share(buffer.expected)
+
+    def for_session(self) -> ShadowedBackend:
+        """Itself: for one thread."""
+        return self
+
+    def close(self) -> None:
+        """Nothing: what it was made of is the caller's."""
+
+
+def _differ(name: str, watched: Mapping[str, Any], shadow: Mapping[str, Any]) -> bool:
+    """Whether the two have a tensor in different types."""
+    return bool(watched[name].dtype != shadow[name].dtype)
+
+
+def _over_channels(kernel: Array) -> Array:
+    """Each output channel of a kernel [O,I,k,k] over its largest magnitude."""
+    axes = tuple(range(1, kernel.ndim))
+    largest = np.abs(kernel).max(axis=axes, keepdims=True)
+    return np.asarray(kernel / np.where(largest > 0, largest, 1), np.float32)
