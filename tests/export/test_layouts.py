@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hyperstyle_export.networks.config import DEFAULT_TUNED_LAYERS, HyperStyleConfig
+from hyperstyle_export.networks.generator import Generator
+from hyperstyle_export.networks.hyperstyle import HyperStyle
 from hyperstyle_export.readers.layouts import (
     LayoutError,
     infer_encoder,
     infer_generator,
     infer_hypernetwork,
 )
-from hyperstyle_export.networks.config import DEFAULT_TUNED_LAYERS, HyperStyleConfig
-from hyperstyle_export.networks.generator import Generator
-from hyperstyle_export.networks.hyperstyle import HyperStyle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import CONFIGS

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hyperstyle_export.bundles.writer import BuildError, BundleFacts, write_bundle, write_manifest
 from hyperstyle_export.bundles.recovery import recover_model
 from hyperstyle_export.bundles.verification import measure_accuracy
+from hyperstyle_export.bundles.writer import BuildError, BundleFacts, write_bundle, write_manifest
 from hyperstyle_rt.files import sha256
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.manifest import BundleFile
