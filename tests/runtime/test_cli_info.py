@@ -72,7 +72,7 @@ def test_info_finds_a_file_that_is_not_listed(tiny_bundle: Path):
     result = run("info", "copy", "--json")
     assert result.exit_code == 2
     assert "not listed" in sentence(result.stderr)
-    assert list(json.loads(result.stdout)["problems"]) == ["copy"]
+    assert list(json.loads(result.stdout)["problems"]) == [str(Path("copy").absolute())]
 
 
 def test_info_lists_and_verifies_plans(planned: Path):
