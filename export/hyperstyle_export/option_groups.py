@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeGuard, TypeVar, get_type_hints
 
 Options = TypeVar("Options")
 
@@ -40,7 +40,7 @@ def _parameters(kind: type[Any]) -> Iterator[inspect.Parameter]:
     hints: dict[str, Any] = get_type_hints(kind, include_extras=True)
     for field in dataclasses.fields(kind):
         hint = hints[field.name]
-        if dataclasses.is_dataclass(hint):
+        if _is_group(hint):
             yield from _parameters(hint)
             continue
         default = inspect.Parameter.empty
@@ -51,10 +51,14 @@ def _parameters(kind: type[Any]) -> Iterator[inspect.Parameter]:
         )
 
 
+def _is_group(hint: Any) -> TypeGuard[type[Any]]:
+    return isinstance(hint, type) and dataclasses.is_dataclass(hint)
+
+
 def _filled(kind: type[Options], values: Mapping[str, Any]) -> Options:
     hints: dict[str, Any] = get_type_hints(kind)
     filled = {
-        name: _filled(hint, values) if dataclasses.is_dataclass(hint) else values[name]
+        name: _filled(hint, values) if _is_group(hint) else values[name]
         for name, hint in hints.items()
     }
     return kind(**filled)

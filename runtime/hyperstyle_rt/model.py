@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Mapping
@@ -194,6 +195,17 @@ class Model(Operations):
 
 _reopened: dict[Opening, Model] = {}
 _reopening = threading.Lock()
+
+
+def _forget_reopened() -> None:
+    """In a forked child: the parent's models are of no use, and its lock may be held for ever."""
+    global _reopening
+    _reopening = threading.Lock()
+    _reopened.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_forget_reopened)
 
 
 def _reopen(opening: Opening) -> Model:

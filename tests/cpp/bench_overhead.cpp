@@ -34,7 +34,7 @@ OrtStatus* ORT_API_CALL timed_run(OrtSession* session, const OrtRunOptions* opti
 
 void stand_in(OrtApi& api) { api.RunWithBinding = timed_run; }
 
-// Prints "drawn" when the encoder's picture and when the first inversion are there, then the share
+// Prints "drawn" when the picture before the iterations and when the first inversion are there, then the share
 // of an inversion that was spent outside session runs.
 int main(int count, char** arguments) {
   if (count != 2) return 2;
@@ -48,7 +48,7 @@ int main(int count, char** arguments) {
   std::vector<unsigned char> drawn(3 * static_cast<size_t>(info.image_width) * info.image_height);
   const hyperstyle_rt::Image image(drawn.data(), info.image_width, info.image_height);
   hyperstyle_rt::InvertOptions one;
-  one.iterations = HSRT_ENCODER_ONLY;
+  one.iterations = HSRT_NO_ITERATIONS;
   session.invert(picture, one).image(image);
   std::puts("drawn");
   std::fflush(stdout);

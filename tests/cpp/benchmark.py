@@ -22,7 +22,7 @@ import capi
 
 BUILD = Path(os.environ.get("HSRT_BUILD_DIR", capi.REPOSITORY / "build" / "cpp"))
 ROUNDS = 5
-MILESTONES = ("the encoder's picture", "the first inversion")
+MILESTONES = ("the picture before the iterations", "the first inversion")
 
 PYTHON = f"""
 import sys, numpy

@@ -48,7 +48,7 @@ inline std::string read(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-// An inversion file of a bundle with free offsets of 0.25 for all pairs of channels.
+// An inversion file of a bundle with channel offsets of 0.25.
 inline std::vector<unsigned char> refined(const std::string& bundle,
                                           const std::vector<unsigned char>& unrefined) {
   const std::string manifest = read(std::filesystem::path(bundle) / "manifest.json");
@@ -63,10 +63,10 @@ inline std::vector<unsigned char> refined(const std::string& bundle,
   const auto data = unrefined.begin() + static_cast<ptrdiff_t>(sizeof length + length);
   const auto before = static_cast<size_t>(unrefined.end() - data);
   std::string header(unrefined.begin() + sizeof length, data);
-  const std::string version = "\"version\":\"1\"";
-  header.replace(header.find(version), version.size(), "\"version\":\"2\"");
-  header.insert(header.find("\"codes\""),
-                "\"channels\":{\"data_offsets\":[" + std::to_string(before) + "," +
+  const std::string needs = R"([\"codes\"])";
+  header.replace(header.find(needs), needs.size(), R"([\"codes\",\"channel_offsets\"])");
+  header.insert(header.find("\"codes\":"),
+                "\"channel_offsets\":{\"data_offsets\":[" + std::to_string(before) + "," +
                     std::to_string(before + 2 * pairs) + "],\"dtype\":\"F16\",\"shape\":[" +
                     std::to_string(pairs) + "]},");
   header.resize(header.find_last_of('}') + 1);

@@ -54,7 +54,7 @@ void test_memory_bundle(Fixture& f, const fs::path& bundle, hsrt_precision preci
   hsrt_model_free(model);
 }
 
-// What the graph `channels` makes of a refined inversion is the same from buffers.
+// What the graph `channel_offsets` makes of a refined inversion is the same from buffers.
 void test_refined_from_memory(Fixture& f, const fs::path& bundle) {
   const auto files = files_of(bundle);
   const hyperstyle_rt::Model from_files(bundle.string());
@@ -91,7 +91,7 @@ void test_external_data_is_verified(const fs::path& rich) {
 void test_corrupt_bundles(Fixture& f) {
   const auto sound = files_of(f.bundle);
   hsrt_model* model = nullptr;
-  for (const char* name : {"manifest.json", "generator.onnx", "latent_average.safetensors"}) {
+  for (const char* name : {"manifest.json", "generator.onnx"}) {
     auto files = sound;
     if (files.count(name) == 0) continue;
     files[name].resize(files[name].size() / 2);

@@ -124,8 +124,7 @@ def test_bundle_without_the_graph_says_so_as_python_does(library, tiny_bundle, t
     error = refusal_of(c.render, c.load(tmp_path / "x.safetensors"))
     with pytest.raises(BundleError) as caught:
         python.render(theirs)
-    assert error.kind == "BUNDLE" and "'channel_offsets'" in str(error)
-    assert "channel_offsets" in str(caught.value)
+    assert (error.kind, str(error)) == ("BUNDLE", str(caught.value))
 
 
 NEEDS = {"needs": '["codes","channel_offsets"]'}

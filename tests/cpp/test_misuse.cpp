@@ -17,6 +17,13 @@ namespace hs = hyperstyle_rt;
 
 namespace {
 
+int default_iterations(const Fixture& f) {
+  for (const hsrt_method_info& method : f.model.methods()) {
+    if (std::strcmp(method.name, f.model.info().default_method) == 0) return method.iterations;
+  }
+  return -1;
+}
+
 void test_null(Fixture& f) {
   const auto is_refused = [](hsrt_status status) {
     return fails(status, HSRT_ERROR_ARGUMENT, "must not be NULL");
@@ -55,7 +62,11 @@ void test_null(Fixture& f) {
   CHECK(hsrt_inversion_latents(nullptr) == nullptr && hsrt_inversion_codes(nullptr) == nullptr);
   CHECK(hsrt_inversion_transform(nullptr) == nullptr);
   CHECK(hsrt_inversion_iterations(nullptr) == -1);
-  CHECK(hsrt_inversion_free_offsets(nullptr) == 0);
+  CHECK(hsrt_inversion_method(nullptr) == nullptr);
+  CHECK(hsrt_inversion_channel_offset_count(nullptr) == 0);
+  hsrt_method_info method = {};
+  CHECK(is_refused(hsrt_model_get_method(nullptr, 0, &method)));
+  CHECK(is_refused(hsrt_model_get_method(f.model.get(), 0, nullptr)));
   CHECK(model == nullptr && session == nullptr && inversion == nullptr);
   hsrt_model_free(nullptr);
   hsrt_session_free(nullptr);
@@ -85,6 +96,10 @@ void test_versions_and_sizes(Fixture& f) {
     hsrt_model_info info = {};
     info.struct_size = size;
     CHECK(fails(hsrt_model_get_info(f.model.get(), &info), HSRT_ERROR_ARGUMENT, "struct_size"));
+    hsrt_method_info method = {};
+    method.struct_size = size;
+    CHECK(fails(hsrt_model_get_method(f.model.get(), 0, &method), HSRT_ERROR_ARGUMENT,
+                "struct_size"));
   }
   CHECK(hsrt_api_version() == HSRT_API_VERSION);
   CHECK(std::strlen(hsrt_version()) > 0 && std::strlen(hsrt_git_revision()) > 0);
@@ -134,6 +149,30 @@ void test_options(Fixture& f) {
   }
 }
 
+void test_methods(Fixture& f) {
+  const std::vector<hsrt_method_info> methods = f.model.methods();
+  CHECK(methods.size() == f.model.info().method_count && !methods.empty());
+  hsrt_method_info beyond = {};
+  beyond.struct_size = sizeof beyond;
+  for (const size_t index : {methods.size(), ~size_t{0}}) {
+    CHECK(fails(hsrt_model_get_method(f.model.get(), index, &beyond), HSRT_ERROR_ARGUMENT,
+                "index must be less than"));
+  }
+  hs::InvertOptions options;
+  options.method = f.model.info().default_method;
+  const hs::Inversion face = f.session.invert(f.picture, options);
+  CHECK(face.method() == options.method && face.save() == f.session.invert(f.picture).save());
+  options.method = "no such\nmethod";
+  try {
+    f.session.invert(f.picture, options);
+    CHECK(false);
+  } catch (const hs::Error& error) {
+    CHECK(error.status() == HSRT_ERROR_BUNDLE);
+    CHECK(std::string(error.what()).find("has no method 'no such\\x0amethod', only") !=
+          std::string::npos);
+  }
+}
+
 void test_pictures(Fixture& f) {
   hsrt_inversion* inversion = nullptr;
   const auto refused = [&](hs::ConstImage picture, hsrt_status status, const char* reason) {
@@ -157,7 +196,7 @@ void test_pictures(Fixture& f) {
   std::vector<float> floats(3 * static_cast<size_t>(info.input_width) * info.input_height);
   const hs::ConstImage planes(floats.data(), info.input_width, info.input_height,
                               HSRT_RGB_PLANES_F32);
-  CHECK(f.session.invert(planes).iterations() == info.default_iterations);
+  CHECK(f.session.invert(planes).iterations() == default_iterations(f));
   floats[5] = std::numeric_limits<float>::infinity();
   CHECK(refused(planes, HSRT_ERROR_PICTURE, "NaN or infinity"));
 
@@ -207,7 +246,7 @@ void test_abort(Fixture& f) {
       CHECK(error.status() == HSRT_ERROR_ABORTED);
     }
   }
-  CHECK(asked > 3 * f.model.info().default_iterations);
+  CHECK(asked > 3 * default_iterations(f));
   hs::InvertOptions second;
   second.progress = [](const hsrt_progress& progress) { return progress.iteration < 2; };
   try {
@@ -275,11 +314,12 @@ void test_refined_inversion_files(Fixture& f) {
   const hs::Inversion face = f.session.invert(f.picture);
   const std::vector<unsigned char> content = refined(f.bundle, face.save());
   hs::Inversion loaded = hs::Inversion::load(f.model, content);
-  CHECK(face.free_offsets() == 0 && loaded.free_offsets() > 0);
+  CHECK(face.channel_offset_count() == 0 && loaded.channel_offset_count() > 0);
   CHECK(loaded.save() == content);
   loaded.set_transform({1, 0, 5, 0, 1, 6, 0, 0, 1});
   const std::vector<unsigned char> with_transform = loaded.save();
-  CHECK(hs::Inversion::load(f.model, with_transform).free_offsets() == loaded.free_offsets());
+  CHECK(hs::Inversion::load(f.model, with_transform).channel_offset_count() ==
+        loaded.channel_offset_count());
   hsrt_inversion* inversion = nullptr;
   for (size_t lacking = 1; lacking < 64; ++lacking) {
     CHECK(fails(hsrt_inversion_load_memory(f.model.get(), content.data(), content.size() - lacking,
@@ -346,6 +386,7 @@ int main(int count, char** arguments) {
   test_null(f);
   test_versions_and_sizes(f);
   test_options(f);
+  test_methods(f);
   test_pictures(f);
   test_layouts(f);
   test_abort(f);

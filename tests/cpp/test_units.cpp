@@ -1,5 +1,10 @@
 // What needs neither a bundle nor ONNX Runtime's graphs.
+#include <unistd.h>
+
+#include <algorithm>
 #include <cmath>
+#include <filesystem>
+#include <fstream>
 #include <stdexcept>
 #include <string>
 
@@ -11,10 +16,13 @@
 #include "inversion_file.hpp"
 #include "ort.hpp"
 #include "sha256.hpp"
+#include "state.hpp"
 #include "strict_json.hpp"
 #include "tensors.hpp"
+#include "usable_cpus.hpp"
 
 using namespace hsrt;
+namespace fs = std::filesystem;
 
 namespace {
 
@@ -76,20 +84,6 @@ void test_resize_keeps_flat_pictures_and_ends() {
   CHECK(resize_bilinear(ends, {1, 2}, {1, 4}) == four);
 }
 
-void test_shared_style_gives_back_every_bit() {
-  const Matrix average = {2, 3, {1.0F, -2.5F, 1e-8F, 1e8F, 0.3F, -1e-8F}};
-  const std::vector<float> style = {0.1F, 3.7F, 1e-3F};
-  Matrix latents = average;
-  for (size_t at = 0; at < 6; ++at) latents.values[at] += style[at % 3];
-  const auto found = shared_style(latents, average);
-  CHECK(found.has_value());
-  for (size_t at = 0; found && at < 6; ++at) {
-    CHECK((*found)[at % 3] + average.values[at] == latents.values[at]);
-  }
-  latents.values[1] += 1.0F;
-  CHECK(!shared_style(latents, average).has_value());
-}
-
 void test_tensor_files_come_back() {
   const std::vector<float> values = {1.0F, 2.0F};
   const std::string_view bytes(reinterpret_cast<const char*>(values.data()), 8);
@@ -118,57 +112,136 @@ void test_halves_are_widened_without_loss() {
 
 InversionData small_inversion() {
   InversionData data;
-  data.latents = {1, 2, {0.5F, -1.0F}};
+  data.latents = {2, 2, {0.5F, -1.0F, 0.5F, 1.0F}};
   data.codes = {1, 2, {0.25F, 3.0F}};
   data.iterations = 3;
+  data.space = std::string(64, 'b');
+  data.code_space = std::string(64, 'c');
   data.bundle_name = "x";
   data.bundle_digest = std::string(64, 'a');
+  data.method = "m";
+  data.settings = R"({"iterations":3,"note":"\"\\\u00e9\n"})";
+  data.computed = R"({"backend":"cpu","precision":"fp32","provider":"a test"})";
   return data;
 }
 
-const Matrix* no_average(const std::string&, const std::string&) { return nullptr; }
-
-void test_free_offsets_come_back_in_files_of_version_2() {
+void test_inversions_come_back() {
   InversionData data = small_inversion();
-  const std::string plain = serialize_inversion(data, nullptr);
-  CHECK(plain.find("\"version\":\"1\"") != plain.npos);
-  CHECK(parse_inversion(plain, no_average).channels.empty());
-  data.channels = {0x3C00, 0x8001, 0x7BFF};
-  const std::string file = serialize_inversion(data, nullptr);
-  CHECK(file.find("\"version\":\"2\"") != file.npos);
-  const InversionData parsed = parse_inversion(file, no_average);
-  CHECK(parsed.channels == data.channels && parsed.codes.values == data.codes.values);
-  CHECK(serialize_inversion(parsed, nullptr) == file);
+  for (const bool has_codes : {true, false}) {
+    if (!has_codes) {
+      data.codes = {};
+      data.code_space.clear();
+    }
+    for (const bool has_offsets : {false, true}) {
+      data.channel_offsets.clear();
+      if (has_offsets) data.channel_offsets = {0x3C00, 0x8001, 0x7BFF};
+      const std::string file = serialize_inversion(data);
+      const InversionData parsed = parse_inversion(file);
+      CHECK(parsed.latents.values == data.latents.values && parsed.latents.rows == 2);
+      CHECK(parsed.codes.values == data.codes.values && parsed.code_space == data.code_space);
+      CHECK(parsed.channel_offsets == data.channel_offsets);
+      CHECK(parsed.settings == data.settings && parsed.computed == data.computed);
+      CHECK(serialize_inversion(parsed) == file);
+    }
+  }
 }
 
-// Whether a file of version 2 is refused once one part of it is replaced by as many other bytes.
+void test_equal_rows_of_latents_are_stored_once() {
+  InversionData data = small_inversion();
+  data.latents = {300, 2, {}};
+  for (int row = 0; row < 300; ++row) data.latents.values.insert(data.latents.values.end(), {1, -0.0F});
+  const std::string file = serialize_inversion(data);
+  CHECK(file.size() < 1200 && file.find("\"w\":") != file.npos);
+  CHECK(parse_inversion(file).latents.values == data.latents.values);
+  data.latents.values.back() = 0.0F;  // equal in value, not in bits
+  CHECK(serialize_inversion(data).find("\"latents\":") != file.npos);
+}
+
+// Whether a file is refused once one part of it is replaced by as many other bytes.
 bool refuses_with(const std::string& from, const std::string& to, const std::string& reason) {
   InversionData data = small_inversion();
-  data.channels = {0x3C00, 0x8001, 0x7BFF, 0x3555};
-  std::string file = serialize_inversion(data, nullptr);
+  data.channel_offsets = {0x3C00, 0x8001, 0x7BFF, 0x3555};
+  std::string file = serialize_inversion(data);
   const size_t at = file.rfind(from);
   if (at == file.npos || from.size() != to.size()) return false;
   file.replace(at, from.size(), to);
   try {
-    parse_inversion(file, no_average);
+    parse_inversion(file);
     return false;
   } catch (const Failure& failure) {
     return failure.status() == HSRT_ERROR_INVERSION && failure.text().find(reason) != file.npos;
   }
 }
 
-void test_damaged_free_offsets_are_refused() {
+void test_damaged_inversions_are_refused() {
   const std::string halves = "\"F16\",\"shape\":[4]";
   const std::string numbers = "\x01\x80\xff\x7b";
-  const std::string not_halves = "channels must be float16 [?]; invert the picture again";
-  const std::string not_finite = "NaN or infinity in the inversion's channels";
-  CHECK(refuses_with("\"version\":\"2\"", "\"version\":\"3\"", "reads versions 1 and 2"));
-  CHECK(refuses_with("\"channels\"", "\"chainels\"", "lacks the tensor channels"));
+  const std::string not_halves = "channel_offsets must be float16 [?]; invert the picture again";
+  const std::string not_finite = "NaN or infinity in the inversion's channel_offsets";
+  CHECK(refuses_with("\"version\":\"3\"", "\"version\":\"2\"", "reads version 3"));
+  CHECK(refuses_with("\"channel_offsets\":{", "\"chainel_offsets\":{", "needs and tensors"));
+  CHECK(refuses_with("channel_offsets\\\"]", "channel_offsetz\\\"]", "needs 'channel_offsetz'"));
+  CHECK(refuses_with("a test\\\"}", "a test\\\"]", "has computed that is not JSON"));
+  CHECK(refuses_with("provider", "provided", "all of backend, provider, precision"));
   CHECK(refuses_with(halves, "\"I16\",\"shape\":[4]", not_halves));
   CHECK(refuses_with(halves, "\"F32\",\"shape\":[2]", not_halves));
   CHECK(refuses_with(halves, "\"F16\",\"shape\":[5]", "not its shape's"));
   CHECK(refuses_with(numbers, "\x01\x80\x01\x7c", not_finite));
   CHECK(refuses_with(numbers, std::string("\x00\xfc\xff\x7b", 4), not_finite));
+}
+
+void test_names_of_the_state() {
+  CHECK(state_name("codes_next") == "codes" && state_name("latents") == "latents");
+  CHECK(state_name("_next") == "_next" && state_name("next") == "next");
+}
+
+// A file system with control groups and nothing else.
+class ControlGroups {
+ public:
+  explicit ControlGroups(const std::string& mountinfo, const std::string& own) {
+    fs::remove_all(root);
+    write("proc/self/mountinfo", mountinfo);
+    write("proc/self/cgroup", own);
+  }
+  ~ControlGroups() { fs::remove_all(root); }
+
+  void write(const std::string& path, const std::string& text) const {
+    fs::create_directories((root / path).parent_path());
+    std::ofstream(root / path) << text;
+  }
+
+  const fs::path root = fs::temp_directory_path() / ("hsrt_groups_" + std::to_string(getpid()));
+};
+
+void test_quotas_of_control_groups_limit_threads() {
+  const int cpus = usable_cpus("/no/such/root");
+  CHECK(cpus >= 1);
+  const std::string version_2 =
+      "22 1 0:20 / /proc rw - proc proc rw\n"
+      "30 22 0:26 / /sys/fs/my\\040groups rw shared:4 - cgroup2 cgroup2 rw\n";
+  {
+    const ControlGroups groups(version_2, "0::/a/b\n");
+    CHECK(usable_cpus(groups.root) == cpus);
+    groups.write("sys/fs/my groups/a/b/cpu.max", "max 100000\n");
+    CHECK(usable_cpus(groups.root) == cpus);
+    groups.write("sys/fs/my groups/a/cpu.max", "100000 100000\n");  // of the group above
+    CHECK(usable_cpus(groups.root) == 1);
+    groups.write("sys/fs/my groups/a/cpu.max", "1000 100000\n");
+    CHECK(usable_cpus(groups.root) == 1);
+    groups.write("sys/fs/my groups/a/cpu.max", "150000 100000\n");  // rounded up
+    CHECK(usable_cpus(groups.root) == std::min(2, cpus));
+    groups.write("sys/fs/my groups/a/cpu.max", "many of them\n");
+    CHECK(usable_cpus(groups.root) == cpus);
+  }
+  // In a container that sees its own group as the outermost.
+  const ControlGroups groups(
+      "31 23 0:27 /docker/1 /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpuacct,cpu\n",
+      "4:cpuacct,cpu:/docker/1\n0::/\n");
+  groups.write("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1\n");
+  groups.write("sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n");
+  CHECK(usable_cpus(groups.root) == cpus);
+  groups.write("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "50000\n");
+  CHECK(usable_cpus(groups.root) == 1);
 }
 
 const OrtApi* ORT_API_CALL serves_nothing(uint32_t) noexcept { return nullptr; }
@@ -202,11 +275,13 @@ int main() {
   test_strict_json();
   test_names();
   test_resize_keeps_flat_pictures_and_ends();
-  test_shared_style_gives_back_every_bit();
   test_tensor_files_come_back();
   test_halves_are_widened_without_loss();
-  test_free_offsets_come_back_in_files_of_version_2();
-  test_damaged_free_offsets_are_refused();
+  test_inversions_come_back();
+  test_equal_rows_of_latents_are_stored_once();
+  test_damaged_inversions_are_refused();
+  test_names_of_the_state();
+  test_quotas_of_control_groups_limit_threads();
   test_old_onnxruntime_is_refused();
   test_gpu_is_asked_for_without_a_crash();
   return outcome();

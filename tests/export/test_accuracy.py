@@ -15,7 +15,7 @@ from build_command import Command
 from checkpoint_files import read
 from hyperstyle_export.bundles.verification import check_accuracy
 from hyperstyle_export.bundles.writer import BuildError
-from hyperstyle_export.graphs import GRAPHS
+from hyperstyle_export.methods import GRAPHS
 from hyperstyle_rt import Model
 
 LOOP = ("encoder", "hypernet", "weights", "generator")
@@ -30,7 +30,7 @@ def test_fp16_halves_the_files_and_keeps_the_picture(command: Command, built: Pa
     half = command.succeed("--storage", "fp16")
     # Layers of the tiny model below 1024 elements stay as they are, and so do the nodes.
     assert size(half.directory) < 0.7 * size(built)
-    precisions = {name: file.precision for name, file in half.manifest.files.items()}
+    precisions = {name: file.stored for name, file in half.manifest.files.items()}
     assert precisions.pop("latent_average.safetensors") == "fp32"
     assert set(precisions.values()) == {"fp16"}
     assert 40 <= half.manifest.accuracy["image_psnr_db"] < 120
@@ -57,10 +57,14 @@ def test_weights_too_large_for_fp16_are_one_sentence(command: Command) -> None:
 
 WRONG_GRAPHS: dict[str, tuple[str, str, list[float]]] = {
     # role, output, factors along its last axis
-    "generator": ("generator", "image", [1.01]),
+    "generator": ("generator", "rendering", [1.01]),
     "generator_feedback": ("generator", "reconstruction", [1.05]),
     "encoder": ("encoder", "latents", [1.01]),
-    "hypernet": ("hypernet", "codes", [1.01] * 16 + [1.0]),  # the last column counts iterations
+    "hypernet": (
+        "hypernet",
+        "codes_next",
+        [1.01] * 16 + [1.0],
+    ),  # the last column counts iterations
     "weights": ("weights", "weight.convs.5", [1.0, 1.0, 1.05]),  # one column of the kernels
 }
 
@@ -97,13 +101,13 @@ def test_wrong_graph_is_refused(
 
 
 def test_wrong_graph_is_refused_in_fp16(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(GRAPHS, "generator", scaled("generator", "image", [1.1]))
+    monkeypatch.setitem(GRAPHS, "generator", scaled("generator", "rendering", [1.1]))
     command.refuse(r"fp16 bundle differs .*\(PSNR [\d.]+ dB below 40.0 dB\)", "--storage", "fp16")
 
 
 def test_scaling_by_one_is_accepted(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """The refusals above are of the factor, not of how it was put in."""
-    monkeypatch.setitem(GRAPHS, "generator", scaled("generator", "image", [1.0]))
+    monkeypatch.setitem(GRAPHS, "generator", scaled("generator", "rendering", [1.0]))
     command.succeed()
 
 

@@ -13,12 +13,13 @@ from build_command import Command
 from hyperstyle_export.bundles.adapted import load_adapted, measure_adapted, write_adapted
 from hyperstyle_export.bundles.half_graphs import add_half_graphs
 from hyperstyle_export.bundles.writer import BuildError, BundleFacts, write_bundle
+from hyperstyle_export.cli import app
 from hyperstyle_export.readers.official import load_model, read_generator
 from hyperstyle_rt import Bundle, Model
 from hyperstyle_rt.adaptation import Adaptation
 from hyperstyle_rt.formats.manifest import BaseBundle
 from models import TINY, finetuned_generator
-from typer.testing import Result
+from typer.testing import CliRunner, Result
 
 MAX_ERROR = 2e-5
 
@@ -30,9 +31,6 @@ def finetuned(tmp_path: Path) -> Path:
 
 def adapt(command: Command, generator: Path, base: Path, *more: str) -> Result:
     """Run the build command with --adapt."""
-    from hyperstyle_export.cli import app
-    from typer.testing import CliRunner
-
     options = {"adapt": generator, "base": base, "out": command.out, "picture": command.picture}
     words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
     return CliRunner().invoke(app, [*words, *more])
@@ -47,8 +45,12 @@ def test_an_adapted_bundle_renders_the_base_s_inversions(
     adapted.verify()
     manifest = adapted.manifest
     assert (manifest.name, manifest.domain) == ("toon", "toons")
-    assert manifest.base == BaseBundle(base.manifest.name, base.digest)
-    assert set(manifest.graphs) == {"weights", "generator", "mapping"}
+    assert manifest.base == BaseBundle(base.manifest.name, base.manifest.space)
+    assert manifest.codes == base.manifest.codes
+    assert manifest.space != base.manifest.space
+    assert (manifest.methods, manifest.default_method) == ({}, None)
+    rendering = {"weights", "generator", "mapping", "styled_generator", "noise", "channel_offsets"}
+    assert set(manifest.graphs) == rendering
     assert manifest.provenance["generator"].startswith("finetuned.pt sha256:")
     assert manifest.accuracy["image_max_abs"] < MAX_ERROR
     assert {p.name for p in command.out.iterdir()} == {*manifest.files, "manifest.json"}
@@ -70,7 +72,7 @@ def test_an_adapted_bundle_renders_the_base_s_inversions(
     assert np.abs(adaptation.synthesise(inversion, 0) - own).max() > 0.1
 
 
-def test_free_offsets_of_a_refined_inversion_are_kept_where_those_of_the_codes_are(
+def test_channel_offsets_of_a_refined_inversion_are_kept_where_those_of_the_codes_are(
     command: Command, built: Path, finetuned: Path
 ) -> None:
     assert adapt(command, finetuned, built).exit_code == 0
@@ -103,8 +105,9 @@ def test_precision_and_storage_are_the_base_s(
     adapted_model = load_adapted(finetuned, base)
     adapted = write_adapted(adapted_model, base, path, BundleFacts("toon"), lambda _step: None)
     adapted.verify()
-    assert adapted.manifest.files["weights.onnx"].precision == storage
-    assert set(adapted.manifest.precisions["fp16"]) == {"weights", "generator", "channels"}
+    assert adapted.manifest.files["weights.onnx"].stored == storage
+    half = {"weights", "generator", "styled_generator", "channel_offsets"}
+    assert set(adapted.manifest.precisions["fp16"]) == half
     measure_adapted(adapted_model, base, adapted, fakeweights.image_u8(1, 64, 64))
     inversion = Model.load(base_path, "cpu").invert(fakeweights.image_u8(3, 64, 64), 2)
     single, half = (
@@ -118,9 +121,9 @@ def test_a_wrong_bundle_is_not_written(
     command: Command, built: Path, finetuned: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Base weights left as they were: the comparison must see it."""
-    monkeypatch.setattr(
-        "hyperstyle_export.bundles.adapted.with_base_weights", lambda weights, *_: weights
-    )
+    from hyperstyle_export.bundles import adapted
+
+    monkeypatch.setattr(adapted, "with_base_weights", lambda weights, *_: weights)
     result = adapt(command, finetuned, built)
     assert result.exit_code == 2
     assert "differs from its torch reference" in result.stderr
@@ -145,15 +148,28 @@ def test_an_adapted_base_is_refused(command: Command, built: Path, finetuned: Pa
 
 def test_other_files_are_refused(command: Command, built: Path, tmp_path: Path) -> None:
     result = adapt(command, command.checkpoint, built)
-    assert "is a Model checkpoint; a StyleGAN2 generator file" in result.stderr
+    assert "is a HyperStyle checkpoint; a StyleGAN2 generator file" in result.stderr
     result = adapt(command, tmp_path / "missing.pt", built)
     assert "cannot read" in result.stderr
 
 
-def test_the_pairs_of_options_exclude_each_other(
+def test_the_two_commands_have_options_of_their_own(
     command: Command, built: Path, finetuned: Path
 ) -> None:
-    for more in (["--checkpoint", "x.pt"], ["--w-encoder", "x.pt"]):
+    for more in (["--checkpoint", "x.pt"], ["--w-encoder", "x.pt"], ["--storage", "fp16"]):
         result = adapt(command, finetuned, built, *more)
         assert result.exit_code == 2
-        assert "give --checkpoint with --w-encoder, or --adapt with --base" in result.stderr
+        assert f"No such option: {more[0]}" in result.stderr
+    assert not command.out.exists()
+    result = CliRunner().invoke(app, ["--adapt", str(finetuned), "--out", str(command.out)])
+    assert result.exit_code == 2
+    assert "Missing option '--base'" in result.stderr
+
+
+@pytest.mark.parametrize("words", [["--adapt", "--help"], ["--help", "--adapt", "x.pt"]])
+def test_the_help_of_adapting_shows_its_options_only(words: list[str]) -> None:
+    result = CliRunner().invoke(app, words, terminal_width=200)
+    assert result.exit_code == 0
+    assert "--base" in result.stdout
+    assert "--w-encoder" not in result.stdout
+    assert "build_engines.py --adapt toonify.pt --base" in result.stdout

@@ -20,9 +20,10 @@ import pytest
 import torch
 from build_command import Command, snapshot
 from checkpoint_files import OTHER_KINDS, UNREADABLE, read, write_malicious, write_zip
-from hyperstyle_export import bundle_writer, verification
-from hyperstyle_export.bundles.writer import BuildError
-from hyperstyle_export.cli import _plain, app
+from hyperstyle_export.building import _plain
+from hyperstyle_export.bundles import verification, writer
+from hyperstyle_export.bundles.staging import BuildError, staged
+from hyperstyle_export.cli import app
 from hyperstyle_rt import Model
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.fields import is_plain_name
@@ -55,7 +56,7 @@ def test_success_writes_a_bundle(command: Command) -> None:
     assert manifest.input_size == (64, 64)
     assert [layer.index for layer in manifest.tuned_layers] == [0, 2, 3, 5, 6, 8, 9]
     assert {path.name for path in command.out.iterdir()} == {*manifest.files, "manifest.json"}
-    assert {file.precision for file in manifest.files.values()} == {"fp32"}
+    assert {file.stored for file in manifest.files.values()} == {"fp32"}
     assert np.array_equal(bundle.latent_average(), build_model(TINY).latent_avg.numpy())
 
 
@@ -108,13 +109,13 @@ def test_dataset_type_replaces_that_of_the_file(command: Command) -> None:
 # What goes wrong inside a build: where, with what, and what is said of it (None: a bug, told so).
 FAILURES: dict[str, tuple[Any, str, BaseException, str | None]] = {
     "disk_full": (
-        bundle_writer,
+        writer,
         "save_model",
         OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
         "cannot write .*engines/tiny: No space left on device",
     ),
-    "bug_in_a_graph": (bundle_writer, "save_model", RuntimeError("bug"), None),
-    "manifest": (bundle_writer, "write_manifest", PermissionError(13, "denied"), "cannot write"),
+    "bug_in_a_graph": (writer, "save_model", RuntimeError("bug"), None),
+    "manifest": (writer, "write_manifest", PermissionError(13, "denied"), "cannot write"),
     "measurement": (verification, "measure_accuracy", BuildError("too far off"), "too far off"),
     "bug_in_measurement": (verification, "measure_accuracy", ValueError("bug"), None),
     "interrupt": (verification, "measure_accuracy", KeyboardInterrupt(), None),
@@ -222,7 +223,7 @@ def test_staging_follows_links(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     link = tmp_path / "link"
     link.symlink_to("real")
-    with bundle_writer.staged(link, overwrite=False) as stage:
+    with staged(link, overwrite=False) as stage:
         (stage / "file").touch()
     assert link.is_symlink()
     assert (tmp_path / "real" / "file").exists()
@@ -393,7 +394,7 @@ def test_refinement_follows_lpips(command: Command, lpips_files: tuple[Path, Pat
     assert said["refine_lpips_heads"] == f"alex.pth sha256:{digest(heads)}"
     sizes = {name: file.size for name, file in bundle.manifest.files.items()}
     assert sizes["features.onnx.data"] > 9 << 20
-    assert sizes["refine.onnx"] < 2 << 20  # the backbone is stored once
+    assert sizes["objective.onnx"] < 2 << 20  # the backbone is stored once
     model = Model.load(command.out, "cpu", threads=1)
     inversion, losses = model.invert(command.picture, 1), []
     model.refine(inversion, command.picture, 3, on_step=lambda _n, loss, _i: losses.append(loss))
@@ -407,4 +408,3 @@ def test_lpips_files_that_do_not_serve_are_refused(
     command.refuse("give --refine-lpips and --refine-lpips-heads", "--refine-lpips", backbone)
     both = ("--refine-lpips", heads, "--refine-lpips-heads", heads)
     command.refuse("holds no torchvision backbone", *both)
-    command.refuse("when building its base", *both, "--adapt", "toonify.pt")

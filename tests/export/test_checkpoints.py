@@ -22,8 +22,8 @@ from checkpoint_files import (
     write_numpy_1,
     write_zip,
 )
-from hyperstyle_export import checkpoints
 from hyperstyle_export.networks.hyperstyle import HyperStyle
+from hyperstyle_export.readers import official
 from hyperstyle_export.readers.official import (
     load_model,
     read_generator,
@@ -194,7 +194,7 @@ def test_official_sizes_are_read(tmp_path: Path) -> None:
     average = torch.ones(512)
     for key in state:
         if key.endswith(".kernel"):
-            state[key] = checkpoints.fir_kernel()
+            state[key] = official.fir_kernel()
     torch.save({"state_dict": state, "latent_avg": average, "opts": {}}, tmp_path / "h.pt")
     torch.save({"state_dict": official_state("w_encoder_256")}, tmp_path / "w.pt")
     model = load_model(tmp_path / "h.pt", tmp_path / "w.pt")
@@ -291,7 +291,7 @@ def test_absent_average_latent_is_computed(
 def test_computing_the_average_latent_keeps_no_gradients() -> None:
     """They would take gigabytes at the official width."""
     generator = build_model(TINY).decoder.requires_grad_(True)
-    assert not checkpoints.average_latent(generator).requires_grad
+    assert not official.average_latent(generator).requires_grad
 
 
 def mapped(state: dict[str, torch.Tensor], z: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hyperstyle_export import verification
+from hyperstyle_export.bundles import verification
 from hyperstyle_export.cli import app
 from hyperstyle_rt.backends.cuda.driver import Gpu
 from hyperstyle_rt.backends.plans import build as plan_build
@@ -39,13 +39,13 @@ def test_both_precisions_in_one_go(files: list[str], tmp_path: Path) -> None:
     figures = bundle.manifest.accuracy["fp16"]
     assert figures["iterations"] == 5
     assert figures["image_psnr_db"] >= 45
-    assert {f.precision for n, f in bundle.manifest.files.items() if ".fp16." in n} == {"fp16"}
+    assert {f.stored for n, f in bundle.manifest.files.items() if ".fp16." in n} == {"fp16"}
 
 
 def test_half_graphs_that_compute_something_else_are_not_written(
     files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verification, "MIN_PSNR_TWINS", 100.0)
+    monkeypatch.setattr(verification, "MIN_PSNR_HALF", 100.0)
     result = build(files, "--precision", "fp32,fp16")
     assert result.exit_code == 2
     assert "the fp16 graphs differ from those in fp32" in result.output

@@ -19,8 +19,9 @@ import pytest
 import torch
 from hyperstyle_export.bundles.adapted import load_adapted, write_adapted
 from hyperstyle_export.bundles.writer import BundleFacts, write_bundle
-from hyperstyle_export.graphs import GRAPHS, save_model
+from hyperstyle_export.graphs.builder import save_model
 from hyperstyle_export.graphs.weights import base_weight
+from hyperstyle_export.methods import GRAPHS, STYLED_GRAPHS
 from hyperstyle_export.networks.config import (
     EncoderConfig,
     GeneratorConfig,
@@ -95,18 +96,20 @@ def test_encoder_and_hypernetwork_take_batches(case: Any) -> None:
         uploaded = {name: model.backend.upload(array) for name, array in inputs.items()}
         return model.backend.download(model.backend.run(role, uploaded)[output])
 
-    both = run("encoder", "latents", image=pictures)
-    hyper = run("hypernet", "codes", image=pictures, reconstruction=pictures[::-1], codes_in=codes)
+    both = run("encoder", "latents", target=pictures)
+    hyper = run(
+        "hypernet", "codes_next", target=pictures, reconstruction=pictures[::-1], codes=codes
+    )
     for i in (0, 1):
         one = slice(i, i + 1)
-        _close(both[one], run("encoder", "latents", image=pictures[one]), LATENTS_TOLERANCE)
+        _close(both[one], run("encoder", "latents", target=pictures[one]), LATENTS_TOLERANCE)
         other = slice(1 - i, 2 - i)
         alone = run(
             "hypernet",
-            "codes",
-            image=pictures[one],
+            "codes_next",
+            target=pictures[one],
             reconstruction=pictures[other],
-            codes_in=codes[one],
+            codes=codes[one],
         )
         _close(hyper[one], alone, LATENTS_TOLERANCE)
     assert np.abs(hyper[0] - hyper[1]).max() > 0.01
@@ -183,7 +186,7 @@ def test_generator_alone(size: int, which: str, golden_dir: Path, tmp_path: Path
                 offsets = np.float32(0.1) * fakeweights.normal(key, shape)[sample]
             base = base_weight(model.state_dict(), layer)
             feeds[f"weight.{layer.name}"] = base * (1 + offsets)
-        image = session.run(["image"], feeds)[0][0]
+        image = session.run(["rendering"], feeds)[0][0]
         for part, expected in _parts(image, "area64", "crop_centre48").items():
             key = f"gen{size}/{which}/{part}"
             _close(expected, golden[key][sample], GENERATOR_TOLERANCE)
@@ -195,7 +198,7 @@ def test_generator_alone(size: int, which: str, golden_dir: Path, tmp_path: Path
 
 
 def test_stylespace_edit(golden_dir: Path, tmp_path: Path) -> None:
-    """Styles of the official generator, edited, through the graph's optional input."""
+    """Styles of the official generator, edited, through the graph `styled_generator`."""
     model = generator_only(256, tune_all=False)
     layers = model.config.generator.layers
     golden = np.load(golden_dir / "misc.npz")
@@ -215,11 +218,15 @@ def test_stylespace_edit(golden_dir: Path, tmp_path: Path) -> None:
         shape = (2, *layer.weight_shape)
         offsets = np.float32(0.1) * fakeweights.normal(f"delta.{layer.index}", shape)[0]
         feeds[f"weight.{layer.name}"] = base_weight(model.state_dict(), layer) * (1 + offsets)
-    save_model(GRAPHS["generator"](model), tmp_path / "generator.onnx")
-    session = ort.InferenceSession(
-        str(tmp_path / "generator.onnx"), providers=["CPUExecutionProvider"]
+    for role, build in STYLED_GRAPHS.items():
+        save_model(build(model), tmp_path / f"{role}.onnx")
+    noise, session = (
+        ort.InferenceSession(str(tmp_path / f"{role}.onnx"), providers=["CPUExecutionProvider"])
+        for role in ("noise", "styled_generator")
     )
-    image = session.run(["image"], feeds)[0][0]
+    names = [output.name for output in noise.get_outputs()]
+    feeds |= dict(zip(names, noise.run(names, {}), strict=True))
+    image = session.run(["rendering"], feeds)[0][0]
     for part, pixels in _parts(image, "area64", "crop_centre48").items():
         _close(pixels, golden[f"stylespace256/img_edit_{part}"][0], GENERATOR_TOLERANCE)
 

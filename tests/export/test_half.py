@@ -1,9 +1,10 @@
-"""The fp16 twins: as close as fp16 can be, whatever the size of styles, and typed as designed."""
+"""Graphs in fp16: as close as fp16 can be, whatever the size of styles, and typed as designed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fakeweights
 import numpy as np
@@ -13,13 +14,13 @@ import pytest
 import torch
 from hyperstyle_export.bundles.half_graphs import add_half_graphs
 from hyperstyle_export.bundles.recovery import recover_model
-from hyperstyle_export.bundles.rounding import RoundedHalfBackend, round_half_tensors
+from hyperstyle_export.bundles.rounding import round_half_tensors, write_rounded_half
 from hyperstyle_export.bundles.writer import BuildError, BundleFacts, write_bundle
-from hyperstyle_export.graphs import GRAPHS, HALF_GRAPHS, save_model
+from hyperstyle_export.graphs.builder import save_model
+from hyperstyle_export.methods import GRAPHS, HALF_GRAPHS, HALF_SHARING_GRAPHS, STYLED_GRAPHS
 from hyperstyle_export.networks.hyperstyle import HyperStyle
 from hyperstyle_rt import Inversion
 from hyperstyle_rt import Model as Runtime
-from hyperstyle_rt.backends.registry import open_backend
 from hyperstyle_rt.checking.comparison import sample_picture
 from hyperstyle_rt.cli.app import app
 from hyperstyle_rt.errors import BundleError
@@ -64,13 +65,13 @@ class Pair:
         hypernetwork = self.config.hypernetwork
         image = fakeweights.normal("image", (1, 3, *self.config.input_size)).clip(-1, 1)
         codes = np.zeros((1, len(self.config.tuned), hypernetwork.code_width + 1), np.float32)
-        latents = self.run(precision, "encoder", image=image)["latents"]
+        latents = self.run(precision, "encoder", target=image)["latents"]
         images, y = [], self._generate(precision, latents, codes)["reconstruction"]
         for _ in range(ITERATIONS):
-            feeds = {"image": image, "reconstruction": y, "codes_in": codes}
-            codes = self.run(precision, "hypernet", **feeds)["codes"]
+            feeds = {"target": image, "reconstruction": y, "codes": codes}
+            codes = self.run(precision, "hypernet", **feeds)["codes_next"]
             made = self._generate(precision, latents, codes)
-            images.append(made["image"])
+            images.append(made["rendering"])
             y = made["reconstruction"]
         return images
 
@@ -144,15 +145,15 @@ def test_styles_of_to_rgb_may_leave_the_range_of_pictures(tmp_path: Path) -> Non
     assert psnr(half[-1], single[-1]) >= MIN_PSNR
 
 
-def test_only_the_weights_between_graphs_are_halves(tmp_path: Path) -> None:
+def test_only_the_kernels_between_graphs_are_halves(tmp_path: Path) -> None:
     model = build_model(TINY)
-    for role, build in HALF_GRAPHS.items():
+    for role, build in {**HALF_GRAPHS, **HALF_SHARING_GRAPHS}.items():
         path = tmp_path / f"{role}.onnx"
         save_model(build(model), path)
         graph = onnx.load(path).graph
         for value in [*graph.input, *graph.output]:
             half = value.type.tensor_type.elem_type == TensorProto.FLOAT16
-            assert half == value.name.startswith("weight."), value.name
+            assert half == value.name.startswith(("weight.", "tuned.", "base.")), value.name
 
 
 def test_convolutions_are_half_and_demodulation_is_not(tmp_path: Path) -> None:
@@ -169,22 +170,52 @@ def test_convolutions_are_half_and_demodulation_is_not(tmp_path: Path) -> None:
             assert TensorProto.FLOAT16 not in {types[name] for name in node.input}, node.name
 
 
-# ------------------------------------------------------------------------- twins in a bundle
+def test_the_styled_generator_in_half_follows_that_in_float(tmp_path: Path) -> None:
+    """Styles and noise stay float32; without edits it is the plain generator, bit by bit."""
+    model, made = build_model(TINY), {}
+    latents = fakeweights.normal("latents", (2, 8, 16))
+    for precision, graphs in (
+        ("fp32", {**GRAPHS, **STYLED_GRAPHS}),
+        ("fp16", {**HALF_GRAPHS, **STYLED_GRAPHS, **HALF_SHARING_GRAPHS}),
+    ):
+
+        def run(role: str, graphs: Any = graphs, **inputs: Array) -> dict[str, Array]:
+            save_model(graphs[role](model), tmp_path / "graph.onnx")
+            session = _session(tmp_path / "graph.onnx")
+            names = [output.name for output in session.get_outputs()]
+            return dict(zip(names, session.run(names, inputs), strict=True))
+
+        feeds = {"latents": latents, **run("weights", codes=np.zeros((1, 7, 17), np.float32))}
+        plain = run("generator", **feeds)["rendering"]
+        feeds |= run("noise")
+        zeros = np.zeros((1, 148), np.float32)
+        assert np.array_equal(
+            run("styled_generator", style_offsets=zeros, **feeds)["rendering"], plain
+        )
+        edit = 0.3 * fakeweights.normal("styles", (1, 148))
+        made[precision] = run("styled_generator", style_offsets=edit, **feeds)["rendering"]
+        assert np.abs(made[precision] - plain).max() > 0.1
+    assert psnr(made["fp16"], made["fp32"]) >= MIN_PSNR
+
+
+# ------------------------------------------------------------------------- half graphs in a bundle
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Bundle]:
-    """The tiny bundle before and after its twins were added."""
-    directory = tmp_path_factory.mktemp("twins")
+    """The tiny bundle before and after graphs in fp16 were added."""
+    directory = tmp_path_factory.mktemp("half")
     model = build_model(TINY)
-    before = write_bundle(model, directory, BundleFacts("twins"), "fp32", lambda _step: None)
+    before = write_bundle(model, directory, BundleFacts("half"), "fp32", lambda _step: None)
     return before, add_half_graphs(model, before, lambda _step: None)
 
 
-def test_twins_leave_inversions_valid(bundle: tuple[Bundle, Bundle], picture: np.ndarray) -> None:
+def test_half_graphs_leave_inversions_valid(
+    bundle: tuple[Bundle, Bundle], picture: np.ndarray
+) -> None:
     before, after = bundle
     after.verify()
-    assert after.digest == before.digest
+    assert after.manifest.space == before.manifest.space
     inversion = Runtime.load(before.directory, "cpu").invert(picture, 2)
     half = Runtime.load(after.directory, "cpu", precision="fp16")
     assert psnr(half.synthesise(inversion)[0], inversion.output) >= MIN_PSNR
@@ -238,10 +269,17 @@ def test_the_default_bundle_in_half(factor: float, tmp_path: Path) -> None:
         pytest.skip(str(error))
     model = scale_styles(recover_model(default), factor)
     facts, silent = BundleFacts("half"), lambda _step: None
-    bundle = add_half_graphs(model, write_bundle(model, tmp_path, facts, "fp32", silent), silent)
+    directory = tmp_path / "bundle"
+    directory.mkdir()
+    bundle = add_half_graphs(model, write_bundle(model, directory, facts, "fp32", silent), silent)
     picture = sample_picture(bundle, 0)
-    reference = Runtime(bundle, open_backend("cpu", bundle, None)).invert(picture, ITERATIONS)
-    half = Runtime(bundle, RoundedHalfBackend(bundle)).invert(picture, ITERATIONS)
+    (tmp_path / "rounded").mkdir()
+    rounded = write_rounded_half(bundle, tmp_path / "rounded")
+    rounded.verify()
+    with Runtime.load(bundle.directory, "cpu") as runtime:
+        reference = runtime.invert(picture, ITERATIONS)
+    with Runtime.load(rounded.directory, "cpu", precision="fp16") as runtime:
+        half = runtime.invert(picture, ITERATIONS)
     assert np.isfinite(half.output).all()
     assert psnr(half.output, reference.output) >= MIN_PSNR
 

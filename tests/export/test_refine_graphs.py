@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import fakeweights
@@ -14,23 +13,24 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hyperstyle_export.bundles.recovery import recover_model
-from hyperstyle_export.graphs import (
-    GRAPHS,
-    HALF_GRAPHS,
-    REFINEMENT_GRAPHS,
-    build_half_channels,
-    refinement_graphs_with,
-    save_model,
-)
+from hyperstyle_export.bundles.writer import BundleFacts, write_bundle
+from hyperstyle_export.graphs.builder import save_model
 from hyperstyle_export.graphs.sharing import save_sharing
 from hyperstyle_export.graphs.storage import store_weights
+from hyperstyle_export.methods import (
+    GRAPHS,
+    HALF_GRAPHS,
+    HALF_SHARING_GRAPHS,
+    REFINEMENT_GRAPHS,
+    sharing_graphs,
+)
 from hyperstyle_export.networks.hyperstyle import HyperStyle
 from hyperstyle_export.networks.lpips import ALEXNET, VGG16, Lpips
 from hyperstyle_export.networks.refinement import (
     EncoderTerm,
     LpipsTerm,
-    add_channels,
-    channel_count,
+    add_channel_offsets,
+    channel_offset_count,
     refinement_loss,
 )
 from hyperstyle_export.readers.torch_files import CheckpointError
@@ -67,7 +67,7 @@ class Refinement:
         self.latents += model.latent_avg.numpy()
         self.codes = 0.3 * fakeweights.normal("codes", (1, len(config.tuned), self.codes_width))
         self.codes[..., -1] = 2
-        self.channels = 0.05 * fakeweights.normal("channels", (channel_count(config),))
+        self.channels = 0.05 * fakeweights.normal("channels", (channel_offset_count(config),))
         self.target = fakeweights.normal("target", (1, 3, *config.image_size)).clip(-1, 1)
         pooled = F.adaptive_avg_pool2d(torch.from_numpy(self.target), config.input_size)
         self.small = pooled.numpy()
@@ -88,20 +88,20 @@ class Refinement:
         base = self.run("weights", {"codes": np.zeros_like(codes)})
         bases = {name.replace("weight", "base"): value for name, value in base.items()}
         weights = self.run(
-            "channels",
+            "channel_offsets",
             {n.replace("weight", "tuned"): v for n, v in tuned.items()}
             | bases
-            | {"channels": channels},
+            | {"channel_offsets": channels},
         )
         fixed = {"latents": self.latents, "target": self.target}
         fixed |= self.run("features", {"target": self.small})
-        made = self.run("refine", {**fixed, **weights})
+        made = self.run("objective", {**fixed, **weights})
         made |= self.run("weights_adjoint", made)
-        return made | self.run("channels_adjoint", {**made, **bases})
+        return made | self.run("channel_offsets_adjoint", {**made, **bases})
 
     def reference(self, codes: torch.Tensor, channels: torch.Tensor) -> torch.Tensor:
         model = self.model
-        offsets = add_channels(model.config, model.hypernet.expand(codes), channels)
+        offsets = add_channel_offsets(model.config, model.hypernet.expand(codes), channels)
         image, seen = model.generate(torch.from_numpy(self.latents), offsets)
         wanted = self.term.features(torch.from_numpy(self.small))
         perceptual = self.term.loss(self.term.features(seen), wanted)
@@ -110,7 +110,7 @@ class Refinement:
 
 def built(model: HyperStyle, directory: Path, lpips: Lpips | None = None) -> Refinement:
     """With graphs made of the model."""
-    graphs = REFINEMENT_GRAPHS if lpips is None else refinement_graphs_with(lpips)
+    graphs = {role: sharing_graphs(model, lpips)[role] for role in REFINEMENT_GRAPHS}
     forward = {role: GRAPHS[role] for role in ("weights", "generator")}
     for role, build in {**forward, **graphs}.items():
         save_model(build(model), directory / f"{role}.onnx")
@@ -138,7 +138,7 @@ def check_gradients(refinement: Refinement, bound: float) -> None:
     assert abs(made["loss"][0] - loss.item()) <= 1e-5 * loss.item()
     layers = refinement.model.config.tuned
     sizes = [layer.out_channels * layer.in_channels for layer in layers]
-    split = np.split(made["channels_gradient"], np.cumsum(sizes)[:-1])
+    split = np.split(made["channel_offsets_gradient"], np.cumsum(sizes)[:-1])
     wanted = torch.split(channels.grad, sizes)
     for row, (layer, part, aim) in enumerate(zip(layers, split, wanted, strict=True)):
         assert relative_error(part, aim) <= bound, f"channels of {layer.name}"
@@ -175,14 +175,15 @@ def test_lpips_is_the_perceptual_term(tmp_path: Path) -> None:
     for value, wanted in zip(found.values(), lpips.features(small), strict=True):
         unit = wanted / (wanted.norm(dim=1, keepdim=True) + 1e-10)
         assert relative_error(value, unit) <= 1e-5
-    constants = {t.name for t in onnx.load(tmp_path / "refine.onnx").graph.initializer}
+    constants = {t.name for t in onnx.load(tmp_path / "objective.onnx").graph.initializer}
     assert {"lpips.0.weight", "lpips.head.4"} <= constants
     assert not any(name.startswith("encoder.") for name in constants)
 
 
 def test_pictures_too_small_for_lpips_are_refused() -> None:
     with pytest.raises(CheckpointError, match="wants larger pictures than 24x32"):
-        refinement_graphs_with(narrow_lpips(ALEXNET))["features"](build_model(CONFIGS["cars"]))
+        model = build_model(CONFIGS["cars"])
+        sharing_graphs(model, narrow_lpips(ALEXNET))["features"](model)
 
 
 def test_gradients_of_the_default_bundle_equal_autograds() -> None:
@@ -207,41 +208,41 @@ def test_gradients_are_finite_differences_of_the_loss(tmp_path: Path) -> None:
     """Without torch: the loss along the gradient rises as the gradient says."""
     refinement = built(build_model(TINY), tmp_path)
     made = refinement.step(refinement.codes, refinement.channels)
-    for state, step in (("codes", 1e-2), ("channels", 1e-3)):
+    for state, step in (("codes", 1e-2), ("channel_offsets", 1e-3)):
         gradient = made[f"{state}_gradient"].astype(np.float64)
         norm = float(np.linalg.norm(gradient))
         losses = []
         for sign in (-1, 1):
-            states = {"codes": refinement.codes, "channels": refinement.channels}
+            states = {"codes": refinement.codes, "channel_offsets": refinement.channels}
             moved = states[state] + sign * step * gradient / norm
             states[state] = moved.astype(np.float32)
-            losses.append(float(refinement.step(**states)["loss"][0]))
+            losses.append(float(refinement.step(*states.values())["loss"][0]))
         slope = (losses[1] - losses[0]) / (2 * step)
         assert slope == pytest.approx(norm, rel=5e-3), state
 
 
-def test_channels_add_to_the_weights(refinement: Refinement) -> None:
+def test_channel_offsets_add_to_the_kernels(refinement: Refinement) -> None:
     model, layers = refinement.model, refinement.model.config.tuned
     codes, channels = torch.from_numpy(refinement.codes), torch.from_numpy(refinement.channels)
-    expected = add_channels(model.config, model.hypernet.expand(codes), channels)
+    expected = add_channel_offsets(model.config, model.hypernet.expand(codes), channels)
     tuned = refinement.run("weights", {"codes": refinement.codes})
     base = refinement.run("weights", {"codes": 0 * refinement.codes})
     inputs = {n.replace("weight", "tuned"): v for n, v in tuned.items()}
     inputs |= {n.replace("weight", "base"): v for n, v in base.items()}
-    made = refinement.run("channels", {"channels": refinement.channels, **inputs})
+    made = refinement.run("channel_offsets", {"channel_offsets": refinement.channels, **inputs})
     for layer in layers:
         conv = model.decoder.get_submodule(layer.name).conv
         weight = conv.scale * conv.weight[0] * (1 + expected[layer.index][0])
         assert relative_error(made[f"weight.{layer.name}"], weight.detach()) <= 1e-6
 
 
-def test_the_image_is_the_generators(refinement: Refinement) -> None:
+def test_the_rendering_is_the_generators(refinement: Refinement) -> None:
     """The same picture that rendering gives: what on_step shows is what is saved."""
     none = np.zeros_like(refinement.channels)
     made = refinement.step(refinement.codes, none)
     weights = refinement.run("weights", {"codes": refinement.codes})
     rendered = refinement.run("generator", {"latents": refinement.latents, **weights})
-    assert np.abs(made["image"] - rendered["image"]).max() <= 2e-6
+    assert np.abs(made["rendering"] - rendered["rendering"]).max() <= 2e-6
 
 
 def test_interfaces(refinement: Refinement) -> None:
@@ -253,13 +254,16 @@ def test_interfaces(refinement: Refinement) -> None:
     wanted = {f"features.{number}" for number in range(5)}
     expected = {
         "features": ({"target"}, wanted),
-        "refine": (
+        "objective": (
             {"latents", "target", *wanted, *each["weight"]},
-            {"loss", "image", *each["gradient"]},
+            {"loss", "rendering", *each["gradient"]},
         ),
         "weights_adjoint": (each["gradient"], {"codes_gradient"}),
-        "channels": ({"channels", *each["tuned"], *each["base"]}, each["weight"]),
-        "channels_adjoint": (each["gradient"] | each["base"], {"channels_gradient"}),
+        "channel_offsets": ({"channel_offsets", *each["tuned"], *each["base"]}, each["weight"]),
+        "channel_offsets_adjoint": (
+            each["gradient"] | each["base"],
+            {"channel_offsets_gradient"},
+        ),
     }
     assert set(expected) == set(REFINEMENT_GRAPHS)
     for role, (inputs, outputs) in expected.items():
@@ -272,33 +276,33 @@ def test_interfaces(refinement: Refinement) -> None:
 
 def test_untuned_layers_below_the_first_tuned_one_are_not_differentiated(tmp_path: Path) -> None:
     model = build_model(CONFIGS["ordinary_only"])  # tunes 5, 9, 10
-    nodes = REFINEMENT_GRAPHS["refine"](model).graph
+    nodes = REFINEMENT_GRAPHS["objective"](model).graph
     scopes = {node.name.split("/")[1] for node in nodes if node.name.startswith("adjoint/")}
     assert "convs.2" in scopes
     assert not scopes & {"conv1", "convs.0", "convs.1", "to_rgb1", "to_rgbs.0"}
 
 
-def test_half_channels_are_those_of_the_normalised_weights(tmp_path: Path) -> None:
+def test_half_channel_offsets_are_those_of_the_normalised_weights(tmp_path: Path) -> None:
     """weight = tuned + base * c holds for weights divided by one constant per output channel."""
     model = build_model(TINY)
     runs = {}
     for precision, graphs in (
         ("fp32", {**GRAPHS, **REFINEMENT_GRAPHS}),
-        ("fp16", {**HALF_GRAPHS, "channels": build_half_channels}),
+        ("fp16", {**HALF_GRAPHS, **HALF_SHARING_GRAPHS}),
     ):
         sessions = {}
-        for role in ("weights", "channels"):
+        for role in ("weights", "channel_offsets"):
             path = tmp_path / f"{role}.{precision}.onnx"
             save_model(graphs[role](model), path)
             sessions[role] = open_session(path)
         zeros = np.zeros((1, 7, 17), np.float32)
         names = [output.name for output in sessions["weights"].get_outputs()]
         base = dict(zip(names, sessions["weights"].run(names, {"codes": zeros}), strict=True))
-        channels = 0.3 * fakeweights.normal("channels", (channel_count(TINY),))
-        inputs = {"channels": channels}
+        channels = 0.3 * fakeweights.normal("channels", (channel_offset_count(TINY),))
+        inputs = {"channel_offsets": channels}
         for kind in ("tuned", "base"):
             inputs |= {n.replace("weight", kind): v for n, v in base.items()}
-        made = sessions["channels"].run(names, inputs)
+        made = sessions["channel_offsets"].run(names, inputs)
         runs[precision] = [m / base[n] for n, m in zip(names, made, strict=True)]
     for single, half in zip(runs["fp32"], runs["fp16"], strict=True):
         assert half.dtype == np.float16
@@ -342,8 +346,16 @@ def test_a_tensor_of_other_values_is_not_shared(tmp_path: Path) -> None:
     assert stored["convs.4.head"].external_data
 
 
-def test_the_graphs_come_with_a_bundle_and_leave_its_digest_alone(tiny_bundle: Path) -> None:
-    bundle = Bundle.open(tiny_bundle)
-    assert bundle.manifest.refinement == {role: f"{role}.onnx" for role in REFINEMENT_GRAPHS}
-    without = replace(bundle.manifest, refinement={})
-    assert Bundle(tiny_bundle, without).digest == bundle.digest
+def test_the_graphs_come_with_a_bundle_and_leave_its_space_alone(tmp_path: Path) -> None:
+    """Nothing that is added to a bundle orphans an inversion."""
+    model, facts = build_model(TINY), BundleFacts("refined")
+    (tmp_path / "lpips").mkdir()
+    (tmp_path / "plain").mkdir()
+    plain = write_bundle(model, tmp_path / "plain", facts, "fp32", lambda _step: None)
+    lpips = write_bundle(
+        model, tmp_path / "lpips", facts, "fp16", lambda _step: None, narrow_lpips(ALEXNET)
+    )
+    assert set(plain.manifest.graphs) >= set(REFINEMENT_GRAPHS)
+    assert plain.digest != lpips.digest
+    assert plain.manifest.space == lpips.manifest.space
+    assert plain.manifest.codes == lpips.manifest.codes

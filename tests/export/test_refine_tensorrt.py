@@ -1,24 +1,23 @@
-"""NVIDIA's parser and compiler on the graphs of the refinement; see test_tensorrt."""
+"""NVIDIA's parser and compiler on the graphs that edit and refine; see test_tensorrt."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
-from hyperstyle_export.graphs import (
-    REFINEMENT_GRAPHS,
-    build_half_channels,
-    refinement_graphs_with,
-    save_model,
-)
+from hyperstyle_export.graphs.builder import save_model
+from hyperstyle_export.graphs.objective import build_objective
+from hyperstyle_export.methods import HALF_SHARING_GRAPHS, REFINEMENT_GRAPHS, STYLED_GRAPHS
 from hyperstyle_export.networks.lpips import ALEXNET
 from hyperstyle_rt.backends.plans.build import EngineOptions, build_plan, rtx_target
 from models import ALL_LAYERS, build_model, narrow_lpips
 
 GRAPHS = {
+    **STYLED_GRAPHS,
     **REFINEMENT_GRAPHS,
-    "channels in fp16": build_half_channels,
-    "refine with LPIPS": refinement_graphs_with(narrow_lpips(ALEXNET))["refine"],
+    **{f"{role} in fp16": build for role, build in HALF_SHARING_GRAPHS.items()},
+    "objective with LPIPS": partial(build_objective, lpips=narrow_lpips(ALEXNET)),
 }
 
 

@@ -115,7 +115,7 @@ def test_invert_as_json(face: Path, tiny_bundle: Path):
     options = ("--bundle", tiny_bundle, "--save-inversion", "--steps", "--coupled", "--json")
     document = json.loads(succeed("invert", face, "-o", "results", *options))
     bundle = Bundle.open(tiny_bundle)
-    iterations = bundle.manifest.default_iterations
+    iterations = bundle.manifest.method().iterations
     assert document["bundle"] == {
         "name": bundle.manifest.name,
         "directory": str(tiny_bundle),
@@ -189,7 +189,7 @@ def test_several_pictures_go_to_a_directory(face: Path, tiny_bundle: Path):
     succeed("invert", face, "last.png", "--bundle", tiny_bundle, "-o", "results.png", "--coupled")
     names = {"face.inverted.png", "face.coupled.png", "last.inverted.png", "last.coupled.png"}
     assert files() == {"face.png", "last.png"} | {f"results.png/{name}" for name in names}
-    iterations = Bundle.open(tiny_bundle).manifest.default_iterations
+    iterations = Bundle.open(tiny_bundle).manifest.method().iterations
     width = read_picture("results.png/face.inverted.png").shape[1]
     assert read_picture("results.png/face.coupled.png").shape[1] > (1 + iterations) * width
 
@@ -314,7 +314,7 @@ def test_numbers_out_of_range_are_errors_of_usage(
 
 
 def test_interruption(face: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **_named: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Model, "invert", interrupt)
@@ -324,7 +324,7 @@ def test_interruption(face: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_bug_keeps_its_traceback(face: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
-    def fail(*_: object) -> None:
+    def fail(*_: object, **_named: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(Model, "invert", fail)

@@ -20,6 +20,7 @@ from hyperstyle_rt.editing.blending import spherical_about
 from hyperstyle_rt.editing.expressions import evenly
 from hyperstyle_rt.imaging.films import contact_sheet
 from hyperstyle_rt.imaging.pictures import read_picture, write_picture
+from hyperstyle_rt.inverting.preparing import Crop
 from hyperstyle_rt.photos.portraits import paste
 
 COMMANDS = {"edit": edit, "interpolate": interpolate, "adapt": adapt}
@@ -159,7 +160,7 @@ def test_results_are_set_back_into_the_photo(
     photo = fakeweights.image_u8(2, 100, 120)
     write_picture("photo.png", photo)
     transform = np.array([[0.5, 0, -10], [0, 0.5, -15], [0, 0, 1]], np.float32)
-    face = model.invert(photo[30:94, 20:84], 1, transform=transform)
+    face = model.invert(Crop(photo[30:94, 20:84].copy(), transform), 1)
     face.save("cut.safetensors")
     more = ("--paste", "photo.png", "-q", "--out")
     succeed("edit", "cut.safetensors", "smile=2", "--bundle", edit_bundle, *more, "edited.png")
@@ -216,10 +217,10 @@ def test_interpolation_writes_a_film_of_pictures_and_inversions(
 def test_faces_of_two_bundles_leave_no_folder(
     faces: tuple[Path, Path], model: Model, edit_bundle: Path
 ) -> None:
-    data = replace(Inversion.load(faces[0]).data, bundle_digest="0" * 64)
+    data = replace(Inversion.load(faces[0]).data, space="0" * 64)
     Inversion(data).save("stranger.safetensors")
     arguments = (faces[0], "stranger.safetensors", "--bundle", edit_bundle, "--out", "new/frames")
-    assert "does not belong to bundle 'tiny'" in refuse("interpolate", *arguments)
+    assert "does not fit bundle 'tiny'" in refuse("interpolate", *arguments)
     assert not Path("new").exists()
 
 
@@ -284,9 +285,8 @@ def test_another_base_is_refused(
 ) -> None:
     shutil.copytree(edit_bundle, "other")
     document = json.loads(Path("other/manifest.json").read_text())
-    document["files"]["encoder.onnx"]["precision"] = "float32"
-    Path("other/manifest.json").write_text(json.dumps(document))
+    Path("other/manifest.json").write_text(json.dumps(document | {"space": "0" * 64}))
     arguments = ("adapt", faces[0], "--bundle", toon, "--base", "other")
-    assert "was adapted from a bundle 'tiny'" in refuse(*arguments)
+    assert "was adapted from the generator of bundle 'tiny'" in refuse(*arguments)
     shutil.copytree(toon, "alone/toon")
     assert "no bundle 'tiny'" in refuse("adapt", faces[0], "--bundle", "alone/toon")

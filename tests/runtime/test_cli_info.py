@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -60,7 +61,7 @@ def test_info_names_all_bad_files(tiny_bundle: Path):
     assert result.exit_code == 2
     first, second = (sentence(line) for line in result.stderr.splitlines())
     assert "encoder.onnx is altered" in first
-    assert "cannot find" in second
+    assert "cannot open" in second
     assert re.search(r"^encoder\.onnx .* bad *$", result.stdout, re.MULTILINE)
     assert re.search(r"^weights\.onnx .* verified *$", result.stdout, re.MULTILINE)
 
@@ -71,7 +72,7 @@ def test_info_finds_a_file_that_is_not_listed(tiny_bundle: Path):
     result = run("info", "copy", "--json")
     assert result.exit_code == 2
     assert "not listed" in sentence(result.stderr)
-    assert list(json.loads(result.stdout)["problems"]) == ["copy"]
+    assert list(json.loads(result.stdout)["problems"]) == [str(Path("copy").absolute())]
 
 
 def test_info_lists_and_verifies_plans(planned: Path):
@@ -88,18 +89,20 @@ def test_info_lists_and_verifies_plans(planned: Path):
 
 
 def test_info_lists_plans_in_the_users_cache(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    digest = hashlib.sha256(b"plan").hexdigest()
+
     def build(_target: Any, graph: Path, _role: str, plan: Path, *_rest: Any) -> BuiltPlan:
         plan.write_bytes(b"plan")
-        return BuiltPlan(4, "ab" * 32, 1, 0.1)
+        return BuiltPlan(4, digest, 1, 0.1)
 
     monkeypatch.setattr(plan_cache, "build_plan", build)
     target = Target("tensorrt", "TensorRT 10", VERSION, 89, "NVIDIA L4")
-    path = plan_cache.cached_plan(Bundle.open(tiny_bundle), target, "fp32", "encoder")
+    plan = plan_cache.cached_plan(Bundle.open(tiny_bundle), target, "fp32", "encoder")
     text = succeed("info", tiny_bundle)
     assert re.search(rf"^{re.escape(VERSION)}-sm89-fp32/encoder +4 bytes", text, re.MULTILINE)
     (listed,) = json.loads(succeed("info", tiny_bundle, "--json"))["cached_plans"]
-    assert listed["path"] == str(path)
-    assert (listed["role"], listed["sha256"]) == ("encoder", "ab" * 32)
+    assert listed["path"] == str(plan.path)
+    assert (listed["role"], listed["sha256"]) == ("encoder", digest)
 
 
 def test_info_shows_a_strangers_manifest_harmlessly(tiny_bundle: Path):
@@ -120,17 +123,22 @@ def test_info_of_an_inversion(tiny_bundle: Path):
     assert document == {
         "file": "face.safetensors",
         "bytes": Path("face.safetensors").stat().st_size,
+        "space": bundle.manifest.space,
+        "needs": ["codes"],
         "bundle": {"name": bundle.manifest.name, "digest": bundle.digest},
+        "method": "hyperstyle",
+        "settings": {"iterations": 2},
+        "computed": dict(inversion.computed),
         "iterations": 2,
         "latents": list(inversion.latents.shape),
         "codes": list(inversion.codes.shape),
-        "channels": None,
+        "channel_offsets": None,
         "transform": None,
     }
     expected = np.sqrt(np.square(inversion.codes[:, :-1]).mean(axis=1))
     assert list(magnitudes) == [layer.name for layer in bundle.manifest.tuned_layers]
     assert np.allclose(list(magnitudes.values()), expected, rtol=1e-5)
-    process = run_program(*arguments)  # a process that has opened no bundle yet
+    process = run_program(*arguments)
     assert (process.returncode, process.stderr) == (0, "")
     assert f"{expected[0]:.4f}" in process.stdout
 
@@ -144,9 +152,25 @@ def test_info_of_an_inversion_finds_its_bundle_by_name(tiny_bundle: Path):
     assert name in process.stdout
 
 
+def stranger(latents: np.ndarray, codes: np.ndarray, bundle: str) -> InversionData:
+    """An inversion of another space."""
+    return InversionData(
+        latents=latents,
+        codes=codes,
+        iterations=2,
+        space="0" * 64,
+        code_space="1" * 64,
+        bundle_name=bundle,
+        bundle_digest="0" * 64,
+        method="hyperstyle",
+        settings={},
+        computed={"backend": "cpu", "provider": "test", "precision": "fp32"},
+    )
+
+
 def test_info_of_an_inversion_of_a_bundle_we_do_not_have():
     latents, codes = np.ones((4, 6), np.float32), np.full((3, 5), 2, np.float32)
-    write_inversion("x.safetensors", InversionData(latents, codes, 2, "elsewhere", "0" * 64))
+    write_inversion("x.safetensors", stranger(latents, codes, "elsewhere"))
     document = json.loads(succeed("info", "x.safetensors", "--json"))
     assert document["bundle"] == {"name": "elsewhere", "digest": "0" * 64}
     assert document["magnitudes"] == {"0": 2, "1": 2, "2": 2}
@@ -155,18 +179,18 @@ def test_info_of_an_inversion_of_a_bundle_we_do_not_have():
 def test_info_gives_no_names_of_another_bundles_layers(tiny_bundle: Path):
     manifest = Bundle.open(tiny_bundle).manifest
     shutil.copytree(tiny_bundle, Path("engines") / manifest.name)
-    latents = np.ones((manifest.num_latents, manifest.style_width), np.float32)
-    codes = np.ones((len(manifest.tuned_layers), manifest.code_width + 1), np.float32)
-    write_inversion("x.safetensors", InversionData(latents, codes, 1, manifest.name, "0" * 64))
+    latents = np.ones((manifest.num_latents, manifest.latent_width), np.float32)
+    codes = np.ones((len(manifest.tuned_layers), manifest.codes.width), np.float32)
+    write_inversion("x.safetensors", stranger(latents, codes, manifest.name))
     layers = json.loads(succeed("info", "x.safetensors", "--json"))["magnitudes"]
     assert list(layers) == [str(row) for row in range(len(codes))]
 
 
 def test_info_refuses():
     Path("notes.txt").write_text("no inversion")
-    assert "notes.txt is not" in refuse("info", "notes.txt")
+    assert "notes.txt: the file is not" in refuse("info", "notes.txt")
     Path("x.safetensors").write_text("no inversion")
-    assert "x.safetensors is not" in refuse("info", "x.safetensors")
+    assert "x.safetensors: the file is not" in refuse("info", "x.safetensors")
     assert "cannot read y.safetensors" in refuse("info", "y.safetensors")
     assert "there is no bundle" in refuse("info", "nowhere")
     assert "there is no bundle" in refuse("info", "n" * 300)

@@ -33,7 +33,7 @@ def folder(tiny_bundle: Path) -> tuple[object, ...]:
 
 
 def test_what_is_done_is_skipped(folder: tuple[object, ...], monkeypatch: pytest.MonkeyPatch):
-    def work(*_: object) -> None:
+    def work(*_: object, **_named: object) -> None:
         raise AssertionError("this is work")
 
     monkeypatch.setattr(Model, "invert", work)

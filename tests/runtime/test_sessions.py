@@ -152,7 +152,8 @@ def test_a_model_is_sent_as_how_it_was_opened(model: Model, picture: np.ndarray)
     assert not copy.copy(model).closed
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork")
 def test_processes_invert(method: str, model: Model, pictures: list[Path]) -> None:
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"this system does not {method}")

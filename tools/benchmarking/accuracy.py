@@ -1,8 +1,8 @@
 """Two ways of computing a bundle, tensor by tensor; with torch, which `hyperstyle-rt check` lacks.
 
-Contenders: torch (needs --checkpoint and --w-encoder), cpu, cpu-fp16, cpu-fp16-rounded (every fp16
-tensor really rounded, as a GPU does and ONNX Runtime's CPU provider does not), cuda, tensorrt,
-ort-tensorrt, and those three with -fp16.
+Contenders: those of `hyperstyle-rt check`, torch (needs --checkpoint and --w-encoder), and
+cpu-fp16-rounded: every fp16 tensor really rounded, as a GPU does and ONNX Runtime's CPU provider
+does not.
 
     python -m benchmarking.accuracy --bundle engines/faces --candidate cpu-fp16-rounded
     python -m benchmarking.accuracy --bundle engines/faces --reference torch --candidate cpu \
@@ -11,22 +11,34 @@ ort-tensorrt, and those three with -fp16.
 
 from __future__ import annotations
 
+import atexit
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
-from hyperstyle_rt.checking.comparison import BackendContender, Contender, open_contender
+from hyperstyle_rt.backends.protocol import Buffers, Signature
+from hyperstyle_rt.backends.registry import open_backend
+from hyperstyle_rt.checking.comparison import Contender, open_contender
 from hyperstyle_rt.cli import options
-from hyperstyle_rt.cli.check import IterationsOption, PicturesArgument, compare_and_show
+from hyperstyle_rt.cli.check import (
+    CheckRequest,
+    IterationsOption,
+    PicturesArgument,
+    compare_and_show,
+)
 from hyperstyle_rt.cli.terminal import print_error
-from hyperstyle_rt.errors import HyperStyleError
+from hyperstyle_rt.errors import BackendError, HyperStyleError
 from hyperstyle_rt.formats.bundle import Bundle
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import torch
+    from hyperstyle_export.networks.config import LayerSpec
     from hyperstyle_export.networks.hyperstyle import HyperStyle
 
 Array = NDArray[np.float32]
@@ -34,46 +46,92 @@ ROUNDED = "cpu-fp16-rounded"
 TORCH = "torch"
 
 
-class TorchContender:
-    """The reference networks in the published form."""
+class TorchBackend:
+    """The reference networks in the published form, by the roles of the graphs."""
 
-    name, precision = TORCH, "fp32"
+    name = provider = TORCH
+    precision = graph_precision = "fp32"
+    largest_batch = 1
 
-    def __init__(self, model: HyperStyle) -> None:
+    def __init__(self, model: HyperStyle, bundle: Bundle) -> None:
         self._model = model
+        self._graphs = open_backend("cpu", bundle, None)  # for their signatures
+        self._roles = {
+            "encoder": self._encode,
+            "hypernet": self._codes,
+            "weights": self._kernels,
+            "generator": self._render,
+        }
 
-    def latents(self, image: Array) -> Array:
-        """Encoder."""
-        return self._model.encode(_tensor(image)).numpy()
+    def signature(self, role: str) -> Signature:
+        """Those of the bundle's graphs."""
+        return self._graphs.signature(role)
 
-    def codes(self, image: Array, reconstruction: Array, codes_in: Array) -> Array:
-        """Hypernetwork; the sum and the count are the graph's."""
+    def run(self, role: str, inputs: Mapping[str, Any]) -> Buffers:
+        """Run the network that a graph was made of."""
+        if role not in self._roles:
+            raise BackendError(
+                f"torch has no reference of the graph {role}; compare another method"
+            )
+        with torch_without_gradients():
+            return self._roles[role](inputs)
+
+    def upload(self, array: Any) -> torch.Tensor:
+        """Copy an array into a tensor."""
+        import torch
+
+        return torch.from_numpy(np.array(array, np.float32, order="C"))
+
+    def download(self, buffer: torch.Tensor) -> Array:
+        """Copy a tensor into an array."""
+        return np.array(buffer.numpy(), np.float32)
+
+    share = download
+
+    def for_session(self) -> TorchBackend:
+        """Itself."""
+        return self
+
+    def close(self) -> None:
+        """Close the graphs that signatures were read from."""
+        self._graphs.close()
+
+    def _encode(self, inputs: Mapping[str, Any]) -> Buffers:
+        return {"latents": self._model.encode(inputs["target"])}
+
+    def _codes(self, inputs: Mapping[str, Any]) -> Buffers:
         from hyperstyle_export.networks.hypernetwork import with_count
 
-        new = with_count(self._model.hypernet.codes(_tensor(image), _tensor(reconstruction)))
-        return codes_in + new.numpy()
+        codes = self._model.hypernet.codes(inputs["target"], inputs["reconstruction"])
+        return {"codes_next": inputs["codes"] + with_count(codes)}
 
-    def weights(self, codes: Array) -> dict[str, Array]:
-        """Weights of the tuned layers, scale * W * (1 + offset)."""
-        offsets = self._model.hypernet.expand(_tensor(codes))
-        weights = {}
-        for layer in self._model.config.tuned:
-            conv: Any = self._model.decoder.get_submodule(layer.name).conv
-            weight = conv.scale * conv.weight[0] * (1 + offsets[layer.index][0])
-            weights[f"weight.{layer.name}"] = weight.numpy()
-        return weights
+    def _kernels(self, inputs: Mapping[str, Any]) -> Buffers:
+        """Kernels of the tuned layers, scale * W * (1 + offset)."""
+        offsets = self._model.hypernet.expand(inputs["codes"])
+        return {
+            f"weight.{layer.name}": self._base(layer) * (1 + offsets[layer.index][0])
+            for layer in self._model.config.tuned
+        }
 
-    def generate(self, latents: Array, codes: Array) -> dict[str, Array]:
-        """Generator."""
-        offsets = self._model.hypernet.expand(_tensor(codes))
-        image, reconstruction = self._model.generate(_tensor(latents), offsets)
-        return {"image": image.numpy(), "reconstruction": reconstruction.numpy()}
+    def _render(self, inputs: Mapping[str, Any]) -> Buffers:
+        """The published generator takes offsets: they are told from the kernels."""
+        offsets = {
+            layer.index: (inputs[f"weight.{layer.name}"] / self._base(layer) - 1)[None]
+            for layer in self._model.config.tuned
+        }
+        rendering, reconstruction = self._model.generate(inputs["latents"], offsets)
+        return {"rendering": rendering, "reconstruction": reconstruction}
+
+    def _base(self, layer: LayerSpec) -> torch.Tensor:
+        conv = self._model.decoder.get_submodule(layer.name).conv
+        return conv.scale * conv.weight[0]
 
 
-def _tensor(array: Array) -> torch.Tensor:
+def torch_without_gradients() -> AbstractContextManager[Any]:
+    """The context in which torch keeps nothing for gradients."""
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(array))
+    return torch.no_grad()
 
 
 def open_any(
@@ -81,16 +139,20 @@ def open_any(
 ) -> Contender:
     """Open a contender, those that need the exporter included."""
     if name == ROUNDED:
-        from hyperstyle_export.bundles.rounding import RoundedHalfBackend
+        from hyperstyle_export.bundles.rounding import write_rounded_half
 
-        return BackendContender(name, RoundedHalfBackend(bundle))
+        directory = TemporaryDirectory(prefix="hyperstyle-rt-")
+        atexit.register(directory.cleanup)
+        rounded = write_rounded_half(bundle, Path(directory.name))
+        return Contender(name, open_backend("cpu", rounded, None, "fp16"))
     if name != TORCH:
         return open_contender(name, bundle)
     if checkpoint is None or w_encoder is None:
         raise HyperStyleError("torch needs the networks; give --checkpoint and --w-encoder")
     from hyperstyle_export.readers.official import load_model
 
-    return TorchContender(load_model(checkpoint, w_encoder).requires_grad_(False))
+    model = load_model(checkpoint, w_encoder).requires_grad_(False)
+    return Contender(TORCH, TorchBackend(model, bundle), has_stored_weights=False)
 
 
 def main(
@@ -106,7 +168,8 @@ def main(
     """Compare; exit with 1 and name the worst tensor if one is out of bounds."""
     open_one = partial(open_any, checkpoint=checkpoint, w_encoder=w_encoder)
     try:
-        compare_and_show(open_one, reference, candidate, bundle, pictures, iterations, json_)
+        request = CheckRequest(reference, candidate, pictures or [], None, iterations)
+        compare_and_show(open_one, bundle, request, json_)
     except HyperStyleError as error:
         print_error(str(error))
         raise typer.Exit(2) from None

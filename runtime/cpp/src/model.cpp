@@ -19,6 +19,13 @@ constexpr std::string_view kLoadedTensorrt = "10.";
 constexpr size_t kLargestBatch = 8;       // latents; what the bundles' TensorRT plans are built for
 constexpr size_t kBatchPixels = 8 << 16;  // of the generated squares
 
+// ONNX Runtime's CPU provider widens float16 where the processor cannot compute in it.
+#if defined(__x86_64__) || defined(__i386__) || defined(_M_X64) || defined(_M_IX86)
+constexpr bool kComputesHalvesInFloat = true;
+#else
+constexpr bool kComputesHalvesInFloat = false;
+#endif
+
 constexpr const char* kChannelOffsets = "channel_offsets";  // a graph's role and its input
 
 constexpr const char* kCannotBind = "ONNX Runtime cannot bind a tensor";
@@ -29,16 +36,17 @@ std::string cannot_load(const std::string& role) {
 }
 
 void add_data(OrtSessionOptions* options, const VerifiedGraph& graph, const std::string& what) {
-  if (graph.data.empty()) return;
   std::vector<std::filesystem::path> paths;
   std::vector<char*> buffers;
   std::vector<size_t> lengths;
   for (const auto& [name, content] : graph.data) {
+    if (content.bytes.empty()) continue;  // which ONNX Runtime does not take
     paths.push_back(path_of(name.c_str()));
     // Read, though the type says more.
     buffers.push_back(const_cast<char*>(content.bytes.data()));
     lengths.push_back(content.bytes.size());
   }
+  if (paths.empty()) return;
   std::vector<const ORTCHAR_T*> names;
   for (const std::filesystem::path& path : paths) names.push_back(path.c_str());
   check_ort(ort_api().AddExternalInitializersFromFilesInMemory(
@@ -155,7 +163,8 @@ Model::Model(Bundle bundle, const hsrt_model_options& options)
   provider_ = std::string("ONNX Runtime ") + OrtGetApiBase()->GetVersionString() + " " +
               provider_name(options.provider);
   computed_ = std::string("{\"backend\":\"") + backend_name(options.provider) +
-              "\",\"precision\":\"" + precision() + "\",\"provider\":\"" + provider_ + "\"}";
+              "\",\"precision\":\"" +
+              (kComputesHalvesInFloat && is_host() ? kBasePrecision : precision()) + "\",\"provider\":\"" + provider_ + "\"}";
   if (options.provider == HSRT_PROVIDER_TENSORRT) plans_key_ = plans_key();
   opened("generator");
 }
@@ -273,9 +282,8 @@ std::vector<float> Model::zero_codes() const {
 void Model::check_adds_channel_offsets() const {
   if (manifest().graphs.count(kChannelOffsets) == 0) {
     throw Failure(HSRT_ERROR_BUNDLE,
-                  "bundle '" + manifest().name + "' has no graph '" + kChannelOffsets +
-                      "', so it cannot draw inversions with channel offsets; build it again with "
-                      "this version");
+                  "bundle '" + manifest().name + "' has no graph to add channel offsets to its kernels; build it again with this "
+                      "version");
   }
   const std::string plan = std::string(kChannelOffsets) + ".plan";
   if (!plans_key_.empty() && manifest().plans.at(plans_key_).count(plan) == 0) {

@@ -7,6 +7,7 @@ for a user: there is one loop.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -177,7 +178,8 @@ def _graphs(
     def on_graph(role: str, name: str, expected: Array, actual: Array) -> None:
         found.append(measure(role, name, number, expected, actual, bound))
 
-    shadowed = ShadowedBackend(reference.backend, candidate.backend, on_graph)
+    scales = _channel_scales(bundle, reference, candidate)
+    shadowed = ShadowedBackend(reference.backend, candidate.backend, on_graph, scales)
     count = 1 if bundle.manifest.method(method).iterating_phase is not None else None
     Model(bundle, shadowed).invert(picture, count, method=method, align="never")
     yield from found
@@ -203,3 +205,18 @@ def _inversions(
         tensors = {LATENTS: inversion.latents, CODES: inversion.codes, RENDERING: inversion.output}
         found[stage] = {name: array for name, array in tensors.items() if array is not None}
     return found
+
+
+def _channel_scales(bundle: Bundle, reference: Contender, candidate: Contender) -> dict[str, Array]:
+    """What fp16 graphs divide kernels by, from those without offsets: [O,1,1,1] each."""
+    for contender in (reference, candidate):
+        backend = contender.backend
+        if backend.graph_precision == BASE_PRECISION:
+            kernels = Renderer(bundle.manifest, backend).base_kernels()
+            return {name: _channel_scale(backend.download(k)) for name, k in kernels.items()}
+    return {}  # both have the same types
+
+
+def _channel_scale(kernel: Array) -> Array:
+    largest = np.abs(kernel).max(axis=(1, 2, 3), keepdims=True)
+    return np.asarray(largest * np.float32(math.sqrt(kernel[0].size)), np.float32)

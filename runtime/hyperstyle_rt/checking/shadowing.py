@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.protocol import Backend, Buffers, Signature
+from ..backends.protocol import Backend, Buffers, Signature, TensorSpec
 from ..types import Array
 
 OnGraph = Callable[[str, str, Array, Array], None]
@@ -32,8 +32,8 @@ class ShadowedBackend:
 
     The shadow is fed the watched backend's tensors, so that a fault shows where it is. What the two
     hold in different types is an exception: kernels of fp16 graphs are divided by a constant per
-    output channel, which their generator takes into account; they are each one's own. To be
-    compared, each channel of such a tensor is divided by its largest magnitude.
+    output channel, which their generator takes into account. These are each one's own; they are
+    multiplied by the constant to be compared.
 
     Parameters
     ----------
@@ -41,9 +41,17 @@ class ShadowedBackend:
         Both open; they stay the caller's to close.
     on_graph:
         Called after every graph, for each of its outputs.
+    scales:
+        The constants: name of a tensor -> [O,1,1,1].
     """
 
-    def __init__(self, watched: Backend, shadow: Backend, on_graph: OnGraph) -> None:
+    def __init__(
+        self,
+        watched: Backend,
+        shadow: Backend,
+        on_graph: OnGraph,
+        scales: Mapping[str, Array],
+    ) -> None:
         self.name = watched.name
         self.provider = watched.provider
         self.precision = watched.precision
@@ -52,6 +60,7 @@ class ShadowedBackend:
         self._watched = watched
         self._shadow = shadow
         self._on_graph = on_graph
+        self._scales = scales
 
     def signature(self, role: str) -> Signature:
         """Of the watched backend."""
@@ -69,11 +78,19 @@ class ShadowedBackend:
         }
         actual = self._shadow.run(role, feeds)
         for name, buffer in expected.items():
-            pair = self._watched.download(buffer), self._shadow.download(actual[name])
-            if _differ(name, *(signature.outputs for signature in types)):
-                pair = _over_channels(pair[0]), _over_channels(pair[1])
-            self._on_graph(role, name, *pair)
+            tensors = self._watched.download(buffer), self._shadow.download(actual[name])
+            specs = [signature.outputs[name] for signature in types]
+            if specs[0].dtype != specs[1].dtype and name in self._scales:
+                tensors = (
+                    self._plain(name, specs[0], tensors[0]),
+                    self._plain(name, specs[1], tensors[1]),
+                )
+            self._on_graph(role, name, *tensors)
         return {name: _Pair(buffer, actual[name]) for name, buffer in expected.items()}
+
+    def _plain(self, name: str, spec: TensorSpec, kernel: Array) -> Array:
+        """A kernel without its constant."""
+        return kernel * self._scales[name] if spec.dtype == np.float16 else kernel
 
     def upload(self, array: Any) -> _Pair:
         """Upload to the watched backend."""
@@ -98,10 +115,3 @@ class ShadowedBackend:
 def _differ(name: str, watched: Mapping[str, Any], shadow: Mapping[str, Any]) -> bool:
     """Whether the two have a tensor in different types."""
     return bool(watched[name].dtype != shadow[name].dtype)
-
-
-def _over_channels(kernel: Array) -> Array:
-    """Each output channel of a kernel [O,I,k,k] over its largest magnitude."""
-    axes = tuple(range(1, kernel.ndim))
-    largest = np.abs(kernel).max(axis=axes, keepdims=True)
-    return np.asarray(kernel / np.where(largest > 0, largest, 1), np.float32)

@@ -91,7 +91,7 @@ def _describe_bundle(name: str | None, json_: bool) -> None:
     bundle = Bundle.open(find_bundle(name))
     with error_console().status("verifying the files"):
         problems = _problems(bundle)
-    cached = list(plans_of(bundle))
+    cached = [] if problems else list(plans_of(bundle))  # found by the files' digests
     if json_:
         document = {
             "directory": str(bundle.directory),

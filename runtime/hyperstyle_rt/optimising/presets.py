@@ -66,8 +66,8 @@ def refine(
         raise InversionError("styles are edited; refine the inversion before the edit")
     if backend.graph_precision != BASE_PRECISION:
         raise HyperStyleError(
-            f"gradients need {BASE_PRECISION} graphs, not {backend.graph_precision}; open the bundle with "
-            f"--precision {BASE_PRECISION} to refine"
+            f"gradients need {BASE_PRECISION} graphs, not {backend.graph_precision}; open the "
+            f"bundle with --precision {BASE_PRECISION} to refine"
         )
     if not set(_GRAPHS[variable]) <= manifest.graphs.keys():
         raise BundleError(

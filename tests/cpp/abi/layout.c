@@ -37,7 +37,8 @@ static void print_values(void) {
   VALUE(HSRT_OPTIMISE_EXTENDED);
   VALUE(HSRT_OPTIMISE_BASIC);
   VALUE(HSRT_OPTIMISE_NONE);
-  VALUE(HSRT_ENCODER_ONLY);
+  VALUE(HSRT_ITERATIONS_DEFAULT);
+  VALUE(HSRT_NO_ITERATIONS);
 }
 
 static void print_inputs(void) {
@@ -61,6 +62,7 @@ static void print_inputs(void) {
   FIELD(hsrt_buffer, size);
   STRUCT(hsrt_invert_options);
   FIELD(hsrt_invert_options, struct_size);
+  FIELD(hsrt_invert_options, method);
   FIELD(hsrt_invert_options, iterations);
   FIELD(hsrt_invert_options, until);
   FIELD(hsrt_invert_options, progress);
@@ -74,6 +76,7 @@ static void print_outputs(void) {
   FIELD(hsrt_model_info, name);
   FIELD(hsrt_model_info, domain);
   FIELD(hsrt_model_info, license);
+  FIELD(hsrt_model_info, space);
   FIELD(hsrt_model_info, digest);
   FIELD(hsrt_model_info, provider);
   FIELD(hsrt_model_info, image_width);
@@ -84,12 +87,17 @@ static void print_outputs(void) {
   FIELD(hsrt_model_info, latent_width);
   FIELD(hsrt_model_info, code_rows);
   FIELD(hsrt_model_info, code_width);
-  FIELD(hsrt_model_info, default_iterations);
+  FIELD(hsrt_model_info, method_count);
+  FIELD(hsrt_model_info, default_method);
+  STRUCT(hsrt_method_info);
+  FIELD(hsrt_method_info, struct_size);
+  FIELD(hsrt_method_info, name);
+  FIELD(hsrt_method_info, iterations);
   STRUCT(hsrt_progress);
   FIELD(hsrt_progress, struct_size);
   FIELD(hsrt_progress, iteration);
   FIELD(hsrt_progress, iterations);
-  FIELD(hsrt_progress, image);
+  FIELD(hsrt_progress, rendering);
   FIELD(hsrt_progress, codes);
 }
 

@@ -120,12 +120,12 @@ def test_wrong_bundles_are_caught_and_the_tensor_named(
     assert {r["tensor"] for r in rows if r["stage"] == stage and not r["within"]} == tensors
     others = {"encoder", "hypernet", "weights"} - {stage}
     assert all(r["within"] for r in rows if r["stage"] in others)
-    assert any(tensor in result.stderr for tensor in [*tensors, "image", "reconstruction"])
+    assert any(tensor in result.stderr for tensor in [*tensors, "rendering", "reconstruction"])
     assert result.stderr.startswith("error: ")
 
 
 @pytest.mark.parametrize("change", [scale_weight, permute_outputs])
-def test_wrong_twins_are_caught(
+def test_wrong_half_graphs_are_caught(
     change: object, bundle: Bundle, tiny_checkpoints: tuple[Path, Path]
 ) -> None:
     spoil(bundle, "weights.fp16.onnx", change)
