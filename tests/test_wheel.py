@@ -222,7 +222,7 @@ def hook(program: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, 
         text=True,
     )
     assert result.returncode == 0, result.stderr
-    return tuple(json.loads(result.stdout.splitlines()[-1]))  # type: ignore[return-value]
+    return tuple(json.loads(result.stdout.splitlines()[-1]))
 
 
 def test_a_frozen_app_gets_every_module_and_file(hook: tuple[Any, Any, Any], wheel: Path) -> None:
