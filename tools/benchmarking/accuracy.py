@@ -123,7 +123,7 @@ class TorchBackend:
         return {"rendering": rendering, "reconstruction": reconstruction}
 
     def _base(self, layer: LayerSpec) -> torch.Tensor:
-        conv = self._model.decoder.get_submodule(layer.name).conv
+        conv: Any = self._model.decoder.get_submodule(layer.name).conv
         return conv.scale * conv.weight[0]
 
 
