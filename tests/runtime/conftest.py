@@ -42,7 +42,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StandInCuda:
 @pytest.fixture(scope="session")
 def edit_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny bundle with directions of all kinds."""
-    from direction_files import add_to_bundle
+    from directions.files import add_to_bundle
     from test_directions import DIRECTIONS
 
     path = tmp_path_factory.mktemp("edit") / "tiny"
