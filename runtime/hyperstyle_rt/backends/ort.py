@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 
 from ..errors import BackendError, BundleError
 from ..formats.bundle import Bundle
 from ..formats.manifest import BASE_PRECISION
 from ..types import Array
 from .cuda.driver import find_gpu
+from .onnx_runtime import onnxruntime as ort
 from .protocol import GPU_BATCH, Buffers, refuse_optional_inputs
 
 logger = logging.getLogger(__name__)

@@ -13,12 +13,12 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-import cv2
 import numpy as np
 
 from ..errors import PictureError
 from ..files import make_directory, reason
 from ..types import Picture
+from .opencv import cv2
 from .pictures import side_by_side, write_picture
 
 AddFrame = Callable[[Picture], None]

@@ -82,7 +82,7 @@ def read_picture_file(path: Path) -> bytes:
 def decode_picture(data: bytes, path: Path) -> Picture:
     """Decode the content of a file as :func:`read_picture` does; the path is for the errors."""
     file = parse_picture(data, path)
-    import cv2  # 40 MB that those who bring arrays do without
+    from .opencv import cv2
 
     try:
         # Unchanged: keeps alpha and 16 bits, and leaves the orientation to us in every format.
@@ -232,7 +232,7 @@ def encode_picture(path: Path, image: Picture) -> bytes:
         raise PictureError(
             f"cannot write {path}: WebP holds at most {_WEBP_MAX_SIDE} pixels a side; use .png"
         )
-    import cv2  # see read_picture
+    from .opencv import cv2
 
     settings = {
         ".png": [],

@@ -149,7 +149,7 @@ def _detections(photo: Picture, side: int, frame: int) -> tuple[Array, Array]:
 
     The photo is scaled to a longer side of `side` and framed by `frame` pixels.
     """
-    import cv2
+    from ..imaging.opencv import cv2
 
     height, width = photo.shape[:2]
     scale = side / max(height, width)
@@ -236,7 +236,7 @@ def _cut_out(
     to_photo:
         float64 [2,3], from pixels of the crop to pixels of the photo.
     """
-    import cv2
+    from ..imaging.opencv import cv2
 
     turn = _rotation(axis).T * (side / pixels)
     to_photo = np.column_stack([turn, centre - turn @ np.full(2, (pixels - 1) / 2)])
@@ -302,7 +302,7 @@ def _run(model: str, image: Picture, span: int = 1, lowest: int = 0) -> list[Arr
 
 @lru_cache(maxsize=len(MODEL_DIGESTS))
 def _session(model: str) -> onnxruntime.InferenceSession:
-    import onnxruntime
+    from ..backends.onnx_runtime import onnxruntime
 
     data = (MODELS / model).read_bytes()
     if hashlib.sha256(data).hexdigest() != MODEL_DIGESTS[model]:
