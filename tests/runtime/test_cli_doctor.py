@@ -72,22 +72,28 @@ def test_doctor_without_onnxruntime(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize(
     ("driver", "cuda", "installed", "part"),
     [
-        (None, NOT_OFFERED, False, "no NVIDIA driver"),
-        (Driver("12.4", 0, ()), NOT_OFFERED, False, "finds no GPU"),
-        (DRIVER, NOT_OFFERED, False, "pip install 'hyperstyle-rt[gpu]'"),
-        (DRIVER, NOT_OFFERED, True, "--force-reinstall --no-deps onnxruntime-gpu"),
-        (DRIVER, "offered, but gives CPUExecutionProvider", True, "CUDA and cuDNN libraries"),
-        (DRIVER, None, True, None),
+        (None, NOT_OFFERED, "", "no NVIDIA driver"),
+        (Driver("12.4", 0, ()), NOT_OFFERED, "", "finds no GPU"),
+        (DRIVER, NOT_OFFERED, "", "run: pip install 'hyperstyle-rt[gpu]'"),
+        (DRIVER, NOT_OFFERED, "onnxruntime", f"uninstall -y onnxruntime; {doctor.GPU_EXTRA}"),
+        (
+            DRIVER,
+            NOT_OFFERED,
+            "onnxruntime onnxruntime-gpu",
+            f"uninstall -y onnxruntime onnxruntime-gpu; {doctor.GPU_EXTRA}",
+        ),
+        (DRIVER, "offered, but gives CPUExecutionProvider", "", "CUDA and cuDNN libraries"),
+        (DRIVER, None, "onnxruntime-gpu", None),
     ],
 )
 def test_advice_for_the_gpu(
     driver: Driver | None,
     cuda: str | None,
-    installed: bool,
+    installed: str,
     part: str | None,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(doctor, "_installed", lambda *_: installed)
+    monkeypatch.setattr(doctor, "_installed", lambda *names: set(names) <= set(installed.split()))
     providers = {"CPUExecutionProvider": None, "CUDAExecutionProvider": cuda}
     findings = Findings({}, {}, providers, driver, "portraits", None)
     assert findings.problems() == []
@@ -96,6 +102,13 @@ def test_advice_for_the_gpu(
     else:
         (advice,) = findings.advice()
         assert part in advice
+
+
+@pytest.mark.parametrize("module", ["onnxruntime", "cv2"])
+def test_what_an_extra_brings_is_got_by_the_extra(module: str):
+    findings = Findings({}, {module: doctor.NOT_INSTALLED}, {}, None, "portraits", None)
+    (problem,) = findings.problems()
+    assert problem.endswith("run: pip install 'hyperstyle-rt[cpu]'")
 
 
 def test_a_cpu_that_fails_is_a_problem():

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("numba")
 
-import hyperstyle_rt.imaging as imaging
+import hyperstyle_rt.imaging.pictures as imaging
 from portraits import __main__ as command
 from portraits import assets, dataset
 from portraits.dataset import DatasetError, Recipe, draw_set, picture_path, read_table

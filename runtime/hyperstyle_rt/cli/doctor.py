@@ -34,20 +34,22 @@ hyperstyle-rt doctor
 hyperstyle-rt doctor --json
 """
 
-# Module -> what to install for it.
+CPU_EXTRA = "pip install 'hyperstyle-rt[cpu]'"
+GPU_EXTRA = "pip install 'hyperstyle-rt[gpu]'"
+
+# Module -> how to get it where it is missing, how to mend it where it is broken.
 REQUIRED = {
-    "numpy": "numpy",
-    "onnxruntime": "onnxruntime",
-    "cv2": "opencv-python-headless",
-    "safetensors": "safetensors",
+    "numpy": ("pip install numpy", "pip install --force-reinstall numpy"),
+    "onnxruntime": (CPU_EXTRA, "pip install --force-reinstall onnxruntime"),
+    "cv2": (CPU_EXTRA, "pip install --force-reinstall opencv-python-headless"),
+    "safetensors": ("pip install safetensors", "pip install --force-reinstall safetensors"),
 }
 TENSORRT = "tensorrt"
 
 CPU_PROVIDER, CUDA_PROVIDER = "CPUExecutionProvider", "CUDAExecutionProvider"
 PROVIDERS = (CPU_PROVIDER, CUDA_PROVIDER, "TensorrtExecutionProvider")
+NOT_INSTALLED = "not installed"
 NOT_OFFERED = "not in this build of ONNX Runtime"
-
-GPU_EXTRA = "pip install 'hyperstyle-rt[gpu]'"
 
 # About the smallest ONNX model there is, in protocol buffers: y = -x, one float.
 NEGATION = (
@@ -91,9 +93,9 @@ class Findings:
     def problems(self) -> list[str]:
         """List what keeps pictures from being inverted on the CPU, with the cure, in sentences."""
         problems = [
-            f"{module} cannot be imported ({self.import_errors[module]}); "
-            f"run: pip install --force-reinstall {distribution}"
-            for module, distribution in REQUIRED.items()
+            f"{module} cannot be imported ({self.import_errors[module]}); run: "
+            + (get if self.import_errors[module] == NOT_INSTALLED else mend)
+            for module, (get, mend) in REQUIRED.items()
             if module in self.import_errors
         ]
         broken = self.providers.get(CPU_PROVIDER)
@@ -119,8 +121,10 @@ class Findings:
         if missing == NOT_OFFERED and _installed("onnxruntime", "onnxruntime-gpu"):
             advice.append(
                 "onnxruntime has overwritten files of onnxruntime-gpu; for the GPU run: "
-                "pip install --force-reinstall --no-deps onnxruntime-gpu"
+                f"pip uninstall -y onnxruntime onnxruntime-gpu; {GPU_EXTRA}"
             )
+        elif missing == NOT_OFFERED and _installed("onnxruntime"):
+            advice.append(f"For the GPU run: pip uninstall -y onnxruntime; {GPU_EXTRA}")
         elif missing == NOT_OFFERED:
             advice.append(f"For the GPU run: {GPU_EXTRA}")
         elif missing is not None:
@@ -172,7 +176,7 @@ def examine() -> Findings:
         try:
             versions[module] = import_module(module).__version__
         except ModuleNotFoundError as error:
-            import_errors[module] = "not installed" if error.name == module else _first_line(error)
+            import_errors[module] = NOT_INSTALLED if error.name == module else _first_line(error)
         except Exception as error:  # a broken package may raise anything when imported
             import_errors[module] = _first_line(error)
     bundle, bundle_problem = _default_bundle()

@@ -14,13 +14,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import cv2
 import numpy as np
 
 from ..errors import PictureError
 from ..files import make_directory, reason
 from ..temporaries import replacing
 from ..types import Picture
+from .opencv import cv2
 from .pictures import side_by_side, write_picture
 
 AddFrame = Callable[[Picture], None]

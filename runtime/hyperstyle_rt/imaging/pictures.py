@@ -178,7 +178,7 @@ def decode_original(data: bytes, path: Path) -> Original:
 
 def _decode(data: bytes) -> NDArray[Any] | None:
     """OpenCV's pixels; None if it cannot decode them."""
-    import cv2  # 40 MB that those who bring arrays do without
+    from .opencv import cv2
 
     try:
         with quiet_opencv():
@@ -332,7 +332,7 @@ def encode_picture(path: Path, image: Picture, metadata: Metadata = NO_METADATA)
         raise PictureError(
             f"cannot write {path}: WebP holds at most {_WEBP_MAX_SIDE} pixels a side; use .png"
         )
-    import cv2  # see read_picture
+    from .opencv import cv2
 
     settings = {
         ".png": [],

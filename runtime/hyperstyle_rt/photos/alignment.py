@@ -195,7 +195,7 @@ def _padded(photo: Picture, quad: Points, quad_side: float) -> tuple[Picture, ND
 
 def _blurred(image: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     """Gaussian blur of [H,W,3], cut and mirrored as SciPy's: an axis at a time, sums in float64."""
-    import cv2
+    from ..imaging.opencv import cv2
 
     radius = int(_BLUR_REACH * sigma + 0.5)
     distances = np.arange(-radius, radius + 1)

@@ -189,7 +189,7 @@ def _merged(scores: Array, values: Array) -> Iterator[tuple[float, Array, Array]
 
 def _detect_in_tiles(photo: Picture) -> tuple[Array, Array]:
     """Scores [N] and values [N,16], as of :func:`_detections`, of small faces."""
-    import cv2
+    from ..imaging.opencv import cv2
 
     found = [(np.empty(0), np.empty((0, 16)))]
     side = max(photo.shape[:2]) / 2
@@ -230,7 +230,7 @@ def _detections(photo: Picture, side: int, frame: int) -> tuple[Array, Array]:
 
     The photo is scaled to a longer side of `side` and framed by `frame` pixels.
     """
-    import cv2
+    from ..imaging.opencv import cv2
 
     height, width = photo.shape[:2]
     scale = side / max(height, width)
@@ -317,7 +317,7 @@ def _cut_out(
     to_photo:
         float64 [2,3], from pixels of the crop to pixels of the photo.
     """
-    import cv2
+    from ..imaging.opencv import cv2
 
     turn = _rotation(axis).T * (side / pixels)
     to_photo = np.column_stack([turn, centre - turn @ np.full(2, (pixels - 1) / 2)])
@@ -391,11 +391,13 @@ def _run(model: str, image: Picture, span: int = 1, lowest: int = 0) -> list[Arr
 
 @lru_cache(maxsize=len(MODEL_DIGESTS))
 def _session(model: str) -> onnxruntime.InferenceSession:
-    import onnxruntime
+    from ..backends.ort_library import load_onnxruntime, session_options
 
     data = (MODELS / model).read_bytes()
     if hashlib.sha256(data).hexdigest() != MODEL_DIGESTS[model]:
         raise RuntimeError(f"{MODELS / model} is not the file of this release; install it again")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # milliseconds of work, often beside an inversion
-    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    options = session_options(1)  # milliseconds of work, often beside an inversion
+    session: onnxruntime.InferenceSession = load_onnxruntime().InferenceSession(
+        data, options, providers=["CPUExecutionProvider"]
+    )
+    return session

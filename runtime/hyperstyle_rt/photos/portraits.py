@@ -318,7 +318,7 @@ def _smooth(share: Array) -> Array:
 
 def _blend(part: Picture, to_picture: Array, picture: Picture, mask: Array) -> None:
     """Lay the picture over a part of the photo, in place, where mask [h,w] and its seam let it."""
-    import cv2
+    from ..imaging.opencv import cv2
 
     rows, columns = np.mgrid[: part.shape[0], : part.shape[1]]
     for line, length in zip(to_picture[:2], picture.shape[1::-1], strict=True):

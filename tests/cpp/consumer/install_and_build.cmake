@@ -25,8 +25,9 @@ if(PKG_CONFIG)
   file(GLOB_RECURSE description ${WORK}/installed/hyperstyle_rt.pc)
   get_filename_component(folder ${description} DIRECTORY)
   set(ENV{PKG_CONFIG_PATH} ${folder})
+  string(REPLACE " " "\\ " prefix "${WORK}/installed") # a space in a variable ends a word
   execute_process(
-    COMMAND ${PKG_CONFIG} --define-variable=prefix=${WORK}/installed --cflags --libs hyperstyle_rt
+    COMMAND ${PKG_CONFIG} --define-variable=prefix=${prefix} --cflags --libs hyperstyle_rt
     OUTPUT_VARIABLE flags OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
   separate_arguments(flags UNIX_COMMAND "${flags} ${C_FLAGS}")
   run(${C_COMPILER} ${CMAKE_CURRENT_LIST_DIR}/main.c -o ${WORK}/by_pkg_config ${flags}

@@ -131,7 +131,7 @@ def _decode_without_end(data: bytes, path: Path) -> NDArray[Any]:
 
 def _pixels_whatever_follows(data: bytes) -> NDArray[Any] | None:
     """The pixels, if none depends on what follows the data, else None."""
-    import cv2
+    from ..opencv import cv2
 
     first: NDArray[Any] | None = None
     for tail in _TAILS:
