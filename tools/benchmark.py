@@ -74,7 +74,7 @@ def runtime_inversion(bundle: Path, threads: int) -> Callable[[], Seconds]:
     from hyperstyle_rt.model import Model
 
     opened = Bundle.open(bundle)
-    backend = OnnxRuntimeBackend(opened, "cpu", threads)
+    backend = OnnxRuntimeBackend("cpu", opened, threads)
     model = Model(opened, backend)
     picture = _picture_u8(opened.manifest.input_size)
     stage = {"weights": "hypernet"}
@@ -86,7 +86,7 @@ def runtime_inversion(bundle: Path, threads: int) -> Callable[[], Seconds]:
 
     def run() -> Seconds:
         times.clear()
-        model.invert(picture, ITERATIONS)
+        model.invert(picture, ITERATIONS, align="never")
         return dict(times)
 
     return run

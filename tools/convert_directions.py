@@ -93,7 +93,7 @@ def ganspace(
     with _one_sentence():
         opened = _open(bundle)
         contents = read_arrays(file)
-        width = opened.manifest.style_width
+        width = opened.manifest.latent_width
         axes = _components(named_array(contents, file, "comp", "lat_comp"), width, file)
         deviations = named_array(contents, file, "std", "lat_stdev").reshape(-1)
         mean = named_array(contents, file, "mean", "lat_mean").reshape(-1)
@@ -168,7 +168,7 @@ def linear_vector(array: Array, bundle: Bundle, path: Path) -> Array:
     EditError
         If it is of another shape.
     """
-    rows, width = bundle.manifest.num_latents, bundle.manifest.style_width
+    rows, width = bundle.manifest.num_latents, bundle.manifest.latent_width
     shape = array.shape[1:] if array.ndim > 1 and array.shape[0] == 1 else array.shape
     if shape not in ((width,), (rows, width)):
         raise EditError(

@@ -36,5 +36,5 @@ def read_known(
 
 def mapped_latents(model: Model, factors: Factors, values: torch.Tensor) -> NDArray[np.float32]:
     """Factors [N,F] through the bundle's mapping network: latents [N,W]."""
-    z = factors.to_z(values, model.bundle.manifest.style_width).numpy()
+    z = factors.to_z(values, model.bundle.manifest.latent_width).numpy()
     return np.concatenate([model.map(z[n : n + BATCH]) for n in range(0, len(z), BATCH)])

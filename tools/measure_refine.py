@@ -64,7 +64,8 @@ from hyperstyle_rt.errors import EditError, HyperStyleError
 from hyperstyle_rt.files import make_directory, write_atomically
 from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear, write_picture
 from hyperstyle_rt.model import Model
-from hyperstyle_rt.optimising.refinement import DEFAULT_STEPS
+from hyperstyle_rt.optimising.descent import DEFAULT_STEPS
+from hyperstyle_rt.optimising.variables import VARIABLES
 from picture_folders import FACTORS_FILE
 from refinement import edit_report
 from refinement.cost import CLOCKS, beside_torch, peak_bytes, step_against_generator
@@ -92,7 +93,7 @@ ThreadsOption = Annotated[int, typer.Option(min=1, help="CPU threads, of torch t
 IterationsOption = Annotated[int, typer.Option(min=0, max=100, help="Of the hypernetwork.")]
 LimitOption = Annotated[int | None, typer.Option(min=1, help="Take the first pictures only.")]
 EditsOption = Annotated[str, typer.Option(help="Direction=amount, by commas; each by itself.")]
-SpaceOption = Annotated[str, typer.Option(help="What is refined: channels or codes.")]
+VariableOption = Annotated[str, typer.Option(help="What is refined: channel_offsets or codes.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
@@ -128,7 +129,9 @@ def quality(
     bundle: BundleOption = None,
     iterations: IterationsOption = 5,
     steps: Annotated[str, typer.Option(help="Gradient steps, one refinement each.")] = "20,60,200",
-    spaces: Annotated[str, typer.Option(help="What the refinements change.")] = "channels,codes",
+    variables: Annotated[str, typer.Option(help="What the refinements change.")] = (
+        "channel_offsets,codes"
+    ),
     tuning_steps: Annotated[int, typer.Option(min=0, help="Of pivotal tuning.")] = 200,
     limit: LimitOption = None,
     rows: Annotated[int, typer.Option(min=1, max=100, help="Pictures on the sheet.")] = 8,
@@ -155,7 +158,7 @@ def quality(
             refuse_existing(files)
         size = model.bundle.manifest.image_size
         targets = [resize_bilinear(read_picture(p), size) for p in find_pictures(folder, limit)]
-        methods = Methods(iterations, marks, tuple(spaces.split(",")), networks, tuning_steps)
+        methods = Methods(iterations, marks, tuple(variables.split(",")), networks, tuning_steps)
         with batch_progress(json_) as progress:
             task = progress.add_task("measuring", total=len(targets), rate="")
             table, done = measure_quality(
@@ -188,7 +191,7 @@ def edits_command(
     edits: EditsOption = DEFAULT_EDITS,
     iterations: IterationsOption = 5,
     steps: Annotated[int, typer.Option(min=1, help="Gradient steps.")] = DEFAULT_STEPS,
-    space: SpaceOption = "channels",
+    variable: VariableOption = "channel_offsets",
     photo: Annotated[
         list[Path] | None, typer.Option(help="Aligned picture to list by itself; repeatable.")
     ] = None,
@@ -211,7 +214,7 @@ def edits_command(
     """
     with one_sentence():
         model = Model.load(bundle, "cpu", threads=threads)
-        trial = Trial(iterations, steps, space, parse_amounts(edits, model))
+        trial = Trial(iterations, steps, variable, parse_amounts(edits, model))
         files = [] if out is None else [out / name for name in EDITS_FILES]
         if not force:
             refuse_existing(files)
@@ -282,7 +285,7 @@ def sheet_command(
     edits: EditsOption = DEFAULT_EDITS,
     iterations: IterationsOption = 5,
     steps: Annotated[str, typer.Option(help="Gradient steps, one refinement each.")] = "20,60,200",
-    space: SpaceOption = "channels",
+    variable: VariableOption = "channel_offsets",
     edited: Annotated[int, typer.Option(min=1, help="Steps before the edits.")] = DEFAULT_STEPS,
     threads: ThreadsOption = 1,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing sheet.")] = False,
@@ -294,7 +297,7 @@ def sheet_command(
     with one_sentence():
         marks = parse_marks(steps)
         model = Model.load(bundle, "cpu", threads=threads)
-        showcase = Showcase(Trial(iterations, edited, space, parse_amounts(edits, model)), marks)
+        showcase = Showcase(Trial(iterations, edited, variable, parse_amounts(edits, model)), marks)
         if not force:
             refuse_existing([out])
         found = [read_picture(source.path) for source in find_sources(pictures)]
@@ -349,8 +352,8 @@ def cost(
         networks = open_networks(checkpoint, w_encoder, threads)
         image = read_picture(picture)
         found: dict[str, Any] = {}
-        for space in ("channels", "codes"):
-            found[space] = step_against_generator(model, image, space, repeats, CLOCKS[clock])
+        for variable in VARIABLES:
+            found[variable] = step_against_generator(model, image, variable, repeats, CLOCKS[clock])
         found["peak_bytes"] = peak_bytes()
         if networks is not None:
             found["beside_torch"] = beside_torch(
@@ -360,8 +363,8 @@ def cost(
         print_json(found)
         return
     facts = {
-        f"step in {space}": f"{found[space]['forward_passes']:.2f} forward passes of the generator"
-        for space in ("channels", "codes")
+        f"step on {variable}": f"{found[variable]['forward_passes']:.2f} passes of the generator"
+        for variable in VARIABLES
     }
     facts["peak memory"] = f"{found['peak_bytes'] / 2**30:.2f} GiB"
     if networks is not None:

@@ -96,7 +96,7 @@ def _macs(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
 
 def table(bundle: Bundle, precision: str) -> str:
     """Markdown: work per graph, and the shortest time per graph and inversion in milliseconds."""
-    iterations = bundle.manifest.default_iterations
+    iterations = bundle.manifest.method().iterations
     header = ["stage", "GMAC", "MB", *(gpu.name for gpu in GPUS)]
     lines = [" | ".join(header), " | ".join(["---"] + ["---:"] * (len(header) - 1))]
     total = [0.0] * len(GPUS)

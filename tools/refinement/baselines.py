@@ -9,11 +9,12 @@ from hyperstyle_export.networks.hyperstyle import HyperStyle
 from hyperstyle_export.networks.lpips import Lpips
 from hyperstyle_export.networks.refinement import (
     EncoderTerm,
-    add_channels,
-    channel_count,
+    add_channel_offsets,
+    channel_offset_count,
     refinement_loss,
 )
-from hyperstyle_rt.optimising.refinement import CHANNELS_RATE, MOMENTS, TINY
+from hyperstyle_rt.optimising.descent import MOMENTS, TINY
+from hyperstyle_rt.optimising.variables import CHANNEL_OFFSETS_RATE
 from torch import Tensor
 
 OnImage = Callable[[int, Tensor], None]
@@ -28,7 +29,7 @@ PTI_L2 = 1.0
 def torch_steps(
     model: HyperStyle, latents: Tensor, codes: Tensor, target: Tensor, small: Tensor, steps: int
 ) -> Tensor:
-    """The steps of `HyperStyle.refine` in the space of channels, with torch's autograd and Adam.
+    """The steps of `Model.refine` on channel offsets, with torch's autograd and Adam.
 
     Parameters
     ----------
@@ -39,20 +40,20 @@ def torch_steps(
 
     Returns
     -------
-    The free offsets [P] after constant rates: for the time and for gradients, not for quality.
+    The channel offsets [P] after constant rates: for the time and for gradients, not for quality.
     """
     with torch.no_grad():
         offsets = model.hypernet.expand(codes)
         term = EncoderTerm(model)
         wanted = term.features(small)
-    channels = torch.zeros(channel_count(model.config), requires_grad=True)
-    optimiser = torch.optim.Adam([channels], CHANNELS_RATE / 10, MOMENTS, TINY)
+    added = torch.zeros(channel_offset_count(model.config), requires_grad=True)
+    optimiser = torch.optim.Adam([added], CHANNEL_OFFSETS_RATE / 10, MOMENTS, TINY)
     for _ in range(steps):
         optimiser.zero_grad()
-        image, seen = model.generate(latents, add_channels(model.config, offsets, channels))
+        image, seen = model.generate(latents, add_channel_offsets(model.config, offsets, added))
         refinement_loss(image, target, term.loss(term.features(seen), wanted)).backward()
         optimiser.step()
-    return channels.detach()
+    return added.detach()
 
 
 def pivotal_tuning(

@@ -29,7 +29,7 @@ def timed(function: Callable[[], Any], clock: Clock) -> float:
 
 
 def step_against_generator(
-    model: Model, picture: Picture, space: str, repeats: int, clock: Clock
+    model: Model, picture: Picture, variable: str, repeats: int, clock: Clock
 ) -> dict[str, float]:
     """Medians of a whole step (weights, loss, gradient, Adam) and of the generator, by turns.
 
@@ -38,7 +38,7 @@ def step_against_generator(
     clock:
         `time.perf_counter` on an idle machine; `time.process_time` on a busy one, with one thread.
     """
-    inversion, backend = model.invert(picture, 1), model.backend
+    inversion, backend = model.invert(picture, 1, align="never"), model.backend
     weights = backend.run("weights", {"codes": backend.upload(inversion.codes[None])})
     inputs = {"latents": backend.upload(inversion.latents[None]), **weights}
     steps: list[float] = []
@@ -52,7 +52,7 @@ def step_against_generator(
             generators.append(timed(lambda: backend.run("generator", inputs), clock))
         mark = clock()
 
-    model.refine(inversion, picture, repeats + 1, space=space, on_step=note)
+    model.refine(inversion, picture, repeats + 1, variable=variable, on_step=note, align="never")
     step, generator = statistics.median(steps), statistics.median(generators)
     return {"step": step, "generator": generator, "forward_passes": step / generator}
 
@@ -66,7 +66,7 @@ def beside_torch(
     clock: Clock,
 ) -> dict[str, float]:
     """Medians of as many steps in the runtime and in eager torch, by turns."""
-    inversion = model.invert(picture, 1)
+    inversion = model.invert(picture, 1, align="never")
     manifest = model.bundle.manifest
     latents, codes, target, small = (
         torch.from_numpy(np.ascontiguousarray(array))
@@ -78,7 +78,7 @@ def beside_torch(
         )
     )
     contenders: Mapping[str, Callable[[], Any]] = {
-        "runtime": lambda: model.refine(inversion, picture, steps),
+        "runtime": lambda: model.refine(inversion, picture, steps, align="never"),
         "torch": lambda: torch_steps(networks, latents, codes, target, small, steps),
     }
     seconds: dict[str, list[float]] = {name: [] for name in contenders}

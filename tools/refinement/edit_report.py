@@ -80,7 +80,7 @@ class EditReport:
     def title(self) -> str:
         """What the tables are about."""
         done = f"{self.trial.iterations} iterations, refined by {self.trial.steps} steps"
-        return f"{self.bundle}: {done} on {self.trial.space}"
+        return f"{self.bundle}: {done} on {self.trial.variable}"
 
     def groups(self) -> dict[str, Means]:
         """Heading of a table -> its figures."""

@@ -37,7 +37,7 @@ class Trial:
     ----------
     iterations:
         Of Model.
-    steps, space:
+    steps, variable:
         Of the refinement after them.
     edits:
         Direction -> amount; each is an edit of its own.
@@ -45,7 +45,7 @@ class Trial:
 
     iterations: int
     steps: int
-    space: str
+    variable: str
     edits: Mapping[str, float]
 
     @property
@@ -123,8 +123,8 @@ def run_trial(model: Model, target: Picture, trial: Trial) -> NDArray[np.uint8]:
     -------
     uint8 [S,E+1,H,W,3]: of the unrefined inversion and of the refined one, unedited and edited.
     """
-    inversion = model.invert(target, trial.iterations)
-    refined = model.refine(inversion, target, trial.steps, space=trial.space)
+    inversion = model.invert(target, trial.iterations, align="never")
+    refined = model.refine(inversion, target, trial.steps, variable=trial.variable, align="never")
     edits = [{name: amount} for name, amount in trial.edits.items()]
     return np.stack([[one.image, *model.sweep(one, edits)] for one in (inversion, refined)])
 

@@ -1,4 +1,4 @@
-"""Quality against time: encoder alone, Model's iterations, refinements, pivotal tuning."""
+"""Quality against time: encoder alone, HyperStyle's iterations, refinements, pivotal tuning."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Methods:
     Attributes
     ----------
     iterations:
-        Of Model; the refinements start from the last.
+        Of HyperStyle; the refinements start from the last.
     marks:
         Numbers of gradient steps of which each is a refinement of its own, annealed to its end.
-    spaces:
+    variables:
         What the refinements change.
     networks:
         The same model in torch for pivotal tuning; None to leave it out.
@@ -45,7 +45,7 @@ class Methods:
 
     iterations: int
     marks: tuple[int, ...]
-    spaces: tuple[str, ...]
+    variables: tuple[str, ...]
     networks: Networks | None
     tuning_steps: int
 
@@ -70,12 +70,12 @@ def run_methods(model: Model, target: Picture, methods: Methods, judges: Judges)
         dict(zip(labels, pictures, strict=True)),
         dict(zip(labels, times, strict=True)),
     )
-    inversion = model.invert(target, methods.iterations)
-    for space in methods.spaces:
+    inversion = model.invert(target, methods.iterations, align="never")
+    for variable in methods.variables:
         for steps in methods.marks:
             start = time.perf_counter()
-            refined = model.refine(inversion, target, steps, space=space)
-            label = f"{space} {steps}"
+            refined = model.refine(inversion, target, steps, variable=variable, align="never")
+            label = f"{variable} {steps}"
             results[label] = refined.image
             seconds[label] = times[-1] + time.perf_counter() - start
     if methods.networks is not None and judges.lpips is not None:
@@ -117,9 +117,10 @@ def measure_quality(
     on_done: Callable[[int], None],
 ) -> tuple[dict[str, Figures], list[OnePicture]]:
     """Figures of every method by label, one number a picture; and the pictures themselves."""
-    first = model.invert(targets[0], 1)
-    for space in methods.spaces:
-        model.refine(first, targets[0], 1, space=space)  # the first run prepares kernels
+    first = model.invert(targets[0], 1, align="never")
+    for variable in methods.variables:
+        # The first run prepares kernels.
+        model.refine(first, targets[0], 1, variable=variable, align="never")
     table: dict[str, Figures] = {}
     all_done = []
     for number, target in enumerate(targets, 1):
