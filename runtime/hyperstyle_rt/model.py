@@ -23,8 +23,9 @@ from .errors import BackendError
 from .formats.bundle import Bundle, find_bundle
 from .formats.directions_file import Direction, bundle_directions
 from .formats.manifest import BASE_PRECISION
-from .operations import Operations, Work
+from .operations import Operations
 from .session import Session
+from .work import Work
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from .backends.protocol import Backend
 from .errors import BackendError
 from .formats.directions_file import Direction
-from .operations import Operations, Work
+from .operations import Operations
+from .work import Work
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -227,6 +227,15 @@ def test_graph_interfaces_are_the_designs(graphs: Graphs) -> None:
         assert not {tensor.name for tensor in graph.initializer} & set(inputs)
 
 
+def test_every_graph_opens_quietly(graphs: Graphs, capfd: pytest.CaptureFixture[str]) -> None:
+    """With ONNX Runtime's warnings on, as a stranger opens them: nothing to say."""
+    for proto in graphs.protos.values():
+        options = ort.SessionOptions()
+        options.log_severity_level = 2
+        ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    assert capfd.readouterr().err == ""
+
+
 def test_large_weights_go_beside_the_graph(tmp_path: Path) -> None:
     files = save_model(GRAPHS["weights"](build_model(TINY)), tmp_path / "weights.onnx", 10_000)
     assert [f.name for f in files] == ["weights.onnx", "weights.onnx.data"]

@@ -11,8 +11,10 @@ import pytest
 from hyperstyle_export.bundles.recovery import recover_model
 from hyperstyle_export.bundles.verification import measure_accuracy
 from hyperstyle_export.bundles.writer import BuildError, BundleFacts, write_bundle, write_manifest
+from hyperstyle_export.graphs.storage import store_weights
+from hyperstyle_export.methods import GRAPHS, sharing_graphs
 from hyperstyle_rt.files import sha256
-from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.bundle import Bundle, default_bundle
 from hyperstyle_rt.formats.manifest import BundleFile
 from models import CONFIGS, TINY, build_model
 
@@ -62,3 +64,17 @@ def test_other_graphs_are_refused_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="are not of this exporter's layout") as refusal:
         recover_model(Bundle.open(tmp_path))
     assert "\n" not in str(refusal.value)
+
+
+def test_the_default_bundles_graphs_are_those_this_exporter_writes() -> None:
+    """Built anew from its own networks: the same interfaces and nodes, under the same names."""
+    bundle = Bundle.open(default_bundle())
+    model = recover_model(bundle)
+    for role, build in {**GRAPHS, **sharing_graphs(model)}.items():
+        stored = onnx.load(bundle.verified_path(role), load_external_data=False).graph
+        built = store_weights(build(model), "fp16").graph
+        assert [(v.name, v.op_type) for v in stored.node] == [(v.name, v.op_type) for v in built]
+        assert [v.name for v in stored.input] == [v.name for v in built.inputs]
+        assert [v.name for v in stored.output] == [v.name for v in built.outputs]
+        assert {t.name for t in stored.initializer} == set(built.initializers)
+    assert set(bundle.manifest.graphs) == {*GRAPHS, *sharing_graphs(model)}

@@ -13,17 +13,20 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hyperstyle_rt import BackendError, Model
+from hyperstyle_rt import BackendError, Inversion, Model
 from hyperstyle_rt.backends.cuda.driver import find_gpu
+from hyperstyle_rt.backends.cuda.memory import cuda_runtime
 from hyperstyle_rt.backends.plans.build import EngineOptions, classic_target
 from hyperstyle_rt.checking.comparison import compare, open_contender, sample_picture
 from hyperstyle_rt.formats.bundle import Bundle, find_bundle
 from hyperstyle_rt.imaging.pictures import to_input
+from hyperstyle_rt.session import Session
 
 pytestmark = pytest.mark.gpu
 
@@ -83,14 +86,18 @@ def precision(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def model(bundle: Bundle, precision: str) -> Iterator[Model]:
-    opened = Model.load(bundle.directory, "tensorrt", precision=precision)
-    yield opened
-    opened.backend.close()
+    with Model.load(bundle.directory, "tensorrt", precision=precision) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")
 def picture(bundle: Bundle) -> np.ndarray:
     return sample_picture(bundle, 0)
+
+
+def invert(of: Model | Session, picture: np.ndarray, *arguments: Any, **options: Any) -> Inversion:
+    """Invert a picture as it is."""
+    return of.invert(picture, *arguments, align="never", **options)
 
 
 def median_ms(work: Callable[[], Any], wait: Callable[[], None]) -> float:
@@ -115,17 +122,18 @@ def test_accuracy(backend: str, precision: str, bundle: Bundle, report: dict[str
             raise
         pytest.skip(str(error))
     pictures = [sample_picture(bundle, seed) for seed in (0, 1)]
-    iterations = bundle.manifest.default_iterations
     reference = open_contender("cpu", bundle)
-    found = compare(reference, candidate, bundle.manifest, pictures, iterations, lambda _step: None)
+    found = compare(reference, candidate, bundle, pictures, None, lambda _step: None)
+    for contender in (reference, candidate):
+        contender.backend.close()
     report.setdefault("accuracy", {})[name] = found.to_json()
     assert not found.outside()
 
 
 def test_graph_gives_what_the_plain_path_gives(model: Model, picture: np.ndarray) -> None:
-    captured = model.invert(picture)
-    plain = model.invert(picture, on_iteration=lambda *_: None)
-    again = model.invert(picture)
+    captured = invert(model, picture)
+    plain = invert(model, picture, on_iteration=lambda *_: None)
+    again = invert(model, picture)
     assert np.array_equal(captured.output, again.output)
     assert np.abs(captured.output - plain.output).max() < 1e-2
 
@@ -134,31 +142,30 @@ def test_until_stops_where_the_cpu_stops(model: Model, precision: str, picture: 
     expected = Model.load(model.bundle.directory, "cpu", precision=precision)
     for until in (0.0, 2.0):
         assert (
-            model.invert(picture, 4, until).iterations
-            == expected.invert(picture, 4, until).iterations
+            invert(model, picture, 4, until).iterations
+            == invert(expected, picture, 4, until).iterations
         )
 
 
 def test_device_arrays_in_and_out(model: Model, picture: np.ndarray) -> None:
     backend = model.backend
-    expected = model.invert(picture)
+    expected = invert(model, picture)
     x = backend.upload(to_input(picture, model.bundle.manifest.input_size))  # has __dlpack__
-    made = backend.invert(x)
-    assert np.array_equal(backend.download(made.image)[0], expected.output)
+    rendering = model.invert_on_device(x).tensors["rendering"]
+    assert np.array_equal(backend.download(rendering)[0], expected.output)
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
-        assert np.array_equal(torch.from_dlpack(made.image)[0].cpu().numpy(), expected.output)
+        assert np.array_equal(torch.from_dlpack(rendering)[0].cpu().numpy(), expected.output)
 
 
 def test_pycuda_arrays_in_and_out(bundle: Bundle, picture: np.ndarray) -> None:
     pytest.importorskip("pycuda")
     gpuarray = pytest.importorskip("pycuda.gpuarray", exc_type=ImportError)
-    model = Model.load(bundle.directory, "tensorrt-pycuda")
-    expected = model.invert(picture)
-    x = gpuarray.to_gpu(to_input(picture, model.bundle.manifest.input_size))
-    made = model.backend.invert(x)
-    assert np.array_equal(made.image.get()[0], expected.output)
-    model.backend.close()
+    with Model.load(bundle.directory, "tensorrt-pycuda") as model:
+        expected = invert(model, picture)
+        x = gpuarray.to_gpu(to_input(picture, model.bundle.manifest.input_size))
+        rendering = model.invert_on_device(x).tensors["rendering"]
+        assert np.array_equal(rendering.get()[0], expected.output)
 
 
 def test_the_runtime_builds_the_plans_a_bundle_lacks(
@@ -170,55 +177,59 @@ def test_the_runtime_builds_the_plans_a_bundle_lacks(
     plain = tmp_path / "plain"
     shutil.copytree(bundle.directory, plain, ignore=shutil.ignore_patterns("tensorrt"))
     write_manifest(plain, replace(bundle.manifest, plans={}))
-    expected = Model.load(plain, "cpu").invert(picture)
+    expected = invert(Model.load(plain, "cpu"), picture)
     for _ in range(2):
-        model = Model.load(plain, "tensorrt")
-        assert np.abs(model.invert(picture).output - expected.output).max() < 1e-2
-        model.backend.close()
+        with Model.load(plain, "tensorrt") as model:
+            assert np.abs(invert(model, picture).output - expected.output).max() < 1e-2
     assert len(list((tmp_path / "plans").glob("*/*.plan"))) == 4
 
 
 def test_latency(model: Model, precision: str, picture: np.ndarray, report: dict[str, Any]) -> None:
-    backend, manifest = model.backend, model.bundle.manifest
-    inversion = model.invert(picture)
-    wait = backend._cuda.synchronise
-    h, w = manifest.input_size
-    image = backend.upload(np.zeros((1, 3, h, w), np.float32))
-    codes, latents = backend.upload(inversion.codes[None]), backend.upload(inversion.latents[None])
-    weights = backend.run("weights", {"codes": codes})
-    feeds = {
-        "encoder": {"image": image},
-        "hypernet": {"image": image, "reconstruction": image, "codes_in": codes},
-        "weights": {"codes": codes},
-        "generator": {"latents": latents, **weights},
-    }
-    stages = {
-        role: median_ms(lambda role=role, feed=feed: backend.run(role, feed), wait)
-        for role, feed in feeds.items()
-    }
+    session = model.session()
+    backend, inversion = session.backend, invert(session, picture)
+    wait = partial(backend.share, backend.upload(np.zeros(1, np.float32)))
+    kernels: dict[str, Any] = {}
+
+    def feed(role: str) -> dict[str, Any]:
+        """Ones in the shapes of a graph's signature, a batch of one; kernels as they are."""
+        specs = backend.signature(role).inputs
+        return {
+            name: kernels.get(name)
+            or backend.upload(np.ones([length or 1 for length in spec.shape], np.float32))
+            for name, spec in specs.items()
+        }
+
+    roles = [phase.graph for phase in model.bundle.manifest.method().phases]
+    stages = {}
+    for role in dict.fromkeys([*roles, "weights", "generator"]):
+        feeds = feed(role)
+        kernels |= backend.run("weights", feeds) if role == "weights" else {}
+        stages[role] = median_ms(partial(backend.run, role, feeds), wait)
     edits = np.repeat(inversion.latents[None], EDITS, axis=0)
     report.setdefault("milliseconds", {})[precision] = {
         **stages,
-        "inversion": median_ms(lambda: model.invert(picture), wait),
-        "inversion with until": median_ms(lambda: model.invert(picture, until=0.0), wait),
+        "inversion": median_ms(lambda: invert(session, picture), wait),
+        "inversion with until": median_ms(lambda: invert(session, picture, until=0.0), wait),
         "inversion without CUDA graph": median_ms(
-            lambda: model.invert(picture, on_iteration=lambda *_: None), wait
+            lambda: invert(session, picture, on_iteration=lambda *_: None), wait
         ),
-        f"{EDITS} edits": median_ms(lambda: model.synthesise(inversion, edits), wait),
+        f"{EDITS} edits": median_ms(lambda: session.synthesise(inversion, edits), wait),
     }
+    session.close()
 
 
 def test_many_inversions_do_not_grow(
     model: Model, precision: str, picture: np.ndarray, report: dict[str, Any]
 ) -> None:
     def used() -> int:
-        free, total = model.backend._cuda._call("cudaMemGetInfo")
-        return total - free
+        status, free, total = cuda_runtime().cudaMemGetInfo()
+        assert int(status) == 0
+        return int(total - free)
 
-    model.invert(picture)
+    invert(model, picture)
     before = used()
     for _ in range(INVERSIONS):
-        model.invert(picture)
+        invert(model, picture)
     growth = used() - before
     report.setdefault("memory", {})[precision] = {"bytes": before, "growth": growth}
     assert growth <= ALLOWED_GROWTH

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import refuse, succeed
 from hyperstyle_rt import (
     BackendError,
     BundleError,
@@ -17,9 +18,11 @@ from hyperstyle_rt import (
     InversionError,
     Model,
 )
-from hyperstyle_rt.imaging.pictures import to_input
+from hyperstyle_rt.batch.records import read_record
+from hyperstyle_rt.imaging.pictures import read_picture, to_input, write_picture
 from method_bundles import NUDGED, STEPS, Chain, add_method
 from stand_ins import StandInCuda, add_plans
+from test_device_arrays import WithInterface
 
 
 @pytest.fixture(scope="module")
@@ -256,3 +259,68 @@ def test_a_target_on_the_device_is_taken_in_the_size_of_the_graphs(
     assert np.abs(rendering - expected.output).max() <= 1e-5
     with pytest.raises(BackendError, match=r"float32 \[1, 3, 24, 20\], not \[1, 3, 64, 64\]"):
         model.invert_on_device(target, method=NUDGED)
+
+
+def test_an_array_on_the_device_is_a_picture(
+    planned_methods: Path, cuda: StandInCuda, picture: np.ndarray
+) -> None:
+    model, plain = Model.load(planned_methods, "tensorrt"), Model.load(planned_methods, "cpu")
+    target = to_input(picture, model.bundle.manifest.input_size)
+    found = model.invert(WithInterface(model.backend.upload(target), strides=None), 2)
+    expected = plain.invert(picture, 2)
+    assert np.abs(found.output - expected.output).max() <= 1e-5
+    assert found.data.transform is None
+    assert found.computed["backend"] == "tensorrt"
+    wrong = model.backend.upload(target[..., ::2].copy())
+    with pytest.raises(BackendError, match=r"not \[1, 3, 64, 32\]; resize it first"):
+        model.invert(WithInterface(wrong, strides=None), 2)
+
+
+# From the command line
+
+
+def test_the_command_takes_a_method(
+    bundle: Path,
+    model: Model,
+    picture: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_picture("face.png", picture)
+    options = ("--bundle", bundle, "--backend", "cpu", "--threads", 1)
+    succeed("invert", "face.png", *options, "--method", NUDGED, "-n", 2, "--save-inversion")
+    expected = model.invert(picture, 2, method=NUDGED)
+    assert np.array_equal(read_picture("face.inverted.png"), expected.image)
+    loaded = Inversion.load("face.safetensors")
+    assert (loaded.method, loaded.iterations, loaded.codes) == (NUDGED, 2, None)
+    record = read_record(Path("face.inverted.png"))
+    assert record is not None
+    assert record.settings["method"] == NUDGED
+    assert record.computed == loaded.computed == expected.computed
+    shown = json.loads(succeed("info", "face.safetensors", "--json"))
+    assert (shown["method"], shown["needs"], shown["codes"]) == (NUDGED, [], None)
+    assert shown["magnitudes"] == {}
+    listed = succeed("info", bundle)
+    assert "encoder, hypernet x 5 (default)" in listed
+    assert f"encoder, look, nudge x {STEPS}" in listed
+
+    options = (*options, "-o", "again", "--resume")
+    for more, done in (((), 1), ((), 0), (("--method", "encoder"), 1), (("--method", NUDGED), 1)):
+        report = json.loads(succeed("invert", "face.png", *options, *more, "--json"))
+        assert len(report["inversions"]) == done, more
+    text = refuse("invert", "face.png", *options, "--method", "encoder", "-n", 1)
+    assert text.startswith("the method 'encoder' does not iterate")
+    assert "'magic', only hyperstyle" in refuse("invert", "face.png", *options, "--method", "magic")
+    succeed(
+        "interpolate",
+        "face.png",
+        "face.safetensors",
+        "--method",
+        "encoder",
+        *options[:6],
+        "--frames",
+        2,
+        "-o",
+        "sheet.png",
+    )

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 from hyperstyle_rt import BackendError, BundleError
-from hyperstyle_rt.backends import ort_library
+from hyperstyle_rt.backends import processors
 from hyperstyle_rt.backends.ort import OnnxRuntimeBackend
-from hyperstyle_rt.backends.ort_library import load_onnxruntime, session_options, useful_threads
-from hyperstyle_rt.backends.processors import Processors
+from hyperstyle_rt.backends.ort_library import load_onnxruntime, session_options
+from hyperstyle_rt.backends.processors import Processors, useful_threads
 from hyperstyle_rt.backends.registry import open_backend
 from hyperstyle_rt.formats.bundle import Bundle, default_bundle
 
@@ -90,7 +90,7 @@ def test_threads_wait_without_spinning() -> None:
 
 def test_the_number_of_threads_is_what_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
     """Always named: ONNX Runtime's own choice pins threads, and complains where it may not."""
-    monkeypatch.setattr(ort_library, "find_processors", lambda: Processors(64, 16, 2.5))
+    monkeypatch.setattr(processors, "find_processors", lambda: Processors(64, 16, 2.5))
     assert useful_threads(None) == 3
     for asked, given in ((None, 3), (2, 2), (64, 3)):
         assert session_options(asked).intra_op_num_threads == given

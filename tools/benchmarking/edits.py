@@ -56,7 +56,8 @@ def compare(bundle: Path, threads: int, repeats: int) -> str:
         If the pictures differ.
     """
     model = Model.load(bundle, "cpu", threads=threads)
-    inversion = model.invert(fakeweights.image_u8(1, *model.bundle.manifest.input_size), 1)
+    picture = fakeweights.image_u8(1, *model.bundle.manifest.input_size)
+    inversion = model.invert(picture, 1, align="never")
     noise = np.random.default_rng(0).standard_normal((EDITS, 1, 1), dtype=np.float32)
     latents = inversion.latents + np.float32(SPREAD) * noise
     sweep: list[float] = []

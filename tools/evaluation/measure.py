@@ -71,7 +71,7 @@ class Method:
 def inversion_method(model: Model, iterations: int) -> Method:
     """The encoder alone and every iteration."""
     size = model.bundle.manifest.image_size
-    model.invert(np.zeros((*size, 3), np.uint8), 0)  # the first run prepares kernels
+    model.invert(np.zeros((*size, 3), np.uint8), 0, align="never")  # the first run prepares kernels
     labels = ("encoder only", *map(str, range(1, iterations + 1)))
     name = model.bundle.manifest.name
     return Method(name, labels, size, lambda _n, x: timed_iterations(model, x, iterations))
@@ -80,7 +80,7 @@ def inversion_method(model: Model, iterations: int) -> Method:
 def generator_method(model: Model, latents: NDArray[np.float32]) -> Method:
     """The generator on the true latents [N,W] of the pictures."""
     manifest = model.bundle.manifest
-    base = model.invert(np.zeros((*manifest.image_size, 3), np.uint8), 0)
+    base = model.invert(np.zeros((*manifest.image_size, 3), np.uint8), 0, align="never")
 
     def results(number: int, _target: Picture) -> tuple[list[Picture], list[float]]:
         start = time.perf_counter()
@@ -138,16 +138,16 @@ def timed_iterations(
 ) -> tuple[list[Picture], list[float]]:
     """The pictures of the encoder alone and of every iteration, and when each was there."""
     start = time.perf_counter()
-    alone = model.invert(target, 0).image
+    alone = model.invert(target, 0, align="never").image
     results, seconds = [alone], [time.perf_counter() - start]
     start = time.perf_counter()
 
-    def keep(_done: int, image: NDArray[np.float32], _codes: object) -> None:
+    def keep(_done: int, image: NDArray[np.float32], _codes: NDArray[np.float32] | None) -> None:
         seconds.append(time.perf_counter() - start)
         results.append(to_picture(image))
 
     if iterations:
-        model.invert(target, iterations, on_iteration=keep)
+        model.invert(target, iterations, on_iteration=keep, align="never")
     return results, seconds
 
 

@@ -31,11 +31,14 @@ def sheet_row(model: Model, picture: Picture) -> Sequence[Picture]:
     """The input, encoder only, the shown iterations, the edits."""
     done: dict[int, Picture] = {}
     inversion = model.invert(
-        picture, ITERATIONS, on_iteration=lambda n, image, _: done.update({n: to_picture(image)})
+        picture,
+        ITERATIONS,
+        on_iteration=lambda n, image, _: done.update({n: to_picture(image)}),
+        align="never",
     )
     return [
         resize_bilinear(picture, model.bundle.manifest.image_size),
-        model.invert(picture, 0).image,
+        model.invert(picture, 0, align="never").image,
         *(done[n] for n in SHOWN),
         *model.sweep(inversion, [{name: amount} for name, amount in EDITS.items()]),
     ]

@@ -46,16 +46,14 @@ def torch_steps(
         offsets = model.hypernet.expand(codes)
         term = EncoderTerm(model)
         wanted = term.features(small)
-    channel_offsets = torch.zeros(channel_offset_count(model.config), requires_grad=True)
-    optimiser = torch.optim.Adam([channel_offsets], CHANNEL_OFFSETS_RATE / 10, MOMENTS, TINY)
+    added = torch.zeros(channel_offset_count(model.config), requires_grad=True)
+    optimiser = torch.optim.Adam([added], CHANNEL_OFFSETS_RATE / 10, MOMENTS, TINY)
     for _ in range(steps):
         optimiser.zero_grad()
-        image, seen = model.generate(
-            latents, add_channel_offsets(model.config, offsets, channel_offsets)
-        )
+        image, seen = model.generate(latents, add_channel_offsets(model.config, offsets, added))
         refinement_loss(image, target, term.loss(term.features(seen), wanted)).backward()
         optimiser.step()
-    return channel_offsets.detach()
+    return added.detach()
 
 
 def pivotal_tuning(

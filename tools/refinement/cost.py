@@ -38,7 +38,7 @@ def step_against_generator(
     clock:
         `time.perf_counter` on an idle machine; `time.process_time` on a busy one, with one thread.
     """
-    inversion, backend = model.invert(picture, 1), model.backend
+    inversion, backend = model.invert(picture, 1, align="never"), model.backend
     assert inversion.codes is not None, "the method finds codes"
     weights = backend.run("weights", {"codes": backend.upload(inversion.codes[None])})
     inputs = {"latents": backend.upload(inversion.latents[None]), **weights}
@@ -53,7 +53,7 @@ def step_against_generator(
             generators.append(timed(lambda: backend.run("generator", inputs), clock))
         mark = clock()
 
-    model.refine(inversion, picture, repeats + 1, variable=variable, on_step=note)
+    model.refine(inversion, picture, repeats + 1, variable=variable, on_step=note, align="never")
     step, generator = statistics.median(steps), statistics.median(generators)
     return {"step": step, "generator": generator, "forward_passes": step / generator}
 
@@ -67,7 +67,7 @@ def beside_torch(
     clock: Clock,
 ) -> dict[str, float]:
     """Medians of as many steps in the runtime and in eager torch, by turns."""
-    inversion = model.invert(picture, 1)
+    inversion = model.invert(picture, 1, align="never")
     assert inversion.codes is not None, "the method finds codes"
     manifest = model.bundle.manifest
     latents, codes, target, small = (
@@ -80,7 +80,7 @@ def beside_torch(
         )
     )
     contenders: Mapping[str, Callable[[], Any]] = {
-        "runtime": lambda: model.refine(inversion, picture, steps),
+        "runtime": lambda: model.refine(inversion, picture, steps, align="never"),
         "torch": lambda: torch_steps(networks, latents, codes, target, small, steps),
     }
     seconds: dict[str, list[float]] = {name: [] for name in contenders}

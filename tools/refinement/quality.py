@@ -70,11 +70,11 @@ def run_methods(model: Model, target: Picture, methods: Methods, judges: Judges)
         dict(zip(labels, pictures, strict=True)),
         dict(zip(labels, times, strict=True)),
     )
-    inversion = model.invert(target, methods.iterations)
+    inversion = model.invert(target, methods.iterations, align="never")
     for variable in methods.variables:
         for steps in methods.marks:
             start = time.perf_counter()
-            refined = model.refine(inversion, target, steps, variable=variable)
+            refined = model.refine(inversion, target, steps, variable=variable, align="never")
             label = f"{variable} {steps}"
             results[label] = refined.image
             seconds[label] = times[-1] + time.perf_counter() - start
@@ -117,9 +117,10 @@ def measure_quality(
     on_done: Callable[[int], None],
 ) -> tuple[dict[str, Figures], list[OnePicture]]:
     """Figures of every method by label, one number a picture; and the pictures themselves."""
-    first = model.invert(targets[0], 1)
+    first = model.invert(targets[0], 1, align="never")
     for variable in methods.variables:
-        model.refine(first, targets[0], 1, variable=variable)  # the first run prepares kernels
+        # The first run prepares kernels.
+        model.refine(first, targets[0], 1, variable=variable, align="never")
     table: dict[str, Figures] = {}
     all_done = []
     for number, target in enumerate(targets, 1):
@@ -151,7 +152,7 @@ def plot(means: dict[str, dict[str, float]]) -> bytes:
     shown = [item for item in PLOTTED if item[0] in next(iter(means.values()))]
     families: dict[str, list[str]] = {}
     for label in means:
-        family = "HyperStyle" if label == ENCODER or label.startswith("iter") else label.split()[0]
+        family = "Model" if label == ENCODER or label.startswith("iter") else label.split()[0]
         families.setdefault(family, []).append(label)
     figure = Figure(figsize=(5 * len(shown), 3.6), layout="constrained")
     for axes, (name, title) in zip(np.ravel(figure.subplots(1, len(shown))), shown, strict=True):

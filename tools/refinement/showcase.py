@@ -39,15 +39,15 @@ class Showcase:
     def row(self, model: Model, picture: Picture) -> list[Picture]:
         """Pictures of the generator's size, one a column."""
         trial = self.trial
-        inversion = model.invert(picture, trial.iterations)
+        inversion = model.invert(picture, trial.iterations, align="never")
         refined = {
-            steps: model.refine(inversion, picture, steps, variable=trial.variable)
+            steps: model.refine(inversion, picture, steps, variable=trial.variable, align="never")
             for steps in sorted({*self.marks, trial.steps})
         }
         edits = [{name: amount} for name, amount in trial.edits.items()]
         return [
             resize_bilinear(picture, model.bundle.manifest.image_size),
-            model.invert(picture, 0).image,
+            model.invert(picture, 0, align="never").image,
             inversion.image,
             *(refined[steps].image for steps in self.marks),
             *model.sweep(inversion, edits),

@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-# The 3x3 layers, i.e. all but toRGB: HyperStyle's default `layers_to_tune` (spec 1).
+# The 3x3 layers, i.e. all but toRGB: HyperStyle's default `layers_to_tune`, docs/spec.md, section 1
 DEFAULT_TUNED_LAYERS = (0, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18, 20, 21, 23, 24)
 
-# Layers whose offsets come from the one shared hypernetwork: the 512x512x3x3 ones (spec 5.2).
+# Layers whose offsets come from the one shared hypernetwork: the 512x512x3x3 ones; docs/spec.md,
+# section 5.2.
 OFFICIAL_SHARED_LAYERS = (0, 2, 3, 5, 6, 8, 9, 11, 12)
 
 
@@ -24,7 +25,7 @@ class LayerSpec:
     Attributes
     ----------
     index:
-        The official offset index, counting toRGB layers (spec 4).
+        The official offset index, counting toRGB layers (docs/spec.md, section 4).
     name:
         Key prefix in the checkpoint: ``conv1``, ``to_rgb1``, ``convs.3``, ``to_rgbs.0``.
     latent_row:
@@ -57,7 +58,7 @@ class LayerSpec:
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """StyleGAN2 in rosinality's layout (spec 4).
+    """StyleGAN2 in rosinality's layout (docs/spec.md, section 4).
 
     ``channels[r]`` is the width at resolution ``4 * 2**r``; its length fixes the resolution.
     """
@@ -113,7 +114,7 @@ RESNET34_TRUNK = TrunkConfig(groups=((64, 3), (128, 4), (256, 6), (512, 3)))
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """W-encoder: IR-SE trunk, global mean, one equalised linear layer (spec 5.1)."""
+    """W-encoder: IR-SE trunk, global mean, an equalised linear layer; docs/spec.md, section 5.1."""
 
     trunk: TrunkConfig = IR_SE50_TRUNK
     se_reduction: int = 16
@@ -122,7 +123,7 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class HypernetworkConfig:
-    """HyperStyle's hypernetwork (spec 5.2).
+    """HyperStyle's hypernetwork (docs/spec.md, section 5.2).
 
     Attributes
     ----------
@@ -153,7 +154,7 @@ class HyperStyleConfig:
     input_size:
         (height, width) of the pictures the encoder and the hypernetwork read.
     crop_rows:
-        (top, bottom) rows of the generated image that are kept, or None (cars: spec 2).
+        (top, bottom) rows of the generated image that are kept, or None; docs/spec.md, section 2.
     """
 
     generator: GeneratorConfig

@@ -1,4 +1,4 @@
-"""The W-encoder: IR-SE trunk, global mean, one vector in W (spec 5.1)."""
+"""The W-encoder: IR-SE trunk, global mean, one vector in W (docs/spec.md, section 5.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The StyleGAN2 generator with run-time weight offsets, in the published form (spec 4)."""
+"""The StyleGAN2 generator with run-time weight offsets, as published; docs/spec.md, section 4."""
 
 from __future__ import annotations
 
@@ -138,5 +138,5 @@ class Generator(nn.Module):
 
 
 def truncate(w: Tensor, average: Tensor, psi: float) -> Tensor:
-    """Pull w towards the average: psi 1 keeps it, 0 gives the average (spec 4)."""
+    """Pull w towards the average: psi 1 keeps it, 0 gives the average (docs/spec.md, section 4)."""
     return average + psi * (w - average)

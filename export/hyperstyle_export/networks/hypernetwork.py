@@ -1,4 +1,6 @@
-"""HyperStyle's hypernetwork: image and reconstruction -> weight offsets (paper 3.2, spec 5.2).
+"""HyperStyle's hypernetwork: image and reconstruction -> weight offsets.
+
+Paper 3.2; docs/spec.md, section 5.2.
 
 Every refinement block is split where the design's offset codes need it: `code` gives the short
 vector the offsets are an affine function of, `expand` is that affine function.
@@ -59,7 +61,7 @@ def refinement_convs(layer: LayerSpec, config: HypernetworkConfig, inner: int) -
 
 
 def refinement_strides(layer: LayerSpec, config: HypernetworkConfig) -> tuple[int, ...]:
-    """Strides of a refinement block's convolutions (spec 5.2)."""
+    """Strides of a refinement block's convolutions (docs/spec.md, section 5.2)."""
     if layer.index in config.shared_layers:
         return (1, 2, 2, 2, 2)
     return (2, 2, 2, 2) if layer.is_to_rgb else (2, 2, 2)
@@ -170,7 +172,7 @@ class Hypernetwork(nn.Module):
     def expand(self, codes: Tensor) -> dict[int, Tensor]:
         """Accumulated codes [B,M,K+1] -> accumulated offsets per layer [B,O,I,k,k].
 
-        The last column counts the iterations that were summed (design 1).
+        The last column counts the iterations that were summed (docs/architecture.md, section 1).
         """
         return {
             index: block.expand(codes[:, row, :-1], codes[:, row, -1:])

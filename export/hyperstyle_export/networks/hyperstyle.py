@@ -1,4 +1,7 @@
-"""The published inversion loop (paper 3.3, spec 3): the twin of the exported graphs."""
+"""The published inversion loop, the twin of the exported graphs.
+
+Paper 3.3; docs/spec.md, section 3.
+"""
 
 from __future__ import annotations
 

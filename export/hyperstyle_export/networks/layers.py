@@ -1,4 +1,4 @@
-"""Building blocks of StyleGAN2, in the published form (spec 4)."""
+"""Building blocks of StyleGAN2, in the published form (docs/spec.md, section 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LPIPS: the perceptual distance of Zhang et al. 2018, version 0.1 (spec 7).
+"""LPIPS: the perceptual distance of Zhang et al. 2018, version 0.1 (docs/spec.md, section 7).
 
 The networks' weights are not part of this project: `lpips_files` reads those a user has.
 """

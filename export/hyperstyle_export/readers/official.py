@@ -1,4 +1,4 @@
-"""Official checkpoint files -> reference networks (spec 1).
+"""Official checkpoint files -> reference networks (docs/spec.md, section 1).
 
 Every config is inferred from the shapes that are stored, so the official sizes and our small models
 take the same path. A file of another kind is told what it is.
@@ -52,7 +52,8 @@ def load_model(checkpoint: Path, w_encoder: Path, dataset_type: str | None = Non
     checkpoint, w_encoder:
         torch.save'd files, zip or legacy container.
     dataset_type:
-        Replaces the file's own option; one that contains "cars" crops rows (spec 2).
+        Replaces the file's own option; one that contains "cars" crops rows;
+        docs/spec.md, section 2.
 
     Raises
     ------
@@ -198,7 +199,7 @@ def _layout_of(path: Path) -> Iterator[None]:
 
 
 def _state_dict(contents: Mapping[str, Any]) -> Mapping[str, Any]:
-    """`state_dict` if present, else the dictionary itself (spec 1)."""
+    """`state_dict` if present, else the dictionary itself (docs/spec.md, section 1)."""
     state = contents.get("state_dict")
     return state if isinstance(state, Mapping) else contents
 
@@ -268,7 +269,7 @@ def _check_input_size(config: HyperStyleConfig, path: Path) -> None:
 
 
 def _crop_rows(dataset_type: str, generator: GeneratorConfig) -> tuple[int, int] | None:
-    """Cars are wider than high: an eighth of the rows is cut above and below (spec 2)."""
+    """Cars are wider than high: an eighth of the rows goes at each end (docs/spec.md, section 2)."""
     if "cars" not in dataset_type:
         return None
     return generator.resolution // 8, generator.resolution * 7 // 8

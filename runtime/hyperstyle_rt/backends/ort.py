@@ -16,9 +16,10 @@ from ..formats.manifest import BASE_PRECISION
 from ..types import Array
 from .inputs import check_names, check_tensor
 from .lifetime import NativeObjects
-from .ort_library import load_onnxruntime, shrink_arena
+from .ort_library import NEGATION, load_onnxruntime, session_options, shrink_arena
 from .ort_sessions import SessionMaker, dtype_of, first_line, signature_of
 from .protocol import GPU_BATCH, Buffers, Signature
+from .registry import NOT_OFFERED
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -47,6 +48,27 @@ def usable_providers() -> dict[str, str]:
     """
     offered = load_onnxruntime().get_available_providers()
     return {name: provider for name, provider in PROVIDERS.items() if provider in offered}
+
+
+def probe_provider(name: str) -> str | None:
+    """Run the smallest model on a provider; gives None, or why that does not work."""
+    try:
+        ort = load_onnxruntime()
+    except BackendError as error:
+        return str(error)
+    provider = PROVIDERS[name]
+    if provider not in ort.get_available_providers():
+        return NOT_OFFERED
+    try:
+        session = ort.InferenceSession(
+            NEGATION, session_options(1), providers=[provider], enable_fallback=0
+        )
+        if session.get_providers()[0] != provider:
+            return f"offered, but gives {session.get_providers()[0]}"
+        (y,) = session.run(None, {"x": np.ones(1, np.float32)})
+    except Exception as error:  # ONNX Runtime raises its own types, which share no base
+        return first_line(error)
+    return None if y[0] == -1 else f"computes {y[0]} for -1"
 
 
 @dataclass(frozen=True)

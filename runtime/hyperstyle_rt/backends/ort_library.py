@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import BackendError
-from .processors import find_processors
+from .processors import useful_threads
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -93,12 +93,6 @@ def session_options(threads: int | None) -> onnxruntime.SessionOptions:
     for key in _NO_SPINNING:
         options.add_session_config_entry(key, "0")
     return options
-
-
-def useful_threads(most: int | None) -> int:
-    """Threads of one operator: the processors this process may use, at most so many."""
-    usable = find_processors().usable
-    return usable if most is None else max(1, min(most, usable))
 
 
 def return_freed_memory() -> None:

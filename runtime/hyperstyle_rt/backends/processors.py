@@ -54,6 +54,12 @@ def find_processors(root: Path = Path("/")) -> Processors:
     return Processors(os.cpu_count() or 1, _allowed(), cgroup_quota(root))
 
 
+def useful_threads(most: int | None) -> int:
+    """Threads of one operator: the processors that this process may use, at most so many."""
+    usable = find_processors().usable
+    return usable if most is None else max(1, min(most, usable))
+
+
 def cgroup_quota(root: Path = Path("/")) -> float | None:
     """Processors that the control groups of this process grant; None without a limit."""
     quotas = []

@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 AUTOMATIC = "auto"
+NOT_OFFERED = "not in this build of ONNX Runtime"
 PRECISIONS = (BASE_PRECISION, "fp16")
 
 Opener = Callable[[str, "Bundle", "int | None", str], "Backend"]
 """(name, bundle, threads, precision) -> an open backend."""
+
+Probe = Callable[[str], "str | None"]
+"""name -> why it cannot be used here, or None."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,9 @@ class BackendEntry:
     ----------
     name:
         What it is called everywhere.
-    module, opener:
-        Module of this package, and its function of type :data:`Opener`; imported when used.
+    module, opener, probe:
+        Module of this package, and its functions of types :data:`Opener` and :data:`Probe`;
+        imported when used.
     memory:
         Where its tensors are: ``cpu`` or ``cuda``.
     precisions:
@@ -47,6 +52,7 @@ class BackendEntry:
     name: str
     module: str
     opener: str
+    probe: str
     memory: str
     precisions: tuple[str, ...]
     requires: str
@@ -57,12 +63,21 @@ class BackendEntry:
         opener: Opener = getattr(import_module(self.module, __package__), self.opener)
         return opener(self.name, bundle, threads, precision)
 
+    def problem(self) -> str | None:
+        """Why it cannot be used on this machine, in few words; None if it can, as far as is known.
+
+        Nothing is opened but the smallest graph there is, and no plan is built.
+        """
+        probe: Probe = getattr(import_module(self.module, __package__), self.probe)
+        return probe(self.name)
+
 
 BACKENDS = (
     BackendEntry(
         name="cpu",
         module=".ort",
         opener="open_provider",
+        probe="probe_provider",
         memory="cpu",
         precisions=PRECISIONS,
         requires="onnxruntime or onnxruntime-gpu",
@@ -72,6 +87,7 @@ BACKENDS = (
         name="cuda",
         module=".ort",
         opener="open_provider",
+        probe="probe_provider",
         memory="cuda",
         precisions=PRECISIONS,
         requires="onnxruntime-gpu, CUDA, cuDNN",
@@ -81,6 +97,7 @@ BACKENDS = (
         name="tensorrt",
         module=".tensorrt",
         opener="open_tensorrt",
+        probe="probe_tensorrt",
         memory="cuda",
         precisions=PRECISIONS,
         requires="TensorRT 10.4 to 11.x, cuda-python",
@@ -90,6 +107,7 @@ BACKENDS = (
         name="tensorrt-pycuda",
         module=".cuda.pycuda_arrays",
         opener="open_beside_pycuda",
+        probe="probe_beside_pycuda",
         memory="cuda",
         precisions=PRECISIONS,
         requires="TensorRT 10.4 to 11.x, cuda-python, PyCUDA",
@@ -99,6 +117,7 @@ BACKENDS = (
         name="ort-tensorrt",
         module=".ort",
         opener="open_provider",
+        probe="probe_provider",
         memory="cuda",
         precisions=PRECISIONS,
         requires="onnxruntime-gpu, TensorRT 10",

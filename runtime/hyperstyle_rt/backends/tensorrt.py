@@ -18,9 +18,10 @@ import numpy as np
 from ..errors import BackendError
 from ..formats.bundle import Bundle
 from ..types import Array
-from .cuda.memory import Cuda, DeviceBuffer, Pool, Reading
+from .cuda.memory import Cuda, DeviceBuffer, Pool, Reading, cuda_runtime
 from .inputs import check_names, check_tensor
 from .lifetime import NativeObjects, State
+from .plans.build import classic_target
 from .plans.engines import Engine, Engines
 from .protocol import GPU_BATCH, Buffers, Signature
 
@@ -40,6 +41,16 @@ def open_tensorrt(
         If the bundle has no graphs of that precision.
     """
     return TensorrtBackend(name, Engines(bundle, precision))
+
+
+def probe_tensorrt(name: str) -> str | None:
+    """Ask for the GPU and the libraries; gives None, or why they cannot be used."""
+    try:
+        classic_target()
+        cuda_runtime()
+    except BackendError as error:
+        return str(error)
+    return None
 
 
 class TensorrtBackend:

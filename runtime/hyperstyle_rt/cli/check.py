@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..formats.manifest import MAX_ITERATIONS
+from ..formats.methods import MAX_ITERATIONS
 from . import options
 from .terminal import (
     Table,

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..backends.cuda.driver import Driver, find_driver
+from ..backends.processors import Processors, find_processors, useful_threads
+from ..backends.registry import BACKENDS, NOT_OFFERED
 from ..errors import BundleError
 from . import options
 from .terminal import (
@@ -37,30 +39,16 @@ hyperstyle-rt doctor --json
 CPU_EXTRA = "pip install 'hyperstyle-rt[cpu]'"
 GPU_EXTRA = "pip install 'hyperstyle-rt[gpu]'"
 
-# Module -> how to get it where it is missing, how to mend it where it is broken.
+# Module -> how to get it where it is missing, how to mend it where it is broken; ONNX Runtime's
+# sentence is that of the backend on the CPU.
 REQUIRED = {
     "numpy": ("pip install numpy", "pip install --force-reinstall numpy"),
-    "onnxruntime": (CPU_EXTRA, "pip install --force-reinstall onnxruntime"),
     "cv2": (CPU_EXTRA, "pip install --force-reinstall opencv-python-headless"),
     "safetensors": ("pip install safetensors", "pip install --force-reinstall safetensors"),
 }
-TENSORRT = "tensorrt"
-
-CPU_PROVIDER, CUDA_PROVIDER = "CPUExecutionProvider", "CUDAExecutionProvider"
-PROVIDERS = (CPU_PROVIDER, CUDA_PROVIDER, "TensorrtExecutionProvider")
+SHOWN = (*REQUIRED, "onnxruntime", "tensorrt")
+CPU, CUDA, TENSORRT = "cpu", "cuda", "tensorrt"  # backends that advice is about
 NOT_INSTALLED = "not installed"
-NOT_OFFERED = "not in this build of ONNX Runtime"
-
-# About the smallest ONNX model there is, in protocol buffers: y = -x, one float.
-NEGATION = (
-    b"\x08\x08"  # format version 8
-    b"\x3a\x32"  # the graph, 50 bytes:
-    b"\x0a\x0b\x0a\x01x\x12\x01y\x22\x03Neg"  # node x -> y, Neg
-    b"\x12\x01g"  # name g
-    b"\x5a\x0f\x0a\x01x\x12\x0a\x0a\x08\x08\x01\x12\x04\x0a\x02\x08\x01"  # input x: float [1]
-    b"\x62\x0f\x0a\x01y\x12\x0a\x0a\x08\x08\x01\x12\x04\x0a\x02\x08\x01"  # output y: float [1]
-    b"\x42\x04\x0a\x00\x10\x0d"  # operator set 13
-)
 
 
 @dataclass(frozen=True)
@@ -73,8 +61,12 @@ class Findings:
         Version of each module that can be imported.
     import_errors:
         Why the others cannot be.
-    providers:
-        ONNX Runtime provider -> None if a model ran on it, else why not.
+    backends:
+        Backend of the registry -> None if it can be used, else why not.
+    processors:
+        What limits the processors of this process.
+    threads:
+        How many threads an operator uses unless a user wants fewer.
     driver:
         None if there is none.
     bundle:
@@ -85,7 +77,9 @@ class Findings:
 
     versions: Mapping[str, str]
     import_errors: Mapping[str, str]
-    providers: Mapping[str, str | None]
+    backends: Mapping[str, str | None]
+    processors: Processors
+    threads: int
     driver: Driver | None
     bundle: str | None
     bundle_problem: str | None
@@ -98,8 +92,10 @@ class Findings:
             for module, (get, mend) in REQUIRED.items()
             if module in self.import_errors
         ]
-        broken = self.providers.get(CPU_PROVIDER)
-        if broken is not None:
+        broken = self.backends.get(CPU)
+        if "onnxruntime" in self.import_errors:
+            problems.append(self.import_errors["onnxruntime"])
+        elif broken is not None:
             problems.append(
                 f"ONNX Runtime cannot use the CPU ({broken}); "
                 "run: pip install --force-reinstall onnxruntime"
@@ -116,8 +112,10 @@ class Findings:
             return [
                 "The NVIDIA driver finds no GPU; a container needs it passed, as by --gpus all."
             ]
-        advice = []
-        missing = self.providers.get(CUDA_PROVIDER)
+        advice: list[str] = []
+        missing = self.backends.get(CUDA)
+        if "onnxruntime" in self.import_errors:
+            return advice
         if missing == NOT_OFFERED and _installed("onnxruntime", "onnxruntime-gpu"):
             advice.append(
                 "onnxruntime has overwritten files of onnxruntime-gpu; for the GPU run: "
@@ -145,6 +143,7 @@ class Findings:
             | facts
             | asdict(self)
             | {
+                "usable_processors": self.processors.usable,
                 "problems": problems,
                 "advice": self.advice(),
             }
@@ -152,7 +151,7 @@ class Findings:
 
 
 def doctor(json_: options.Json = False) -> None:
-    """Examine this machine: packages, ONNX Runtime's providers, GPU, the embedded bundle.
+    """Examine this machine: packages, processors, backends, GPU, the embedded bundle.
 
     The exit status is 0 if pictures can be inverted on the CPU, else 2.
     """
@@ -170,11 +169,14 @@ def doctor(json_: options.Json = False) -> None:
 
 def examine() -> Findings:
     """Find out what there is; nothing that is missing or broken raises."""
+    from ..backends.ort_library import load_onnxruntime
+
     versions: dict[str, str] = {}
     import_errors: dict[str, str] = {}
-    for module in (*REQUIRED, TENSORRT):
+    for module in SHOWN:
         try:
-            versions[module] = import_module(module).__version__
+            found = load_onnxruntime() if module == "onnxruntime" else import_module(module)
+            versions[module] = found.__version__
         except ModuleNotFoundError as error:
             import_errors[module] = NOT_INSTALLED if error.name == module else _first_line(error)
         except Exception as error:  # a broken package may raise anything when imported
@@ -183,29 +185,13 @@ def examine() -> Findings:
     return Findings(
         versions=versions,
         import_errors=import_errors,
-        providers={name: _try_provider(name) for name in PROVIDERS if "onnxruntime" in versions},
+        backends={entry.name: entry.problem() for entry in BACKENDS},
+        processors=find_processors(),
+        threads=useful_threads(None),
         driver=find_driver(),
         bundle=bundle,
         bundle_problem=bundle_problem,
     )
-
-
-def _try_provider(provider: str) -> str | None:
-    """Run a model on a provider; give None, or why that does not work."""
-    import numpy as np
-    import onnxruntime as ort
-
-    if provider not in ort.get_available_providers():
-        return NOT_OFFERED
-    try:
-        # Without the fallback, which prints on standard output.
-        session = ort.InferenceSession(NEGATION, providers=[provider], enable_fallback=0)
-        if session.get_providers()[0] != provider:
-            return f"offered, but gives {session.get_providers()[0]}"
-        (y,) = session.run(None, {"x": np.ones(1, np.float32)})
-    except Exception as error:  # ONNX Runtime raises its own types, which share no base
-        return _first_line(error)
-    return None if y[0] == -1 else f"computes {y[0]} for -1"
 
 
 def _default_bundle() -> tuple[str | None, str | None]:
@@ -227,13 +213,16 @@ def _table(findings: Findings) -> Table:
         "Python": platform.python_version(),
         "hyperstyle-rt": __version__,
     }
-    for module in (*REQUIRED, TENSORRT):
+    for module in SHOWN:
         broken = findings.import_errors.get(module)
-        bad = "red" if module in REQUIRED else "dim"
-        facts[module] = cell(broken, bad) if broken else findings.versions[module]
-    for name, problem in findings.providers.items():
-        style = "dim" if problem == NOT_OFFERED else "red"
-        facts[name] = cell("works", "green") if problem is None else cell(problem, style)
+        style = "dim" if module == TENSORRT else "red"
+        facts[module] = cell(broken, style) if broken else findings.versions[module]
+    facts["processors"] = _shown_processors(findings.processors)
+    facts["threads"] = str(findings.threads)
+    for name, problem in findings.backends.items():
+        style = "red" if name == CPU else "dim"
+        works = cell("works", "green") if problem is None else cell(problem, style)
+        facts[f"backend {name}"] = works
     driver = findings.driver
     if driver is None:
         facts["NVIDIA driver"] = cell("not found", "dim")
@@ -246,6 +235,14 @@ def _table(findings: Findings) -> Table:
         state = "not found" if findings.bundle is None else f"{findings.bundle} altered"
         facts["embedded bundle"] = cell(state, "red")
     return facts_table("hyperstyle-rt on this machine", facts)
+
+
+def _shown_processors(found: Processors) -> str:
+    """What there is, and what of it may be used: ``64, of which 8 allowed, quota 2.5``."""
+    shown = [f"{found.present} of the machine", f"{found.allowed} allowed"]
+    if found.quota is not None:
+        shown.append(f"quota of {found.quota:g}")
+    return ", ".join(shown)
 
 
 def _platform() -> str:

@@ -10,7 +10,8 @@ import typer
 
 from ..batch.pipeline import JOBS
 from ..errors import HyperStyleError
-from ..formats.manifest import BASE_PRECISION, MAX_ITERATIONS
+from ..formats.manifest import BASE_PRECISION
+from ..formats.methods import MAX_ITERATIONS
 from . import options
 from .invert_report import Report
 from .outputs import check_report, first_files, is_directory_for, plan_tasks, refuse_existing

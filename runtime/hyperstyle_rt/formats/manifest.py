@@ -17,9 +17,7 @@ from ..errors import BundleError
 from . import strict_json
 from .fields import MAX_INTEGER, Fields, invalid, shown
 from .manifest_checks import check_manifest
-from .methods import MAX_ITERATIONS as MAX_ITERATIONS
-from .methods import Method as Method
-from .methods import Phase as Phase
+from .methods import Method
 from .optional_inputs import OptionalInputs
 
 FORMAT = "hyperstyle-rt-bundle"

@@ -1,6 +1,6 @@
-"""What a generator graph can be fed beside latents and weights, as a manifest describes it.
+"""What the graph ``styled_generator`` is fed beside latents and kernels, as a manifest says it.
 
-Hosts that leave these inputs out need not know of them: they are zeros and the stored noise then.
+Hosts that edit no styles and draw no noise run ``generator`` and need not know of these inputs.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class NoiseLayer:
 
 @dataclass(frozen=True)
 class OptionalInputs:
-    """The optional inputs of a generator graph.
+    """The inputs that ``styled_generator`` has and ``generator`` has not.
 
     Attributes
     ----------

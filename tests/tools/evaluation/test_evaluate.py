@@ -220,7 +220,7 @@ def test_a_bundle_is_measured(model: Model, folder: Path, face_api: Path) -> Non
 
 
 def test_the_generator_is_measured_on_true_latents(model: Model, folder: Path) -> None:
-    width = model.bundle.manifest.style_width
+    width = model.bundle.manifest.latent_width
     latents = model.map(np.random.default_rng(0).standard_normal((2, width)).astype(np.float32))
     method = generator_method(model, latents)
     measured = cli.measure(method, sorted(folder.iterdir())[:2], NO_JUDGES, 2, lambda _: None)

@@ -39,9 +39,15 @@ def test_quality_writes_a_report(tiny_bundle: Path, picture: np.ndarray, tmp_pat
     result = CliRunner().invoke(app, [str(word) for word in words])
     assert result.exit_code == 0, result.output
     means = json.loads(result.stdout)["means"]
-    refined = [f"{space} {steps}" for space in ("channels", "codes") for steps in (2, 8)]
+    refined = [
+        f"{variable} {steps}" for variable in ("channel_offsets", "codes") for steps in (2, 8)
+    ]
     assert list(means) == ["encoder", "iteration 1", *refined]
-    assert means["channels 8"]["psnr"] > means["channels 2"]["psnr"] > means["iteration 1"]["psnr"]
+    assert (
+        means["channel_offsets 8"]["psnr"]
+        > means["channel_offsets 2"]["psnr"]
+        > means["iteration 1"]["psnr"]
+    )
     assert all(figures["seconds"] > 0 for figures in means.values())
     names = {path.name for path in (tmp_path / "report").iterdir()}
     assert names == {"figures.json", "quality.png", "sheet.png"}
@@ -69,9 +75,9 @@ def test_torch_takes_the_same_first_step(
         to_input(picture, model.bundle.manifest.image_size),
         to_input(picture, size),
     )
-    channels = torch_steps(load_model(*tiny_checkpoints), *map(torch.from_numpy, arrays), 1)
-    ours = model.refine(inversion, picture, 1).channels
-    assert np.mean(np.sign(ours) == np.sign(channels.numpy())) > 0.995
+    theirs = torch_steps(load_model(*tiny_checkpoints), *map(torch.from_numpy, arrays), 1)
+    ours = model.refine(inversion, picture, 1).channel_offsets
+    assert np.mean(np.sign(ours) == np.sign(theirs.numpy())) > 0.995
 
 
 def test_pivotal_tuning_follows_the_picture(
@@ -124,7 +130,7 @@ def test_senseless_steps_are_refused(text: str) -> None:
 
 # Edits after refinement
 
-TRIAL = Trial(1, 4, "channels", {"smile": 2.0, "yaw": -1.5})
+TRIAL = Trial(1, 4, "channel_offsets", {"smile": 2.0, "yaw": -1.5})
 RECIPES = {name: {"factors": {name: 0.5}, "unit": "half"} for name in ("smile", "yaw")}
 
 

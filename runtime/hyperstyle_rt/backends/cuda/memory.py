@@ -101,6 +101,22 @@ class Reading:
     dtype: np.dtype[Any]
 
 
+def cuda_runtime() -> Any:
+    """CUDA's runtime as cuda-python has it.
+
+    Raises
+    ------
+    BackendError
+        If cuda-python is missing.
+    """
+    try:
+        return import_module("cuda.bindings.runtime")
+    except ImportError as error:
+        raise BackendError(
+            f"cuda-python cannot be imported ({error}); run: pip install 'hyperstyle-rt[gpu]'"
+        ) from None
+
+
 class Cuda:
     """One device with one stream, and the memory that is used on it.
 
@@ -111,12 +127,7 @@ class Cuda:
     """
 
     def __init__(self, device: int = 0) -> None:
-        try:
-            self._api: Any = import_module("cuda.bindings.runtime")
-        except ImportError as error:
-            raise BackendError(
-                f"cuda-python cannot be imported ({error}); run: pip install 'hyperstyle-rt[gpu]'"
-            ) from None
+        self._api = cuda_runtime()
         self._call("cudaSetDevice", device)
         (self.stream,) = self._call("cudaStreamCreateWithFlags", self._api.cudaStreamNonBlocking)
         self._free: Pool = defaultdict(list)

@@ -13,7 +13,7 @@ from typing import Any
 from ...errors import BackendError
 from ...formats.bundle import Bundle
 from ..plans.engines import Engines
-from ..tensorrt import TensorrtBackend
+from ..tensorrt import TensorrtBackend, probe_tensorrt
 from .memory import DeviceBuffer
 
 
@@ -23,6 +23,15 @@ def open_beside_pycuda(
     """Open the backend; raises as :func:`~hyperstyle_rt.backends.tensorrt.open_tensorrt`."""
     require_pycuda()
     return PycudaTensorrtBackend(name, Engines(bundle, precision))
+
+
+def probe_beside_pycuda(name: str) -> str | None:
+    """Ask for PyCUDA and what :mod:`tensorrt` needs; gives None, or why they cannot be used."""
+    try:
+        require_pycuda()
+    except BackendError as error:
+        return str(error)
+    return probe_tensorrt(name)
 
 
 class PycudaTensorrtBackend(TensorrtBackend):

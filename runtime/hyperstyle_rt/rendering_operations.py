@@ -1,0 +1,223 @@
+"""What a model and a session do with inversions: edit, interpolate and render them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from .backends.protocol import Backend
+from .backends.registry import open_backend
+from .editing.blending import Blend, Edited, edit_latents, linear, linear_additions
+from .editing.expressions import Amounts
+from .formats.bundle import Bundle
+from .formats.directions_file import Direction
+from .formats.inversion_file import check_fits
+from .formats.manifest import BASE_PRECISION
+from .imaging.pictures import to_picture
+from .inversion import Inversion
+from .rendering import Renderer
+from .types import Array, Floats, Picture
+from .work import Work
+
+
+class RenderingOperations(ABC):
+    """What is done with inversions of a bundle's space, whatever method found them."""
+
+    bundle: Bundle
+
+    @property
+    @abstractmethod
+    def _work(self) -> Work:
+        """What the calling thread works with."""
+
+    @property
+    @abstractmethod
+    def directions(self) -> Mapping[str, Direction]:
+        """The bundle's directions by name, those of :meth:`edit`; empty if it has none.
+
+        Raises
+        ------
+        BundleError, EditError
+            If the bundle's file of directions is altered or damaged.
+        """
+
+    def edit(self, inversion: Inversion, amounts: Amounts) -> Inversion:
+        """Edit a face along directions of the bundle, e.g. ``{"smile": 2.0, "age": -1.0}``.
+
+        Returns
+        -------
+        The same face with other latents or styles, its rendering in ``output``.
+
+        Raises
+        ------
+        EditError
+            If a direction is unknown, or an amount is not a finite number.
+        InversionError
+            If the inversion is of another space.
+        """
+        edited = self._edited(inversion, [amounts])
+        data = inversion.data
+        steps = {name: float(amount) for name, amount in amounts.items()}
+        settings = {**data.settings, "edits": [*data.settings.get("edits", ()), steps]}
+        result = Inversion(
+            replace(data, latents=edited.latents[0], settings=settings),
+            styles=None if edited.styles is None else edited.styles[0],
+        )
+        return replace(result, output=self.synthesise(result)[0])
+
+    def sweep(self, inversion: Inversion, edits: Sequence[Amounts]) -> Iterator[Picture]:
+        """Render several edits of one face, whose kernels are expanded once for all of them.
+
+        Yields
+        ------
+        uint8 [H,W,3], one for each edit.
+
+        Raises
+        ------
+        EditError, InversionError
+            As :meth:`edit`, before the first picture.
+        """
+        edited = self._edited(inversion, edits)
+        renderer = self._work.renderer
+        kernels = renderer.kernels(inversion.codes, inversion.channel_offsets)
+        return map(to_picture, renderer.renderings(edited.latents, kernels, edited.styles))
+
+    def interpolate(
+        self,
+        first: Inversion,
+        second: Inversion,
+        fractions: Sequence[float],
+        blend: Blend = linear,
+    ) -> Iterator[Picture]:
+        """Render what lies between two faces: offsets and styles linearly, latents by `blend`.
+
+        Parameters
+        ----------
+        first, second:
+            Of this bundle's space, whatever methods found them; what one of them lacks is zero.
+        fractions:
+            0 is the first face, 1 the second.
+        blend:
+            :func:`~hyperstyle_rt.editing.linear` or another way between latents.
+
+        Yields
+        ------
+        uint8 [H,W,3], one for each fraction.
+
+        Raises
+        ------
+        InversionError
+            If one of the inversions is of another space; before the first picture.
+        """
+        for inversion in (first, second):
+            check_fits(inversion.data, self.bundle.manifest)
+        renderer = self._work.renderer
+
+        def frames() -> Iterator[Picture]:
+            for fraction in fractions:
+                kernels = renderer.kernels(
+                    linear_additions(first.codes, second.codes, fraction),
+                    linear_additions(first.channel_offsets, second.channel_offsets, fraction),
+                )
+                latents = blend(first.latents, second.latents, fraction)[None]
+                styles = linear_additions(first.styles, second.styles, fraction)
+                rows = None if styles is None else styles[None]
+                yield from map(to_picture, renderer.renderings(latents, kernels, rows))
+
+        return frames()
+
+    def render(
+        self, inversion: Inversion, latents: Floats | None = None, styles: Array | None = None
+    ) -> Picture:
+        """Render an inversion, or other latents with the kernels of its face.
+
+        Parameters
+        ----------
+        inversion:
+            Of this bundle's space, found or read from a file.
+        latents:
+            None for the inversion's own; float32 [L,W] or [N,L,W] for edits of it: the kernels are
+            expanded once for all of them.
+        styles:
+            None for the inversion's own; float32 [1 or N,S], added to the styles of all layers.
+
+        Returns
+        -------
+        uint8 [H,W,3], or [N,H,W,3] for a batch.
+
+        Raises
+        ------
+        InversionError
+            If the inversion is of another space, or the latents have another shape.
+        """
+        output = self.synthesise(inversion, latents, styles)
+        pictures = np.stack([to_picture(rendering) for rendering in output])
+        return pictures if latents is not None and latents.ndim == 3 else pictures[0]
+
+    def synthesise(
+        self, inversion: Inversion, latents: Floats | None = None, styles: Array | None = None
+    ) -> Array:
+        """Like :meth:`render`, as float32 [N,3,H,W], about [-1,1] and not clamped."""
+        check_fits(inversion.data, self.bundle.manifest)
+        renderer = self._work.renderer
+        batch = inversion.latents if latents is None else np.asarray(latents, np.float32)
+        batch = renderer.as_batch(batch)
+        if styles is None and inversion.styles is not None:
+            styles = inversion.styles[None]
+        if styles is not None:
+            renderer.check_styles(styles, len(batch))
+        kernels = renderer.kernels(inversion.codes, inversion.channel_offsets)
+        return np.stack(list(renderer.renderings(batch, kernels, styles)))
+
+    def offsets(self, inversion: Inversion) -> dict[int, Array]:
+        """Expand the weight offsets of an inversion, as the original defines them.
+
+        Returns
+        -------
+        Offset index -> float32 [O,I,k,k]; the layer's kernel is multiplied by 1 + offset.
+
+        Raises
+        ------
+        InversionError
+            If the inversion is of another space.
+        """
+        check_fits(inversion.data, self.bundle.manifest)
+        work = self._work
+        if work.backend.graph_precision == BASE_PRECISION:
+            return self._offsets(inversion, work.renderer, work.backend)
+        backend = open_backend("cpu", self.bundle, None)  # half a kernel is too coarse to divide by
+        try:
+            renderer = Renderer(self.bundle.manifest, backend)
+            return self._offsets(inversion, renderer, backend)
+        finally:
+            backend.close()
+
+    def map(self, z: Array) -> Array:
+        """Mapping network: random vectors z [B,W] -> w [B,W], float32.
+
+        Raises
+        ------
+        BundleError
+            If the bundle was built without its mapping network.
+        """
+        backend = self._work.backend
+        outputs = backend.run("mapping", {"z": backend.upload(np.asarray(z, np.float32))})
+        return backend.download(outputs["w"])
+
+    def _edited(self, inversion: Inversion, edits: Sequence[Amounts]) -> Edited:
+        check_fits(inversion.data, self.bundle.manifest)
+        return edit_latents(self.directions, inversion.latents, edits, inversion.styles)
+
+    def _offsets(
+        self, inversion: Inversion, renderer: Renderer, backend: Backend
+    ) -> dict[int, Array]:
+        tuned = renderer.kernels(inversion.codes, inversion.channel_offsets)
+        base = renderer.base_kernels()
+        return {
+            layer.index: backend.download(tuned[name]) / backend.download(base[name]) - 1
+            for layer in self.bundle.manifest.tuned_layers
+            for name in (f"weight.{layer.name}",)
+        }
