@@ -51,3 +51,46 @@ def in_a_photo(
         borderValue=(128, 128, 128),
     )
     return Known(photo, face.points @ matrix.T + offset)
+
+
+def crowd(size: tuple[int, int], rows: int, columns: int, width: float) -> tuple[Picture, Array]:
+    """Lay many faces of `width` pixels into a photo of (height, width), tilted and a little astray.
+
+    Returns
+    -------
+    photo:
+        On a mottled ground.
+    points:
+        [N,4,2] of all faces, as of :class:`Known`.
+    """
+    rng = np.random.default_rng(0)
+    height, length = size
+    ground = rng.integers(90, 160, (height // 40, length // 40, 3)).astype(np.uint8)
+    photo = cv2.resize(ground, (length, height), interpolation=cv2.INTER_CUBIC)
+    faces, points = known_faces(), []
+    scale = width / 145  # about the width of the renderings' faces
+    half = round(256 * scale * 0.75)
+    for n in range(rows * columns):
+        face = faces[n % len(faces)]
+        cell = np.array(
+            [(n % columns + 0.5) * length / columns, (n // columns + 0.5) * height / rows]
+        )
+        centre = np.rint(cell + rng.uniform(-0.1, 0.1, 2) * height / rows).astype(int)
+        soft = cv2.GaussianBlur(face.picture, (0, 0), max(0.1, 0.35 / scale))
+        turn = rng.uniform(-12, 12)
+        small = in_a_photo(
+            Known(soft, face.points),
+            (2 * half, 2 * half),
+            np.array([half - 0.5, half - 0.5]),
+            256 * scale,
+            turn,
+        )
+        white = Known(np.full_like(face.picture, 255), face.points)
+        mask = in_a_photo(
+            white, (2 * half, 2 * half), np.array([half - 0.5, half - 0.5]), 256 * scale, turn
+        )
+        left, top = centre - half
+        part = photo[top : top + 2 * half, left : left + 2 * half]
+        part[:] = np.where(mask.picture > 250, small.picture, part)
+        points.append(small.points + (left, top))
+    return photo, np.array(points)

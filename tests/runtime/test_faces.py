@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from face_pictures import Known, in_a_photo, known_faces
+from face_pictures import Known, crowd, in_a_photo, known_faces
 from hyperstyle_rt.photos import faces
 from hyperstyle_rt.photos.alignment import quadrilateral
-from hyperstyle_rt.photos.faces import find_faces
+from hyperstyle_rt.photos.faces import find_faces, find_prominent_faces
 from pictures import photo
 
 FACES = known_faces()
@@ -61,7 +61,65 @@ def test_several_faces_come_the_largest_first() -> None:
     assert corner_error(second.points, small.points) < 0.04
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 300), (48, 64), (700, 500)])
+def hits(found: list[faces.Face], points: faces.Array) -> list[int]:
+    """How many of the faces found are each of the known ones."""
+    centres = np.array([face.points.mean(axis=0) for face in found]).reshape(-1, 2)
+    eyes = np.hypot(*(points[:, 1] - points[:, 0]).T)
+    distances = np.hypot(*(centres[None] - points.mean(axis=1)[:, None]).transpose(2, 0, 1))
+    return (distances < 0.6 * eyes[:, None]).sum(axis=1).tolist()
+
+
+@pytest.mark.parametrize("width", [93, 60])
+def test_the_small_faces_of_a_large_group_are_found_once(width: int) -> None:
+    photo_, points = crowd((4000, 6000), 5, 8, width)
+    found = find_faces(photo_)
+    counts = hits(found, points)
+    assert sum(count > 0 for count in counts) >= 38
+    assert max(counts) == 1
+    assert len(found) <= 40
+    errors = [
+        corner_error(face.points, points[np.abs(points - face.points).sum((1, 2)).argmin()])
+        for face in found
+    ]
+    assert np.median(errors) < 0.05
+    areas = [np.prod(face.box[2:] - face.box[:2]) for face in found]
+    assert areas == sorted(areas, reverse=True)
+
+
+def test_a_face_where_tiles_meet_is_found_once() -> None:
+    """Faces of many sizes across the borders of tiles, larger than their overlap too."""
+    for width in (40, 130, 300, 600):
+        known = in_a_photo(FACES[2], (2400, 3200), np.array([1330.0, 1210.0]), 256 / 153 * width, 4)
+        assert hits(find_faces(known.picture), known.points[None]) == [1]
+
+
+def test_a_portrait_is_found_as_ever_where_small_faces_are_looked_for_too() -> None:
+    """Bit for bit, and with nothing found inside it; the looks at the whole decide."""
+    large = in_a_photo(FACES[1], (2000, 3000), np.array([1100.0, 1000.0]), 1500, 3)
+    (alone,) = find_prominent_faces(large.picture)
+    first, *more = find_faces(large.picture)
+    assert not more
+    for ours, theirs in ((first.box, alone.box), (first.points, alone.points)):
+        assert np.array_equal(ours, theirs)
+    assert first.score == alone.score
+    small = in_a_photo(FACES[4], (2000, 3000), np.array([2600.0, 300.0]), 100, -5)
+    scene = large.picture.copy()
+    scene[200:400, 2500:2700] = small.picture[200:400, 2500:2700]
+    first, second = find_faces(scene)
+    assert np.array_equal(first.points, alone.points)
+    assert corner_error(second.points, small.points) < 0.05
+    assert [face.points.tolist() for face in find_prominent_faces(scene)] == [alone.points.tolist()]
+
+
+def test_a_group_on_its_side_is_found() -> None:
+    photo_, points = crowd((1600, 2000), 2, 3, 50)
+    turned = np.ascontiguousarray(np.rot90(photo_))
+    found = find_faces(turned)
+    back = np.stack([1999 - points[..., 0], points[..., 1]], axis=-1)[..., ::-1]
+    assert hits(found, back) == [1] * 6
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (48, 64), (700, 500), (1700, 2500)])
 def test_no_face_is_seen_where_none_is(size: tuple[int, int]) -> None:
     assert find_faces(photo(*size)) == []
 

@@ -8,6 +8,7 @@ points finds the mouth and, roughly, the eyes, and a network for one eye finds t
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -41,6 +42,12 @@ _OUTPUTS = {
 _LOOKS = ((96, 0.5), (384, 0.0), (768, 0.0))
 _STRIDE, _MULTIPLE = 4, 32  # of its grid; of which its input's sides must be multiples
 _LEAST_SCORE = 0.5
+# Where all faces are wanted, it looks again in tiles of the photo, at half of its resolution and
+# at every further half above the looks at the whole. It sees faces from about 16 pixels, so those
+# from 32 pixels of the photo; smaller ones would be nothing to invert. What is wider than the tiles
+# overlap is seen in a coarser look.
+_TILE, _TILE_OVERLAP = 768, 128
+_COVERED = 0.5  # of the smaller of two boxes: then they are of one face
 _SAME_FACE = 0.3  # intersection over union
 
 # Mesh: side of its input, and the part of a face around its box that it wants to see. It looks
@@ -78,7 +85,7 @@ class Face:
 
 
 def find_faces(photo: Picture) -> list[Face]:
-    """Find the faces of a photo, the largest first.
+    """Find the faces of a photo, the largest first; also the small ones of a group.
 
     Where none is upright (within about 45 degrees), the photo is looked at from the other sides.
 
@@ -92,19 +99,57 @@ def find_faces(photo: Picture) -> list[Face]:
     RuntimeError
         If the packaged models are not those of this release.
     """
+    return _from_all_sides(photo, _find_prominent, _add_small) or _from_all_sides(
+        photo, lambda turned: _add_small(turned, []), lambda _, faces: faces
+    )
+
+
+def find_prominent_faces(photo: Picture) -> list[Face]:
+    """Find the faces that show in the photo as a whole, the largest first.
+
+    What :func:`find_faces` adds is smaller than all of these, so where only the largest face is
+    wanted, and this finds any, the rest can be saved.
+
+    Raises
+    ------
+    RuntimeError
+        As there.
+    """
+    return _from_all_sides(photo, _find_prominent, lambda _, faces: faces)
+
+
+def _from_all_sides(
+    photo: Picture,
+    find: Callable[[Picture], list[Face]],
+    add: Callable[[Picture, list[Face]], list[Face]],
+) -> list[Face]:
+    """Find faces in the photo turned so that some are upright, and add more from that side."""
     for quarter_turns in (0, 1, 3, 2):
-        faces = _find_upright(np.ascontiguousarray(np.rot90(photo, quarter_turns)))
-        if faces:
+        turned = np.ascontiguousarray(np.rot90(photo, quarter_turns))
+        if faces := find(turned):
+            faces = add(turned, faces)
             return [_turned_back(face, photo.shape[:2], quarter_turns) for face in faces]
     return []
 
 
-def _find_upright(photo: Picture) -> list[Face]:
+def _find_prominent(photo: Picture) -> list[Face]:
     located = [_locate(photo, *detection) for detection in _detect(photo)]
     faces = sorted((face for face in located if face is not None), key=lambda face: -face.score)
     kept: list[Face] = []
     for face in faces:  # two boxes may have led to one face
         if all(_overlap(face.box, other.box[None])[0] < _SAME_FACE for other in kept):
+            kept.append(face)
+    return sorted(kept, key=lambda face: -_area(face.box))
+
+
+def _add_small(photo: Picture, faces: list[Face]) -> list[Face]:
+    """Add the faces that only show in tiles of the photo; those found before stay as they are."""
+    kept = list(faces)
+    for score, box, keypoints in _merged(*_detect_in_tiles(photo)):
+        if any(_are_of_one_face(box, other.box) for other in kept):
+            continue
+        face = _locate(photo, score, box, keypoints)
+        if face is not None and not any(_are_of_one_face(face.box, other.box) for other in kept):
             kept.append(face)
     return sorted(kept, key=lambda face: -_area(face.box))
 
@@ -133,15 +178,56 @@ def _detect(photo: Picture) -> list[tuple[float, Array, Array]]:
     ]
     scores = np.concatenate([each[0] for each in found])
     values = np.concatenate([each[1] for each in found])  # [N,16]: box, key points
-    merged = []
+    return list(_merged(scores, values))
+
+
+def _merged(scores: Array, values: Array) -> Iterator[tuple[float, Array, Array]]:
+    """Make one of all detections of a face: the surest first."""
     while len(scores):
         best = int(scores.argmax())
         same = _overlap(values[best, :4], values[:, :4]) >= _SAME_FACE
         same[best] = True
         mean = np.average(values[same], axis=0, weights=scores[same])
-        merged.append((float(scores[best]), mean[:4], mean[4:].reshape(6, 2)))
+        yield float(scores[best]), mean[:4], mean[4:].reshape(6, 2)
         scores, values = scores[~same], values[~same]
-    return merged
+
+
+def _detect_in_tiles(photo: Picture) -> tuple[Array, Array]:
+    """Scores [N] and values [N,16], as of :func:`_detections`, of small faces."""
+    import cv2
+
+    found = [(np.empty(0), np.empty((0, 16)))]
+    side = max(photo.shape[:2]) / 2
+    while side > _TILE:
+        scale = side / max(photo.shape[:2])
+        height, width = (max(1, round(n * scale)) for n in photo.shape[:2])
+        level: Any = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
+        stretch = np.array([photo.shape[1] / width, photo.shape[0] / height])
+        for top in _tile_starts(height):
+            for left in _tile_starts(width):
+                tile = np.ascontiguousarray(level[top : top + _TILE, left : left + _TILE])
+                scores, values = _detections(tile, max(tile.shape[:2]), 0)
+                whole = _lies_inside(values, (left, top), (width, height))
+                moved = (values[whole].reshape(-1, 8, 2) + (left, top) + 0.5) * stretch - 0.5
+                found.append((scores[whole], moved.reshape(-1, 16)))
+        side /= 2
+    return np.concatenate([each[0] for each in found]), np.concatenate([each[1] for each in found])
+
+
+def _tile_starts(length: int) -> list[int]:
+    """Where tiles begin that cover a side, evenly spread, each overlapping the next."""
+    count = max(1, -(-(length - _TILE_OVERLAP) // (_TILE - _TILE_OVERLAP)))
+    return [round(n * (length - _TILE) / max(1, count - 1)) for n in range(count)]
+
+
+def _lies_inside(values: Array, start: tuple[int, int], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Whether boxes [N] end before their tile does, except where the photo ends there too."""
+    low, high = values[:, :2], values[:, 2:4]
+    at_start = np.array(start) == 0
+    at_end = np.array(start) + _TILE >= size
+    return np.asarray(
+        ((low > 0) | at_start).all(axis=1) & ((high < _TILE - 1) | at_end).all(axis=1)
+    )
 
 
 def _detections(photo: Picture, side: int, frame: int) -> tuple[Array, Array]:
@@ -287,6 +373,14 @@ def _overlap(box: Array, boxes: Array) -> Array:
     shared = np.prod(np.maximum(high - low, 0), axis=1)
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     return np.asarray(shared / np.maximum(_area(box) + areas - shared, 1e-9))
+
+
+def _are_of_one_face(box: Array, other: Array) -> bool:
+    """Whether two boxes overlap, or one lies largely within the other (an eye in a large face)."""
+    low, high = np.maximum(box[:2], other[:2]), np.minimum(box[2:], other[2:])
+    shared = float(np.prod(np.maximum(high - low, 0)))
+    smaller = min(_area(box), _area(other))
+    return bool(_overlap(box, other[None])[0] >= _SAME_FACE) or shared >= _COVERED * smaller
 
 
 def _run(model: str, image: Picture, span: int = 1, lowest: int = 0) -> list[Array]:

@@ -21,7 +21,7 @@ from ..imaging import resampling
 from ..imaging.pictures import Original, check_picture, resize_bilinear
 from ..types import Picture
 from .alignment import align, padding, quadrilateral
-from .faces import Face, find_faces
+from .faces import Face, find_faces, find_prominent_faces
 
 CROP_SIDE = 1024
 """Side of the crops the official models were trained and tested with."""
@@ -100,7 +100,7 @@ def find_portraits(
         No face was found, or none of that number; the sentence says what to try.
     """
     photo = check_picture(photo)
-    faces = find_faces(photo)
+    faces = _faces(photo, which)
     if not faces:
         raise PictureError(
             "no face was found; try a photo with a larger, upright face that is not turned away, "
@@ -158,7 +158,7 @@ def portraits_to_invert(
         If the photo has faces, but not the chosen one.
     """
     photo = check_picture(photo)
-    faces = find_faces(photo)
+    faces = _faces(photo, which)
     if not faces:
         return (), "no face was found, so the picture is used as it is, as an aligned crop"
     chosen = choose_portraits(faces, which)
@@ -243,6 +243,13 @@ def paste_into(original: Original, transform: Transform, picture: Picture) -> Or
     if space is not None:
         picture = space.from_srgb(check_picture(picture))
     return replace(original, stored=paste(original.stored, transform, picture))
+
+
+def _faces(photo: Picture, which: str | int) -> list[Face]:
+    """The faces among which to choose; the small ones only where they may be meant."""
+    if str(which) in (LARGEST, "0"):
+        return find_prominent_faces(photo) or find_faces(photo)
+    return find_faces(photo)
 
 
 def _portrait(photo: Picture, face: Face, size: int) -> Portrait:
