@@ -92,5 +92,5 @@ def crowd(size: tuple[int, int], rows: int, columns: int, width: float) -> tuple
         left, top = centre - half
         part = photo[top : top + 2 * half, left : left + 2 * half]
         part[:] = np.where(mask.picture > 250, small.picture, part)
-        points.append(small.points + (left, top))
+        points.append(small.points + np.array([left, top]))
     return photo, np.array(points)

