@@ -4,6 +4,8 @@
 Nothing in the files is run. Without -o the directions are added to the bundle.
 
     python tools/convert_directions.py interfacegan smile.pt --name smile --bundle engines/faces
+    python tools/convert_directions.py interfacegan boundaries.npz --key smile --key age
+        --bundle engines/faces
     python tools/convert_directions.py ganspace cars_pca.pt --name cube --component 16 --rows 3:6
         --target 25 --bundle engines/cars
     python tools/convert_directions.py styleclip fs3.npy --text-direction blond.npy
@@ -16,7 +18,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,7 +32,7 @@ sys.path += [str(ROOT / "export"), str(ROOT / "runtime")]
 
 from array_files import as_floats, named_array, read_arrays
 from direction_files import add_to_bundle, save_directions
-from hyperstyle_rt.cli.terminal import print_error
+from hyperstyle_rt.cli.terminal import print_error, print_note
 from hyperstyle_rt.editing.directions import (
     ComponentDirection,
     Direction,
@@ -47,6 +49,11 @@ Array = NDArray[np.float32]
 # second at 128 pixels, toRGB left out.
 STYLECLIP_CHANNELS = 5376
 
+# File names of InterFaceGAN's published boundaries: stylegan_ffhq_smile_w_boundary.npy and others.
+_OTHER_GENERATORS = re.compile(
+    r"stylegan[ _-]?v?1(?!\d)|stylegan[_-](ffhq|celeba|bedroom|cat|car)|pggan|progan", re.IGNORECASE
+)
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
 FileArgument = Annotated[Path, typer.Argument(show_default=False)]
@@ -57,25 +64,43 @@ OutOption = Annotated[
 ]
 RowsOption = Annotated[str | None, typer.Option(help="START:STOP of the latents; default: all.")]
 ScaleOption = Annotated[float, typer.Option(help="Length of one step.")]
+OptionalNameOption = Annotated[
+    str | None,
+    typer.Option("--name", help="What the direction is called; of a file of several: its key."),
+]
+KeyOption = Annotated[
+    list[str] | None,
+    typer.Option("--key", help="An entry of a file of several; may be repeated. Default: all."),
+]
 UnitOption = Annotated[str, typer.Option(help="One step, for people.")]
 
 
 @app.command()
 def interfacegan(
     file: FileArgument,
-    name: NameOption,
     bundle: BundleOption,
+    name: OptionalNameOption = None,
+    key: KeyOption = None,
     rows: RowsOption = None,
     scale: ScaleOption = 1.0,
     unit: UnitOption = "one unit along the boundary's normal",
     out: OutOption = None,
 ) -> None:
-    """A vector in W, [W] or [1,W], or in W+, [L,W] or [1,L,W]: .npy or .pt."""
+    """Vectors in W, [W] or [1,W], or in W+, [L,W] or [1,L,W]: .npy, .npz or .pt.
+
+    A file may hold one, or several by key (AnyCost GAN's, .npz).
+    """
     with _one_sentence():
         opened = _open(bundle)
-        vector = linear_vector(as_floats(read_arrays(file), file), opened, file)
+        contents = read_arrays(file)
         span = _rows(rows, opened.manifest.num_latents)
-        _put(opened, name, LinearDirection(vector, span, scale, unit), out)
+        directions: dict[str, Direction] = {}
+        chosen = chosen_arrays(contents, file, key, name, lambda a: linear_vector(a, opened, file))
+        for each, vector in chosen.items():
+            directions[each] = LinearDirection(vector, span, scale, unit)
+        _put(opened, directions, out)
+        if other := other_generator(file, contents, list(chosen.values())):
+            print_note(other)
 
 
 @app.command()
@@ -105,7 +130,7 @@ def ganspace(
         span = _rows(rows, opened.manifest.num_latents)
         deviation = float(deviations[component])
         direction = ComponentDirection(axes[component], mean, deviation, target, span, unit)
-        _put(opened, name, direction, out)
+        _put(opened, {name: direction}, out)
 
 
 @app.command()
@@ -132,14 +157,15 @@ def styleclip(
         channels = global_direction(relevance, text, beta)
         deviations = style_deviations(read_arrays(statistics), statistics)
         offsets = dealt_out(channels, deviations, _styles(opened))
-        _put(opened, name, StyleDirection(offsets, scale, unit), out)
+        _put(opened, {name: StyleDirection(offsets, scale, unit)}, out)
 
 
 @app.command()
 def styles(
-    name: NameOption,
     bundle: BundleOption,
-    file: Annotated[Path | None, typer.Argument(help="[S], all layers (.npy).")] = None,
+    name: OptionalNameOption = None,
+    file: Annotated[Path | None, typer.Argument(help="[S], all layers, or several by key.")] = None,
+    key: KeyOption = None,
     channel: Annotated[
         list[str] | None, typer.Option(help="LAYER:INDEX=AMOUNT; may be repeated.")
     ] = None,
@@ -154,10 +180,123 @@ def styles(
         if (file is None) == (channel is None):
             raise EditError("give either a file or --channel")
         if file is not None:
-            offsets = as_floats(read_arrays(file), file).reshape(-1)
+            count = layout.style_channels
+            chosen = chosen_arrays(
+                read_arrays(file), file, key, name, lambda a: style_vector(a, count, file)
+            )
+        elif name is None:
+            raise EditError("the channels make one direction; give its --name")
         else:
-            offsets = single_channels(channel or [], layout)
-        _put(opened, name, StyleDirection(offsets, scale, unit), out)
+            chosen = {name: single_channels(channel or [], layout)}
+        directions = {each: StyleDirection(a, scale, unit) for each, a in chosen.items()}
+        _put(opened, directions, out)
+
+
+def chosen_arrays(
+    contents: Any,
+    path: Path,
+    keys: Sequence[str] | None,
+    name: str | None,
+    shaped: Callable[[Array], Array],
+) -> dict[str, Array]:
+    """The arrays of a file that become directions, by the directions' names.
+
+    Parameters
+    ----------
+    contents:
+        An array, or dictionaries and lists of them; an entry's key is the path to it, with dots.
+    keys:
+        The entries wanted; None for all that `shaped` takes.
+    name:
+        What a single direction is called; several are called as their keys.
+    shaped:
+        Gives an array the shape it needs, or raises EditError.
+
+    Raises
+    ------
+    EditError
+        If there is no such entry, none fits, or names are missing or too few.
+    """
+    entries = dict(_entries(contents))
+    if "" in entries:  # one array, without a key
+        if keys:
+            raise EditError(f"{path} holds one array and no keys; leave --key away")
+        if name is None:
+            raise EditError(f"{path} holds one array; give its --name")
+        return {name: shaped(as_floats(entries[""], path))}
+    if missing := [key for key in keys or () if key not in entries]:
+        raise EditError(f"{path} has no entry {missing[0]!r}; it has {', '.join(entries)}")
+    chosen: dict[str, Array] = {}
+    problem = EditError(f"{path} holds no arrays; is it a file of another kind?")
+    for key in keys or entries:
+        try:
+            chosen[key] = shaped(as_floats(entries[key], path))
+        except EditError as error:
+            if keys:
+                raise EditError(f"{error} (entry {key!r})") from None
+            problem = error
+    if not chosen:
+        raise problem
+    if name is not None:
+        if len(chosen) > 1:
+            raise EditError(
+                f"{path} holds {len(chosen)} directions, {', '.join(chosen)}; choose one with "
+                "--key to name it, or leave --name away to call them so"
+            )
+        return {name: next(iter(chosen.values()))}
+    named = {_plain(key): array for key, array in chosen.items()}
+    if len(named) < len(chosen):
+        raise EditError(f"keys of {path} make the same name; convert them with --key and --name")
+    return named
+
+
+def _entries(contents: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """All that lies in dictionaries and lists, by the path to it."""
+    inside: Iterable[tuple[Any, Any]]
+    if isinstance(contents, Mapping):
+        inside = contents.items()
+    elif isinstance(contents, list | tuple):
+        inside = enumerate(contents)
+    else:
+        yield key, contents
+        return
+    for each, value in inside:
+        yield from _entries(value, f"{key}.{each}" if key else str(each))
+
+
+def _plain(key: str) -> str:
+    """A key as the name of a direction."""
+    return re.sub(r"[^0-9A-Za-z_-]+", "_", key).strip("_-")[:100] or "direction"
+
+
+def style_vector(array: Array, count: int, path: Path) -> Array:
+    """[S] of an array of as many numbers; EditError if it has more or fewer."""
+    if array.size != count:
+        raise EditError(
+            f"{path} holds {array.size} offsets, and the bundle takes the tensor offsets of shape "
+            f"[{count}]"
+        )
+    return array.reshape(-1)
+
+
+def other_generator(path: Path, contents: Any, vectors: Sequence[Array]) -> str | None:
+    """A sentence if directions look as if made for another generator than StyleGAN2, else None.
+
+    Their shape cannot tell: W has 512 numbers in all of them.
+    """
+    texts = [path.stem, *(str(value) for _, value in _entries(contents) if isinstance(value, str))]
+    if any(_OTHER_GENERATORS.search(text) for text in texts):
+        return (
+            f"{path} is named as directions for StyleGAN 1 or PGGAN are; in StyleGAN2's W they "
+            "mean nothing, so look at what they do before you use them"
+        )
+    lengths = [float(np.linalg.norm(vector)) for vector in vectors if vector.ndim == 1]
+    if lengths and all(abs(length - 1) < 1e-3 for length in lengths):
+        return (
+            f"{path} holds vectors of length 1, as InterFaceGAN's boundaries for StyleGAN 1 are, "
+            "which mean nothing in StyleGAN2's W; were they made for this generator, use them"
+        )
+    return None
 
 
 def linear_vector(array: Array, bundle: Bundle, path: Path) -> Array:
@@ -293,11 +432,11 @@ def _open(bundle: str) -> Bundle:
     return Bundle.open(find_bundle(bundle))
 
 
-def _put(bundle: Bundle, name: str, direction: Direction, out: Path | None) -> None:
+def _put(bundle: Bundle, directions: Mapping[str, Direction], out: Path | None) -> None:
     if out is None:
-        add_to_bundle(bundle, {name: direction})
+        add_to_bundle(bundle, directions)
     else:
-        save_directions(bundle, {name: direction}, out)
+        save_directions(bundle, directions, out)
 
 
 @contextmanager

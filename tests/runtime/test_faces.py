@@ -102,7 +102,7 @@ def test_a_portrait_is_found_as_ever_where_small_faces_are_looked_for_too() -> N
     for ours, theirs in ((first.box, alone.box), (first.points, alone.points)):
         assert np.array_equal(ours, theirs)
     assert first.score == alone.score
-    small = in_a_photo(FACES[4], (2000, 3000), np.array([2600.0, 300.0]), 100, -5)
+    small = in_a_photo(FACES[4], (2000, 3000), np.array([2600.0, 300.0]), 64, -5)
     scene = large.picture.copy()
     scene[200:400, 2500:2700] = small.picture[200:400, 2500:2700]
     first, second = find_faces(scene)

@@ -182,6 +182,124 @@ def test_directions_are_added_to_those_there_are(bundle: Path, tmp_path: Path) -
     assert Bundle.open(bundle).digest == digest
 
 
+# Several in one file
+
+
+def run(kind: str, bundle: Path, *arguments: object) -> Result:
+    words = [kind, "--bundle", bundle, *arguments]
+    return CliRunner().invoke(convert_directions.app, [str(word) for word in words])
+
+
+VECTORS = {"00_5_o_Clock_Shadow": (1, 16), "31_Smiling": (16,), "pose in W+": (1, 8, 16)}
+
+
+@pytest.fixture(params=["pt", "pkl", "npz", "nested.pt"])
+def several(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Directions by key: as AnyCost GAN has them, pickled, of numpy, and a dictionary deeper."""
+    path = tmp_path / f"boundaries.{request.param}"
+    arrays = {key: 3 * normal(n, *shape) for n, (key, shape) in enumerate(VECTORS.items())}
+    if request.param == "pt":
+        torch.save({key: torch.from_numpy(array) for key, array in arrays.items()}, path)
+    elif request.param == "pkl":
+        path.write_bytes(pickle.dumps(arrays))
+    elif request.param == "npz":
+        np.savez(path, **arrays)
+    else:
+        torch.save({"w": {k: torch.from_numpy(a) for k, a in arrays.items()}, "epoch": 3}, path)
+    return path
+
+
+def test_all_directions_of_a_file_are_converted_by_their_keys(bundle: Path, several: Path) -> None:
+    result = run("interfacegan", bundle, several)
+    assert result.exit_code == 0, result.output
+    found = bundle_directions(Bundle.open(bundle))
+    begin = "w_" if "nested" in several.name else ""
+    assert set(found) == {
+        begin + name for name in ("00_5_o_Clock_Shadow", "31_Smiling", "pose_in_W")
+    }
+    for n, (key, shape) in enumerate(VECTORS.items()):
+        name = begin + key.replace(" ", "_").strip("+")
+        assert np.array_equal(found[name].vector.ravel(), 3 * normal(n, *shape).ravel())
+
+
+def test_one_direction_of_a_file_is_converted_under_a_name(bundle: Path, several: Path) -> None:
+    key = "w.31_Smiling" if "nested" in several.name else "31_Smiling"
+    result = run("interfacegan", bundle, several, "--key", key, "--name", "smile")
+    assert result.exit_code == 0, result.output
+    found = bundle_directions(Bundle.open(bundle))
+    assert set(found) == {"smile"}
+    assert np.array_equal(found["smile"].vector, 3 * normal(1, 16))
+
+
+def test_a_file_of_one_entry_needs_no_key(bundle: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "smile.npz", normal(0, 1, 16))
+    assert run("interfacegan", bundle, tmp_path / "smile.npz", "--name", "it").exit_code == 0
+    assert set(bundle_directions(Bundle.open(bundle))) == {"it"}
+
+
+def test_styles_are_converted_by_key(bundle: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "all.npz", lips=normal(0, 148), eyes=normal(1, 1, 148), other=normal(2, 3))
+    assert run("styles", bundle, tmp_path / "all.npz").exit_code == 0
+    found = bundle_directions(Bundle.open(bundle))
+    assert set(found) == {"lips", "eyes"}
+    assert np.array_equal(found["eyes"].offsets, normal(1, 148))
+
+
+def test_keys_and_names_that_do_not_fit_the_file(bundle: Path, tmp_path: Path) -> None:
+    two, one, odd, same = (tmp_path / f"{name}.npz" for name in ("two", "one", "odd", "same"))
+    np.savez(two, a=normal(0, 16), b=normal(1, 16))
+    np.save(tmp_path / "one.npy", normal(0, 16))
+    np.savez(odd, a=normal(0, 17), b=normal(1, 18))
+    np.savez(same, **{"a b": normal(0, 16), "a+b": normal(1, 16)})
+    one = tmp_path / "one.npy"
+    for arguments, says in {
+        (two, "--key", "c"): "has no entry 'c'; it has a, b",
+        (two, "--name", "x"): "holds 2 directions, a, b; choose one with --key",
+        (one, "--key", "a", "--name", "x"): "one array and no keys; leave --key away",
+        (one,): "holds one array; give its --name",
+        (odd,): "holds a vector of shape [18]",
+        (odd, "--key", "a"): "shape [17], and bundle 'tiny' takes [16] or [8,16] (entry 'a')",
+        (same,): "make the same name",
+    }.items():
+        result = run("interfacegan", bundle, *arguments)
+        assert result.exit_code == 2, arguments
+        assert says in " ".join(result.stderr.split()), (arguments, result.stderr)
+        assert "Traceback" not in result.stderr
+    assert bundle_directions(Bundle.open(bundle)) == {}
+
+
+# Made for another generator
+
+
+@pytest.mark.parametrize(
+    ("name", "length", "says"),
+    [
+        ("stylegan_ffhq_smile_w_boundary.npy", 7.0, "named as directions for StyleGAN 1 or PGGAN"),
+        ("pggan_celebahq_age_boundary.npy", 7.0, "named as directions for StyleGAN 1 or PGGAN"),
+        ("smile.npy", 1.0, "vectors of length 1, as InterFaceGAN's boundaries for StyleGAN 1"),
+        ("stylegan2_ffhq_smile.npy", 7.0, None),
+        ("smile.npy", 7.0, None),
+    ],
+)
+def test_boundaries_of_other_generators_get_a_warning(
+    name: str, length: float, says: str | None, bundle: Path, tmp_path: Path
+) -> None:
+    vector = normal(0, 1, 16)
+    np.save(tmp_path / name, length * vector / np.linalg.norm(vector))
+    result = run("interfacegan", bundle, tmp_path / name, "--name", "smile")
+    assert result.exit_code == 0  # it may be right all the same
+    stderr = " ".join(result.stderr.split())
+    assert (says in stderr) if says else (stderr == "")
+
+
+def test_what_a_file_says_of_its_generator_counts(bundle: Path, tmp_path: Path) -> None:
+    file = {"model": "stylegan1-ffhq", "boundary": torch.from_numpy(5 * normal(0, 1, 16))}
+    torch.save(file, tmp_path / "x.pt")
+    result = run("interfacegan", bundle, tmp_path / "x.pt", "--name", "smile")
+    assert result.exit_code == 0
+    assert "StyleGAN 1" in result.stderr
+
+
 # What must not be run or believed
 
 
