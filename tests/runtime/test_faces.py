@@ -106,7 +106,7 @@ def test_a_portrait_is_found_as_ever_where_small_faces_are_looked_for_too() -> N
     scene = large.picture.copy()
     scene[200:400, 2500:2700] = small.picture[200:400, 2500:2700]
     first, second = find_faces(scene)
-    (alone,) = find_prominent_faces(scene)
+    alone, *_ = find_prominent_faces(scene)
     assert np.array_equal(first.points, alone.points)
     assert corner_error(second.points, small.points) < 0.05
 
