@@ -14,7 +14,7 @@ from hyperstyle_rt.imaging import pictures as imaging
 from hyperstyle_rt.imaging.metadata import Metadata
 from hyperstyle_rt.photos.portraits import paste_into
 from pictures import EXIF_ORIENTATION, Picture, encode, photo, png_chunk
-from PIL import ExifTags, Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin
 
 PHOTO = photo()
 ORIENTATIONS = range(1, 9)
@@ -301,6 +301,31 @@ def test_metadata_go_from_file_to_file(kind: str, suffix: str, tmp_path: Path) -
     assert again.metadata == original.metadata
     if suffix == ".png":
         assert np.array_equal(again.stored, original.stored)
+
+
+def test_what_a_tiff_says_becomes_exif(tmp_path: Path) -> None:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[EXIF_ORIENTATION], tags[0x010F], tags[0x0132] = 8, "a camera", "2026:11:28 15:00:00"
+    tags[0x010A] = 1  # of the file, not of the picture
+    tags[0x8769] = {0x829A: 0.01, 0x9286: b"a comment of the user"}
+    tags[0x8825] = {2: (50.0, 56.0, 30.5)}
+    data = encode(PHOTO, "TIFF", tiffinfo=tags, icc_profile=display_p3())
+    original = imaging.decode_original(data, Path("x.tif"))
+    assert original.stored.shape == (64, 48, 3)
+    for suffix in (".png", ".jpg", ".webp"):
+        imaging.write_picture(tmp_path / f"x{suffix}", original.stored, original.metadata)
+        with Image.open(tmp_path / f"x{suffix}") as image:
+            kept = image.getexif()
+            assert (kept[EXIF_ORIENTATION], kept[0x010F]) == (1, "a camera")
+            assert kept[0x0132] == "2026:11:28 15:00:00"
+            assert 0x010A not in kept
+            inner = kept.get_ifd(ExifTags.IFD.Exif)
+            assert float(inner[0x829A]) == pytest.approx(0.01)
+            assert inner[0x9286] == b"a comment of the user"
+            assert [float(n) for n in kept.get_ifd(ExifTags.IFD.GPSInfo)[2]] == [50, 56, 30.5]
+            assert image.info["icc_profile"] == display_p3()
+    plain = imaging.decode_original(encode(PHOTO, "TIFF"), Path("x.tif"))
+    assert plain.metadata.exif is None
 
 
 def test_the_old_thumbnail_is_not_kept() -> None:

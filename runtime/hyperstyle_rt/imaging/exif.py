@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 ORIENTATION = 0x0112
+# Of a TIFF file's tags those that say something of the picture and not of the file.
+_DESCRIPTIVE = {270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 33_432}
+_EXIF_DIRECTORY, _GPS_DIRECTORY, _INTEROPERABILITY = 34_665, 34_853, 40_965
+_CLASSIC_KINDS = range(1, 13)  # not those of BigTIFF
 _NUMBERS = (3, 4)  # kinds that Pillow takes for an orientation: 16 or 32 bits
 _MARK = b"Exif\x00\x00"
 _KINDS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # of whole numbers without sign
@@ -140,6 +144,55 @@ def for_upright_pixels(data: bytes) -> bytes:
     except struct.error:  # malformed: kept as it was
         pass
     return data
+
+
+def from_tiff(tiff: Tiff) -> bytes | None:
+    """Make an EXIF block of what a TIFF file says beside its pixels; None if that is nothing.
+
+    Description, camera, dates, author, copyright and resolution of the first directory, and the
+    directories of EXIF and GPS. The orientation is 1.
+    """
+    entries = {entry.tag: entry for entry in tiff.entries(tiff.first)}
+    first = [_stored(tiff, entries[tag]) for tag in sorted(_DESCRIPTIVE & entries.keys())]
+    below = {
+        tag: [
+            _stored(tiff, entry)
+            for entry in tiff.entries(tiff.numbers(entries[tag])[0])
+            if entry.kind in _CLASSIC_KINDS and entry.tag != _INTEROPERABILITY
+        ]
+        for tag in (_EXIF_DIRECTORY, _GPS_DIRECTORY)
+        if tag in entries
+    }
+    if not first and not below:
+        return None
+    upright = (ORIENTATION, 3, 1, struct.pack(tiff.order + "H", 1))
+    at = 8
+    pointers = {tag: 0 for tag in below}
+    for _ in range(2):  # the second time with the places that the first has found
+        links = [(tag, 4, 1, struct.pack(tiff.order + "I", to)) for tag, to in pointers.items()]
+        block_ = _directory(tiff.order, sorted([*first, upright, *links]), at)
+        for tag, stored in below.items():
+            pointers[tag] = at + len(block_)
+            block_ += _directory(tiff.order, stored, pointers[tag])
+    mark = b"II" if tiff.order == "<" else b"MM"
+    return mark + struct.pack(tiff.order + "HI", 42, at) + block_
+
+
+def _stored(tiff: Tiff, entry: Entry) -> tuple[int, int, int, bytes]:
+    return entry.tag, entry.kind, entry.count, tiff.content(entry)
+
+
+def _directory(order: str, stored: list[tuple[int, int, int, bytes]], at: int) -> bytes:
+    """A directory that lies at `at`, and behind it the values that it has no room for."""
+    head, values = struct.pack(order + "H", len(stored)), b""
+    behind = at + 2 + 12 * len(stored) + 4
+    for tag, kind, count, content in stored:
+        place = content.ljust(4, b"\x00")
+        if len(content) > 4:
+            place = struct.pack(order + "I", behind + len(values))
+            values += content + bytes(len(content) % 2)
+        head += struct.pack(order + "HHI", tag, kind, count) + place
+    return head + bytes(4) + values
 
 
 def _orientation_entry(data: bytes) -> tuple[Tiff, Entry] | None:

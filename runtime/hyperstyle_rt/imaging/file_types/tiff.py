@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 from ...errors import PictureError
@@ -68,15 +69,22 @@ def parse_tiff(data: bytes, path: Path) -> PictureFile:
     if _TILE_OFFSETS in entries:  # a tile is decoded as a whole, however much sticks out
         check_size(one(_TILE_HEIGHT, 0), one(_TILE_WIDTH, 0), str(path))
     icc, xmp = (tiff.content(entries[tag]) if tag in entries else None for tag in (_ICC, _XMP))
-    metadata = Metadata(icc, xmp=xmp)
-    orientation = metadata.orientation()
+    orientation = Metadata(xmp=xmp).orientation()
     if values.get(exif.ORIENTATION):
         # OpenCV would apply it to some kinds of TIFF and not to others.
         orientation = one(exif.ORIENTATION, 1)
         data = tiff.with_number(entries[exif.ORIENTATION], 1)
+    metadata = Metadata(icc, _exif(tiff), xmp)
     upright = orientation if 1 <= orientation <= 8 else 1
     alpha = _alpha(one(_EXTRA, 0), one(_BITS, 1))
     return PictureFile(data, height, width, upright, alpha=alpha, metadata=metadata)
+
+
+def _exif(tiff: exif.Tiff) -> bytes | None:
+    try:
+        return exif.from_tiff(tiff)
+    except (struct.error, IndexError):  # malformed; the picture does not depend on it
+        return None
 
 
 def _alpha(kind: int, bits: int) -> str:
