@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -213,6 +214,50 @@ def test_a_gif_with_a_transparent_colour_and_a_frame_smaller_than_the_screen() -
     picture = imaging.decode_picture(bytes(small), Path("x.gif"))
     assert picture.shape == (50, 60, 3)
     assert np.array_equal(picture[9 : 9 + 33, 7 : 7 + 45], pillows(encode(IMAGE, "GIF")))
+
+
+def test_an_opencv_without_gif_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cv2, "haveImageWriter", lambda _suffix: False)
+    with pytest.raises(PictureError, match=r"is a GIF, which OpenCV .* does not read; install"):
+        imaging.decode_picture(encode(IMAGE, "GIF"), Path("x.gif"))
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_tiffs_with_a_plane_a_colour(bits: int) -> None:
+    values = PHOTO.astype(f"<u{bits // 8}") * (257 if bits == 16 else 1)
+    planes = [np.ascontiguousarray(values[..., n], f"<u{bits // 8}").tobytes() for n in range(3)]
+    after = 8 + 2 + 10 * 12 + 4
+    place = [after + 6 + 24 + sum(map(len, planes[:n])) for n in range(3)]
+    tags = [
+        (256, 3, 1, 45),
+        (257, 3, 1, 33),
+        (258, 3, 3, after),
+        (259, 3, 1, 1),
+        (262, 3, 1, 2),
+        (273, 4, 3, after + 6),
+        (277, 3, 1, 3),
+        (278, 3, 1, 33),
+        (279, 4, 3, after + 18),
+        (284, 3, 1, 2),
+    ]
+    data = struct.pack("<2sHIH", b"II", 42, 8, len(tags))
+    data += b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+    data += struct.pack("<3H", *[bits] * 3) + struct.pack("<3I", *place)
+    data += struct.pack("<3I", *map(len, planes)) + b"".join(planes)
+    if bits == 16:  # which OpenCV reads wrongly
+        with pytest.raises(PictureError, match="16 bits with a plane for every colour"):
+            imaging.decode_picture(data, Path("x.tif"))
+    else:
+        assert np.array_equal(imaging.decode_picture(data, Path("x.tif")), PHOTO)
+
+
+def test_pillow_stays_away_until_a_file_needs_it(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(encode(IMAGE, "PNG"))
+    code = (
+        "import sys; from hyperstyle_rt.imaging.pictures import read_picture; "
+        "read_picture(sys.argv[1]); assert not {'PIL', 'pillow_heif', 'av'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "x.png")], check=True)
 
 
 @pytest.mark.parametrize("suffix", [".jfif", ".JPE", ".dib", ".TIFF"])

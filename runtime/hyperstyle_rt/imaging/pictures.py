@@ -23,7 +23,7 @@ from . import resampling
 from .colour import ColourSpace, is_rgb_profile
 from .file_types.common import NO_ALPHA, PREMULTIPLIED
 from .metadata import NO_METADATA, Metadata, embed
-from .opencv_log import quiet_opencv
+from .opencv_decoding import decode_with_opencv
 from .picture_files import READABLE_SUFFIXES, PictureFile, check_size, parse_picture
 
 __all__ = [
@@ -157,12 +157,12 @@ def decode_original(data: bytes, path: Path) -> Original:
     """Decode the content of a file as :func:`read_original` does; the path is for the errors."""
     file = parse_picture(data, path)
     try:
-        pixels = file.decode() if file.decode is not None else _decode(file.data)
+        pixels = file.decode() if file.decode is not None else decode_with_opencv(file.data)
         if pixels is None or pixels.shape[:2] != (file.height, file.width):
             raise PictureError(
                 f"{path} is damaged or of an unusual kind; save it anew as PNG or JPEG"
             )
-        stored = upright(_to_rgb(pixels, file), file.orientation)
+        stored = _upright(_to_rgb(pixels, file), file.orientation)
     except MemoryError:
         raise PictureError(
             f"{path} has {file.width} x {file.height} pixels, for which there is not enough "
@@ -174,20 +174,6 @@ def decode_original(data: bytes, path: Path) -> Original:
     if metadata.icc is not None and not is_rgb_profile(metadata.icc):
         metadata = replace(metadata, icc=None)  # of the grey or CMYK that the file held
     return Original(stored, metadata)
-
-
-def _decode(data: bytes) -> NDArray[Any] | None:
-    """OpenCV's pixels; None if it cannot decode them."""
-    from .opencv import cv2
-
-    try:
-        with quiet_opencv():
-            # Unchanged: keeps alpha and 16 bits, and leaves the orientation to us.
-            return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        if error.code == cv2.Error.StsNoMem:
-            raise MemoryError from None
-        return None
 
 
 def check_picture(image: Any) -> Picture:
@@ -389,7 +375,7 @@ def _to_8_bits(values: NDArray[Any]) -> Picture:
     return values.astype(np.uint8, copy=False)
 
 
-def upright(picture: Picture, orientation: int) -> Picture:
+def _upright(picture: Picture, orientation: int) -> Picture:
     """Undo an EXIF orientation (1 to 8); the result is C-contiguous."""
     if orientation >= 5:
         picture = picture.transpose(1, 0, 2)

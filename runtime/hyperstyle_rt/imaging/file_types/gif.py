@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import struct
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from numpy.typing import NDArray
+
+from ...errors import PictureError
+from ..opencv_decoding import decode_with_opencv
 from .common import PictureFile, check_size, damaged
 
 _SCREEN = 13  # bytes of header and screen descriptor, before the colours
@@ -26,7 +32,19 @@ def parse_gif(data: bytes, path: Path) -> PictureFile:
         raise damaged(path)
     stop = _after_blocks(data, position + 10 + _colours(flags) + 1)
     data[stop]  # the next frame or the end mark: without it the file is cut short
-    return PictureFile(data[:stop] + bytes([_END]), height, width)
+    still = data[:stop] + bytes([_END])
+    return PictureFile(still, height, width, decode=partial(_decode, still, path))
+
+
+def _decode(still: bytes, path: Path) -> NDArray[Any] | None:
+    from ..opencv import cv2
+
+    if not cv2.haveImageWriter(".gif"):  # older ones do neither
+        raise PictureError(
+            f"{path} is a GIF, which OpenCV {cv2.__version__} does not read; install a newer "
+            "opencv-python-headless, or save it as PNG"
+        )
+    return decode_with_opencv(still)
 
 
 def _colours(flags: int) -> int:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..exif import block
 from ..metadata import JPEG_EXIF, JPEG_ICC, JPEG_XMP, Metadata
-from ..opencv_log import quiet_opencv
+from ..opencv_decoding import decode_with_opencv
 from .common import PictureFile, check_size, cut_short, damaged
 
 # Frame headers: C4, C8 and CC in this range are tables, not frames.
@@ -131,17 +131,9 @@ def _decode_without_end(data: bytes, path: Path) -> NDArray[Any]:
 
 def _pixels_whatever_follows(data: bytes) -> NDArray[Any] | None:
     """The pixels, if none depends on what follows the data, else None."""
-    from ..opencv import cv2
-
     first: NDArray[Any] | None = None
     for tail in _TAILS:
-        try:
-            with quiet_opencv():
-                pixels: Any = cv2.imdecode(
-                    np.frombuffer(data + tail, np.uint8), cv2.IMREAD_UNCHANGED
-                )
-        except cv2.error:
-            return None
+        pixels = decode_with_opencv(data + tail)
         if pixels is None or (first is not None and not np.array_equal(first, pixels)):
             return None
         first = pixels

@@ -36,6 +36,7 @@ _COMPRESSIONS = {1, 2, 3, 4, 5, 7, 8, 32_946, 32_773}
 _SAMPLES_OF = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}
 _PALETTE, _CMYK, _SENSOR = 3, 5, (32_803, 34_892)
 _UNSIGNED = 1
+_TOGETHER = 1  # the samples of a pixel, not those of a colour
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # kinds of extra samples; others are no alpha
 _CANON = b"CR\x02"
 
@@ -114,6 +115,8 @@ def _check_kind(values: _Values, colours: int, compression: int, samples: int, p
     if not deep_enough or (bits == {16} and colours in (_PALETTE, _CMYK)):
         shown = ", ".join(map(str, sorted(bits)))
         raise unusual(path, f"a TIFF picture of {shown} bits a sample in a rare arrangement")
+    if bits == {16} and values.get(_PLANAR, (_TOGETHER,)) != (_TOGETHER,) and samples > 1:
+        raise unusual(path, "a TIFF picture of 16 bits with a plane for every colour")
     if alpha and (wanted != 3 or alpha != 1):
         raise unusual(path, "a TIFF picture with more channels than its colours have")
 
