@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import PictureError
 from ..formats.manifest import Manifest
-from ..imaging.pictures import decode_picture, read_picture, read_picture_file, to_picture
+from ..imaging.pictures import decode_picture, read_picture, to_picture
 from ..inversion import Inversion
 from ..model import Model
 from ..photos.portraits import ALL
@@ -26,6 +26,7 @@ from ..types import Array, Picture
 from .pipeline import JOBS, Failure, overlap
 from .results import BatchFiles, Face, Outputs, Settings, Target
 from .resume import EarlierResults
+from .streams import read_picture_source, spoken
 
 OnProgress = Callable[[str], None]
 """Called after every iteration and gradient step, with the loss of the latter to show, else ""."""
@@ -194,11 +195,11 @@ class Batch:
 
     def _prepare(self, task: Task) -> _Prepared | Finished:
         """Read a picture and find what is to be inverted of it, or that all is done."""
-        data = read_picture_file(task.picture)
+        data = read_picture_source(task.picture)
         digest = hashlib.sha256(data).hexdigest()
         if earlier := self._reused(task.target, digest):
             return Finished(earlier=earlier)
-        photo = decode_picture(data, task.picture)
+        photo = decode_picture(data, Path(spoken(task.picture)))
         crops, notice = self._crops(photo, task.picture)
         for crop in crops:  # before the inference, not after it
             self._files.check_free(task.target.outputs(self._settings, crop.face).paths())

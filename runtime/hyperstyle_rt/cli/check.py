@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..batch.streams import read_picture_source
 from ..formats.manifest import MAX_ITERATIONS
 from . import options
 from .terminal import (
@@ -97,13 +98,13 @@ def compare_and_show(
     """Do what `check` is asked for, with contenders that `open_one` opens by name."""
     from ..checking.comparison import compare, sample_picture
     from ..formats.bundle import Bundle, find_bundle
-    from ..imaging.pictures import read_picture
+    from ..imaging.pictures import decode_picture
 
     opened = Bundle.open(find_bundle(bundle))
     opened.require_inverting()
     with error_console().status("opening the graphs") as status:
         expected, actual = (open_one(name, opened) for name in (reference, candidate))
-        given = [read_picture(path) for path in pictures or []]
+        given = [decode_picture(read_picture_source(path), path) for path in pictures or []]
         comparison = compare(
             expected,
             actual,

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..batch.streams import INVERSION_SUFFIX, is_pipe
 from ..errors import BundleError
 from . import options
-from .subjects import INVERSION_SUFFIX
+from .pipes import as_file
 from .terminal import (
     Table,
     bar,
@@ -71,7 +72,8 @@ def info(
     The exit status is 2 if a file of the bundle is missing or altered.
     """
     if subject is not None and _is_inversion_file(Path(subject)):
-        _describe_inversion(Path(subject), bundle, json_)
+        with as_file(Path(subject)) as file:
+            _describe_inversion(file, bundle, json_, Path(subject))
     elif bundle is not None:
         raise typer.BadParameter("--bundle goes with an inversion file; give one")
     else:
@@ -80,7 +82,7 @@ def info(
 
 def _is_inversion_file(path: Path) -> bool:
     # Unlike pathlib's, os.path's question has an answer for every text, overlong names included.
-    return path.suffix == INVERSION_SUFFIX or os.path.isfile(path)  # noqa: PTH113
+    return path.suffix == INVERSION_SUFFIX or os.path.isfile(path) or is_pipe(path)  # noqa: PTH113
 
 
 def _describe_bundle(name: str | None, json_: bool) -> None:
@@ -215,7 +217,7 @@ def _size(size: tuple[int, int]) -> str:
     return f"{width} x {height} pixels"
 
 
-def _describe_inversion(path: Path, bundle: str | None, json_: bool) -> None:
+def _describe_inversion(path: Path, bundle: str | None, json_: bool, called: Path) -> None:
     from ..inversion import Inversion
     from ..model import Model
 
@@ -225,9 +227,10 @@ def _describe_inversion(path: Path, bundle: str | None, json_: bool) -> None:
     layers = _layer_names(inversion, bundle)
     magnitudes = _magnitudes(inversion)
     if json_:
-        print_json(_inversion_document(path, inversion, layers, magnitudes))
+        document = _inversion_document(path, inversion, layers, magnitudes)
+        print_json({"file": str(called)} | document)
     else:
-        print_tables(*_inversion_tables(path, inversion, layers, magnitudes))
+        print_tables(*_inversion_tables(path, inversion, layers, magnitudes, called))
 
 
 def _magnitudes(inversion: Inversion) -> list[float]:
@@ -258,7 +261,6 @@ def _inversion_document(
 ) -> dict[str, Any]:
     data = inversion.data
     return {
-        "file": str(path),
         "bytes": path.stat().st_size,
         "bundle": {"name": data.bundle_name, "digest": data.bundle_digest},
         "iterations": inversion.iterations,
@@ -271,7 +273,7 @@ def _inversion_document(
 
 
 def _inversion_tables(
-    path: Path, inversion: Inversion, layers: list[str], magnitudes: list[float]
+    path: Path, inversion: Inversion, layers: list[str], magnitudes: list[float], called: Path
 ) -> list[Table]:
     from rich.filesize import decimal
 
@@ -290,4 +292,4 @@ def _inversion_tables(
     largest = max(magnitudes) or 1.0
     for layer, magnitude in zip(layers, magnitudes, strict=True):
         table.add_row(cell(layer, "cyan"), f"{magnitude:.4f}", bar(magnitude / largest))
-    return [facts_table(f"Inversion {path.name}", facts), table]
+    return [facts_table(f"Inversion {called.name}", facts), table]
