@@ -5,6 +5,9 @@ PYTHON ?= python3
 # build by default, point pip at the CPU one: make test PIP_EXTRA_INDEX_URL=...
 TORCH ?= torch==2.13.0
 
+# Processes that `make test` runs its tests in, one thread each; one may need 3 GB of memory.
+JOBS ?= 2
+
 DEMO := .venv-demo
 DEV := .venv
 GPU := .venv-gpu
@@ -19,7 +22,7 @@ demo: $(DEMO)/installed
 	@echo "the result: $(CURDIR)/demo.png, beside the input: $(CURDIR)/demo.coupled.png"
 
 test: $(DEV)/installed
-	$(DEV)/bin/python -m pytest -m "not slow and not gpu and not rtx"
+	$(DEV)/bin/python -m pytest -m "not slow and not gpu and not rtx" -n $(JOBS) --dist worksteal
 
 # The C library: build, ctest, Python against C; then under sanitizers; then the fuzzers' corpus.
 test-cpp: $(DEV)/installed

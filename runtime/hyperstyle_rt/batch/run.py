@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import PictureError
-from ..imaging.pictures import decode_picture, read_picture_file, to_picture
+from ..imaging.pictures import decode_picture, to_picture
 from ..inversion import Inversion
 from ..inverting.preparing import Crop, crops_of, one_crop
 from ..model import Model
@@ -25,6 +25,7 @@ from ..types import Array, Picture
 from .pipeline import JOBS, Failure, overlap
 from .results import BatchFiles, Face, Outputs, Settings, Target
 from .resume import EarlierResults
+from .streams import read_picture_source, spoken
 
 logger = logging.getLogger(__name__)
 
@@ -193,11 +194,11 @@ class Batch:
 
     def _prepare(self, task: Task) -> _Prepared | Finished:
         """Read a picture and find what is to be inverted of it, or that all is done."""
-        data = read_picture_file(task.picture)
+        data = read_picture_source(task.picture)
         digest = hashlib.sha256(data).hexdigest()
         if earlier := self._reused(task.target, digest):
             return Finished(earlier=earlier)
-        photo = decode_picture(data, task.picture)
+        photo = decode_picture(data, Path(spoken(task.picture)))
         crops, notice = self._crops(photo, task.picture)
         for number, _ in crops:  # before the inference, not after it
             self._files.check_free(task.target.outputs(self._settings, number).paths())

@@ -14,8 +14,7 @@ from ..errors import PictureError
 from ..files import is_directory
 from ..imaging.pictures import PICTURE_SUFFIXES as READABLE_SUFFIXES
 from .records import is_report, is_result
-
-INVERSION_SUFFIX = ".safetensors"
+from .streams import INVERSION_SUFFIX, STANDARD
 
 _OF_THE_SYSTEM = ("thumbs.db", "desktop.ini")  # hidden files of Windows
 
@@ -67,7 +66,7 @@ def find_sources(arguments: Sequence[Path], suffixes: Sequence[str] = READABLE_S
     and the results of earlier runs; they keep their path below that folder. Links to folders are
     followed, and every folder is looked through once. What does not exist and has one of ``*?[`` in
     it is a pattern, for shells that do not expand them; ``**`` stands for folders of any depth. A
-    file found twice counts once.
+    file found twice counts once. ``-`` is standard input.
 
     Names that collide become longer: by the folders in which the files lie, and by the suffix
     where nothing else tells them apart.
@@ -89,7 +88,9 @@ def find_sources(arguments: Sequence[Path], suffixes: Sequence[str] = READABLE_S
         matches = _expand(argument)
         patterns |= matches != [argument]
         for path in matches:
-            if is_directory(path):
+            if path == STANDARD:
+                below, others = [Source(path, Path("stdin"))], list[Path]()
+            elif is_directory(path):
                 folders = True
                 below, others = _below(path, suffixes)
             else:
@@ -106,6 +107,11 @@ def find_sources(arguments: Sequence[Path], suffixes: Sequence[str] = READABLE_S
     sources = _lengthen(sources, lambda alike: [s.name.with_name(s.path.name) for s in alike])
     rest = (path for key, path in passed_over.items() if key not in taken)
     return Found(tuple(sources), tuple(rest), folders, patterns)
+
+
+def find_faces(arguments: Sequence[Path]) -> Found:
+    """Find inversion files and pictures like :func:`find_sources`."""
+    return find_sources(arguments, (*READABLE_SUFFIXES, INVERSION_SUFFIX))
 
 
 def _absolute(path: Path) -> str:

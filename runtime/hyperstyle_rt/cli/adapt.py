@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
+from ..batch.streams import is_pipe_out
 from ..formats.manifest import BASE_PRECISION
 from . import options
 from .frames import film_path, write_frames
+from .pipes import as_file, name_of, refuse_json_to_pipe
 from .subjects import is_inversion, open_subject, pasted
 from .terminal import print_done
 
@@ -74,17 +76,19 @@ def adapt(
     from ..adaptation import KEPT_FROM, Adaptation
     from ..model import Model
 
-    out = film_path(out, f"{subject.stem}.adapted.png", force)
+    out = film_path(out, f"{name_of(subject)}.adapted.png", force)
+    refuse_json_to_pipe(out, json_)
     first = KEPT_FROM if offsets_from is None else offsets_from
     adaptation = Adaptation.load(bundle, backend, threads=threads, precision=precision)
     started = time.perf_counter()
     noise = None if noise_seed is None else adaptation.draw_noise(noise_seed)
     inverter = adaptation.find_base(base).directory
-    model_backend = "cpu" if is_inversion(subject) else backend  # it runs nothing then
-    model = Model.load(inverter, model_backend, threads=threads, precision=precision)
-    face = open_subject(model, subject, align, method)
-    frames = pasted(iter([adaptation.render(face, first, noise)]), paste, face)
-    write_frames(frames, 1, out, 1.0, subject.name, quiet or json_)
+    with as_file(subject) as file:
+        model_backend = "cpu" if is_inversion(file) else backend  # it runs nothing then
+        model = Model.load(inverter, model_backend, threads=threads, precision=precision)
+        face = open_subject(model, file, align, method)
+        frames = pasted(iter([adaptation.render(face, first, noise)]), paste, face, file, force)
+        write_frames(frames, 1, out, 1.0, subject.name, quiet or json_)
     seconds = time.perf_counter() - started
     kept = len(adaptation.kept_layers(first))
     document = {
@@ -97,4 +101,4 @@ def adapt(
         "seconds": round(seconds, 3),
     }
     line = f"{subject} -> {out}  (offsets of {kept} layers, {seconds:.1f} s)"
-    print_done(document, line, json_, quiet)
+    print_done(document, line, json_, quiet or is_pipe_out(out))

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..batch.streams import is_pipe_out, read_picture_source, spoken, write_pipe
 from ..errors import PictureError
 from ..temporaries import remove_leftovers
 from . import options
 from .outputs import is_directory_for, refuse_existing
+from .pipes import refuse_json_to_pipe
 from .terminal import (
     exit_with_errors,
     print_json,
@@ -90,6 +92,7 @@ def align(
     from ..batch.sources import find_sources
 
     found = find_sources(photos)
+    refuse_json_to_pipe(out, json_)
     sources, plan = found.sources, _plan(found, out)
     for folder in {crop.parent for crop in plan}:
         remove_leftovers(folder)
@@ -105,7 +108,7 @@ def align(
                 errors[source.path] = str(error)
             else:
                 done += aligned
-                if not json_ and not quiet:
+                if not json_ and not quiet and not is_pipe_out(out):
                     for each in aligned:
                         print_line(f"{each.photo} -> {each.crop}")
             progress.advance(bar)
@@ -124,6 +127,8 @@ def align(
 
 def _plan(found: Found, out: Path) -> list[Path]:
     """Name the crop of every photo; of several faces each gets its number into the name."""
+    if is_pipe_out(out) and len(found.sources) == 1:
+        return [out]
     if is_directory_for(out, found):
         return [out / f"{source.name}.aligned.png" for source in found.sources]
     return [out]
@@ -132,14 +137,19 @@ def _plan(found: Found, out: Path) -> list[Path]:
 def _align_one(photo: Path, crop: Path, face: str, size: int, force: bool) -> list[Aligned]:
     """Align a photo and write its crops."""
     from ..files import make_directory
-    from ..imaging.pictures import read_picture, write_picture
+    from ..imaging.pictures import decode_picture, encode_picture, write_picture
     from ..photos.portraits import ALL, find_portraits
 
-    picture = read_picture(photo)
+    picture = decode_picture(read_picture_source(photo), Path(spoken(photo)))
     try:
         portraits = find_portraits(picture, size, face)
     except PictureError as error:
-        raise PictureError(f"{photo}: {error}") from error
+        raise PictureError(f"{spoken(photo)}: {error}") from error
+    if is_pipe_out(crop):
+        if len(portraits) > 1:
+            raise PictureError(f"--out {crop} takes one face; give a directory for all")
+        write_pipe(crop, encode_picture(Path("crop.png"), portraits[0].crop))
+        return [Aligned(photo, crop, portraits[0])]
     crops = [_numbered(crop, n) if face == ALL else crop for n in range(1, len(portraits) + 1)]
     for path in crops:
         if os.path.realpath(path) == os.path.realpath(photo):

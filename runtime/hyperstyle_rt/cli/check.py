@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..batch.streams import read_picture_source
 from ..formats.methods import MAX_ITERATIONS
 from . import options
 from .terminal import (
@@ -109,7 +110,7 @@ def compare_and_show(
     """Do what `check` is asked for, with contenders that `open_one` opens by name."""
     from ..checking.comparison import compare, sample_picture
     from ..formats.bundle import Bundle, find_bundle
-    from ..imaging.pictures import read_picture
+    from ..imaging.pictures import decode_picture
 
     opened = Bundle.open(find_bundle(bundle))
     opened.manifest.method(request.method)  # refused before anything is opened
@@ -117,7 +118,7 @@ def compare_and_show(
         expected, actual = (
             open_one(name, opened) for name in (request.reference, request.candidate)
         )
-        given = [read_picture(path) for path in request.pictures]
+        given = [decode_picture(read_picture_source(path), path) for path in request.pictures]
         comparison = compare(
             expected,
             actual,

@@ -7,8 +7,10 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..batch.records import Record, with_record
+from ..batch.streams import is_pipe_out, write_pipe
 from ..errors import HyperStyleError, PictureError
-from ..files import is_directory, make_directory
+from ..files import is_directory, make_directory, write_atomically
 from ..temporaries import remove_leftovers
 from .outputs import check_suffix, refuse_existing
 from .terminal import printable, progress_bar
@@ -26,7 +28,8 @@ def film_path(out: Path | None, default: str, force: bool) -> Path:
         If the suffix is unknown, or the file or a filled folder exists and is not to be replaced.
     """
     out = Path(default) if out is None else out
-    _check(out, force)
+    if not is_pipe_out(out):
+        _check(out, force)
     return out
 
 
@@ -49,9 +52,15 @@ def _check(out: Path, force: bool) -> None:
 
 
 def write_frames(
-    frames: Iterator[Picture], total: int, out: Path, rate: float, name: str, quiet: bool
+    frames: Iterator[Picture],
+    total: int,
+    out: Path,
+    rate: float,
+    name: str,
+    quiet: bool,
+    record: Record | None = None,
 ) -> None:
-    """Write pictures as `out` says; films and folders take them one by one.
+    """Write pictures as `out` says; films and folders take them one by one, pipes a PNG.
 
     Parameters
     ----------
@@ -59,6 +68,8 @@ def write_frames(
         How many there will be, for the progress bar.
     name:
         What the progress bar is called.
+    record:
+        To put into a PNG, by which later runs know what it is.
 
     Raises
     ------
@@ -66,17 +77,23 @@ def write_frames(
         If a file cannot be written.
     """
     from ..imaging.films import contact_sheet, open_film
-    from ..imaging.pictures import PICTURE_SUFFIXES, write_picture
+    from ..imaging.pictures import PICTURE_SUFFIXES, encode_picture
 
     with progress_bar(quiet) as progress:
         shown = iter(progress.track(frames, total, description=printable(name)))
         first = next(shown)  # what is wrong with the faces shows here, before anything is made
         shown = chain([first], shown)
+        if is_pipe_out(out):
+            write_pipe(out, encode_picture(Path("sheet.png"), contact_sheet(list(shown))))
+            return
         make_directory(out.parent, PictureError)
         for folder in (out.parent, out):
             remove_leftovers(folder)
         if out.suffix.lower() in PICTURE_SUFFIXES:
-            write_picture(out, contact_sheet(list(shown)))
+            encoded = encode_picture(out, contact_sheet(list(shown)))
+            if record is not None and out.suffix.lower() == ".png":
+                encoded = with_record(encoded, record)
+            write_atomically(out, encoded, PictureError)
             return
         with open_film(out, rate) as add:
             for frame in shown:

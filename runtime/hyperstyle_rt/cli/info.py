@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..batch.streams import INVERSION_SUFFIX, is_pipe
 from ..errors import BundleError, HyperStyleError
 from . import options
-from .subjects import INVERSION_SUFFIX
+from .pipes import as_file
 from .terminal import (
     Table,
     bar,
@@ -72,7 +73,8 @@ def info(
     The exit status is 2 if a file of the bundle is missing or altered.
     """
     if subject is not None and _is_inversion_file(Path(subject)):
-        _describe_inversion(Path(subject), bundle, json_)
+        with as_file(Path(subject)) as file:
+            _describe_inversion(file, bundle, json_, Path(subject))
     elif bundle is not None:
         raise typer.BadParameter("--bundle goes with an inversion file; give one")
     else:
@@ -81,7 +83,7 @@ def info(
 
 def _is_inversion_file(path: Path) -> bool:
     # Unlike pathlib's, os.path's question has an answer for every text, overlong names included.
-    return path.suffix == INVERSION_SUFFIX or os.path.isfile(path)  # noqa: PTH113
+    return path.suffix == INVERSION_SUFFIX or os.path.isfile(path) or is_pipe(path)  # noqa: PTH113
 
 
 def _describe_bundle(name: str | None, json_: bool) -> None:
@@ -232,15 +234,16 @@ def _size(size: tuple[int, int]) -> str:
     return f"{width} x {height} pixels"
 
 
-def _describe_inversion(path: Path, bundle: str | None, json_: bool) -> None:
+def _describe_inversion(path: Path, bundle: str | None, json_: bool, called: Path) -> None:
     from ..inversion import Inversion
 
     inversion = Inversion.load(path)
     magnitudes = dict(zip(_layer_names(inversion, bundle), _magnitudes(inversion), strict=True))
     if json_:
-        print_json(_inversion_document(path, inversion, magnitudes))
+        document = _inversion_document(path, inversion, magnitudes)
+        print_json({"file": str(called)} | document)
     else:
-        print_tables(*_inversion_tables(path, inversion, magnitudes))
+        print_tables(*_inversion_tables(path, inversion, magnitudes, called))
 
 
 def _magnitudes(inversion: Inversion) -> list[float]:
@@ -282,7 +285,6 @@ def _inversion_document(
     data = inversion.data
     codes, offsets = data.codes, data.channel_offsets
     return {
-        "file": str(path),
         "bytes": path.stat().st_size,
         "space": data.space,
         "needs": list(data.needs),
@@ -300,7 +302,7 @@ def _inversion_document(
 
 
 def _inversion_tables(
-    path: Path, inversion: Inversion, magnitudes: Mapping[str, float]
+    path: Path, inversion: Inversion, magnitudes: Mapping[str, float], called: Path
 ) -> list[Table]:
     from rich.filesize import decimal
 
@@ -320,7 +322,7 @@ def _inversion_tables(
         "photo to crop": "not stored" if data.transform is None else str(data.transform.tolist()),
         "size": decimal(path.stat().st_size),
     }
-    tables = [facts_table(f"Inversion {path.name}", facts)]
+    tables = [facts_table(f"Inversion {called.name}", facts)]
     if magnitudes:
         table = columns_table("Offset codes", "layer", "magnitude", "", right=("magnitude",))
         largest = max(magnitudes.values()) or 1.0

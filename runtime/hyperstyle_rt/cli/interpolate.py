@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
+from ..batch.streams import is_pipe_out
 from ..formats.manifest import BASE_PRECISION
 from . import options
 from .frames import film_path, write_frames
+from .pipes import as_file, name_of, refuse_json_to_pipe
 from .subjects import is_inversion, open_model, open_subject
 from .terminal import print_done
 
@@ -66,15 +68,17 @@ def interpolate(
     from ..editing.blending import linear, spherical_about
     from ..editing.expressions import evenly
 
-    out = film_path(out, f"{first.stem}-{second.stem}.mp4", force)
-    named = first if is_inversion(first) else second
-    model = open_model(bundle, named, backend, threads, precision)
-    started = time.perf_counter()
-    faces = open_subject(model, first, align, method), open_subject(model, second, align, method)
-    blend = spherical_about(model.bundle.latent_average()) if spherical else linear
-    pictures = model.interpolate(*faces, evenly(0, 1, frames), blend)
-    name = f"{first.name} to {second.name}"
-    write_frames(pictures, frames, out, rate, name, quiet or json_)
+    out = film_path(out, f"{name_of(first)}-{name_of(second)}.mp4", force)
+    refuse_json_to_pipe(out, json_)
+    with as_file(first) as one, as_file(second) as other:
+        named = one if is_inversion(one) else other
+        model = open_model(bundle, named, backend, threads, precision)
+        started = time.perf_counter()
+        start, end = (open_subject(model, file, align, method) for file in (one, other))
+        blend = spherical_about(model.bundle.latent_average()) if spherical else linear
+        pictures = model.interpolate(start, end, evenly(0, 1, frames), blend)
+        name = f"{first.name} to {second.name}"
+        write_frames(pictures, frames, out, rate, name, quiet or json_)
     seconds = time.perf_counter() - started
     document = {
         "inputs": [str(first), str(second)],
@@ -85,4 +89,4 @@ def interpolate(
         "seconds": round(seconds, 3),
     }
     line = f"{first}, {second} -> {out}  ({frames} pictures, {seconds:.1f} s)"
-    print_done(document, line, json_, quiet)
+    print_done(document, line, json_, quiet or is_pipe_out(out))

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..batch.pipeline import JOBS
+from ..batch.streams import is_pipe_out, write_pipe
 from ..errors import HyperStyleError
 from ..formats.manifest import BASE_PRECISION
 from ..formats.methods import MAX_ITERATIONS
 from . import options
 from .invert_report import Report
 from .outputs import check_report, first_files, is_directory_for, plan_tasks, refuse_existing
+from .pipes import instead_of_pipe, refuse_json_to_pipe
 from .terminal import (
     batch_progress,
     exit_with_errors,
@@ -29,6 +31,7 @@ from .terminal import (
 if TYPE_CHECKING:
     from ..batch.results import Settings
     from ..batch.run import Batch
+    from ..batch.sources import Found
     from ..model import Model
 
 EXAMPLES = """
@@ -52,8 +55,6 @@ hyperstyle-rt invert face.png --method hyperstyle
 
 hyperstyle-rt invert face.png --bundle engines/cars --backend cuda --json
 """
-
-FOLDERS = "Folders"  # panel of the help
 
 
 class RefineVariable(str, Enum):
@@ -128,32 +129,17 @@ def invert(
             panel=options.PHOTOS,
         ),
     ] = False,
-    resume: Annotated[
-        bool,
-        options.flag(
-            "--resume",
-            says="Skip pictures that have a result of this content and these settings; replace "
-            "results of others.",
-            panel=FOLDERS,
-        ),
-    ] = False,
+    resume: options.Resume = False,
     jobs: Annotated[
         int,
         typer.Option(
             min=1,
             help="Threads that read and write pictures beside the inference.",
             metavar="N",
-            rich_help_panel=FOLDERS,
+            rich_help_panel=options.FOLDERS,
         ),
     ] = JOBS,
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            help="Also write what --json prints into a file, after an interruption, too.",
-            metavar="FILE",
-            rich_help_panel=FOLDERS,
-        ),
-    ] = None,
+    report: options.ReportTo = None,
     json_: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -186,23 +172,39 @@ def invert(
         refine_variable=refine_variable.value,
     )
     _check_photos(settings, model)
-    tasks = plan_tasks(found, out, settings)
-    if resume and not is_directory_for(out, found):
+    if is_pipe_out(out):
+        _check_pipe(found, out, settings, resume, json_)
+    elif resume and not is_directory_for(out, found):
         raise HyperStyleError(f"--resume needs a directory, and --out {out} is a picture")
-    if not force and not resume:
-        refuse_existing([path for task in tasks for path in first_files(task, settings)])
-    if report is not None:
-        check_report(report, resume, force)
-    results = Report(tasks, found.passed_over)
-    batch = Batch(model, settings, tasks, root=out if resume else None, force=force)
-    try:
-        _run(batch, settings, results, jobs, quiet, json_)
-    finally:
+    with instead_of_pipe(out) as file:
+        tasks = plan_tasks(found, file, settings)
+        if not force and not resume:
+            refuse_existing([path for task in tasks for path in first_files(task, settings)])
         if report is not None:
-            results.write(report, model)
+            check_report(report, resume, force)
+        results = Report(tasks, found.passed_over, None if file == out else out)
+        batch = Batch(model, settings, tasks, root=out if resume else None, force=force)
+        try:
+            _run(batch, settings, results, jobs, quiet or file != out, json_)
+        finally:
+            if report is not None:
+                results.write(report, model)
+        for _, done in results.done if file != out else ():
+            write_pipe(out, done.outputs.result.read_bytes())
     if json_:
         print_json(results.to_json(model))
     _conclude(results, quiet, json_)
+
+
+def _check_pipe(found: Found, out: Path, settings: Settings, resume: bool, json_: bool) -> None:
+    from ..photos.portraits import ALL
+
+    refuse_json_to_pipe(out, json_)
+    more = settings.steps or settings.coupled or settings.inversion or settings.paste or resume
+    if more or len(found.sources) > 1 or settings.face == ALL:
+        raise HyperStyleError(
+            f"--out {out} takes the one result of one picture; give a directory for more files"
+        )
 
 
 def _check_photos(settings: Settings, model: Model) -> None:

@@ -27,12 +27,15 @@ class Report:
     ----------
     passed_over:
         What else was in the folders.
+    pipe:
+        Where the only result goes instead of a file.
     worked_on:
         Number of pictures that were inverted or failed, not skipped.
     """
 
     tasks: Sequence[Task]
     passed_over: Sequence[Path] = ()
+    pipe: Path | None = None
     done: list[tuple[Path, Done]] = field(default_factory=list)
     skipped: dict[Path, tuple[Path, ...]] = field(default_factory=dict)
     failed: dict[Path, str] = field(default_factory=dict)
@@ -99,7 +102,7 @@ class Report:
             "provider": model.backend.provider,
             "pictures": len(self.tasks),
             "seconds": round(self.seconds, 3),
-            "inversions": [_done_to_json(picture, done) for picture, done in self.done],
+            "inversions": [_done_to_json(*each, self.pipe) for each in self.done],
             "skipped": [
                 {"input": str(picture), "results": [str(path) for path in results]}
                 for picture, results in self.skipped.items()
@@ -122,13 +125,13 @@ class Report:
         write_atomically(path, f"{text}\n".encode("ascii"), HyperStyleError)
 
 
-def _done_to_json(picture: Path, done: Done) -> dict[str, Any]:
+def _done_to_json(picture: Path, done: Done, pipe: Path | None) -> dict[str, Any]:
     outputs = done.outputs
     return {
         "input": str(picture),
         "face": done.face or None,
         "outputs": {
-            "result": str(outputs.result),
+            "result": str(pipe or outputs.result),
             "steps": [str(path) for path in outputs.steps],
             "coupled": None if outputs.coupled is None else str(outputs.coupled),
             "inversion": None if outputs.inversion is None else str(outputs.inversion),

@@ -11,7 +11,9 @@ import typer
 
 from ..backends.registry import BACKEND_NAMES, BACKENDS, PRECISIONS
 
-PHOTOS = "Photos"  # panel of the help
+# Panels of the help.
+PHOTOS = "Photos"
+FOLDERS = "Folders"
 
 
 class When(str, Enum):
@@ -37,7 +39,7 @@ Pictures = Annotated[
     list[Path],
     typer.Argument(
         metavar="PICTURE",
-        help="Pictures (PNG, JPEG or WebP), folders of pictures, or quoted patterns.",
+        help="Pictures, folders of pictures, quoted patterns, or - for standard input.",
         show_default=False,
     ),
 ]
@@ -55,7 +57,8 @@ ResultsOut = Annotated[
         "--out",
         "-o",
         help="Directory for the results; pictures found in a folder keep their place below it. "
-        "For one picture also the name of its result: .png, .jpg or .webp.",
+        "For one picture also the name of its result, .png, .jpg or .webp, or - for "
+        "standard output.",
     ),
 ]
 FilmOut = Annotated[
@@ -63,8 +66,8 @@ FilmOut = Annotated[
     typer.Option(
         "--out",
         "-o",
-        help="A picture (.png, .jpg, .webp; several are set in rows), a film (.mp4, .gif), or a "
-        "folder for the frames.",
+        help="A picture (.png, .jpg, .webp; several are set in rows), a film (.mp4, .gif), a "
+        "folder for the frames, or - for a picture to standard output.",
         show_default=False,
     ),
 ]
@@ -134,6 +137,25 @@ PasteInto = Annotated[
         metavar="PHOTO",
         show_default=False,
         rich_help_panel=PHOTOS,
+    ),
+]
+Resume = Annotated[
+    bool,
+    flag(
+        "--resume",
+        says="Skip pictures that have a result of this content and these settings; replace "
+        "results of others.",
+        panel=FOLDERS,
+    ),
+]
+ReportTo = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        help="Also write what --json prints into a file, after an interruption, too.",
+        metavar="FILE",
+        show_default=False,
+        rich_help_panel=FOLDERS,
     ),
 ]
 Json = Annotated[bool, flag("--json", says="Print one JSON document instead of text.")]

@@ -95,11 +95,16 @@ def first_files(task: Task, settings: Settings) -> list[Path]:
     return task.target.outputs(settings, int(settings.face == ALL)).paths()
 
 
-def is_directory_for(out: Path, found: Found) -> bool:
+def is_directory_for(out: Path, found: Found, suffixes: Sequence[str] = ()) -> bool:
     """Whether ``--out`` is a directory for the results of what was found, not the name of one.
 
     For what a folder holds it is one, whatever its name looks like; for several pictures, too,
     unless the name is that of a picture.
+
+    Parameters
+    ----------
+    suffixes:
+        Of other files that the name may be one of.
 
     Raises
     ------
@@ -108,12 +113,13 @@ def is_directory_for(out: Path, found: Found) -> bool:
     """
     from ..imaging.pictures import PICTURE_SUFFIXES
 
+    known = (*PICTURE_SUFFIXES, *suffixes)
     count = len(found.sources)
     directory = found.folders or is_directory(out) or not out.suffix
     if not directory and (count > 1 or found.patterns):
-        directory = out.suffix.lower() not in PICTURE_SUFFIXES
+        directory = out.suffix.lower() not in known
     if not directory:
-        check_suffix(out, PICTURE_SUFFIXES)
+        check_suffix(out, known)
         if count > 1:
             raise HyperStyleError(
                 f"--out {out} names one file for {count} pictures; give a directory"

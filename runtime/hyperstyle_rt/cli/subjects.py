@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import HyperStyleError
+from ..batch.streams import INVERSION_SUFFIX, read_picture_source
+from ..errors import HyperStyleError, PictureError
 from .options import When
 from .terminal import print_note
 
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
     from ..inversion import Inversion
     from ..model import Model
     from ..types import Picture
-
-INVERSION_SUFFIX = ".safetensors"
 
 
 def is_inversion(subject: Path) -> bool:
@@ -64,17 +64,26 @@ def open_subject(model: Model, subject: Path, align: When, method: str | None = 
     return model.invert(crop, method=method)
 
 
-def pasted(frames: Iterator[Picture], photo: Path | None, face: Inversion) -> Iterator[Picture]:
+def pasted(
+    frames: Iterator[Picture], photo: Path | None, face: Inversion, subject: Path, force: bool
+) -> Iterator[Picture]:
     """Set every picture of a face back into its photo; without one, leave them as they are.
+
+    Parameters
+    ----------
+    subject:
+        What the face was read from: an inversion file, or the photo itself.
+    force:
+        Take a photo that is another file than the face was cut out of.
 
     Raises
     ------
     HyperStyleError
-        If the face was not cut out of a photo, or the photo cannot be read.
+        If the face was not cut out of a photo or of another one, or the photo cannot be read.
     """
     if photo is None:
         return frames
-    from ..imaging.pictures import read_picture
+    from ..imaging.pictures import decode_picture
     from ..photos.portraits import paste
 
     transform = face.data.transform
@@ -83,5 +92,17 @@ def pasted(frames: Iterator[Picture], photo: Path | None, face: Inversion) -> It
             "--paste needs a face that was cut out of a photo; invert the photo itself with "
             "--align always"
         )
-    whole = read_picture(photo)
+    data = read_picture_source(photo)
+    cut_from = face.data.picture if is_inversion(subject) else digest_of(subject)
+    if cut_from not in (None, sha256(data).hexdigest()) and not force:
+        raise PictureError(
+            f"{photo} is not the file that the face of {subject} was cut out of; give --paste that "
+            "one, or take this all the same with --force"
+        )
+    whole = decode_picture(data, photo)
     return (paste(whole, transform, frame) for frame in frames)
+
+
+def digest_of(subject: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    return sha256(read_picture_source(subject)).hexdigest()

@@ -162,7 +162,7 @@ def decode_original(data: bytes, path: Path) -> Original:
             raise PictureError(
                 f"{path} is damaged or of an unusual kind; save it anew as PNG or JPEG"
             )
-        stored = _upright(_to_rgb(pixels, file), file.orientation)
+        stored = upright(_to_rgb(pixels, file), file.orientation)
     except MemoryError:
         raise PictureError(
             f"{path} has {file.width} x {file.height} pixels, for which there is not enough "
@@ -375,7 +375,7 @@ def _to_8_bits(values: NDArray[Any]) -> Picture:
     return values.astype(np.uint8, copy=False)
 
 
-def _upright(picture: Picture, orientation: int) -> Picture:
+def upright(picture: Picture, orientation: int) -> Picture:
     """Undo an EXIF orientation (1 to 8); the result is C-contiguous."""
     if orientation >= 5:
         picture = picture.transpose(1, 0, 2)

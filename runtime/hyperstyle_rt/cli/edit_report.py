@@ -1,0 +1,112 @@
+"""What ``hyperstyle-rt edit`` tells about every face, to people and to machines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..batch.records import REPORT_FORMAT
+from ..batch.streams import spoken
+from ..errors import HyperStyleError, InversionError, PictureError
+from ..files import make_directory, write_atomically
+
+if TYPE_CHECKING:
+    from ..batch.sources import Found
+    from ..editing.expressions import Amounts
+    from ..model import Model
+
+
+@dataclass(frozen=True)
+class Edited:
+    """What was written for a face.
+
+    Attributes
+    ----------
+    output:
+        Picture, film or folder.
+    pictures:
+        How many were rendered.
+    skipped:
+        Whether an earlier run had written it.
+    """
+
+    output: Path
+    pictures: int
+    seconds: float
+    skipped: bool = False
+
+
+@dataclass
+class EditReport:
+    """What became of the faces so far."""
+
+    found: Found
+    steps: Sequence[Amounts]
+    done: dict[Path, Edited] = field(default_factory=dict)
+    failed: dict[Path, str] = field(default_factory=dict)
+
+    def add(self, subject: Path, work: Callable[[], Edited]) -> str | None:
+        """Do the work of a face and take up what becomes of it.
+
+        Returns
+        -------
+        A line about what was written; None if nothing was.
+
+        Raises
+        ------
+        HyperStyleError
+            What is wrong with all faces. What is wrong with one of several is taken up.
+        """
+        try:
+            edited = work()
+        except (PictureError, InversionError) as error:
+            text = str(error)
+            named = spoken(subject) in text or len(self.found.sources) == 1
+            self.failed[subject] = text if named else f"{subject}: {text}"
+            return None
+        self.done[subject] = edited
+        if edited.skipped:
+            return None
+        pictures = "1 picture" if edited.pictures == 1 else f"{edited.pictures} pictures"
+        return f"{subject} -> {edited.output}  ({pictures}, {edited.seconds:.1f} s)"
+
+    def to_json(self, model: Model) -> dict[str, Any]:
+        """Make the document of ``--json`` and ``--report``; of a single named face it is flat."""
+        about = {
+            "format": REPORT_FORMAT,
+            "version": 1,
+            "bundle": model.bundle.manifest.name,
+            "provider": model.backend.provider,
+            "edits": [dict(step) for step in self.steps],
+        }
+        entries = [
+            {
+                "input": str(subject),
+                "output": str(edited.output),
+                "seconds": round(edited.seconds, 3),
+                "skipped": edited.skipped,
+            }
+            for subject, edited in self.done.items()
+        ]
+        if len(self.found.sources) == 1 and not self.found.folders and len(entries) == 1:
+            return about | entries[0]
+        return about | {
+            "edited": entries,
+            "passed_over": [str(path) for path in self.found.passed_over],
+            "errors": [{"input": str(path), "error": text} for path, text in self.failed.items()],
+        }
+
+    def write(self, path: Path, model: Model) -> None:
+        """Write the document into a file, which is replaced.
+
+        Raises
+        ------
+        HyperStyleError
+            If it cannot be written.
+        """
+        text = json.dumps(self.to_json(model), indent=2)
+        make_directory(path.parent, HyperStyleError)
+        write_atomically(path, f"{text}\n".encode("ascii"), HyperStyleError)

@@ -1,0 +1,179 @@
+"""``hyperstyle-rt edit`` on several faces, folders and patterns, and back into photos."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import fakeweights
+import numpy as np
+import pytest
+from batch_folders import make_pictures
+from command_line import files, refuse, run, succeed
+from hyperstyle_rt import Inversion, Model
+from hyperstyle_rt.imaging.films import contact_sheet
+from hyperstyle_rt.imaging.pictures import read_picture, write_picture
+from hyperstyle_rt.photos.portraits import paste
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def model(edit_bundle: Path) -> Model:
+    return Model.load(edit_bundle, "cpu", threads=1)
+
+
+@pytest.fixture
+def faces(model: Model) -> Path:
+    """``in/``: two inversions, a picture, and one of each that is bad."""
+    make_pictures("in/c.png", "in/x/b.png", "a.png")
+    model.invert("a.png", 1).save("in/a.safetensors")
+    model.invert("in/x/b.png", 1).save("in/x/b.safetensors")
+    for name in ("in/x/b.png", "a.png"):
+        Path(name).unlink()
+    Path("in/bad.safetensors").write_bytes(b"no tensors")
+    Path("in/bad.png").write_bytes(b"no picture")
+    return Path("in")
+
+
+def test_a_folder_is_edited(faces: Path, model: Model, edit_bundle: Path) -> None:
+    before = files()
+    options = ("smile=-1:1:3", "--bundle", edit_bundle, "-o", "out.v1", "--report", "r.json")
+    result = run("edit", faces, *options)
+    assert result.exit_code == 2
+    lines = result.stdout.splitlines()
+    assert [line.split("  ")[0] for line in lines] == [
+        "in/a.safetensors -> out.v1/a.edited.png",
+        "in/c.png -> out.v1/c.edited.png",
+        "in/x/b.safetensors -> out.v1/x/b.edited.png",
+    ]
+    first, second = result.stderr.splitlines()
+    assert first.startswith("error: in/bad.png is not a picture")
+    assert second.startswith("error: in/bad.safetensors ")
+    written = {f"out.v1/{name}.edited.png" for name in ("a", "c", "x/b")}
+    assert files() == before | written | {"r.json"}
+    steps = [{"smile": amount} for amount in (-1.0, 0.0, 1.0)]
+    face = Inversion.load("in/a.safetensors")
+    sheet = contact_sheet(list(model.sweep(face, steps)))
+    assert np.array_equal(read_picture("out.v1/a.edited.png"), sheet)
+    report = json.loads(Path("r.json").read_text())
+    assert [entry["input"] for entry in report["errors"]] == ["in/bad.png", "in/bad.safetensors"]
+    assert {entry["output"] for entry in report["edited"]} == written
+    assert report["edits"] == steps
+
+
+def test_what_is_edited_already_is_skipped(faces: Path, edit_bundle: Path) -> None:
+    options = ("--bundle", edit_bundle, "-o", "out", "--json")
+
+    def skipped(*arguments: object) -> dict[str, bool]:
+        document = json.loads(run("edit", faces, *arguments, *options).stdout)
+        return {Path(entry["output"]).name: entry["skipped"] for entry in document["edited"]}
+
+    everything = dict.fromkeys(("a.edited.png", "c.edited.png", "b.edited.png"), False)
+    assert skipped("smile=1") == everything
+    assert skipped("smile=1", "--resume") == dict.fromkeys(everything, True)
+    make_pictures("in/c.png", first=7)
+    assert skipped("smile=1", "--resume") == dict.fromkeys(everything, True) | {
+        "c.edited.png": False
+    }
+    assert skipped("smile=2", "--resume") == everything
+    assert "out/a.edited.png (and 2 more) exists" in refuse("edit", faces, "smile=1", *options)
+    write_picture("out/a.edited.png", fakeweights.image_u8(1, 8, 8))  # of somebody else
+    said = refuse("edit", faces / "a.safetensors", "smile=1", *options[:4], "--resume")
+    assert "out/a.edited.png exists" in said
+
+
+def test_several_are_named_or_fit_a_pattern(faces: Path, edit_bundle: Path) -> None:
+    more = ("--bundle", edit_bundle, "-q", "-o")
+    succeed("edit", "in/a.safetensors", "in/c.png", "smile=1", *more, "named")
+    succeed("edit", "in/[ac].*", "smile=1", *more, "fitting")
+    found = {path.name: path.read_bytes() for path in Path("named").iterdir()}
+    assert set(found) == {"a.edited.png", "c.edited.png"}
+    assert {path.name: path.read_bytes() for path in Path("fitting").iterdir()} == found
+    said = refuse("edit", "in/a.safetensors", "in/c.png", "smile=1", *more, "film.mp4")
+    assert "--out film.mp4 names one file for 2 pictures" in said
+
+
+def test_results_are_no_faces_of_a_folder(faces: Path, edit_bundle: Path) -> None:
+    shutil.rmtree("in/x")
+    for name in ("bad.png", "bad.safetensors"):
+        Path("in", name).unlink()
+    options = ("--bundle", edit_bundle, "-q", "-o", "in", "--resume")
+    succeed("edit", "in", "smile=1", *options)
+    before = files()
+    succeed("edit", "in", "smile=1", *options)
+    assert (
+        files()
+        == before
+        == {f"in/{n}" for n in ("a.safetensors", "c.png")} | {f"in/{n}.edited.png" for n in "ac"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["in/a.safetensors"], "there is no edit; give DIRECTION=AMOUNT"),
+        (["smile=1"], "name the face before the edits"),
+        (["in/a.safetensors", "smile=1", "in/c.png"], "'in/c.png' is no edit"),
+        (["in", "smlie=1", "-o", "out"], "no direction 'smlie'"),
+        (["in/missing.png", "smile=1"], "cannot read in/missing.png"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    arguments: list[str], says: str, faces: Path, edit_bundle: Path
+) -> None:
+    before = files()
+    assert says in refuse("edit", *arguments, "--bundle", edit_bundle)
+    assert files() == before
+
+
+# Back into photos
+
+
+def test_another_photo_than_the_face_was_cut_from_is_refused(
+    model: Model, edit_bundle: Path
+) -> None:
+    photo, other = fakeweights.image_u8(2, 100, 120), fakeweights.image_u8(3, 100, 120)
+    write_picture("photo.png", photo)
+    write_picture("other.png", other)
+    transform = np.array([[0.5, 0, -10], [0, 0.5, -15], [0, 0, 1]], np.float32)
+    face = model.invert(photo[30:94, 20:84], 1, transform=transform)
+    digest = hashlib.sha256(Path("photo.png").read_bytes()).hexdigest()
+    Inversion(replace(face.data, picture=digest)).save("cut.safetensors")
+    before = files()
+    arguments = ("edit", "cut.safetensors", "smile=2", "--bundle", edit_bundle, "-q", "-o", "x.png")
+    said = refuse(*arguments, "--paste", "other.png")
+    assert said.startswith("other.png is not the file that the face of cut.safetensors was cut out")
+    assert "--force" in said
+    assert files() == before
+    image = model.edit(face, {"smile": 2.0}).image
+    succeed(*arguments, "--paste", "other.png", "--force")
+    assert np.array_equal(read_picture("x.png"), paste(other, transform, image))
+    shutil.copy("photo.png", "renamed.png")
+    succeed(*arguments, "--paste", "renamed.png", "--force")
+    assert np.array_equal(read_picture("x.png"), paste(photo, transform, image))
+    Path("x.png").unlink()
+    succeed(*arguments, "--paste", "renamed.png")  # the content counts, not the name
+
+
+def test_a_photo_edited_by_itself_goes_back_only_into_itself(
+    edit_bundle: Path, tmp_path: Path
+) -> None:
+    from face_pictures import in_a_photo, known_faces
+
+    first, *_ = known_faces()
+    for name, shade in (("one.png", 0), ("two.png", 1)):
+        scene = in_a_photo(first, (300, 400), np.array([200.0, 150.0]), 240, 5).picture
+        scene[0, 0] = shade
+        write_picture(name, scene)
+    arguments = ("edit", "one.png", "smile=1", "--align", "always", "--bundle", edit_bundle, "-q")
+    said = refuse(*arguments, "--paste", "two.png", "-o", "x.png")
+    assert "two.png is not the file that the face of one.png was cut out of" in said
+    succeed(*arguments, "--paste", "one.png", "-o", "x.png")
+    assert read_picture("x.png").shape == (300, 400, 3)
