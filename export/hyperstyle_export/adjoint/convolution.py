@@ -52,12 +52,14 @@ def _conv_by_input(b: GraphBuilder, node: ir.Node, gradient: ir.Value) -> ir.Val
     x, kernel = input_of(node, 0), input_of(node, 1)
     stride, padding, group = _geometry(node)
     size = shape_of(kernel)[2:]
-    made = shape_of(node.outputs[0])[2:]
-    small_kernel = kernel.const_value is not None or TURNED_FROM * shape_of(kernel)[0] <= prod(made)
+    after = shape_of(node.outputs[0])[2:]
+    small_kernel = kernel.const_value is not None or TURNED_FROM * shape_of(kernel)[0] <= prod(
+        after
+    )
     if stride == 1 and small_kernel:
         around = (size[0] - 1 - padding[0], size[1] - 1 - padding[1])
         return b.conv(gradient, _turned(b, kernel, group), padding=around, group=group)
-    reached = [stride * (n - 1) + k - 2 * p for n, k, p in zip(made, size, padding, strict=True)]
+    reached = [stride * (n - 1) + k - 2 * p for n, k, p in zip(after, size, padding, strict=True)]
     return b.op(
         "ConvTranspose",
         gradient,
@@ -171,12 +173,12 @@ def _max_pool(b: GraphBuilder, node: ir.Node, gradient: ir.Value, _position: int
     if rows == columns == 1:
         return _sub_sampling(b, node, gradient)
     (stride,) = set(attribute(node, "strides", None))
-    x, made = input_of(node, 0), node.outputs[0]
-    _, channels, height, width = shape_of(made)
-    largest, left = _rows(b, made, made), _rows(b, gradient, made)
+    x, output = input_of(node, 0), node.outputs[0]
+    _, channels, height, width = shape_of(output)
+    largest, left = _rows(b, output, output), _rows(b, gradient, output)
     zero = b.scalar(0.0)
     parts = []
-    for tap in _taps(b, x, shape_of(made), (channels, channels, rows, columns), stride, (0, 0)):
+    for tap in _taps(b, x, shape_of(output), (channels, channels, rows, columns), stride, (0, 0)):
         taken = b.op("Equal", tap, largest)
         part = b.op("Where", taken, left, zero)
         left = b.op("Where", taken, zero, left)

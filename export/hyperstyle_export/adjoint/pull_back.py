@@ -47,13 +47,13 @@ def pull_back(
     carrying = _depending_on(wanted, nodes)
     totals = dict(cotangents)
     for node in reversed(nodes):
-        (made,) = node.outputs[:1]
-        if made not in totals or made not in carrying:
+        (output,) = node.outputs[:1]
+        if output not in totals or output not in carrying:
             continue
         if node.op_type not in ALL_RULES:
             raise ValueError(f"{node.op_type} ({node.name}) has no rule of differentiation")
         b.scoped(f"adjoint/{(node.name or '').rsplit('/', 1)[0]}")
-        gradient = totals[made]
+        gradient = totals[output]
         for position, value in _carrying_inputs(node, carrying):
             part = ALL_RULES[node.op_type](b, node, gradient, position)
             totals[value] = b.op("Add", totals[value], part) if value in totals else part

@@ -31,14 +31,14 @@ def inline(b: GraphBuilder, model: ir.Model, inputs: Mapping[str, ir.Value]) -> 
         values[name] = b.constant(name, value.const_value.numpy())
     values |= inputs
     for node in model.graph:
-        (made,) = node.outputs
-        assert made.name is not None
+        (output,) = node.outputs
+        assert output.name is not None
         b.scoped((node.name or model.graph.name or "").rsplit("/", 1)[0])
         read = [None if value is None else values[value.name or ""] for value in node.inputs]
         copy = b.op(node.op_type, *read, **node.attributes)
-        if made.shape is not None and made.shape.is_static():
-            copy.shape, copy.type = made.shape, made.type
-        values[made.name] = copy
+        if output.shape is not None and output.shape.is_static():
+            copy.shape, copy.type = output.shape, output.type
+        values[output.name] = copy
     return values
 
 

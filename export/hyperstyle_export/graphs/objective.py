@@ -1,8 +1,8 @@
 """`features` and `objective` graphs: the loss of one picture and its gradients by the kernels.
 
 A refinement is gradient steps on the offsets of one picture. `objective` runs generator and loss
-forward and back, down to the tuned convolutions' kernels; what the kernels are made of, they are
-made of in graphs whose adjoints are graphs again (`channel_offsets`). A host chains them:
+forward and back, down to the tuned convolutions' kernels. The way from codes or channel offsets to
+the kernels is a graph, and its adjoint is one too (`channel_offsets`). A host chains them:
 
     codes:            weights(codes) -> objective -> weights_adjoint -> codes_gradient
     channel offsets:  weights(codes), base kernels -> channel_offsets(channel_offsets)

@@ -16,7 +16,7 @@ from ..readers.torch_files import CheckpointError
 from .builder import Dim, GraphBuilder, to_array
 from .encoder import trunk_features, unit_strides
 
-TINY = 1e-20  # below the square of any norm that matters: the root of nothing has no slope
+TINY = 1e-20  # keeps the root's derivative finite at 0; below the square of any norm that matters
 
 Pairs = Sequence[tuple[ir.Value, ir.Value]]
 """Features of the image and of the target, [1,C,h,w] each."""
@@ -84,8 +84,8 @@ class EncoderNodes:
     def loss(self, b: GraphBuilder, features: Pairs) -> list[ir.Value]:
         """See :class:`PerceptualTerm`."""
         terms = []
-        for made, wanted in features:
-            error = b.mean_square(b.op("Sub", made, wanted))
+        for seen, wanted in features:
+            error = b.mean_square(b.op("Sub", seen, wanted))
             relative = b.op("Div", error, b.mean_square(wanted))
             terms.append(b.op("Mul", relative, b.scalar(ENCODER_WEIGHT)))
         return terms
@@ -154,9 +154,9 @@ class LpipsNodes:
     def loss(self, b: GraphBuilder, features: Pairs) -> list[ir.Value]:
         """See :class:`PerceptualTerm`."""
         terms = []
-        for number, (made, wanted) in enumerate(features):
+        for number, (seen, wanted) in enumerate(features):
             head = to_array(self._lpips.head(number))
-            difference = b.op("Sub", made, wanted)
+            difference = b.op("Sub", seen, wanted)
             square = b.op("Mul", difference, difference)
             weighted = b.op("Mul", square, b.constant(f"lpips.head.{number}", head))
             mean = b.op("ReduceMean", weighted, keepdims=0)  # over channels: LPIPS sums them

@@ -73,7 +73,7 @@ class EncoderTerm:
     def loss(self, seen: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
         """Weighted sum of mean squares, each in units of the target's."""
         pairs = zip(seen, wanted, strict=True)
-        terms = [(made - aim).square().mean() / aim.square().mean() for made, aim in pairs]
+        terms = [(one - aim).square().mean() / aim.square().mean() for one, aim in pairs]
         return ENCODER_WEIGHT * torch.stack(terms).sum()
 
 

@@ -269,7 +269,7 @@ def _check_input_size(config: HyperStyleConfig, path: Path) -> None:
 
 
 def _crop_rows(dataset_type: str, generator: GeneratorConfig) -> tuple[int, int] | None:
-    """Cars are wider than high: an eighth of the rows goes at each end (docs/spec.md, section 2)."""
+    """Cars are wider than high: an eighth of the rows goes at each end; docs/spec.md, section 2."""
     if "cars" not in dataset_type:
         return None
     return generator.resolution // 8, generator.resolution * 7 // 8
