@@ -16,7 +16,7 @@ Nothing in the files is run. Without -o the directions are added to the bundle.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,6 +36,7 @@ from hyperstyle_rt.formats.optional_inputs import OptionalInputs
 from numpy.typing import NDArray
 
 from directions.array_files import as_floats, named_array, read_arrays
+from directions.choice import chosen_arrays, other_generator
 from directions.files import add_to_bundle, save_directions
 
 Array = NDArray[np.float32]
@@ -43,11 +44,6 @@ Array = NDArray[np.float32]
 # StyleCLIP's global directions edit the first styles only (spec 6): those of the layers up to the
 # second at 128 pixels, toRGB left out.
 STYLECLIP_CHANNELS = 5376
-
-# File names of InterFaceGAN's published boundaries: stylegan_ffhq_smile_w_boundary.npy and others.
-_OTHER_GENERATORS = re.compile(
-    r"stylegan[ _-]?v?1(?!\d)|stylegan[_-](ffhq|celeba|bedroom|cat|car)|pggan|progan", re.IGNORECASE
-)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -187,83 +183,6 @@ def styles(
         _put(opened, directions, out)
 
 
-def chosen_arrays(
-    contents: Any,
-    path: Path,
-    keys: Sequence[str] | None,
-    name: str | None,
-    shaped: Callable[[Array], Array],
-) -> dict[str, Array]:
-    """The arrays of a file that become directions, by the directions' names.
-
-    Parameters
-    ----------
-    contents:
-        An array, or dictionaries and lists of them; an entry's key is the path to it, with dots.
-    keys:
-        The entries wanted; None for all that `shaped` takes.
-    name:
-        What a single direction is called; several are called as their keys.
-    shaped:
-        Gives an array the shape it needs, or raises EditError.
-
-    Raises
-    ------
-    EditError
-        If there is no such entry, none fits, or names are missing or too few.
-    """
-    entries = dict(_entries(contents))
-    if "" in entries:  # one array, without a key
-        if keys:
-            raise EditError(f"{path} holds one array and no keys; leave --key away")
-        if name is None:
-            raise EditError(f"{path} holds one array; give its --name")
-        return {name: shaped(as_floats(entries[""], path))}
-    if missing := [key for key in keys or () if key not in entries]:
-        raise EditError(f"{path} has no entry {missing[0]!r}; it has {', '.join(entries)}")
-    chosen: dict[str, Array] = {}
-    problem = EditError(f"{path} holds no arrays; is it a file of another kind?")
-    for key in keys or entries:
-        try:
-            chosen[key] = shaped(as_floats(entries[key], path))
-        except EditError as error:
-            if keys:
-                raise EditError(f"{error} (entry {key!r})") from None
-            problem = error
-    if not chosen:
-        raise problem
-    if name is not None:
-        if len(chosen) > 1:
-            raise EditError(
-                f"{path} holds {len(chosen)} directions, {', '.join(chosen)}; choose one with "
-                "--key to name it, or leave --name away to call them so"
-            )
-        return {name: next(iter(chosen.values()))}
-    named = {_plain(key): array for key, array in chosen.items()}
-    if len(named) < len(chosen):
-        raise EditError(f"keys of {path} make the same name; convert them with --key and --name")
-    return named
-
-
-def _entries(contents: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """All that lies in dictionaries and lists, by the path to it."""
-    inside: Iterable[tuple[Any, Any]]
-    if isinstance(contents, Mapping):
-        inside = contents.items()
-    elif isinstance(contents, list | tuple):
-        inside = enumerate(contents)
-    else:
-        yield key, contents
-        return
-    for each, value in inside:
-        yield from _entries(value, f"{key}.{each}" if key else str(each))
-
-
-def _plain(key: str) -> str:
-    """A key as the name of a direction."""
-    return re.sub(r"[^0-9A-Za-z_-]+", "_", key).strip("_-")[:100] or "direction"
-
-
 def style_vector(array: Array, count: int, path: Path) -> Array:
     """[S] of an array of as many numbers; EditError if it has more or fewer."""
     if array.size != count:
@@ -272,26 +191,6 @@ def style_vector(array: Array, count: int, path: Path) -> Array:
             f"[{count}]"
         )
     return array.reshape(-1)
-
-
-def other_generator(path: Path, contents: Any, vectors: Sequence[Array]) -> str | None:
-    """A sentence if directions look as if made for another generator than StyleGAN2, else None.
-
-    Their shape cannot tell: W has 512 numbers in all of them.
-    """
-    texts = [path.stem, *(str(value) for _, value in _entries(contents) if isinstance(value, str))]
-    if any(_OTHER_GENERATORS.search(text) for text in texts):
-        return (
-            f"{path} is named as directions for StyleGAN 1 or PGGAN are; in StyleGAN2's W they "
-            "mean nothing, so look at what they do before you use them"
-        )
-    lengths = [float(np.linalg.norm(vector)) for vector in vectors if vector.ndim == 1]
-    if lengths and all(abs(length - 1) < 1e-3 for length in lengths):
-        return (
-            f"{path} holds vectors of length 1, as InterFaceGAN's boundaries for StyleGAN 1 are, "
-            "which mean nothing in StyleGAN2's W; were they made for this generator, use them"
-        )
-    return None
 
 
 def linear_vector(array: Array, bundle: Bundle, path: Path) -> Array:
