@@ -18,7 +18,13 @@ import numpy as np
 from ..errors import PictureError
 from ..files import remove_leftovers
 from ..formats.manifest import Manifest
-from ..imaging.pictures import decode_picture, read_picture, read_picture_file, to_picture
+from ..imaging.pictures import (
+    Original,
+    decode_original,
+    read_picture,
+    read_picture_file,
+    to_picture,
+)
 from ..inversion import Inversion
 from ..model import Model
 from ..photos.portraits import ALL
@@ -87,7 +93,7 @@ class _Crop:
 class _Prepared:
     task: Task
     digest: str
-    photo: Picture
+    photo: Original
     crops: tuple[_Crop, ...]
     notice: str | None
 
@@ -198,8 +204,8 @@ class Batch:
         digest = hashlib.sha256(data).hexdigest()
         if earlier := self._reused(task.target, digest):
             return Finished(earlier=earlier)
-        photo = decode_picture(data, task.picture)
-        crops, notice = self._crops(photo, task.picture)
+        photo = decode_original(data, task.picture)
+        crops, notice = self._crops(photo.picture(), task.picture)
         for crop in crops:  # before the inference, not after it
             self._files.check_free(task.target.outputs(self._settings, crop.face).paths())
         return _Prepared(task, digest, photo, crops, notice)

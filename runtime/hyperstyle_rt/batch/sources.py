@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import PictureError
 from ..files import is_directory, visible_files
-from ..imaging.pictures import PICTURE_SUFFIXES
+from ..imaging.pictures import READABLE_SUFFIXES
 from .records import is_result
 
 
@@ -77,13 +77,12 @@ def _expand(argument: Path) -> list[Path]:
 def _below(folder: Path) -> Iterator[Source]:
     some = False
     for path in visible_files(folder):
-        if path.suffix.lower() in PICTURE_SUFFIXES and not is_result(path):
+        if path.suffix.lower() in READABLE_SUFFIXES and not is_result(path):
             some = True
             yield Source(path, path.relative_to(folder).with_suffix(""))
     if not some:
-        raise PictureError(
-            f"there is no picture in {folder}; pictures end in one of {', '.join(PICTURE_SUFFIXES)}"
-        )
+        known = ", ".join(READABLE_SUFFIXES)
+        raise PictureError(f"there is no picture in {folder}; pictures end in one of {known}")
 
 
 def _lengthen(

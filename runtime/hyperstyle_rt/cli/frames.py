@@ -13,7 +13,7 @@ from .outputs import check_suffix, refuse_existing
 from .terminal import printable, progress_bar
 
 if TYPE_CHECKING:
-    from ..types import Picture
+    from ..imaging.pictures import Original
 
 
 def film_path(out: Path | None, default: str, force: bool) -> Path:
@@ -30,11 +30,13 @@ def film_path(out: Path | None, default: str, force: bool) -> Path:
 
 
 def _check(out: Path, force: bool) -> None:
-    from ..imaging.films import FILM_SUFFIXES
+    from ..imaging.films import FILM_SUFFIXES, check_film
     from ..imaging.pictures import PICTURE_SUFFIXES
 
     known = (*PICTURE_SUFFIXES, *FILM_SUFFIXES)
     is_folder = is_directory(out)
+    if out.suffix.lower() not in PICTURE_SUFFIXES:
+        check_film(out)
     if out.suffix and not is_folder:
         check_suffix(out, known)
     if is_folder and out.suffix.lower() in known:
@@ -48,9 +50,11 @@ def _check(out: Path, force: bool) -> None:
 
 
 def write_frames(
-    frames: Iterator[Picture], total: int, out: Path, rate: float, name: str, quiet: bool
+    frames: Iterator[Original], total: int, out: Path, rate: float, name: str, quiet: bool
 ) -> None:
-    """Write pictures as `out` says; films and folders take them one by one.
+    """Write pictures as `out` says; films and folders take them one by one, in sRGB.
+
+    A single picture keeps its colour space and metadata.
 
     Parameters
     ----------
@@ -64,7 +68,7 @@ def write_frames(
     PictureError
         If a file cannot be written.
     """
-    from ..imaging.films import contact_sheet, open_film
+    from ..imaging.films import FILM_SUFFIXES, contact_sheet, open_film
     from ..imaging.pictures import PICTURE_SUFFIXES, write_picture
 
     with progress_bar(quiet) as progress:
@@ -72,9 +76,13 @@ def write_frames(
         first = next(shown)  # what is wrong with the faces shows here, before anything is made
         shown = chain([first], shown)
         make_directory(out.parent, PictureError)
-        if out.suffix.lower() in PICTURE_SUFFIXES:
-            write_picture(out, contact_sheet(list(shown)))
+        suffix = out.suffix.lower()
+        if suffix in PICTURE_SUFFIXES and total == 1:
+            write_picture(out, first.stored, first.metadata)
+            return
+        if suffix in PICTURE_SUFFIXES and suffix not in FILM_SUFFIXES:
+            write_picture(out, contact_sheet([frame.picture() for frame in shown]))
             return
         with open_film(out, rate) as add:
             for frame in shown:
-                add(frame)
+                add(frame.picture())

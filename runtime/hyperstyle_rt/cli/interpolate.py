@@ -64,6 +64,7 @@ def interpolate(
     """
     from ..editing.blending import linear, spherical_about
     from ..editing.expressions import evenly
+    from ..imaging.pictures import Original
 
     out = film_path(out, f"{first.stem}-{second.stem}.mp4", force)
     named = first if is_inversion(first) else second
@@ -71,7 +72,7 @@ def interpolate(
     started = time.perf_counter()
     faces = open_subject(model, first, align), open_subject(model, second, align)
     blend = spherical_about(model.bundle.latent_average()) if spherical else linear
-    pictures = model.interpolate(*faces, evenly(0, 1, frames), blend)
+    pictures = map(Original, model.interpolate(*faces, evenly(0, 1, frames), blend))
     name = f"{first.name} to {second.name}"
     write_frames(pictures, frames, out, rate, name, quiet or json_)
     seconds = time.perf_counter() - started

@@ -54,8 +54,8 @@ FilmOut = Annotated[
     typer.Option(
         "--out",
         "-o",
-        help="A picture (.png, .jpg, .webp; several are set in rows), a film (.mp4, .gif), or a "
-        "folder for the frames.",
+        help="A picture (.png, .jpg; several are set in rows), a film (.mp4, .webm, .webp, .gif), "
+        "or a folder for the frames.",
         show_default=False,
     ),
 ]

@@ -12,6 +12,7 @@ from .terminal import print_note
 
 if TYPE_CHECKING:
     from ..formats.manifest import Manifest
+    from ..imaging.pictures import Original
     from ..inversion import Inversion
     from ..model import Model
     from ..photos.portraits import Portrait
@@ -84,18 +85,21 @@ def _find_portrait(photo: Picture, align: When, manifest: Manifest) -> Portrait 
     return portraits[0] if portraits else None
 
 
-def pasted(frames: Iterator[Picture], photo: Path | None, face: Inversion) -> Iterator[Picture]:
+def pasted(frames: Iterator[Picture], photo: Path | None, face: Inversion) -> Iterator[Original]:
     """Set every picture of a face back into its photo; without one, leave them as they are.
+
+    In the photo's colour space, with its metadata.
 
     Raises
     ------
     HyperStyleError
         If the face was not cut out of a photo, or the photo cannot be read.
     """
+    from ..imaging.pictures import Original, read_original
+    from ..photos.portraits import paste_into
+
     if photo is None:
-        return frames
-    from ..imaging.pictures import read_picture
-    from ..photos.portraits import paste
+        return map(Original, frames)
 
     transform = face.data.transform
     if transform is None:
@@ -103,5 +107,5 @@ def pasted(frames: Iterator[Picture], photo: Path | None, face: Inversion) -> It
             "--paste needs a face that was cut out of a photo; invert the photo itself with "
             "--align always"
         )
-    whole = read_picture(photo)
-    return (paste(whole, transform, frame) for frame in frames)
+    whole = read_original(photo)
+    return (paste_into(whole, transform, frame) for frame in frames)
