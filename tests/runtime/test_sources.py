@@ -30,7 +30,7 @@ def found(*arguments: str) -> dict[str, str]:
 
 
 def test_a_folder_gives_the_pictures_below_it_sorted_by_suffix() -> None:
-    make("in/b.PNG", "in/a.jpg", "in/x/c.webp", "in/x.y/d.jpeg", "in/notes.txt", "in/f.tiff")
+    make("in/b.PNG", "in/a.jpg", "in/x/c.webp", "in/x.y/d.jpeg", "in/notes.txt", "in/f.psd")
     make("in/.hidden.png", "in/.cache/e.png")
     expected = {"in/a.jpg": "a", "in/b.PNG": "b", "in/x/c.webp": "x/c", "in/x.y/d.jpeg": "x.y/d"}
     assert found("in") == expected
