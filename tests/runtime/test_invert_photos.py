@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 from batch_folders import contents, make_pictures, outcomes
 from command_line import files, refuse, run, succeed
 from hyperstyle_rt import Inversion, Model, PictureError
-from hyperstyle_rt.imaging.pictures import read_picture, write_picture
+from hyperstyle_rt.imaging.pictures import Original, read_picture, write_picture
 
 
 @pytest.fixture(autouse=True)
@@ -56,10 +57,10 @@ class Halves:
             return (), "there is no face in the picture, which is used as it is"
         return self.find_portraits(photo, which), None
 
-    def paste(self, photo: np.ndarray, transform: np.ndarray, picture: np.ndarray) -> np.ndarray:
-        pasted = photo.copy()
-        pasted[0, int(-transform[0, 2])] = picture[0, 0]
-        return pasted
+    def paste_into(self, original: Original, transform: np.ndarray, face: np.ndarray) -> Original:
+        pasted = original.stored.copy()
+        pasted[0, int(-transform[0, 2])] = face[0, 0]
+        return replace(original, stored=pasted)
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from ..errors import InversionError, PictureError
 from ..files import make_directory, read_regular, write_atomically
 from ..formats.inversion_file import MAX_FILE_SIZE
 from ..formats.tensors import parse
-from ..imaging.pictures import encode_picture, resize_bilinear, side_by_side
+from ..imaging.metadata import NO_METADATA, Metadata
+from ..imaging.pictures import Original, encode_picture, resize_bilinear, side_by_side
 from ..inversion import Inversion
 from ..types import Picture
 from .records import Record, is_result, with_record
@@ -200,14 +201,14 @@ class BatchFiles:
             write_atomically(path, content, PictureError)
 
     def write(
-        self, target: Target, photo: Picture, faces: Sequence[Face], digest: str
+        self, target: Target, photo: Original, faces: Sequence[Face], digest: str
     ) -> list[Outputs]:
         """Write all files of a picture, each face's result last: where it is, all are.
 
         Parameters
         ----------
         photo:
-            uint8 [H,W,3], what the faces were found in.
+            What the faces were found in, with what its file carries beside the pixels.
         digest:
             SHA-256 of the picture's file.
 
@@ -236,7 +237,8 @@ class BatchFiles:
                 beside=tuple(path.name.removeprefix(target.stem) for path in files),
             )
             if pasted in files:
-                _write_picture(pasted, _pasted(photo, faces), record)
+                whole = _pasted(photo, faces)
+                _write_picture(pasted, whole.stored, record, whole.metadata)
             _write_face(outputs, face, record)
         return every
 
@@ -266,18 +268,20 @@ def _write_face(outputs: Outputs, face: Face, record: Record) -> None:
     _write_picture(outputs.result, picture, record)
 
 
-def _pasted(photo: Picture, faces: Sequence[Face]) -> Picture:
-    from ..photos.portraits import paste
+def _pasted(photo: Original, faces: Sequence[Face]) -> Original:
+    from ..photos.portraits import paste_into
 
     for face in faces:
         transform = face.inversion.data.transform
         assert transform is not None  # `_outputs` has seen to it
-        photo = paste(photo, transform, face.inversion.image)
+        photo = paste_into(photo, transform, face.inversion.image)
     return photo
 
 
-def _write_picture(path: Path, picture: Picture, record: Record) -> None:
-    encoded = encode_picture(path, picture)
+def _write_picture(
+    path: Path, picture: Picture, record: Record, metadata: Metadata = NO_METADATA
+) -> None:
+    encoded = encode_picture(path, picture, metadata)
     if path.suffix.lower() == ".png":
         encoded = with_record(encoded, record)
     write_atomically(path, encoded, PictureError)

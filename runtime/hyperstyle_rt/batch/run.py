@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import PictureError
-from ..imaging.pictures import decode_picture, to_picture
+from ..imaging.pictures import Original, decode_original, to_picture
 from ..inversion import Inversion
 from ..inverting.preparing import Crop, crops_of, one_crop
 from ..model import Model
@@ -82,7 +82,7 @@ class Finished:
 class _Prepared:
     task: Task
     digest: str
-    photo: Picture
+    photo: Original
     crops: tuple[tuple[int, Crop], ...]  # with the face's number, as :class:`Done` has it
     notice: str | None
 
@@ -198,8 +198,8 @@ class Batch:
         digest = hashlib.sha256(data).hexdigest()
         if earlier := self._reused(task.target, digest):
             return Finished(earlier=earlier)
-        photo = decode_picture(data, Path(spoken(task.picture)))
-        crops, notice = self._crops(photo, task.picture)
+        photo = decode_original(data, Path(spoken(task.picture)))
+        crops, notice = self._crops(photo.picture(), task.picture)
         for number, _ in crops:  # before the inference, not after it
             self._files.check_free(task.target.outputs(self._settings, number).paths())
         return _Prepared(task, digest, photo, crops, notice)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import PictureError
 from ..files import is_directory
-from ..imaging.pictures import PICTURE_SUFFIXES as READABLE_SUFFIXES
+from ..imaging.pictures import READABLE_SUFFIXES
 from .records import is_report, is_result
 from .streams import INVERSION_SUFFIX, STANDARD
 

@@ -198,8 +198,8 @@ class _Work:
             if self.resume and not self.force and not is_result(task.out):
                 refuse_existing([task.out])
             face = open_subject(self.model, file, self.align, self.method)
-            frames = self.model.sweep(face, self.steps)
-            frames = pasted(frames, self.paste, face, file, self.force)
+            edited = self.model.sweep(face, self.steps)
+            frames = pasted(edited, self.paste, face, file, self.force)
             count = len(self.steps)
             name = task.subject.name
             write_frames(frames, count, task.out, self.rate, name, self.quiet, record)

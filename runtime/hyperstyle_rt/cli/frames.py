@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from .outputs import check_suffix, refuse_existing
 from .terminal import printable, progress_bar
 
 if TYPE_CHECKING:
-    from ..types import Picture
+    from ..imaging.pictures import Original
 
 
 def film_path(out: Path | None, default: str, force: bool) -> Path:
@@ -34,11 +34,13 @@ def film_path(out: Path | None, default: str, force: bool) -> Path:
 
 
 def _check(out: Path, force: bool) -> None:
-    from ..imaging.films import FILM_SUFFIXES
+    from ..imaging.films import FILM_SUFFIXES, check_film
     from ..imaging.pictures import PICTURE_SUFFIXES
 
     known = (*PICTURE_SUFFIXES, *FILM_SUFFIXES)
     is_folder = is_directory(out)
+    if out.suffix.lower() not in PICTURE_SUFFIXES:
+        check_film(out)
     if out.suffix and not is_folder:
         check_suffix(out, known)
     if is_folder and out.suffix.lower() in known:
@@ -52,7 +54,7 @@ def _check(out: Path, force: bool) -> None:
 
 
 def write_frames(
-    frames: Iterator[Picture],
+    frames: Iterator[Original],
     total: int,
     out: Path,
     rate: float,
@@ -60,7 +62,9 @@ def write_frames(
     quiet: bool,
     record: Record | None = None,
 ) -> None:
-    """Write pictures as `out` says; films and folders take them one by one, pipes a PNG.
+    """Write pictures as `out` says; films and folders take them one by one, in sRGB, pipes a PNG.
+
+    A single picture keeps its colour space and metadata.
 
     Parameters
     ----------
@@ -76,25 +80,36 @@ def write_frames(
     PictureError
         If a file cannot be written.
     """
-    from ..imaging.films import contact_sheet, open_film
-    from ..imaging.pictures import PICTURE_SUFFIXES, encode_picture
+    from ..imaging.films import FILM_SUFFIXES, open_film
+    from ..imaging.pictures import PICTURE_SUFFIXES
 
     with progress_bar(quiet) as progress:
         shown = iter(progress.track(frames, total, description=printable(name)))
         first = next(shown)  # what is wrong with the faces shows here, before anything is made
         shown = chain([first], shown)
         if is_pipe_out(out):
-            write_pipe(out, encode_picture(Path("sheet.png"), contact_sheet(list(shown))))
+            write_pipe(out, _encode(Path("sheet.png"), list(shown)))
             return
         make_directory(out.parent, PictureError)
         for folder in (out.parent, out):
             remove_leftovers(folder)
-        if out.suffix.lower() in PICTURE_SUFFIXES:
-            encoded = encode_picture(out, contact_sheet(list(shown)))
-            if record is not None and out.suffix.lower() == ".png":
+        suffix = out.suffix.lower()
+        if suffix in PICTURE_SUFFIXES and (total == 1 or suffix not in FILM_SUFFIXES):
+            encoded = _encode(out, list(shown))
+            if record is not None and suffix == ".png":
                 encoded = with_record(encoded, record)
             write_atomically(out, encoded, PictureError)
             return
         with open_film(out, rate) as add:
             for frame in shown:
-                add(frame)
+                add(frame.picture())
+
+
+def _encode(path: Path, frames: Sequence[Original]) -> bytes:
+    """One picture as it is, several as a sheet."""
+    from ..imaging.films import contact_sheet
+    from ..imaging.pictures import encode_picture
+
+    if len(frames) == 1:
+        return encode_picture(path, frames[0].stored, frames[0].metadata)
+    return encode_picture(path, contact_sheet([frame.picture() for frame in frames]))

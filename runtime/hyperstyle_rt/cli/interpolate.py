@@ -67,6 +67,7 @@ def interpolate(
     """
     from ..editing.blending import linear, spherical_about
     from ..editing.expressions import evenly
+    from ..imaging.pictures import Original
 
     out = film_path(out, f"{name_of(first)}-{name_of(second)}.mp4", force)
     refuse_json_to_pipe(out, json_)
@@ -76,7 +77,7 @@ def interpolate(
         started = time.perf_counter()
         start, end = (open_subject(model, file, align, method) for file in (one, other))
         blend = spherical_about(model.bundle.latent_average()) if spherical else linear
-        pictures = model.interpolate(start, end, evenly(0, 1, frames), blend)
+        pictures = map(Original, model.interpolate(start, end, evenly(0, 1, frames), blend))
         name = f"{first.name} to {second.name}"
         write_frames(pictures, frames, out, rate, name, quiet or json_)
     seconds = time.perf_counter() - started

@@ -66,8 +66,8 @@ FilmOut = Annotated[
     typer.Option(
         "--out",
         "-o",
-        help="A picture (.png, .jpg, .webp; several are set in rows), a film (.mp4, .gif), a "
-        "folder for the frames, or - for a picture to standard output.",
+        help="A picture (.png, .jpg; several are set in rows), a film (.mp4, .webm, .webp, .gif), "
+        "a folder for the frames, or - for a picture to standard output.",
         show_default=False,
     ),
 ]

@@ -13,6 +13,7 @@ from .options import When
 from .terminal import print_note
 
 if TYPE_CHECKING:
+    from ..imaging.pictures import Original
     from ..inversion import Inversion
     from ..model import Model
     from ..types import Picture
@@ -66,8 +67,10 @@ def open_subject(model: Model, subject: Path, align: When, method: str | None = 
 
 def pasted(
     frames: Iterator[Picture], photo: Path | None, face: Inversion, subject: Path, force: bool
-) -> Iterator[Picture]:
+) -> Iterator[Original]:
     """Set every picture of a face back into its photo; without one, leave them as they are.
+
+    In the photo's colour space, with its metadata.
 
     Parameters
     ----------
@@ -81,10 +84,11 @@ def pasted(
     HyperStyleError
         If the face was not cut out of a photo or of another one, or the photo cannot be read.
     """
+    from ..imaging.pictures import Original, decode_original
+    from ..photos.portraits import paste_into
+
     if photo is None:
-        return frames
-    from ..imaging.pictures import decode_picture
-    from ..photos.portraits import paste
+        return map(Original, frames)
 
     transform = face.data.transform
     if transform is None:
@@ -99,8 +103,8 @@ def pasted(
             f"{photo} is not the file that the face of {subject} was cut out of; give --paste that "
             "one, or take this all the same with --force"
         )
-    whole = decode_picture(data, photo)
-    return (paste(whole, transform, frame) for frame in frames)
+    whole = decode_original(data, photo)
+    return (paste_into(whole, transform, frame) for frame in frames)
 
 
 def digest_of(subject: Path) -> str:
