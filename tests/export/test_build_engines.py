@@ -343,7 +343,7 @@ def test_names_of_directories_become_plain_names(directory: str, name: str) -> N
 
 
 def test_help_shows_examples_that_would_run() -> None:
-    result = CliRunner().invoke(app, ["--help"], terminal_width=200)
+    result = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"})
     assert result.exit_code == 0
     assert "Examples" in result.stdout
     assert result.stdout.count("python export/build_engines.py") >= 2
