@@ -63,9 +63,21 @@ def test_doctor_shows_what_limits_the_processors(monkeypatch: pytest.MonkeyPatch
 def test_doctor_tries_every_backend_of_the_registry():
     backends = json.loads(succeed("doctor", "--json"))["backends"]
     assert list(backends) == [entry.name for entry in BACKENDS]
-    assert backends["cpu"] is None
+    assert backends["cpu"]["problem"] is None
+    for entry in BACKENDS:
+        found = backends[entry.name]
+        assert (found["requires"], found["description"]) == (entry.requires, entry.description)
     for name in ("tensorrt", "tensorrt-pycuda"):
-        assert backends[name] is None or "; " in backends[name]  # what is wrong, and the cure
+        problem = backends[name]["problem"]
+        assert problem is None or "; " in problem  # what is wrong, and the cure
+
+
+def test_the_gpu_page_has_the_backends_of_the_registry():
+    """With what each requires, in the same words."""
+    page = (Path(__file__).parents[2] / "docs" / "gpu.md").read_text(encoding="utf-8")
+    for entry in BACKENDS:
+        if entry.memory == "cuda":
+            assert f"| `{entry.name}` | {entry.description} | {entry.requires} |" in page
 
 
 @pytest.mark.usefixtures("healthy")
@@ -74,7 +86,7 @@ def test_doctor_as_json(tiny_bundle: Path):
     assert document["ok"] is True
     assert document["problems"] == []
     assert document["versions"]["numpy"] == np.__version__
-    assert document["backends"]["cpu"] is None
+    assert document["backends"]["cpu"]["problem"] is None
     assert document["bundle"] == str(tiny_bundle)
     assert document["hyperstyle-rt"] == hyperstyle_rt.__version__
 
@@ -115,7 +127,7 @@ def test_doctor_without_onnxruntime(
     assert part in sentence(result.stderr)
     document = json.loads(result.stdout)
     assert document["ok"] is False
-    assert part in document["backends"]["cpu"]
+    assert part in document["backends"]["cpu"]["problem"]
 
 
 @pytest.mark.parametrize(

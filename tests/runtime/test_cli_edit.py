@@ -13,7 +13,7 @@ import fakeweights
 import numpy as np
 import pytest
 from command_line import files, refuse, run, sentence, succeed, write_face
-from hyperstyle_rt import Inversion, Model
+from hyperstyle_rt import BackendError, Inversion, Model
 from hyperstyle_rt.adaptation import Adaptation
 from hyperstyle_rt.cli import adapt, edit, interpolate
 from hyperstyle_rt.editing.blending import spherical_about
@@ -241,6 +241,28 @@ def test_an_adapted_face_keeps_fine_offsets(
     assert document["layers_with_offsets"] == 4
     assert np.array_equal(read_picture("five.png"), adaptation.render(face, first=5))
     assert (read_picture("five.png") != read_picture("anna.adapted.png")).any()
+
+
+def test_an_adapted_generator_renders_every_inversion_of_its_base(
+    faces: tuple[Path, Path], model: Model, toon: Path
+) -> None:
+    """Without codes as with zero codes; channel offsets count in the layers that are kept."""
+    coded = Inversion.load(faces[0])
+    plain = Inversion(replace(coded.data, codes=None, code_space=None))
+    zero = Inversion(replace(coded.data, codes=np.zeros_like(coded.codes)))
+    refined = model.refine(coded, np.zeros((32, 32, 3), np.uint8), 4)
+    with Adaptation.load(toon, "cpu", threads=1) as adaptation:
+        shown = adaptation.synthesise(plain, first=0)
+        assert np.array_equal(shown, adaptation.synthesise(zero, first=0))
+        assert np.abs(shown - adaptation.synthesise(coded, first=0)).max() > 1e-3
+        kept = adaptation.synthesise(refined, first=5)
+        assert np.abs(kept - adaptation.synthesise(coded, first=5)).max() > 1e-3
+        last = model.bundle.manifest.tuned_layers[-1].index
+        assert np.array_equal(
+            adaptation.synthesise(refined, first=last + 1), adaptation.synthesise(plain)
+        )
+    with pytest.raises(BackendError, match="closed"):
+        adaptation.render(plain)
 
 
 def test_noise_is_the_stored_one_or_drawn_from_a_seed(faces: tuple[Path, Path], toon: Path) -> None:

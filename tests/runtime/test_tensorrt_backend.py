@@ -346,5 +346,24 @@ def test_sessions_share_engines_and_nothing_else(
     assert not cuda.device
 
 
+def test_nothing_of_cuda_is_touched_in_a_forked_child(
+    planned: Path, cuda: StandInCuda, picture: np.ndarray
+) -> None:
+    """A context of CUDA works in its process only; what happens in a child is done here at once."""
+    model = load(planned)
+    with model.session() as session:
+        session.invert(picture, 1)
+        device, executables = dict(cuda.device), cuda.executables
+        for backend in (session.backend, model.backend):
+            backend._native.abandon()
+        model.backend._engines._native.abandon()
+        cuda.calls.clear()
+        with pytest.raises(BackendError, match="loaded before the process forked"):
+            session.invert(picture, 1)
+    model.close()
+    assert cuda.calls == []
+    assert (cuda.device, cuda.executables) == (device, executables)
+
+
 def test_plans_of_the_bundle_are_verified(planned: Path) -> None:
     Bundle.open(planned).verify()

@@ -19,7 +19,7 @@ from .lifetime import NativeObjects
 from .ort_library import NEGATION, load_onnxruntime, session_options, shrink_arena
 from .ort_sessions import SessionMaker, dtype_of, first_line, signature_of
 from .protocol import GPU_BATCH, Buffers, Signature
-from .registry import NOT_OFFERED
+from .registry import NOT_OFFERED, entry_of
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -106,7 +106,7 @@ class OnnxRuntimeBackend:
         self.name = name
         self.graph_precision = precision
         self._ort = load_onnxruntime()
-        self._memory = "cpu" if name == "cpu" else "cuda"
+        self._memory = entry_of(name).memory
         if name not in usable_providers():
             raise BackendError(
                 f"ONNX Runtime {self._ort.__version__} cannot use {PROVIDERS[name]} here (it "
@@ -127,7 +127,7 @@ class OnnxRuntimeBackend:
     @property
     def precision(self) -> str:
         """Type that is computed in: an x86 CPU computes fp16 graphs in float32."""
-        if self.name == "cpu" and platform.machine() in _COMPUTES_HALVES_IN_FLOAT:
+        if self._memory == "cpu" and platform.machine() in _COMPUTES_HALVES_IN_FLOAT:
             return BASE_PRECISION
         return self.graph_precision
 
@@ -137,7 +137,7 @@ class OnnxRuntimeBackend:
 
         In a batch, small products are summed in another order and pixels may differ by one level.
         """
-        return 1 if self.name == "cpu" else GPU_BATCH
+        return 1 if self._memory == "cpu" else GPU_BATCH
 
     def signature(self, role: str) -> Signature:
         """Inputs and outputs of a graph; raises as :meth:`run`."""

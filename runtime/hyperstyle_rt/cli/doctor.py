@@ -143,6 +143,15 @@ class Findings:
             | facts
             | asdict(self)
             | {
+                "backends": {
+                    entry.name: {
+                        "problem": self.backends[entry.name],
+                        "requires": entry.requires,
+                        "description": entry.description,
+                    }
+                    for entry in BACKENDS
+                    if entry.name in self.backends
+                },
                 "usable_processors": self.processors.usable,
                 "problems": problems,
                 "advice": self.advice(),
@@ -219,10 +228,13 @@ def _table(findings: Findings) -> Table:
         facts[module] = cell(broken, style) if broken else findings.versions[module]
     facts["processors"] = _shown_processors(findings.processors)
     facts["threads"] = str(findings.threads)
-    for name, problem in findings.backends.items():
-        style = "red" if name == CPU else "dim"
+    for entry in BACKENDS:
+        problem = findings.backends.get(entry.name)
+        if problem == NOT_OFFERED:
+            problem = f"{problem}; needs {entry.requires}"
+        style = "red" if entry.name == CPU else "dim"
         works = cell("works", "green") if problem is None else cell(problem, style)
-        facts[f"backend {name}"] = works
+        facts[f"backend {entry.name}"] = works
     driver = findings.driver
     if driver is None:
         facts["NVIDIA driver"] = cell("not found", "dim")
