@@ -41,7 +41,7 @@ def inversion(model: Model, picture: np.ndarray) -> Inversion:
     return model.invert(picture, iterations=2)
 
 
-# The published formulas (spec 6), once more and in float64
+# The published formulas (docs/spec.md, section 6), once more and in float64
 
 
 def interfacegan(latents: np.ndarray, boundary: np.ndarray, factor: float) -> np.ndarray:

@@ -41,8 +41,8 @@ from directions.files import add_to_bundle, save_directions
 
 Array = NDArray[np.float32]
 
-# StyleCLIP's global directions edit the first styles only (spec 6): those of the layers up to the
-# second at 128 pixels, toRGB left out.
+# StyleCLIP's global directions edit the first styles only: those of the layers up to the second at
+# 128 pixels, toRGB left out (docs/spec.md, section 6).
 STYLECLIP_CHANNELS = 5376
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)

@@ -22,7 +22,7 @@ from hyperstyle_export.networks.config import (
 )
 from hyperstyle_export.networks.hyperstyle import HyperStyle
 
-# Widths at 4, 8, ..., 1024 (spec 4).
+# Widths at 4, 8, ..., 1024 (docs/spec.md, section 4).
 OFFICIAL_CHANNELS = (512, 512, 512, 512, 512, 256, 128, 64, 32)
 
 

@@ -224,7 +224,7 @@ class EncoderRun:
         Pictures at the beginning for which the known latents are the only loss: many times faster,
         as no picture is generated. 0 without known factors.
     dataset_type:
-        One that contains "cars" crops the rows of generated pictures (spec 2).
+        One that contains "cars" crops the rows of generated pictures (docs/spec.md, section 2).
     """
 
     network: EncoderConfig
@@ -287,7 +287,7 @@ class HypernetworkShape:
     Attributes
     ----------
     tuned_layers:
-        Offset indices; those beyond the generator are left out (spec 4).
+        Offset indices; those beyond the generator are left out (docs/spec.md, section 4).
     shared_layers:
         Those of them served by the shared hypernetwork (their convolutions have C -> C channels).
     """

@@ -19,7 +19,7 @@ from .errors import TrainingError
 from .factors import read_factors
 from .synthesis import FastSynthesis
 
-CARS_CROP = 8  # an eighth of the rows is cut above and below (spec 2)
+CARS_CROP = 8  # an eighth of the rows is cut above and below (docs/spec.md, section 2)
 
 
 class FrozenGenerator(nn.Module):

@@ -359,7 +359,7 @@ class HypernetworkTrainer(Trainer[Hypernetwork]):
 
 
 def hypernetwork_config(shape: HypernetworkShape, generator: GeneratorConfig) -> HypernetworkConfig:
-    """The config for a generator: layers beyond its last are left out, as officially (spec 4)."""
+    """The config for a generator: layers beyond its last are left out (docs/spec.md, section 4)."""
     count = len(generator.layers)
     return HypernetworkConfig(
         tuple(i for i in shape.tuned_layers if i < count),

@@ -1,7 +1,7 @@
 """Embeddings whose cosine says whether two pictures show the same: a loss by weight file.
 
 Two kinds of file are known, told apart by their keys: ArcFace's IR-SE50 for faces, as the official
-training uses it (spec 7), and ResNet-50 trained by MoCo v2 for everything else.
+training uses it (docs/spec.md, section 7), and ResNet-50 trained by MoCo v2 for everything else.
 """
 
 from __future__ import annotations

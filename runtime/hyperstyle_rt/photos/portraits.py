@@ -1,4 +1,4 @@
-"""Portraits in photos: found, cut out as aligned crops, and set back in (spec 7).
+"""Portraits in photos: found, cut out as aligned crops, and set back in (docs/spec.md, section 7).
 
 The networks were trained on crops aligned by the FFHQ recipe. A photo straight from a camera is
 none; here its faces become such crops, with the transform that leads back.
