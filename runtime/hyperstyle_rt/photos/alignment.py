@@ -1,7 +1,7 @@
 """The FFHQ alignment: a photo and a face's points to the crop that the networks know.
 
-docs/spec.md, section 7. Computed as the published recipe does with Pillow and SciPy, for the same bytes: shrink, crop with a
-border, pad by reflection with blurred edges, then the QUAD transform.
+Computed as the published recipe does with Pillow and SciPy (docs/spec.md, section 7), for the same
+bytes: shrink, crop with a border, pad by reflection with blurred edges, then the QUAD transform.
 
 Points are pixels (x, y), where whole numbers are the centres of pixels, x to the right, y down.
 """
