@@ -328,6 +328,28 @@ def test_a_child_is_told_and_ends(in_child: str, tiny_bundle: Path) -> None:
     assert ran.stderr == ""
 
 
+FACES = """
+import os, sys
+import numpy as np
+from hyperstyle_rt.photos.faces import find_faces
+photo = np.zeros((200, 300, 3), np.uint8)
+print(find_faces(photo), flush=True)
+child = os.fork()
+if child == 0:
+    print(find_faces(photo), flush=True)
+    sys.exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@FORKS
+def test_faces_are_found_in_a_child_too(tmp_path: Path) -> None:
+    """Its networks are opened anew; nothing is reported to anybody, nothing hangs."""
+    ran = python(FACES, HOME=str(tmp_path), XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert (ran.stdout, ran.stderr) == ("[]\n[]\n7\n", "")
+    assert list(tmp_path.iterdir()) == []
+
+
 # -------------------------------------------------------------------------------- library
 
 
