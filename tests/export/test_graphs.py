@@ -14,6 +14,7 @@ import pytest
 import torch
 from hyperstyle_export.graphs.builder import OPSET, save_model
 from hyperstyle_export.graphs.generator import optional_inputs
+from hyperstyle_export.graphs.sharing import save_sharing
 from hyperstyle_export.graphs.storage import store_weights
 from hyperstyle_export.methods import GRAPHS, STYLED_GRAPHS
 from hyperstyle_export.networks.hypernetwork import with_count
@@ -242,6 +243,25 @@ def test_large_weights_go_beside_the_graph(tmp_path: Path) -> None:
     proto = onnx.load(files[0], load_external_data=False)
     locations = {e.value for t in proto.graph.initializer for e in t.external_data[:1]}
     assert locations == {"weights.onnx.data"}
+
+
+@pytest.mark.parametrize("storage", ["fp32", "fp16"])
+def test_what_edits_styles_reads_the_generators_tensors(storage: str, tmp_path: Path) -> None:
+    """`styled_generator` and `noise` are small files, and stored noise loses no bit."""
+    model, generator = build_model(TINY), tmp_path / "generator.onnx"
+    save_model(store_weights(GRAPHS["generator"](model), storage), generator, external_above=0)
+    for role, build in STYLED_GRAPHS.items():
+        path = tmp_path / f"{role}.onnx"
+        save_sharing(store_weights(build(model), storage), path, [generator])
+        stored = onnx.load(path, load_external_data=False).graph.initializer
+        locations = {e.value for t in stored for e in t.external_data if e.key == "location"}
+        assert locations == {"generator.onnx.data"}
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    layers = [layer for layer in model.config.generator.layers if not layer.is_to_rgb]
+    assert names == [f"noise.{layer.name}" for layer in layers]
+    for number, noise_map in enumerate(session.run(names, {})):
+        assert np.array_equal(noise_map, getattr(model.decoder.noises, f"noise_{number}").numpy())
 
 
 def test_half_storage_halves_the_file_and_keeps_float_arithmetic(tmp_path: Path) -> None:

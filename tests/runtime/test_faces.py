@@ -139,12 +139,12 @@ def test_a_model_that_was_altered_is_not_run(
         data[-1] ^= 1
         (tmp_path / name).write_bytes(data)
     monkeypatch.setattr(faces, "MODELS", tmp_path)
-    faces._session.cache_clear()
+    faces._opened.cache_clear()
     try:
         with pytest.raises(RuntimeError, match="not the file of this release"):
             find_faces(FACES[0].picture)
     finally:
-        faces._session.cache_clear()
+        faces._opened.cache_clear()
 
 
 def test_the_renderings_are_about_aligned() -> None:

@@ -115,6 +115,14 @@ def test_a_webp_is_an_animation(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["film.webp"]
 
 
+@pytest.mark.parametrize(("extra", "suffix"), [(True, ".mp4"), (False, ".gif")])
+def test_the_default_is_a_film_that_can_be_written(
+    extra: bool, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(films, "find_spec", lambda name: object() if extra else None)
+    assert films.default_film_suffix() == suffix
+
+
 @pytest.mark.parametrize("name", ["film.mp4", "film.webm", "film.webp"])
 def test_without_the_extra_a_sentence_names_it(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

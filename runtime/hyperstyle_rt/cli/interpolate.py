@@ -63,13 +63,15 @@ def interpolate(
 ) -> None:
     """Move from one face to another: latents and weight offsets change together.
 
-    Writes A-B.mp4 without --out.
+    Writes A-B.mp4 without --out, A-B.gif without the extra `films`.
     """
     from ..editing.blending import linear, spherical_about
     from ..editing.expressions import evenly
+    from ..imaging.films import default_film_suffix
     from ..imaging.pictures import Original
 
-    out = film_path(out, f"{name_of(first)}-{name_of(second)}.mp4", force)
+    default = f"{name_of(first)}-{name_of(second)}{default_film_suffix()}"
+    out = film_path(out, default, force)
     refuse_json_to_pipe(out, json_)
     with as_file(first) as one, as_file(second) as other:
         named = one if is_inversion(one) else other

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -93,6 +94,11 @@ def open_film(path: Path, rate: float) -> AbstractContextManager[AddFrame]:
     if suffix == ".gif":
         return _gif(path, rate)
     return _frames(path)
+
+
+def default_film_suffix() -> str:
+    """``.mp4`` where PyAV can write it, else ``.gif``, which needs nothing more."""
+    return ".mp4" if find_spec("av") is not None else ".gif"
 
 
 def check_film(path: Path) -> None:

@@ -8,6 +8,7 @@ points finds the mouth and, roughly, the eyes, and a network for one eye finds t
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..backends.lifetime import NativeObjects
 from ..types import Picture
 
 if TYPE_CHECKING:
@@ -389,15 +391,20 @@ def _run(model: str, image: Picture, span: int = 1, lowest: int = 0) -> list[Arr
     return [output[0].astype(np.float64) for output in outputs]
 
 
-@lru_cache(maxsize=len(MODEL_DIGESTS))
 def _session(model: str) -> onnxruntime.InferenceSession:
+    """The session of a model, which is opened anew in a forked child: it has no threads there."""
+    return _opened(model, os.getpid())[0]
+
+
+@lru_cache(maxsize=2 * len(MODEL_DIGESTS))
+def _opened(model: str, _process: int) -> tuple[onnxruntime.InferenceSession, NativeObjects]:
     from ..backends.ort_library import load_onnxruntime, session_options
 
     data = (MODELS / model).read_bytes()
     if hashlib.sha256(data).hexdigest() != MODEL_DIGESTS[model]:
         raise RuntimeError(f"{MODELS / model} is not the file of this release; install it again")
     options = session_options(1)  # milliseconds of work, often beside an inversion
-    session: onnxruntime.InferenceSession = load_onnxruntime().InferenceSession(
-        data, options, providers=["CPUExecutionProvider"]
-    )
-    return session
+    session = load_onnxruntime().InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    native = NativeObjects()
+    native.keep(session)
+    return session, native
