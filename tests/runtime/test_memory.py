@@ -114,14 +114,28 @@ def test_a_picture_too_large_for_the_memory_is_a_sentence(tmp_path: Path) -> Non
 
 @linux
 def test_a_gigabyte_of_addresses_is_enough_for_an_inversion(tmp_path: Path) -> None:
-    """One thread a graph: every further one reserves 64 MB of addresses for its allocations."""
     out = tmp_path / "out.png"
     picture = ROOT / "examples" / "portrait_0.png"
     done = subprocess.run(
-        [sys.executable, "-c", INVERT, str(1 << 30), picture, "--out", out, "--threads", "1"],
+        [sys.executable, "-c", INVERT, str(10**9), picture, "--out", out],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     assert imaging.read_picture(out).shape[2] == 3
+
+
+@linux
+def test_too_little_memory_for_the_graphs_is_a_sentence(tmp_path: Path) -> None:
+    picture = ROOT / "examples" / "portrait_0.png"
+    done = subprocess.run(
+        [sys.executable, "-c", INVERT, str(510_000_000), picture, "--out", tmp_path / "out.png"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and "memory" in line
+    assert not list(tmp_path.iterdir())

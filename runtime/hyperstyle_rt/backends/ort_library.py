@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 MODULE = "onnxruntime"
 NO_REPORTS = "ORT_DISABLE_TELEMETRY"  # read once, when the library is loaded
-ERRORS_ONLY = 3  # log severity: the warnings are about graph clean-up
+_M_ARENA_MAX = -8  # of malloc.h
+SILENT = 4  # log severity: errors are raised, too, and said once, by this package
 _NO_SPINNING = ("session.intra_op.allow_spinning", "session.inter_op.allow_spinning")
 
 # About the smallest ONNX model there is, in protocol buffers: y = -x, one float.
@@ -63,6 +64,8 @@ def load_onnxruntime() -> Any:
     """
     loaded = MODULE in sys.modules
     os.environ.setdefault(NO_REPORTS, "1")
+    if not loaded:
+        _share_heaps_where_addresses_are_few()
     try:
         ort = import_module(MODULE)
     except ModuleNotFoundError as error:
@@ -76,7 +79,7 @@ def load_onnxruntime() -> Any:
         raise _broken(error) from error
     if loaded:  # by somebody else, who may not have turned the reports off
         ort.disable_telemetry_events()
-    ort.set_default_logger_severity(ERRORS_ONLY)
+    ort.set_default_logger_severity(SILENT)
     return ort
 
 
@@ -85,7 +88,7 @@ def session_options(threads: int | None) -> onnxruntime.SessionOptions:
     ort = load_onnxruntime()
     _register_shared_arena()
     options: onnxruntime.SessionOptions = ort.SessionOptions()
-    options.log_severity_level = ERRORS_ONLY
+    options.log_severity_level = SILENT
     options.intra_op_num_threads = useful_threads(threads)
     options.inter_op_num_threads = 1
     options.enable_mem_pattern = False
@@ -116,6 +119,22 @@ def shrink_arena() -> None:
         )
         session.run(None, {"x": np.zeros(1, np.float32)}, run)
     return_freed_memory()
+
+
+def _share_heaps_where_addresses_are_few() -> None:
+    """Let threads share two heaps in a process whose address space is limited (``ulimit -v``).
+
+    glibc reserves 64 MB of addresses for a heap of each thread, which ends such a process long
+    before its memory is used.
+    """
+    if sys.platform != "linux":
+        return
+    import resource
+
+    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's
+        if set_option is not None:
+            set_option(_M_ARENA_MAX, 2)
 
 
 @functools.cache

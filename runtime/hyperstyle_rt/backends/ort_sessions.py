@@ -144,6 +144,11 @@ class SessionMaker:
                 model, options, providers=[self.provider], enable_fallback=0
             )
         except Exception as error:  # ONNX Runtime raises its own types, which share no base
+            if _is_out_of_memory(error):
+                raise BackendError(
+                    f"there is not enough memory to load {path}; free some, or allow the process "
+                    "more (ulimit -v)"
+                ) from error
             raise BundleError(
                 f"ONNX Runtime {ort.__version__} cannot load {path}; build the bundle again with "
                 f"this version ({first_line(error)})"
@@ -187,6 +192,10 @@ def dtype_of(name: str) -> np.dtype[Any]:
     if name not in _DTYPES:
         raise BackendError(f"tensors of type {name} are not supported; build the bundle again")
     return _DTYPES[name]
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "bad_alloc" in str(error)
 
 
 def first_line(error: Exception) -> str:
