@@ -8,14 +8,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hyperstyle_rt import BackendError, BundleError
-from hyperstyle_rt.backends import processors
+from hyperstyle_rt.backends import ort_sessions, processors
 from hyperstyle_rt.backends.ort import OnnxRuntimeBackend
 from hyperstyle_rt.backends.ort_library import load_onnxruntime, session_options
 from hyperstyle_rt.backends.processors import Processors, useful_threads
@@ -246,6 +248,32 @@ def test_a_file_that_is_swapped_after_its_verification_is_refused(
 
     monkeypatch.setattr(type(backend._maker), "_make", swapped)
     with pytest.raises(BundleError, match=r"encoder\.onnx\.data was changed while it was opened"):
+        encode(backend)
+
+
+def test_a_directory_that_is_swapped_after_its_verification_is_refused(
+    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bundle's path is a link that means another directory while the graph is loaded."""
+    evil, link = tmp_path / "evil", tmp_path / "link"
+    shutil.copytree(encoder, evil)
+    data = evil / "encoder.onnx.data"
+    data.write_bytes(data.read_bytes().swapcase())
+    link.symlink_to(encoder)
+    backend = open_cpu(link)
+    original = ort_sessions._as_folder
+
+    @contextmanager
+    def swapped(directory: Path) -> Iterator[str]:
+        link.unlink()
+        link.symlink_to(evil)
+        with original(directory) as folder:
+            link.unlink()
+            link.symlink_to(encoder)
+            yield folder
+
+    monkeypatch.setattr(ort_sessions, "_as_folder", swapped)
+    with pytest.raises(BundleError, match=r"encoder\.onnx\S* was changed while it was opened"):
         encode(backend)
 
 

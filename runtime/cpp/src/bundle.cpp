@@ -1,5 +1,6 @@
 #include "bundle.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <stdexcept>
@@ -84,9 +85,21 @@ const GraphFile& Bundle::file_of(const std::string& role, const std::string& pre
 
 VerifiedGraph Bundle::verified_graph(const std::string& role, const std::string& precision) const {
   const GraphFile& file = file_of(role, precision);
-  VerifiedGraph graph{verified(file.file), {}};
-  for (const std::string& name : file.data) graph.data[name] = verified(name);
+  VerifiedGraph graph;
+  graph.model = verified(file.file).content;
+  graph.folder = directory_;
+  for (const std::string& name : file.data) {
+    Verified data = verified(name);
+    graph.data[name] = std::move(data.content);
+    if (data.identity) graph.identities[directory_ / name] = *data.identity;
+  }
+  if (graph.identities.size() < graph.data.size() || !graph.is_unchanged()) graph.folder.clear();
   return graph;
+}
+
+bool VerifiedGraph::is_unchanged() const {
+  return std::all_of(identities.begin(), identities.end(),
+                     [](const auto& item) { return identity_of(item.first) == item.second; });
 }
 
 fs::path Bundle::verified_plan(const std::string& key, const std::string& role) const {
@@ -111,7 +124,7 @@ void Bundle::verify_plan_file(const std::string& key, const std::string& name) c
 
 std::optional<Matrix> Bundle::latent_average() const {
   if (manifest_.files.count(kLatentAverageName) == 0) return std::nullopt;
-  const Content content = verified(kLatentAverageName);
+  const Content content = verified(kLatentAverageName).content;
   const std::string where = place(kLatentAverageName);
   TensorFile file;
   try {
@@ -141,36 +154,36 @@ std::string Bundle::place(const std::string& name) const {
   return directory_.empty() ? name : text_of(directory_ / name);
 }
 
-Content Bundle::verified(const std::string& name) const {
+Bundle::Verified Bundle::verified(const std::string& name) const {
   return verified(name, manifest_.files.at(name));
 }
 
-Content Bundle::verified(const std::string& name, const BundleFile& expected) const {
+Bundle::Verified Bundle::verified(const std::string& name, const BundleFile& expected) const {
   const auto check_size = [&](uint64_t size) {
     if (size == expected.size) return;
     throw refused(place(name) + " has " + std::to_string(size) +
                   " bytes where the manifest says " + std::to_string(expected.size) +
                   "; restore the bundle or build it again");
   };
-  Content content;
+  Verified found;
   if (directory_.empty()) {
     const auto buffer = memory_.find(name);
     if (buffer == memory_.end()) {
       throw refused("there is no " + name + " among the buffers; give all files of the bundle");
     }
     check_size(buffer->second.size());
-    content.bytes = buffer->second;
+    found.content.bytes = buffer->second;
   } else {
     const OpenFile file(directory_ / name, HSRT_ERROR_BUNDLE);
     check_size(file.size());
-    content = file.map();
+    found = {file.map(), file.identity()};
   }
-  if (sha256(content.bytes) != expected.sha256) {
+  if (sha256(found.content.bytes) != expected.sha256) {
     throw refused(place(name) +
                   " is altered, its SHA-256 is not the manifest's; restore the bundle or build it "
                   "again");
   }
-  return content;
+  return found;
 }
 
 }  // namespace hsrt

@@ -14,10 +14,17 @@
 namespace hsrt {
 
 // A graph whose files have been verified: its model, and by name the files it reads tensors from.
-// What was verified is what is here; nothing is opened again by a path.
 struct VerifiedGraph {
   Content model;
   std::map<std::string, Content> data;
+
+  // Where the data can be read by their paths as well, and what they were when they were verified;
+  // empty if they cannot be told from others, as behind links.
+  std::filesystem::path folder;
+  std::map<std::filesystem::path, FileIdentity> identities;
+
+  // Whether all of them have stayed what they were.
+  bool is_unchanged() const;
 };
 
 class Bundle {
@@ -51,8 +58,13 @@ class Bundle {
   std::string place(const std::string& name) const;
   void read_manifest(std::string_view text);
   const GraphFile& file_of(const std::string& role, const std::string& precision) const;
-  Content verified(const std::string& name) const;
-  Content verified(const std::string& name, const BundleFile& expected) const;
+  struct Verified {
+    Content content;
+    std::optional<FileIdentity> identity;
+  };
+
+  Verified verified(const std::string& name) const;
+  Verified verified(const std::string& name, const BundleFile& expected) const;
   void verify_plan_file(const std::string& key, const std::string& name) const;
 };
 

@@ -46,6 +46,22 @@ int status_of(int descriptor, Status& status) { return ::fstat(descriptor, &stat
 void close_file(int descriptor) { ::close(descriptor); }
 #endif
 
+#ifdef __linux__
+std::optional<FileIdentity> identity_of(const Status& status) {
+  FileIdentity identity;
+  identity.device = status.st_dev;
+  identity.number = status.st_ino;
+  identity.size = static_cast<uint64_t>(status.st_size);
+  identity.modified[0] = status.st_mtim.tv_sec;
+  identity.modified[1] = status.st_mtim.tv_nsec;
+  identity.changed[0] = status.st_ctim.tv_sec;
+  identity.changed[1] = status.st_ctim.tv_nsec;
+  return identity;
+}
+#else
+std::optional<FileIdentity> identity_of(const Status&) { return std::nullopt; }
+#endif
+
 std::string last_reason() { return std::error_code(errno, std::generic_category()).message(); }
 
 // A name nobody else uses, hidden like Python's.
@@ -81,6 +97,24 @@ fs::path path_of(const char* utf8) { return fs::u8path(utf8); }
 
 std::string text_of(const fs::path& path) { return path.u8string(); }
 
+bool FileIdentity::operator==(const FileIdentity& other) const {
+  return device == other.device && number == other.number && size == other.size &&
+         std::equal(modified, modified + 2, other.modified) &&
+         std::equal(changed, changed + 2, other.changed);
+}
+
+std::optional<FileIdentity> identity_of(const fs::path& path) {
+#ifdef __linux__
+  Status status = {};
+  if (::lstat(path.c_str(), &status) == 0 && (status.st_mode & kFileType) == kRegular) {
+    return identity_of(status);
+  }
+#else
+  static_cast<void>(path);
+#endif
+  return std::nullopt;
+}
+
 OpenFile::OpenFile(const fs::path& path, hsrt_status status) : path_(path), status_(status) {
   const auto refuse = [&](const std::string& problem) {
     throw Failure(status, text_of(path) + problem);
@@ -104,6 +138,7 @@ OpenFile::OpenFile(const fs::path& path, hsrt_status status) : path_(path), stat
     refuse(not_regular);
   }
   size_ = static_cast<uint64_t>(opened.st_size);
+  identity_ = identity_of(opened);
 }
 
 OpenFile::~OpenFile() { close_file(descriptor_); }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -21,6 +22,22 @@ struct Content {
   std::shared_ptr<const void> owner;
 };
 
+// What tells a file from another, and from itself after any change: nobody can set back the time of
+// the last one.
+struct FileIdentity {
+  uint64_t device = 0;
+  uint64_t number = 0;
+  uint64_t size = 0;
+  int64_t modified[2] = {};  // seconds, nanoseconds
+  int64_t changed[2] = {};
+
+  bool operator==(const FileIdentity& other) const;
+};
+
+// Of the file that has this path itself; none for links, for what is no file, and on systems that do
+// not tell.
+std::optional<FileIdentity> identity_of(const std::filesystem::path& path);
+
 // A regular file opened for reading. What is read is what was opened, whatever happens to its name
 // meanwhile. Links are followed; directories, devices and pipes are refused before they are opened.
 class OpenFile {
@@ -32,6 +49,7 @@ class OpenFile {
   OpenFile& operator=(const OpenFile&) = delete;
 
   uint64_t size() const { return size_; }
+  const std::optional<FileIdentity>& identity() const { return identity_; }
 
   // Read the whole, at most `limit` bytes; memory is taken by the file's size, not by the limit.
   std::string read(uint64_t limit) const;
@@ -44,6 +62,7 @@ class OpenFile {
   hsrt_status status_;
   int descriptor_;
   uint64_t size_ = 0;
+  std::optional<FileIdentity> identity_;
 
   size_t read_some(char* block, size_t size) const;
 };

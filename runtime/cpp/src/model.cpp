@@ -30,6 +30,12 @@ constexpr const char* kChannelOffsets = "channel_offsets";  // a graph's role an
 
 constexpr const char* kCannotBind = "ONNX Runtime cannot bind a tensor";
 
+// More than there are CPUs take each other's: one waits for another that is not running.
+int useful_threads(int wanted) {
+  const int cpus = usable_cpus();
+  return wanted > 0 ? std::min(wanted, cpus) : cpus;
+}
+
 std::string cannot_load(const std::string& role) {
   return std::string("ONNX Runtime ") + OrtGetApiBase()->GetVersionString() +
          " cannot load the graph '" + role + "'; build the bundle again with this version";
@@ -154,7 +160,7 @@ Values bound_outputs(const OrtIoBinding* binding, const std::vector<std::string>
 
 Model::Model(Bundle bundle, const hsrt_model_options& options)
     : options_(options),
-      threads_(options.threads > 0 ? options.threads : usable_cpus()),
+      threads_(useful_threads(options.threads)),
       bundle_(std::move(bundle)) {
   check_offered(options.provider);
   environment_ = Environment::get(threads_);
@@ -210,16 +216,40 @@ Model::Opened Model::open(const std::string& role) const {
 }
 
 Owned<OrtSession> Model::open_session(const std::string& role) const {
-  const Owned<OrtSessionOptions> options = session_options(options_);
   const std::string what = cannot_load(role);
   if (!plans_key_.empty()) {
+    const Owned<OrtSessionOptions> options = session_options(options_);
     return environment_->open(bundle_.verified_plan(plans_key_, role), options.get(), threads_,
                               what);
   }
-  // ONNX Runtime copies what it needs, so the files are let go when this returns.
+  // ONNX Runtime has what it needs when the session is there, so the files are let go then.
   const VerifiedGraph graph = bundle_.verified_graph(role, precision());
+  if (Owned<OrtSession> session = open_in_folder(role, graph)) return session;
+  const Owned<OrtSessionOptions> options = session_options(options_);
   add_data(options.get(), graph, what);
   return environment_->open(graph.model.bytes, options.get(), threads_, what);
+}
+
+// Data that are handed over are copied once more, a gigabyte for `weights` of the official layout.
+// So ONNX Runtime reads the files, which are compared with what they were before the verification.
+// Nothing, where that cannot be done: behind links, or with an ONNX Runtime that does not know the
+// option.
+Owned<OrtSession> Model::open_in_folder(const std::string& role, const VerifiedGraph& graph) const {
+  if (graph.data.empty() || graph.folder.empty()) return nullptr;
+  const Owned<OrtSessionOptions> options = session_options(options_);
+  read_data_from(options.get(), graph.folder);
+  Owned<OrtSession> session;
+  try {
+    session =
+        environment_->open(graph.model.bytes, options.get(), threads_, cannot_load(role));
+  } catch (const Failure&) {
+    return nullptr;  // what is wrong will be said when it is tried otherwise
+  }
+  if (graph.is_unchanged()) return session;
+  throw Failure(HSRT_ERROR_BUNDLE,
+                "the data of the graph '" + role +
+                    "' were changed while they were opened; wait until nothing writes to the "
+                    "bundle, and load it again");
 }
 
 Values Model::run(const std::string& role, const Values& inputs,

@@ -78,7 +78,7 @@ class Model {
 
   std::shared_ptr<Environment> environment_;
   hsrt_model_options options_;
-  int threads_;
+  int threads_;  // no more than there are CPUs
   std::string provider_;
   std::string computed_;
   Owned<OrtMemoryInfo> host_;
@@ -93,6 +93,7 @@ class Model {
   const Opened& opened(const std::string& role) const;
   Opened open(const std::string& role) const;
   Owned<OrtSession> open_session(const std::string& role) const;
+  Owned<OrtSession> open_in_folder(const std::string& role, const VerifiedGraph& graph) const;
   std::string precision() const;
   std::string plans_key() const;
   Values expand(const std::vector<float>& codes) const;

@@ -38,6 +38,8 @@ constexpr const char* kLacksPool = "CreateEnvWithGlobalThreadPools";
 // Where ONNX Runtime looks for what a graph reads and the manifest does not list: nowhere. Else it
 // would be the working directory.
 constexpr const char* kNoFolder = "/nonexistent";
+// kOrtSessionOptionsModelExternalInitializersFileFolderPath of newer headers.
+constexpr const char* kDataFolder = "session.model_external_initializers_file_folder_path";
 
 constexpr size_t kMostWords = 600;  // bytes of ONNX Runtime's that a sentence quotes
 
@@ -259,11 +261,14 @@ Owned<OrtSessionOptions> session_options(const hsrt_model_options& options) {
   check_ort(
       ort_api().AddSessionConfigEntry(session, kOrtSessionOptionsConfigAllowIntraOpSpinning, "0"),
       HSRT_ERROR_BACKEND, what);
-  check_ort(ort_api().AddSessionConfigEntry(
-                session, kOrtSessionOptionsModelExternalInitializersFileFolderPath, kNoFolder),
-            HSRT_ERROR_BACKEND, what);
+  read_data_from(session, kNoFolder);
   append_provider(session, options);
   return owned;
+}
+
+void read_data_from(OrtSessionOptions* options, const std::filesystem::path& folder) {
+  check_ort(ort_api().AddSessionConfigEntry(options, kDataFolder, folder.u8string().c_str()),
+            HSRT_ERROR_BACKEND, "ONNX Runtime refuses the folder of a bundle");
 }
 
 void check_obtained(const OrtSession* session, const OrtMemoryInfo* memory,

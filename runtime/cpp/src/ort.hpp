@@ -90,6 +90,9 @@ void check_offered(hsrt_provider provider);
 // What sessions are opened with, threads excepted; see _session_options in backends/ort.py.
 Owned<OrtSessionOptions> session_options(const hsrt_model_options& options);
 
+// Have external data read from a folder. Without it, they are read from nowhere.
+void read_data_from(OrtSessionOptions* options, const std::filesystem::path& folder);
+
 // Throw Failure (HSRT_ERROR_BACKEND) unless the session has memory of this kind, which it has from
 // the provider that was asked for.
 void check_obtained(const OrtSession* session, const OrtMemoryInfo* memory, hsrt_provider provider);

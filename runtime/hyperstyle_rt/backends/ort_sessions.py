@@ -87,8 +87,8 @@ class SessionMaker:
         """Open a graph.
 
         The graph is handed over as the bytes that were verified. Its tensors are read by ONNX
-        Runtime from their files, which are compared with what they were before the verification: a
-        file that was altered or replaced in between is refused. Given as bytes they would be
+        Runtime from their files, which must then be those that were there before the verification:
+        what was altered or replaced in between is refused. Given as bytes they would be
         copied once more, a gigabyte for `weights` of the official layout. That is done where a
         file is a symbolic link, as ONNX Runtime does not follow one out of its folder.
 
@@ -110,13 +110,16 @@ class SessionMaker:
                 [content.nbytes for content in verified.data.values()],
             )
             return self._make(verified.path, verified.model, options)
-        with _unchanged(files):
-            verified = self.bundle.graph(role, self.precision)
-            path, model = verified.path, verified.model
-            del verified  # and with it the mapping of the data
-            with _as_folder(directory) as folder:
-                options.add_session_config_entry(_DATA_FOLDER, folder)
-                return self._make(path, model, options)
+        identities = [_identity(path) for path in files]
+        verified = self.bundle.graph(role, self.precision)
+        path, model = verified.path, verified.model
+        del verified  # and with it the mapping of the data
+        with _as_folder(directory) as folder:
+            options.add_session_config_entry(_DATA_FOLDER, folder)
+            session = self._make(path, model, options)
+            _require_unchanged([Path(folder) / path.name for path in files], identities, files)
+        _require_unchanged(files, identities, files)
+        return session
 
     def open_plan(self, role: str) -> onnxruntime.InferenceSession:
         """Open the bundle's TensorRT plan of a graph, through the model that stands for it.
@@ -208,19 +211,17 @@ def _spec(value: Any) -> TensorSpec:
     return TensorSpec(shape, dtype_of(value.type))
 
 
-@contextmanager
-def _unchanged(paths: Iterable[Path]) -> Iterator[None]:
-    """Refuse files that are altered, replaced or moved while the block runs.
+def _require_unchanged(
+    paths: Iterable[Path], identities: Iterable[tuple[int, ...] | None], names: Iterable[Path]
+) -> None:
+    """Refuse files that are others than they were: altered, replaced or moved.
 
     Whatever is done to a file sets the time of its last status change, which nobody can set back.
     """
-    paths = list(paths)
-    before = [_identity(path) for path in paths]
-    yield
-    for path, identity in zip(paths, before, strict=True):
+    for path, identity, name in zip(paths, identities, names, strict=True):
         if identity is None or _identity(path) != identity:
             raise BundleError(
-                f"{path} was changed while it was opened; wait until nothing writes to the "
+                f"{name} was changed while it was opened; wait until nothing writes to the "
                 "bundle, and load it again"
             )
 

@@ -172,16 +172,16 @@ typedef struct hsrt_model_options {
   size_t struct_size; /* sizeof(hsrt_model_options) */
   hsrt_provider provider;
   int32_t device;  /* number of the GPU; of no meaning on the CPU */
-  /* CPU threads of one operator, up to 1024; 0: as many as this process may use CPUs, by its
-   * affinity mask and its container's CPU quota. */
+  /* CPU threads of one operator, 1 to 1024, or 0 for as many as this process may use CPUs, by its
+   * affinity mask and its container's CPU quota. It is never more than that. */
   int32_t threads;
   hsrt_precision precision;
   hsrt_optimisation optimisation;
 } hsrt_model_options;
 
-/* Open the bundle in a directory, which may be relative: it is looked up once. A file is opened once
- * and its size and SHA-256 are compared with the manifest; what ONNX Runtime sees is the content
- * that was compared. Files may be links to files elsewhere. The generator is opened now, so that an
+/* Open the bundle in a directory, which may be relative: it is looked up once. The size
+ * and SHA-256 of a file are compared with the manifest before ONNX Runtime sees it, and what ONNX
+ * Runtime sees is what was compared. Files may be links to files elsewhere. The generator is opened now, so that an
  * unusable provider is found out now; the other graphs when first used, so the directory must stay
  * as it is (one that went is HSRT_ERROR_BUNDLE then). Files must not be shortened while they are
  * read. TensorRT's plans are compared, too, but ONNX Runtime opens them once more by their names.
