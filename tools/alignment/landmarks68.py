@@ -14,9 +14,8 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from hyperstyle_rt.types import Doubles
 from numpy.typing import NDArray
-
-Array = NDArray[np.float64]
 
 _SIDE = 112
 _MEAN_RGB = (122.782, 117.001, 104.298)
@@ -40,7 +39,7 @@ class Landmarks68:
             self._weights[entry["name"]] = torch.from_numpy(values.reshape(entry["shape"]))
             start += size
 
-    def __call__(self, photo: NDArray[np.uint8], points: Array) -> Array:
+    def __call__(self, photo: NDArray[np.uint8], points: Doubles) -> Doubles:
         """Landmarks [68,2] of the face at roughly these points [4,2] of a photo."""
         eyes, mouth = points[:2].mean(axis=0), points[2:].mean(axis=0)
         across = points[1] - points[0]
@@ -63,7 +62,7 @@ class Landmarks68:
         return np.mean(found, axis=0)
 
     @torch.no_grad()
-    def _run(self, crop: NDArray[np.uint8]) -> Array:
+    def _run(self, crop: NDArray[np.uint8]) -> Doubles:
         """Landmarks [68,2] in a crop [112,112,3], counted from its edges."""
         x = (torch.from_numpy(crop).float() - torch.tensor(_MEAN_RGB)) / 255
         x = x.permute(2, 0, 1)[None]

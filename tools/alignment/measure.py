@@ -25,10 +25,10 @@ import typer
 from hyperstyle_rt.cli.terminal import print_json
 from hyperstyle_rt.photos.alignment import face_points, quadrilateral
 from hyperstyle_rt.photos.faces import find_faces
+from hyperstyle_rt.types import Doubles
 from numpy.typing import NDArray
 
 Picture = NDArray[np.uint8]
-Array = NDArray[np.float64]
 
 RENDER_SIDE, PHOTO_SIDE = 256, 640
 SEED = 4242
@@ -36,7 +36,7 @@ PROFILE_YAW = 35.0  # degrees, the most the renderer knows
 GREY = (128, 128, 128)
 
 
-def corner_error(points: Array, truth: Array) -> float:
+def corner_error(points: Doubles, truth: Doubles) -> float:
     """Mean distance of two crops' corners, in sides of the second."""
     ours, theirs = quadrilateral(points), quadrilateral(truth)
     return float(np.hypot(*(ours - theirs).T).mean() / np.hypot(*(theirs[3] - theirs[0])))
@@ -55,7 +55,7 @@ def summary(errors: list[float], count: int) -> dict[str, Any]:
     }
 
 
-def measure(cases: Iterator[tuple[Picture, Array]]) -> dict[str, Any]:
+def measure(cases: Iterator[tuple[Picture, Doubles]]) -> dict[str, Any]:
     """Find the face nearest to where one is known to be in each picture."""
     errors, count = [], 0
     for picture, truth in cases:
@@ -66,7 +66,7 @@ def measure(cases: Iterator[tuple[Picture, Array]]) -> dict[str, Any]:
     return summary(errors, count)
 
 
-def renders(count: int, change: Callable[[Any], Any]) -> Iterator[tuple[Picture, Array]]:
+def renders(count: int, change: Callable[[Any], Any]) -> Iterator[tuple[Picture, Doubles]]:
     """Portraits and their landmarks."""
     from portraits import assets, picture, population
 
@@ -76,7 +76,9 @@ def renders(count: int, change: Callable[[Any], Any]) -> Iterator[tuple[Picture,
         yield portrait.picture, portrait.landmarks.astype(np.float64)
 
 
-def in_photos(cases: Iterator[tuple[Picture, Array]]) -> Iterator[tuple[Picture, Array]]:
+def in_photos(
+    cases: Iterator[tuple[Picture, Doubles]],
+) -> Iterator[tuple[Picture, Doubles]]:
     """Lay each picture into a larger one, turned, scaled and shifted."""
     rng = np.random.default_rng(SEED)
     for picture, points in cases:
@@ -100,8 +102,8 @@ def in_photos(cases: Iterator[tuple[Picture, Array]]) -> Iterator[tuple[Picture,
 
 
 def covered(
-    cases: Iterator[tuple[Picture, Array]], which: list[int], reach: float
-) -> Iterator[tuple[Picture, Array]]:
+    cases: Iterator[tuple[Picture, Doubles]], which: list[int], reach: float
+) -> Iterator[tuple[Picture, Doubles]]:
     """Cover what lies around the mean of some of the points, in eye distances."""
     for picture, points in cases:
         picture = picture.copy()
@@ -159,7 +161,7 @@ def main(
     report: dict[str, Any] = {}
     if count:
 
-        def plain() -> Iterator[tuple[Picture, Array]]:
+        def plain() -> Iterator[tuple[Picture, Doubles]]:
             return renders(count, lambda person: person)
 
         report["renders"] = measure(in_photos(plain()))

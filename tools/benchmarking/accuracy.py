@@ -34,14 +34,13 @@ from hyperstyle_rt.cli.check import (
 from hyperstyle_rt.cli.terminal import print_error
 from hyperstyle_rt.errors import BackendError, HyperStyleError
 from hyperstyle_rt.formats.bundle import Bundle
-from numpy.typing import NDArray
+from hyperstyle_rt.types import Array
 
 if TYPE_CHECKING:
     import torch
     from hyperstyle_export.networks.config import LayerSpec
     from hyperstyle_export.networks.hyperstyle import HyperStyle
 
-Array = NDArray[np.float32]
 ROUNDED = "cpu-fp16-rounded"
 TORCH = "torch"
 

@@ -9,11 +9,9 @@ from typing import Any
 
 import numpy as np
 from hyperstyle_rt.errors import EditError
-from numpy.typing import NDArray
+from hyperstyle_rt.types import Array
 
 from directions.array_files import as_floats
-
-Array = NDArray[np.float32]
 
 # File names of InterFaceGAN's published boundaries: stylegan_ffhq_smile_w_boundary.npy and others.
 _OTHER_GENERATORS = re.compile(

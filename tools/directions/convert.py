@@ -33,13 +33,11 @@ from hyperstyle_rt.formats.directions_file import (
     StyleDirection,
 )
 from hyperstyle_rt.formats.optional_inputs import OptionalInputs
-from numpy.typing import NDArray
+from hyperstyle_rt.types import Array
 
 from directions.array_files import as_floats, named_array, read_arrays
 from directions.choice import chosen_arrays, other_generator
 from directions.files import add_to_bundle, save_directions
-
-Array = NDArray[np.float32]
 
 # StyleCLIP's global directions edit the first styles only: those of the layers up to the second at
 # 128 pixels, toRGB left out (docs/spec.md, section 6).

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from hyperstyle_rt.errors import EditError
 from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear
+from hyperstyle_rt.types import Array
 from numpy.typing import NDArray
 from picture_sets.folders import FACTORS_FILE, pictures_in, read_factor_table
 from torch import Tensor, nn
 
 Pictures = NDArray[np.uint8]
-Array = NDArray[np.float32]
 
 SIDE = 64  # of the pictures it reads
 WIDTHS = (32, 64, 128, 256)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from hyperstyle_rt.errors import EditError
+from hyperstyle_rt.types import Array
 from numpy.typing import NDArray
 
 from directions.factor_regressor import (
     BATCH,
-    Array,
     FactorRegressor,
     Pictures,
     Renders,

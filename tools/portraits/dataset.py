@@ -20,14 +20,12 @@ import numpy as np
 from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.files import write_atomically
 from hyperstyle_rt.imaging.pictures import write_picture
-from numpy.typing import NDArray
+from hyperstyle_rt.types import Array
 
 from .assets import Head, load
 from .factors import NAMES, from_vector, to_vector
 from .picture import Renderer
 from .population import DISTRIBUTIONS, person_at
-
-Array = NDArray[np.float32]
 
 TABLE = "factors.npz"
 FORMAT = 1  # grows whenever pictures of the same seed change

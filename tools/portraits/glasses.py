@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from hyperstyle_rt.types import Array
 from numpy.typing import NDArray
 
 from .factors import Person
 
-Array = NDArray[np.float32]
 AROUND, TUBE = 28, 5  # points of a rim, and of its cross-section
 THICKNESS = 0.016  # radius of the frame, decimetres
 

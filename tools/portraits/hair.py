@@ -11,14 +11,13 @@ from dataclasses import dataclass
 
 import numba
 import numpy as np
+from hyperstyle_rt.types import Array
 from numpy.typing import NDArray
 
 from .assets import HEAD, SKIN, Head
 from .factors import Person, linear, triple
 from .growth import Style, grow
 from .shape import skull_centre
-
-Array = NDArray[np.float32]
 
 SCALP_HAIRS, BEARD_HAIRS, BROW_HAIRS = 5200, 3600, 900
 POINTS = 14  # at most, of a hair of the head

@@ -7,13 +7,12 @@ from typing import NamedTuple
 
 import numba
 import numpy as np
+from hyperstyle_rt.types import Array
 from numpy.typing import NDArray
 
 from . import raster
 from .factors import Person, triple
 from .shape import CAMERA
-
-Array = NDArray[np.float32]
 
 SHADOW_SIZE, SHADOW_SPAN = 192, 4.4  # pixels and decimetres of the shadow map
 SHADOW_CENTRE = np.array([0, 7.1, 0.5])

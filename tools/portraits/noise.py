@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
+from hyperstyle_rt.types import Array
 
-Array = NDArray[np.float32]
 SIZE = 64  # of the volume, which repeats; a power of two
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from hyperstyle_rt.types import Array
 from numpy.typing import NDArray
 
 from . import glasses, raster, skin
@@ -15,8 +16,6 @@ from .hair import Hairdresser, Hairs
 from .light import Light, light_of
 from .noise import noise_volume
 from .shape import Camera, Pose, Shaper, aligned_camera, skull_centre
-
-Array = NDArray[np.float32]
 
 SUPERSAMPLING = 2
 

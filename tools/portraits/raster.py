@@ -10,8 +10,6 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
-
 
 def view_axes(direction: NDArray[np.float64]) -> NDArray[np.float64]:
     """Right, up and towards-the-viewer axes [3, 3] of a view from `direction` (unit, [3])."""

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 from hyperstyle_rt.photos.alignment import quadrilateral
+from hyperstyle_rt.types import Array
 from numpy.typing import NDArray
 
 from .assets import EYE, HEAD, AssetError, Head
 from .factors import SHAPES, SLIDERS, Person
-
-Array = NDArray[np.float32]
 
 EYES = np.array([0.0, 7.285, 1.245])  # between the eyes in the rest pose
 EYE_SPAN, MOUTH_DROP = 0.61, 0.66  # usual distances: eye to eye, eyes to mouth

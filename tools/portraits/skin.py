@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numba
 import numpy as np
+from hyperstyle_rt.types import Array
 from numpy.typing import NDArray
 
 from .arithmetic import clamp, smooth, unit
@@ -13,8 +14,6 @@ from .assets import EYE, FRAME, SKIN, TEETH, TONGUE, Head
 from .hair import beard_regions, brow_place, smoothstep
 from .light import lit_softly, on_shadow_map
 from .noise import lookup
-
-Array = NDArray[np.float32]
 
 # Columns of `painted_regions`.
 LIPS, MOUTH, RED, SOCKET, BAG, SHADOW, FOREHEAD, CROW, BEARD, MOUSTACHE, FOLD, SPOTS = range(12)

@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear
+from hyperstyle_rt.types import Array
 from numpy.typing import NDArray
 from picture_sets.folders import FACTORS_FILE, pictures_in, read_factor_table
 from torch import Tensor
 
 from .errors import TrainingError
-
-Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

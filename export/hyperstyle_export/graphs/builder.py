@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 import onnx_ir as ir
+from hyperstyle_rt.types import Array
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -24,7 +25,6 @@ BATCH = "batch"
 EXTERNAL_ABOVE = 1 << 20  # bytes of weights that stay in the graph's own file
 SMALLEST_HALF = np.float32(2.0**-24)  # the smallest subnormal number
 
-Array = NDArray[np.float32]
 Dim = int | str
 Precision = Literal["fp32", "fp16"]
 """Type of the large tensors of a graph; inputs, outputs and whatever is small stay float32."""

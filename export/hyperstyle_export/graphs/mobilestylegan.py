@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
+from hyperstyle_rt.types import Array
 from torch import Tensor
 
 from ..networks.layers import ACTIVATION_GAIN, ACTIVATION_SLOPE
 from ..networks.mobilestylegan import BANDS, NORM_EPS, KernelLayer, MobileStyleGan
-from .builder import BATCH, Array, GraphBuilder, State, to_array
+from .builder import BATCH, GraphBuilder, State, to_array
 from .generator import face_pool
 
 

@@ -128,7 +128,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Face:
+class InvertedFace:
     """An inverted face, or picture that is one.
 
     Attributes
@@ -201,7 +201,7 @@ class BatchFiles:
             write_atomically(path, content, PictureError)
 
     def write(
-        self, target: Target, photo: Original, faces: Sequence[Face], digest: str
+        self, target: Target, photo: Original, faces: Sequence[InvertedFace], digest: str
     ) -> list[Outputs]:
         """Write all files of a picture, each face's result last: where it is, all are.
 
@@ -242,7 +242,7 @@ class BatchFiles:
             _write_face(outputs, face, record)
         return every
 
-    def _outputs(self, target: Target, face: Face) -> Outputs:
+    def _outputs(self, target: Target, face: InvertedFace) -> Outputs:
         """Name the files there is something to write into."""
         outputs = target.outputs(self.settings, face.number)
         in_a_photo = face.inversion.data.transform is not None
@@ -253,7 +253,7 @@ class BatchFiles:
         )
 
 
-def _write_face(outputs: Outputs, face: Face, record: Record) -> None:
+def _write_face(outputs: Outputs, face: InvertedFace, record: Record) -> None:
     picture = face.inversion.image
     for path, frame in zip(outputs.steps, face.frames, strict=False):
         _write_picture(path, frame, record)
@@ -268,7 +268,7 @@ def _write_face(outputs: Outputs, face: Face, record: Record) -> None:
     _write_picture(outputs.result, picture, record)
 
 
-def _pasted(photo: Original, faces: Sequence[Face]) -> Original:
+def _pasted(photo: Original, faces: Sequence[InvertedFace]) -> Original:
     from ..photos.portraits import paste_into
 
     for face in faces:

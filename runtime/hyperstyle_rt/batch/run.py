@@ -23,7 +23,7 @@ from ..photos.portraits import ALL
 from ..temporaries import remove_leftovers
 from ..types import Array, Picture
 from .pipeline import JOBS, Failure, overlap
-from .results import BatchFiles, Face, Outputs, Settings, Target
+from .results import BatchFiles, InvertedFace, Outputs, Settings, Target
 from .resume import EarlierResults
 from .streams import read_picture_source, spoken
 
@@ -90,7 +90,7 @@ class _Prepared:
 @dataclass(frozen=True)
 class _Inverted:
     prepared: _Prepared
-    faces: list[Face]
+    faces: list[InvertedFace]
     seconds: list[float]
 
 
@@ -240,7 +240,7 @@ class Batch:
 
     def _invert_crop(
         self, number: int, crop: Crop, digest: str, on_iteration: OnProgress | None
-    ) -> Face:
+    ) -> InvertedFace:
         settings = self._settings
         frames: list[Picture] = []
         frames_wanted = settings.steps or settings.coupled
@@ -264,7 +264,7 @@ class Batch:
         if settings.refine:
             inversion = self._refine(inversion, crop, on_iteration)
         data = replace(inversion.data, picture=digest)
-        return Face(number, crop.picture, replace(inversion, data=data), frames)
+        return InvertedFace(number, crop.picture, replace(inversion, data=data), frames)
 
     def _refine(
         self, inversion: Inversion, crop: Crop, on_progress: OnProgress | None

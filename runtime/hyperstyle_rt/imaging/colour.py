@@ -15,11 +15,10 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ..types import Picture
+from ..types import Doubles, Picture
 
 _log = logging.getLogger(__name__)
 
-Array = NDArray[np.float64]
 
 # Linear sRGB to XYZ under D50, as ICC profiles have it (the sRGB profile of the ICC, 2015).
 _SRGB_TO_XYZ = np.array(
@@ -43,8 +42,8 @@ class ColourSpace:
         From linear light to XYZ under D50.
     """
 
-    light: Array
-    to_xyz: Array
+    light: Doubles
+    to_xyz: Doubles
 
     @staticmethod
     def of(icc: bytes | None) -> ColourSpace | None:
@@ -125,7 +124,7 @@ def _parse(icc: bytes) -> ColourSpace | None:
     return ColourSpace(light, matrix)
 
 
-def _curve(tag: bytes) -> Callable[[Array], Array]:
+def _curve(tag: bytes) -> Callable[[Doubles], Doubles]:
     """The function of a tone curve, from levels to light, both 0 to 1."""
     if tag[:4] == b"curv":
         (count,) = struct.unpack_from(">I", tag, 8)
@@ -140,7 +139,7 @@ def _curve(tag: bytes) -> Callable[[Array], Array]:
     (kind,) = struct.unpack_from(">H", tag, 8)
     g, a, b, c, d, e, f = _parameters(tag, kind)
 
-    def light(x: Array) -> Array:
+    def light(x: Doubles) -> Doubles:
         return np.where(x >= d, np.maximum(a * x + b, 0) ** g + e, c * x + f)
 
     return light

@@ -19,12 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backends.lifetime import NativeObjects
-from ..types import Picture
+from ..types import Doubles, Picture
 
 if TYPE_CHECKING:
     import onnxruntime
 
-Array = NDArray[np.float64]
 
 MODELS = Path(__file__).with_name("models")
 MODEL_DIGESTS = {
@@ -82,8 +81,8 @@ class Face:
     """
 
     score: float
-    box: Array
-    points: Array
+    box: Doubles
+    points: Doubles
 
 
 def find_faces(photo: Picture) -> list[Face]:
@@ -155,7 +154,7 @@ def _turned_back(face: Face, shape: tuple[int, ...], quarter_turns: int) -> Face
     """Undo `np.rot90` for a face found in a turned photo; `shape` is the photo's own."""
     height, width = shape
 
-    def back(points: Array) -> Array:
+    def back(points: Doubles) -> Doubles:
         x, y = points.T
         places = {0: (x, y), 1: (width - 1 - y, x), 2: (width - 1 - x, height - 1 - y)}
         return np.stack(places.get(quarter_turns, (y, height - 1 - x)), axis=1)
@@ -165,7 +164,7 @@ def _turned_back(face: Face, shape: tuple[int, ...], quarter_turns: int) -> Face
     return Face(face.score, box, back(face.points))
 
 
-def _detect(photo: Picture) -> list[tuple[float, Array, Array]]:
+def _detect(photo: Picture) -> list[tuple[float, Doubles, Doubles]]:
     """Scores, boxes [4] and six key points [6,2] of faces, in pixels of the photo."""
     longer = max(photo.shape[:2])
     found = [
@@ -178,7 +177,7 @@ def _detect(photo: Picture) -> list[tuple[float, Array, Array]]:
     return list(_merged(scores, values))
 
 
-def _merged(scores: Array, values: Array) -> Iterator[tuple[float, Array, Array]]:
+def _merged(scores: Doubles, values: Doubles) -> Iterator[tuple[float, Doubles, Doubles]]:
     """Make one of all detections of a face: the surest first."""
     while len(scores):
         best = int(scores.argmax())
@@ -189,7 +188,7 @@ def _merged(scores: Array, values: Array) -> Iterator[tuple[float, Array, Array]
         scores, values = scores[~same], values[~same]
 
 
-def _detect_in_tiles(photo: Picture) -> tuple[Array, Array]:
+def _detect_in_tiles(photo: Picture) -> tuple[Doubles, Doubles]:
     """Scores [N] and values [N,16], as of :func:`_detections`, of small faces."""
     from ..imaging.opencv import cv2
 
@@ -217,7 +216,9 @@ def _tile_starts(length: int) -> list[int]:
     return [round(n * (length - _TILE) / max(1, count - 1)) for n in range(count)]
 
 
-def _lies_inside(values: Array, start: tuple[int, int], size: tuple[int, int]) -> NDArray[np.bool_]:
+def _lies_inside(
+    values: Doubles, start: tuple[int, int], size: tuple[int, int]
+) -> NDArray[np.bool_]:
     """Whether boxes [N] end before their tile does, except where the photo ends there too."""
     low, high = values[:, :2], values[:, 2:4]
     at_start = np.array(start) == 0
@@ -227,7 +228,7 @@ def _lies_inside(values: Array, start: tuple[int, int], size: tuple[int, int]) -
     )
 
 
-def _detections(photo: Picture, side: int, frame: int) -> tuple[Array, Array]:
+def _detections(photo: Picture, side: int, frame: int) -> tuple[Doubles, Doubles]:
     """Scores [N] and values [N,16] at one scale: left, top, right, bottom, six key points.
 
     The photo is scaled to a longer side of `side` and framed by `frame` pixels.
@@ -256,7 +257,7 @@ def _detections(photo: Picture, side: int, frame: int) -> tuple[Array, Array]:
     return scores, (values * stretch - 0.5).reshape(-1, 16)
 
 
-def _locate(photo: Picture, score: float, box: Array, keypoints: Array) -> Face | None:
+def _locate(photo: Picture, score: float, box: Doubles, keypoints: Doubles) -> Face | None:
     """Find the points of a detected face; None if the mesh sees no face there."""
     centre, side = (box[:2] + box[2:]) / 2, float((box[2:] - box[:2]).max())
     across = keypoints[1] - keypoints[0]  # from eye to eye, if the face is not upside down
@@ -282,14 +283,14 @@ def _locate(photo: Picture, score: float, box: Array, keypoints: Array) -> Face 
     return Face(score, np.concatenate([mesh.min(axis=0), mesh.max(axis=0)]), landmarks)
 
 
-def _mesh(photo: Picture, centre: Array, side: float, axis: Array) -> tuple[Array, float]:
+def _mesh(photo: Picture, centre: Doubles, side: float, axis: Doubles) -> tuple[Doubles, float]:
     """The mesh [468,2] of a face of that size and direction, and how sure it is of one (logit)."""
     crop, to_photo = _cut_out(photo, centre, side * _MESH_SCALE, axis, _MESH_SIDE)
     points, presence = _run("face_mesh.onnx", crop)
     return _mapped(points[:, :2], to_photo), float(presence[0, 0])
 
 
-def _eye(photo: Picture, corners: Array, mirrored: bool) -> Array:
+def _eye(photo: Picture, corners: Doubles, mirrored: bool) -> Doubles:
     """Centre [2] of an eye's contour, as dlib's landmarks give it.
 
     `corners` [2,2] are its corners from left to right, roughly. The network knows left eyes; a
@@ -308,8 +309,8 @@ def _eye(photo: Picture, corners: Array, mirrored: bool) -> Array:
 
 
 def _cut_out(
-    photo: Picture, centre: Array, side: float, axis: Array, pixels: int
-) -> tuple[Picture, Array]:
+    photo: Picture, centre: Doubles, side: float, axis: Doubles, pixels: int
+) -> tuple[Picture, Doubles]:
     """Cut a square out of the photo, its upper edge along `axis`, black outside the photo.
 
     Returns
@@ -348,23 +349,23 @@ def _cut_out(
     return crop, to_photo
 
 
-def _mapped(points: Array, transform: Array) -> Array:
+def _mapped(points: Doubles, transform: Doubles) -> Doubles:
     """Points [...,2] through a transform [2,3]."""
-    mapped: Array = points @ transform[:, :2].T + transform[:, 2]
+    mapped: Doubles = points @ transform[:, :2].T + transform[:, 2]
     return mapped
 
 
-def _rotation(axis: Array) -> Array:
+def _rotation(axis: Doubles) -> Doubles:
     """[2,2]: turns `axis` to the right."""
     x, y = axis / np.hypot(*axis)
     return np.array([[x, y], [-y, x]])
 
 
-def _area(box: Array) -> float:
+def _area(box: Doubles) -> float:
     return float(np.prod(np.maximum(box[2:] - box[:2], 0)))
 
 
-def _overlap(box: Array, boxes: Array) -> Array:
+def _overlap(box: Doubles, boxes: Doubles) -> Doubles:
     """Intersection over union of a box [4] and boxes [N,4]."""
     low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
     shared = np.prod(np.maximum(high - low, 0), axis=1)
@@ -372,7 +373,7 @@ def _overlap(box: Array, boxes: Array) -> Array:
     return np.asarray(shared / np.maximum(_area(box) + areas - shared, 1e-9))
 
 
-def _are_of_one_face(box: Array, other: Array) -> bool:
+def _are_of_one_face(box: Doubles, other: Doubles) -> bool:
     """Whether two boxes overlap, or one lies largely within the other (an eye in a large face)."""
     low, high = np.maximum(box[:2], other[:2]), np.minimum(box[2:], other[2:])
     shared = float(np.prod(np.maximum(high - low, 0)))
@@ -380,7 +381,7 @@ def _are_of_one_face(box: Array, other: Array) -> bool:
     return bool(_overlap(box, other[None])[0] >= _SAME_FACE) or shared >= _COVERED * smaller
 
 
-def _run(model: str, image: Picture, span: int = 1, lowest: int = 0) -> list[Array]:
+def _run(model: str, image: Picture, span: int = 1, lowest: int = 0) -> list[Doubles]:
     """Run a model on uint8 [H,W,3], which it reads as `lowest` to `lowest + span`.
 
     Returns its outputs [rows,width] in the order of `_OUTPUTS`.

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..errors import PictureError
 from ..imaging import resampling
 from ..imaging.pictures import Original, check_picture, resize_bilinear
-from ..types import Picture
+from ..types import Doubles, Picture
 from .alignment import align, padding, quadrilateral
 from .faces import Face, find_faces, find_prominent_faces
 
@@ -32,7 +32,6 @@ FEATHER = 0.12
 """Width of the seam of a pasted picture, in its sides: in it the mask rises from 0 to 1."""
 
 Transform = NDArray[np.floating]
-Array = NDArray[np.float64]
 T = TypeVar("T")
 
 _ALIGNED = (
@@ -61,12 +60,12 @@ class Portrait:
     """
 
     crop: Picture
-    transform: Array
+    transform: Doubles
     score: float
-    box: Array
-    landmarks: Array
+    box: Doubles
+    landmarks: Doubles
 
-    def transform_to(self, side: int) -> Array:
+    def transform_to(self, side: int) -> Doubles:
         """Give the transform to pixels of a picture of the crop with another side.
 
         What is stored in an inversion and handed to :func:`paste` is the transform to the picture
@@ -267,18 +266,18 @@ def _is_aligned(photo: Picture, face: Face) -> bool:
     return height == side and bool(off < _ALIGNED * side)
 
 
-def _scaled(transform: Array, factor: float) -> Array:
+def _scaled(transform: Doubles, factor: float) -> Doubles:
     """The transform to a picture resized by `factor`, which keeps edges of pixels, not centres."""
     resize = np.diag([factor, factor, 1.0])
     resize[:2, 2] = (factor - 1) / 2
     return resize @ transform
 
 
-def _shift(x: int, y: int) -> Array:
+def _shift(x: int, y: int) -> Doubles:
     return np.array([[1.0, 0, x], [0, 1, y], [0, 0, 1]])
 
 
-def _quad(to_picture: Array, picture: Picture) -> Array:
+def _quad(to_picture: Doubles, picture: Picture) -> Doubles:
     """The corners of the picture in the photo, in the order of `alignment.quadrilateral`."""
     height, width = picture.shape[:2]
     corners = np.array([[0, 0], [0, height], [width, height], [width, 0]]) - 0.5
@@ -286,14 +285,14 @@ def _quad(to_picture: Array, picture: Picture) -> Array:
     return np.asarray(corners @ to_photo[:2, :2].T + to_photo[:2, 2])
 
 
-def _extent(photo: Picture, quad: Array) -> NDArray[np.int64]:
+def _extent(photo: Picture, quad: Doubles) -> NDArray[np.int64]:
     """[[left, top], [right, bottom]] of the photo's pixels that the picture may reach."""
     low = np.clip(np.floor(quad.min(axis=0)), 0, photo.shape[1::-1])
     high = np.clip(np.ceil(quad.max(axis=0)) + 1, 0, photo.shape[1::-1])
     return np.array([low, high]).astype(np.int64)
 
 
-def _edge_ramps(photo: Picture, quad: Array) -> tuple[Array, Array]:
+def _edge_ramps(photo: Picture, quad: Doubles) -> tuple[Doubles, Doubles]:
     """Masks [W] and [H] that keep to what aligning has not blurred at the photo's edges."""
     size = np.array(photo.shape[1::-1])
     side = float(np.hypot(*(quad[3] - quad[0])))
@@ -310,13 +309,13 @@ def _edge_ramps(photo: Picture, quad: Array) -> tuple[Array, Array]:
     return ramps[0], ramps[1]
 
 
-def _smooth(share: Array) -> Array:
+def _smooth(share: Doubles) -> Doubles:
     """Rise from 0 to 1 without corners."""
     share = np.clip(share, 0, 1)
     return share * share * (3 - 2 * share)
 
 
-def _blend(part: Picture, to_picture: Array, picture: Picture, mask: Array) -> None:
+def _blend(part: Picture, to_picture: Doubles, picture: Picture, mask: Doubles) -> None:
     """Lay the picture over a part of the photo, in place, where mask [h,w] and its seam let it."""
     from ..imaging.opencv import cv2
 
