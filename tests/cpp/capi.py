@@ -51,7 +51,10 @@ class ModelOptions(ctypes.Structure):
 class ModelInfo(ctypes.Structure):
     _fields_ = [
         ("struct_size", c_size_t),
-        *((name, c_char_p) for name in ("name", "domain", "license", "space", "digest", "provider")),
+        *(
+            (name, c_char_p)
+            for name in ("name", "domain", "license", "space", "digest", "provider")
+        ),
         *((name, c_int32) for name in ("image_width", "image_height")),
         *((name, c_int32) for name in ("input_width", "input_height")),
         *((name, c_int32) for name in ("latent_rows", "latent_width", "code_rows", "code_width")),
