@@ -34,8 +34,8 @@ OrtStatus* ORT_API_CALL timed_run(OrtSession* session, const OrtRunOptions* opti
 
 void stand_in(OrtApi& api) { api.RunWithBinding = timed_run; }
 
-// Prints "drawn" when the picture before the iterations and when the first inversion are there, then the share
-// of an inversion that was spent outside session runs.
+// Prints "drawn" when the picture before the iterations and when the first inversion are there,
+// then the share of an inversion that was spent outside session runs.
 int main(int count, char** arguments) {
   if (count != 2) return 2;
   std::vector<unsigned char> pixels(3 * kSide * kSide);

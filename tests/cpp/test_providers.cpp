@@ -157,8 +157,9 @@ void test_refined_inversion(Fixture& f) {
   const hyperstyle_rt::Session session(on_plans);
   const auto face = hyperstyle_rt::Inversion::load(on_plans, file);
   CHECK(fails(hsrt_session_render(session.get(), face.get(), nullptr, 1, &f.result),
-              HSRT_ERROR_BUNDLE, "do not draw inversions with channel offsets; use"
-                                 " HSRT_PROVIDER_CUDA"));
+              HSRT_ERROR_BUNDLE,
+              "do not draw inversions with channel offsets; use"
+              " HSRT_PROVIDER_CUDA"));
 }
 
 void test_refusals(Fixture& f) {

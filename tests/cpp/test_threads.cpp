@@ -79,8 +79,8 @@ void test_environment_of_the_application(const std::string& bundle) {
 
 int main(int count, char** arguments) {
   if (count != 2) return 2;
-  const std::string printed = std::filesystem::temp_directory_path() /
-                              ("hsrt_stderr_" + std::to_string(getpid()));
+  const std::string printed =
+      std::filesystem::temp_directory_path() / ("hsrt_stderr_" + std::to_string(getpid()));
   const int file = ::open(printed.c_str(), O_RDWR | O_CREAT | O_EXCL, 0600);
   const int screen = ::dup(2);
   if (file < 0 || ::dup2(file, 2) < 0) return 2;

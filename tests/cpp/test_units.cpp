@@ -149,7 +149,8 @@ void test_inversions_come_back() {
 void test_equal_rows_of_latents_are_stored_once() {
   InversionData data = small_inversion();
   data.latents = {300, 2, {}};
-  for (int row = 0; row < 300; ++row) data.latents.values.insert(data.latents.values.end(), {1, -0.0F});
+  for (int row = 0; row < 300; ++row)
+    data.latents.values.insert(data.latents.values.end(), {1, -0.0F});
   const std::string file = serialize_inversion(data);
   CHECK(file.size() < 1200 && file.find("\"w\":") != file.npos);
   CHECK(parse_inversion(file).latents.values == data.latents.values);

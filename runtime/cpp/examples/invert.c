@@ -48,8 +48,8 @@ static int32_t show_progress(void* user, const hsrt_progress* progress) {
 /* Invert `picture`, write the results. */
 static hsrt_status invert(const hsrt_model* model, hsrt_session* session, const hsrt_image* picture,
                           char** arguments, int count) {
-  hsrt_invert_options options = {sizeof options, NULL, HSRT_ITERATIONS_DEFAULT, 0.0F,
-                                 show_progress,  NULL, NULL};
+  hsrt_invert_options options = {sizeof options, NULL, HSRT_ITERATIONS_DEFAULT, 0.0F, show_progress,
+                                 NULL,           NULL};
   hsrt_model_info info;
   hsrt_inversion* inversion = NULL;
   hsrt_image result = {sizeof result, NULL, 0, 0, HSRT_RGB8, 0};

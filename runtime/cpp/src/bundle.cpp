@@ -161,9 +161,8 @@ Bundle::Verified Bundle::verified(const std::string& name) const {
 Bundle::Verified Bundle::verified(const std::string& name, const BundleFile& expected) const {
   const auto check_size = [&](uint64_t size) {
     if (size == expected.size) return;
-    throw refused(place(name) + " has " + std::to_string(size) +
-                  " bytes where the manifest says " + std::to_string(expected.size) +
-                  "; restore the bundle or build it again");
+    throw refused(place(name) + " has " + std::to_string(size) + " bytes where the manifest says " +
+                  std::to_string(expected.size) + "; restore the bundle or build it again");
   };
   Verified found;
   if (directory_.empty()) {

@@ -129,8 +129,8 @@ OpenFile::OpenFile(const fs::path& path, hsrt_status status) : path_(path), stat
   if (!fs::is_regular_file(found)) refuse(not_regular);
   descriptor_ = open_file(path);
   if (descriptor_ < 0) {
-    throw Failure(status, "cannot read " + text_of(path) + " (" + last_reason() +
-                              "); check its permissions");
+    throw Failure(
+        status, "cannot read " + text_of(path) + " (" + last_reason() + "); check its permissions");
   }
   Status opened = {};
   if (status_of(descriptor_, opened) != 0 || (opened.st_mode & kFileType) != kRegular) {

@@ -34,8 +34,8 @@ struct FileIdentity {
   bool operator==(const FileIdentity& other) const;
 };
 
-// Of the file that has this path itself; none for links, for what is no file, and on systems that do
-// not tell.
+// Of the file that has this path itself; none for links, for what is no file, and on systems that
+// do not tell.
 std::optional<FileIdentity> identity_of(const std::filesystem::path& path);
 
 // A regular file opened for reading. What is read is what was opened, whatever happens to its name

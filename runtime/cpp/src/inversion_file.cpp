@@ -274,8 +274,9 @@ void check_spaces(const InversionData& data, const Manifest& manifest) {
     const auto& base = manifest.base;
     const std::string renders =
         base ? ", which renders inversions of bundle '" + base->name + "'" : "";
-    throw refused(made_with + " (space " + data.space.substr(0, 12) + ") and does not fit bundle '" +
-                  name + "'" + renders + " (space " + manifest.inversion_space().substr(0, 12) +
+    throw refused(made_with + " (space " + data.space.substr(0, 12) +
+                  ") and does not fit bundle '" + name + "'" + renders + " (space " +
+                  manifest.inversion_space().substr(0, 12) +
                   "); name its own bundle, or invert the picture with bundle '" +
                   (base ? base->name : name) + "'");
   }
@@ -365,9 +366,9 @@ void check_fits(const InversionData& data, const Manifest& manifest) {
     check("codes", pair(data.codes.rows, data.codes.columns),
           pair(manifest.tuned_layers.size(), static_cast<size_t>(manifest.codes->width)));
   }
-  check("latents", pair(data.latents.rows, data.latents.columns),
-        pair(static_cast<size_t>(manifest.num_latents),
-             static_cast<size_t>(manifest.latent_width)));
+  check(
+      "latents", pair(data.latents.rows, data.latents.columns),
+      pair(static_cast<size_t>(manifest.num_latents), static_cast<size_t>(manifest.latent_width)));
   if (!data.channel_offsets.empty()) {
     check("channel_offsets", std::to_string(data.channel_offsets.size()),
           std::to_string(manifest.num_channel_offsets()));

@@ -26,9 +26,9 @@ struct InversionData {
   Matrix latents;  // [L,W]
   Matrix codes;    // [M,K+1], or none: the generator's own kernels, as zero codes give them
   int iterations = 0;
-  std::string space;          // of the generator
-  std::string code_space;     // of what expands the codes; empty without codes
-  std::string bundle_name;    // provenance, like the following
+  std::string space;        // of the generator
+  std::string code_space;   // of what expands the codes; empty without codes
+  std::string bundle_name;  // provenance, like the following
   std::string bundle_digest;
   std::string method;
   std::string settings;          // a JSON object

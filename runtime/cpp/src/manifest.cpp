@@ -117,9 +117,6 @@ void check_graphs(const Manifest& manifest) {
   if (manifest.tuned_layers.empty() != (manifest.graphs.count("weights") == 0)) {
     throw invalid("must give both tuned_layers and the graph weights, or neither");
   }
-  if (manifest.base && !manifest.methods.empty()) {
-    throw invalid("must not give both the field base and methods");
-  }
   check_listed("graphs", manifest.graphs, manifest);
   for (const auto& [precision, graphs] : manifest.precisions) {
     check_listed("precisions." + precision, graphs, manifest);
@@ -140,6 +137,9 @@ void check_methods(const Manifest& manifest) {
   if (!chosen.empty() && manifest.methods.count(chosen) == 0) {
     throw invalid("field default_method names " + shown(std::string_view(chosen)) +
                   ", which is not among the methods");
+  }
+  if (manifest.base && !manifest.methods.empty()) {
+    throw invalid("must not give both the field base and methods");
   }
 }
 

@@ -135,10 +135,10 @@ void check_input(const std::string& role, const std::string& name, const TensorS
     fits = wanted.shape[at] < 0 || wanted.shape[at] == given.shape[at];
   }
   if (fits) return;
-  const std::string problem = given.type == wanted.type
-                                  ? " as " + text_of(wanted.shape) + " and is given " +
-                                        text_of(given.shape)
-                                  : " in another type than it is given";
+  const std::string problem =
+      given.type == wanted.type
+          ? " as " + text_of(wanted.shape) + " and is given " + text_of(given.shape)
+          : " in another type than it is given";
   throw Failure(HSRT_ERROR_BUNDLE, reads + problem + "; build the bundle again");
 }
 
@@ -159,9 +159,7 @@ Values bound_outputs(const OrtIoBinding* binding, const std::vector<std::string>
 }  // namespace
 
 Model::Model(Bundle bundle, const hsrt_model_options& options)
-    : options_(options),
-      threads_(useful_threads(options.threads)),
-      bundle_(std::move(bundle)) {
+    : options_(options), threads_(useful_threads(options.threads)), bundle_(std::move(bundle)) {
   check_offered(options.provider);
   environment_ = Environment::get(threads_);
   host_ = host_memory();
@@ -170,7 +168,8 @@ Model::Model(Bundle bundle, const hsrt_model_options& options)
               provider_name(options.provider);
   computed_ = std::string("{\"backend\":\"") + backend_name(options.provider) +
               "\",\"precision\":\"" +
-              (kComputesHalvesInFloat && is_host() ? kBasePrecision : precision()) + "\",\"provider\":\"" + provider_ + "\"}";
+              (kComputesHalvesInFloat && is_host() ? kBasePrecision : precision()) +
+              "\",\"provider\":\"" + provider_ + "\"}";
   if (options.provider == HSRT_PROVIDER_TENSORRT) plans_key_ = plans_key();
   opened("generator");
 }
@@ -240,8 +239,7 @@ Owned<OrtSession> Model::open_in_folder(const std::string& role, const VerifiedG
   read_data_from(options.get(), graph.folder);
   Owned<OrtSession> session;
   try {
-    session =
-        environment_->open(graph.model.bytes, options.get(), threads_, cannot_load(role));
+    session = environment_->open(graph.model.bytes, options.get(), threads_, cannot_load(role));
   } catch (const Failure&) {
     return nullptr;  // what is wrong will be said when it is tried otherwise
   }
@@ -311,9 +309,11 @@ std::vector<float> Model::zero_codes() const {
 
 void Model::check_adds_channel_offsets() const {
   if (manifest().graphs.count(kChannelOffsets) == 0) {
-    throw Failure(HSRT_ERROR_BUNDLE,
-                  "bundle '" + manifest().name + "' has no graph to add channel offsets to its kernels; build it again with this "
-                      "version");
+    throw Failure(
+        HSRT_ERROR_BUNDLE,
+        "bundle '" + manifest().name +
+            "' has no graph to add channel offsets to its kernels; build it again with this "
+            "version");
   }
   const std::string plan = std::string(kChannelOffsets) + ".plan";
   if (!plans_key_.empty() && manifest().plans.at(plans_key_).count(plan) == 0) {

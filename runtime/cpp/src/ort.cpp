@@ -4,8 +4,8 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <string>
 #include <mutex>
+#include <string>
 
 #include "boundary.hpp"
 
@@ -69,8 +69,8 @@ void register_shared_arena(OrtEnv* env) {
   const Owned<OrtStatus> ignored(ort_api().CreateAndRegisterAllocator(env, info, config));
 }
 
-// A number of threads that is given makes ONNX Runtime leave the threads' affinity alone: setting it
-// fails in containers, with a line for every thread.
+// A number of threads that is given makes ONNX Runtime leave the threads' affinity alone: setting
+// it fails in containers, with a line for every thread.
 OrtEnv* create_environment(int threads) {
   const char* what = "ONNX Runtime cannot start";
   OrtThreadingOptions* options = nullptr;
@@ -80,10 +80,9 @@ OrtEnv* create_environment(int threads) {
   check_ort(ort_api().SetGlobalInterOpNumThreads(options, 1), HSRT_ERROR_BACKEND, what);
   check_ort(ort_api().SetGlobalSpinControl(options, 0), HSRT_ERROR_BACKEND, what);
   OrtEnv* env = nullptr;
-  check_ort(
-      ort_api().CreateEnvWithCustomLoggerAndGlobalThreadPools(
-          forward_log, nullptr, ORT_LOGGING_LEVEL_WARNING, "hyperstyle_rt", options, &env),
-      HSRT_ERROR_BACKEND, what);
+  check_ort(ort_api().CreateEnvWithCustomLoggerAndGlobalThreadPools(
+                forward_log, nullptr, ORT_LOGGING_LEVEL_WARNING, "hyperstyle_rt", options, &env),
+            HSRT_ERROR_BACKEND, what);
   return env;
 }
 

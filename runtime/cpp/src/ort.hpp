@@ -30,7 +30,9 @@ struct Release {
   void operator()(OrtValue* value) const { ort_api().ReleaseValue(value); }
   void operator()(OrtMemoryInfo* info) const { ort_api().ReleaseMemoryInfo(info); }
   void operator()(OrtAllocator* allocator) const { ort_api().ReleaseAllocator(allocator); }
-  void operator()(OrtThreadingOptions* options) const { ort_api().ReleaseThreadingOptions(options); }
+  void operator()(OrtThreadingOptions* options) const {
+    ort_api().ReleaseThreadingOptions(options);
+  }
   void operator()(OrtTypeInfo* info) const { ort_api().ReleaseTypeInfo(info); }
   void operator()(OrtArenaCfg* config) const { ort_api().ReleaseArenaCfg(config); }
   void operator()(OrtTensorTypeAndShapeInfo* info) const {

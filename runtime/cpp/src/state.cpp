@@ -21,8 +21,8 @@ std::string state_name(const std::string& output) {
                                                                     : output;
 }
 
-State::State(Renderer& renderer, TargetOfSize target, bool has_codes,
-             std::set<std::string> watched, std::function<void()> before_run)
+State::State(Renderer& renderer, TargetOfSize target, bool has_codes, std::set<std::string> watched,
+             std::function<void()> before_run)
     : renderer_(renderer),
       model_(renderer.model()),
       manifest_(model_.manifest()),

@@ -127,7 +127,7 @@ void append_escape(std::string& text, uint32_t unit) {
 // A text of UTF-8 as Python's json writes it: in ASCII.
 std::string quoted(std::string_view utf8) {
   const std::map<char, const char*> short_escapes = {{'"', "\\\""}, {'\\', "\\\\"}, {'\n', "\\n"},
-                                                     {'\r', "\\r"},  {'\t', "\\t"},   {'\b', "\\b"},
+                                                     {'\r', "\\r"}, {'\t', "\\t"},  {'\b', "\\b"},
                                                      {'\f', "\\f"}};
   std::string text = "\"";
   for (size_t at = 0; at < utf8.size();) {

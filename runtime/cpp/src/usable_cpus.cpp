@@ -81,8 +81,8 @@ std::vector<Hierarchy> hierarchies(const fs::path& root) {
     words >> kind >> source >> options;
     const bool is_version_1 = kind == "cgroup" && holds(options, "cpu");
     if (kind != "cgroup2" && !is_version_1) continue;
-    found.push_back({unescaped(mounted), root / fs::path(unescaped(mount)).relative_path(),
-                     is_version_1});
+    found.push_back(
+        {unescaped(mounted), root / fs::path(unescaped(mount)).relative_path(), is_version_1});
   }
   return found;
 }

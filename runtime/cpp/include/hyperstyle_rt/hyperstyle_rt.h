@@ -1,12 +1,13 @@
 /* hyperstyle-rt: GAN inversion without PyTorch, for C and everything that calls C.
  *
  * A bundle holds a generator, which draws pictures from latents, and graphs that find for a given
- * picture the latents with which the generator draws it, and, where the bundle has them, small codes
- * that tune the generator's kernels to it. What was found is an *inversion*, a file of some 40 KB.
- * Rendered with other latents it gives edits of the same picture. How a picture is inverted is a
- * *method* of the bundle: a list of its graphs, run one after the other (docs/architecture.md). This
- * library runs any; HyperStyle is the usual one. An inversion that the Python package has refined
- * (invert --refine) is one like any other here, if a larger one: 5.2 MB at 1024 px.
+ * picture the latents with which the generator draws it, and, where the bundle has them, small
+ * codes that tune the generator's kernels to it. What was found is an *inversion*, a file of some
+ * 40 KB. Rendered with other latents it gives edits of the same picture. How a picture is inverted
+ * is a *method* of the bundle: a list of its graphs, run one after the other
+ * (docs/architecture.md). This library runs any; HyperStyle is the usual one. An inversion that the
+ * Python package has refined (invert --refine) is one like any other here, if a larger one: 5.2 MB
+ * at 1024 px.
  *
  * A first program (examples/invert.c is this with error handling):
  *
@@ -30,12 +31,12 @@
  * to 512 px the model keeps as much for all its sessions. An inversion may be read by many threads;
  * hsrt_inversion_set_transform needs it to itself. hsrt_last_error() is the calling thread's own.
  * Nothing may be freed while another thread uses it. One graph is computed by a pool of threads
- * that all models share, as large as hsrt_model_options.threads says of the first; a model that asks
- * for another number has threads of its own for each graph. No thread spins while it waits, and none
- * is bound to a CPU.
+ * that all models share, as large as hsrt_model_options.threads says of the first; a model that
+ * asks for another number has threads of its own for each graph. No thread spins while it waits,
+ * and none is bound to a CPU.
  *
- * Privacy. Nothing is sent anywhere. ONNX Runtime's usage reports are turned off when this library is
- * loaded, by setting the environment variable ORT_DISABLE_TELEMETRY to 1 where it is not set.
+ * Privacy. Nothing is sent anywhere. ONNX Runtime's usage reports are turned off when this library
+ * is loaded, by setting the environment variable ORT_DISABLE_TELEMETRY to 1 where it is not set.
  *
  * Ownership. What a function hands out through `**` is the caller's, to be freed with the function
  * of its type, once, in any order: sessions and inversions keep alive what they need of their
@@ -112,9 +113,9 @@ enum { HSRT_LOG_DEBUG = 0, HSRT_LOG_INFO = 1, HSRT_LOG_WARNING = 2, HSRT_LOG_ERR
 typedef void (*hsrt_log_callback)(void* user, hsrt_log_level level, const char* message);
 
 /* Where messages of this library and of ONNX Runtime go, for the whole process; NULL (the default):
- * nowhere, not even to stderr: what failed is in hsrt_last_error(). Once this returns, the callback set before is not
- * called any more. An application that has made an ONNX Runtime environment before the first model
- * keeps that one's log for ONNX Runtime's messages. */
+ * nowhere, not even to stderr: what failed is in hsrt_last_error(). Once this returns, the callback
+ * set before is not called any more. An application that has made an ONNX Runtime environment
+ * before the first model keeps that one's log for ONNX Runtime's messages. */
 HSRT_API void hsrt_set_log_callback(hsrt_log_callback callback, void* user) HSRT_NOEXCEPT;
 
 /* ---- Pictures ------------------------------------------------------------------------------- */
@@ -125,8 +126,8 @@ enum {
   HSRT_BGR8 = 1,  /* uint8, 3 bytes per pixel: OpenCV */
   HSRT_RGBA8 = 2, /* uint8, 4 bytes per pixel; laid over white when read, opaque when written */
   /* float, three planes R, G, B of height * stride bytes each, -1 (black) to 1 (white): what the
-   * networks see. Read only in the size that the method's graphs take, the model's input size, since
-   * nothing is resampled; written as the generator made it, not clamped. */
+   * networks see. Read only in the size that the method's graphs take, the model's input size,
+   * since nothing is resampled; written as the generator made it, not clamped. */
   HSRT_RGB_PLANES_F32 = 3
 };
 
@@ -171,7 +172,7 @@ enum {
 typedef struct hsrt_model_options {
   size_t struct_size; /* sizeof(hsrt_model_options) */
   hsrt_provider provider;
-  int32_t device;  /* number of the GPU; of no meaning on the CPU */
+  int32_t device; /* number of the GPU; of no meaning on the CPU */
   /* CPU threads of one operator, 1 to 1024, or 0 for as many as this process may use CPUs, by its
    * affinity mask and its container's CPU quota. It is never more than that. */
   int32_t threads;
@@ -181,10 +182,11 @@ typedef struct hsrt_model_options {
 
 /* Open the bundle in a directory, which may be relative: it is looked up once. The size
  * and SHA-256 of a file are compared with the manifest before ONNX Runtime sees it, and what ONNX
- * Runtime sees is what was compared. Files may be links to files elsewhere. The generator is opened now, so that an
- * unusable provider is found out now; the other graphs when first used, so the directory must stay
- * as it is (one that went is HSRT_ERROR_BUNDLE then). Files must not be shortened while they are
- * read. TensorRT's plans are compared, too, but ONNX Runtime opens them once more by their names.
+ * Runtime sees is what was compared. Files may be links to files elsewhere. The generator is opened
+ * now, so that an unusable provider is found out now; the other graphs when first used, so the
+ * directory must stay as it is (one that went is HSRT_ERROR_BUNDLE then). Files must not be
+ * shortened while they are read. TensorRT's plans are compared, too, but ONNX Runtime opens them
+ * once more by their names.
  *
  * api_version: HSRT_API_VERSION; another one than the library serves is HSRT_ERROR_VERSION.
  * options: NULL for the CPU and defaults everywhere. */
@@ -280,8 +282,8 @@ typedef struct hsrt_invert_options {
 } hsrt_invert_options;
 
 /* Invert an aligned picture. Eight-bit pictures of any size are resampled as in training (exactly
- * Pillow's BILINEAR). options: NULL for defaults. A method that the bundle does not have, or a bundle
- * that only draws inversions, is HSRT_ERROR_BUNDLE. */
+ * Pillow's BILINEAR). options: NULL for defaults. A method that the bundle does not have, or a
+ * bundle that only draws inversions, is HSRT_ERROR_BUNDLE. */
 HSRT_API hsrt_status hsrt_session_invert(hsrt_session* session, const hsrt_image* picture,
                                          const hsrt_invert_options* options,
                                          hsrt_inversion** inversion) HSRT_NOEXCEPT;
@@ -354,8 +356,8 @@ HSRT_API hsrt_status hsrt_inversion_set_transform(hsrt_inversion* inversion,
                                                   const float* transform) HSRT_NOEXCEPT;
 
 /* How many channel offsets it has: of the tuned layers' kernels, one per pair of channels, as
- * refining finds them. Whatever is drawn of it is drawn with them, by a graph that a bundle, and the
- * plans of HSRT_PROVIDER_TENSORRT, may lack (HSRT_ERROR_BUNDLE then). 0: none, or NULL. */
+ * refining finds them. Whatever is drawn of it is drawn with them, by a graph that a bundle, and
+ * the plans of HSRT_PROVIDER_TENSORRT, may lack (HSRT_ERROR_BUNDLE then). 0: none, or NULL. */
 HSRT_API size_t hsrt_inversion_channel_offset_count(const hsrt_inversion* inversion) HSRT_NOEXCEPT;
 
 HSRT_API void hsrt_inversion_free(hsrt_inversion* inversion) HSRT_NOEXCEPT;
