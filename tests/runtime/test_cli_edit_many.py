@@ -16,6 +16,7 @@ from command_line import files, refuse, run, succeed
 from hyperstyle_rt import Inversion, Model
 from hyperstyle_rt.imaging.films import contact_sheet
 from hyperstyle_rt.imaging.pictures import read_picture, write_picture
+from hyperstyle_rt.inverting.preparing import Crop
 from hyperstyle_rt.photos.portraits import paste
 
 
@@ -55,7 +56,7 @@ def test_a_folder_is_edited(faces: Path, model: Model, edit_bundle: Path) -> Non
     ]
     first, second = result.stderr.splitlines()
     assert first.startswith("error: in/bad.png is not a picture")
-    assert second.startswith("error: in/bad.safetensors ")
+    assert second.startswith("error: in/bad.safetensors: ")
     written = {f"out.v1/{name}.edited.png" for name in ("a", "c", "x/b")}
     assert files() == before | written | {"r.json"}
     steps = [{"smile": amount} for amount in (-1.0, 0.0, 1.0)]
@@ -143,7 +144,7 @@ def test_another_photo_than_the_face_was_cut_from_is_refused(
     write_picture("photo.png", photo)
     write_picture("other.png", other)
     transform = np.array([[0.5, 0, -10], [0, 0.5, -15], [0, 0, 1]], np.float32)
-    face = model.invert(photo[30:94, 20:84], 1, transform=transform)
+    face = model.invert(Crop(photo[30:94, 20:84], transform), 1)
     digest = hashlib.sha256(Path("photo.png").read_bytes()).hexdigest()
     Inversion(replace(face.data, picture=digest)).save("cut.safetensors")
     before = files()

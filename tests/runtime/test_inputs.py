@@ -43,8 +43,13 @@ def test_bytes_and_open_files_are_read_as_paths_are(name: str, tmp_path: Path) -
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    "name",  # Pillow rounds 16 bits down, and compares one transparent grey of 4 bits unscaled
-    [name for name in ODD_PICTURES if not name.endswith(("16 bits.png", "4 bits.png"))],
+    "name",  # Pillow rounds 16 bits down, compares one transparent grey of 4 bits unscaled, and
+    # reads no JPEG that lacks its end mark
+    [
+        name
+        for name in ODD_PICTURES
+        if not name.endswith(("16 bits.png", "4 bits.png", "end mark.jpg"))
+    ],
 )
 def test_a_pil_image_is_the_picture_of_its_file(name: str, tmp_path: Path) -> None:
     path, expected = ODD_PICTURES[name](tmp_path)

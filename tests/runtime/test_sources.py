@@ -46,7 +46,7 @@ def test_a_folder_gives_the_pictures_below_it_sorted_by_suffix() -> None:
 
 def test_results_of_earlier_runs_are_no_pictures_of_a_folder() -> None:
     make("in/a.png")
-    result = with_record(encode(photo(), "PNG"), Record("0" * 64, {}, 1, 0, 0, ()))
+    result = with_record(encode(photo(), "PNG"), Record("0" * 64, {}, {}, 1, 0, 0, ()))
     Path("in/a.inverted.png").write_bytes(result)
     Path("in/a.inverted.xcf").write_bytes(result)
     Path("in/r.json").write_text(json.dumps({"format": "hyperstyle-rt-report"}))

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..errors import PictureError
 from ..files import make_directory, reason
-from ..temporaries import replacing
+from ..temporaries import remove_leftovers, replacing
 from ..types import Picture
 from .opencv import cv2
 from .pictures import side_by_side, write_picture
@@ -143,6 +143,7 @@ def contact_sheet(pictures: Sequence[Picture], columns: int = SHEET_COLUMNS) -> 
 @contextmanager
 def _taking_the_place_of(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`, of its suffix, renamed to it if the block succeeds."""
+    remove_leftovers(path.parent)
     try:
         with replacing(path, path.suffix) as temporary:
             yield temporary
