@@ -27,6 +27,7 @@ bool registers_gpu = true;  // and the session really has it
 std::vector<std::string> appended;
 std::vector<fs::path> opened;  // files; graphs from memory are empty paths
 std::vector<std::string> settings;
+fs::path rewritten;  // a file that somebody writes anew, with the same content, meanwhile
 
 const char* const kOffered[] = {"TensorrtExecutionProvider", "CUDAExecutionProvider",
                                 "CPUExecutionProvider"};
@@ -95,6 +96,11 @@ OrtStatus* ORT_API_CALL create_session_of_array(const OrtEnv* env, const void* m
                                                 const OrtSessionOptions* options,
                                                 OrtSession** session) noexcept {
   opened.emplace_back();
+  if (!rewritten.empty()) {
+    const std::string content = read(rewritten);
+    fs::remove(rewritten);
+    std::ofstream(rewritten, std::ios::binary) << content;
+  }
   return real_ort->CreateSessionFromArray(env, model, size, options, session);
 }
 
@@ -206,6 +212,21 @@ void test_altered_plan(Fixture& f, const fs::path& folder) {
   CHECK(opened.empty());
 }
 
+// Data that ONNX Runtime reads from their file are those that were verified, or it is an error.
+void test_data_changed_while_they_are_opened(Fixture& f, const fs::path& folder) {
+  fs::remove_all(folder);
+  fs::copy(f.bundle, folder, fs::copy_options::recursive);
+  const auto load_on_cpu = [&] {
+    return load(folder.string(), HSRT_PROVIDER_CPU, HSRT_PRECISION_FP32);
+  };
+  CHECK(load_on_cpu() == HSRT_OK);
+  rewritten = folder / "generator.onnx.data";
+  CHECK(fails(load_on_cpu(), HSRT_ERROR_BUNDLE, "were changed while they were opened"));
+  rewritten = folder / "encoder.onnx.data";  // of another graph
+  CHECK(load_on_cpu() == HSRT_OK);
+  rewritten.clear();
+}
+
 void test_plans_need_files(Fixture& f) {
   const std::string manifest = read(fs::path(f.bundle) / "manifest.json");
   const std::string average = read(fs::path(f.bundle) / "latent_average.safetensors");
@@ -251,6 +272,7 @@ int main(int count, char** arguments) {
   test_refined_inversion(f);
   test_refusals(f);
   test_altered_plan(f, arguments[2]);
+  test_data_changed_while_they_are_opened(f, arguments[2]);
   test_plans_need_files(f);
   return outcome();
 }
