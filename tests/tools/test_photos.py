@@ -15,8 +15,17 @@ from hyperstyle_export.networks.mobilestylegan import MobileStyleGan, ToImage, i
 from mobilestylegan_files import TINY, tiny_model
 from models import narrow_lpips
 from photos.alexnet import fit_ridge, load_trunk
-from photos.encoder import CURVE, EncoderData, EncoderRun, EncoderTrainer, latent_units
+from photos.encoder import (
+    CURVE,
+    EncoderData,
+    EncoderRun,
+    EncoderTrainer,
+    latent_units,
+    randomised,
+    save_encoder,
+)
 from photos.errors import PhotosError
+from photos.evaluation import Judges, compared, read_encoder
 from photos.heads import HeadSamples, fit_head, haar_bands, sample_heads
 from photos.renders import RenderSet, draw_latents, read_set, render_set, to_bytes
 from photos.small import SmallGenerator, average_latent, read_head, save_head
@@ -230,6 +239,37 @@ def test_a_stopped_run_resumes_with_the_same_weights(
     assert second.seen == first.seen
     for a, b in zip(first.encoder.parameters(), second.encoder.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_disturbed_pictures_are_the_same_for_the_same_seed() -> None:
+    pictures = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8)
+    always = Randomisation(noise=Chance(1.0))
+    once, again, other = (randomised(pictures, always, (seed,)) for seed in (1, 1, 2))
+    assert once.shape == pictures.shape
+    assert torch.equal(once, again)
+    assert not torch.equal(once, other)
+    assert not torch.equal(once[0], pictures[0])
+    assert torch.equal(randomised(pictures, Randomisation(), (1,)), pictures)
+
+
+def test_a_stored_encoder_is_read_again(tmp_path: Path) -> None:
+    encoder, average = LatentEncoder(LatentEncoderConfig()), torch.randn(512)
+    save_encoder(encoder, average, tmp_path / "encoder.safetensors")
+    read, stored = read_encoder(tmp_path / "encoder.safetensors")
+    assert torch.equal(stored, average)
+    for a, b in zip(encoder.parameters(), read.parameters(), strict=True):
+        assert torch.equal(a.half().float(), b)
+    save_encoder(small_encoder(), average, tmp_path / "encoder.safetensors")
+    with pytest.raises(PhotosError, match="no encoder of photographs"):
+        read_encoder(tmp_path / "encoder.safetensors")
+
+
+def test_reconstructions_are_compared_at_256(model: MobileStyleGan) -> None:
+    truth = torch.rand(3, 3, 256, 256) * 2 - 1
+    figures = compared(truth * 0.5, truth, Judges(narrow_lpips(ALEXNET), None))
+    assert torch.allclose(figures.l2, (truth / 2).square().mean((1, 2, 3)), atol=1e-5)
+    assert figures.summary().keys() == {"l2", "lpips"}
+    assert float(compared(truth, truth, Judges(narrow_lpips(ALEXNET), None)).lpips.max()) < 1e-6
 
 
 def test_pictures_can_be_painted_for_the_loss(

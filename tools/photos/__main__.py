@@ -85,7 +85,7 @@ def encoder(
     config: Annotated[Path | None, typer.Option(help="TOML file; see photos/encoder.py.")] = None,
     blocks: Blocks = 4,
     minutes: Annotated[float | None, typer.Option(min=0, help="Stop after that long.")] = None,
-    views: Annotated[int, typer.Option(min=0, help="Disturbed views for the ridge start.")] = 1,
+    views: Annotated[int, typer.Option(min=1, help="Disturbed views for the ridge start.")] = 2,
 ) -> None:
     """Train the encoder, from ridge regression on AlexNet's features on; resumes by itself.
 
@@ -97,6 +97,29 @@ def encoder(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     command = EncoderCommand(wheel, head, blocks, tuple(train), held_out, out)
     command.run(config, lpips_backbone, lpips_heads, views, minutes)
+
+
+@app.command()
+def evaluate(
+    wheel: Wheel,
+    encoder_file: Annotated[Path, typer.Argument(help="encoder.safetensors of a run.")],
+    pictures: Annotated[Path, typer.Argument(help="Folder of aligned photographs.")],
+    lpips_backbone: Backbone,
+    lpips_heads: Linear,
+    identity: Annotated[Path | None, typer.Option(help="Embedding network of faces.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Picture to write: inputs above.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Photographs measured.")] = None,
+) -> None:
+    """Measure the encoder's reconstructions by the whole generator, at 256 px.
+
+    Example: python tools/photos evaluate random_face.whl runs/encoder/encoder.safetensors orl
+    --identity face_recognition_model-weights_manifest.json --sheet sheet.png
+    """
+    from photos.commands import evaluate_encoder
+    from photos.evaluation import Judges
+
+    judges = Judges.read(lpips_backbone, lpips_heads, identity)
+    print_line(evaluate_encoder(wheel, encoder_file, pictures, judges, sheet, limit))
 
 
 def main() -> None:

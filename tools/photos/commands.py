@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from hyperstyle_export.lpips_files import load_lpips
 from hyperstyle_export.networks.latent_encoder import LatentEncoder
 from hyperstyle_export.networks.mobilestylegan import MobileStyleGan
-from torch import Tensor
+from hyperstyle_rt.imaging import to_picture, write_picture
+from picture_folders import pictures_in
 from training.config_files import read_config
 
 from .alexnet import features_of, fit_ridge, load_trunk
@@ -20,13 +22,14 @@ from .encoder import (
     EncoderData,
     EncoderRun,
     EncoderTrainer,
-    disturbed_planes,
     latent_units,
     new_encoder,
+    randomised,
 )
 from .errors import PhotosError
+from .evaluation import Judges, compared, read_encoder, read_photographs, reconstructed
 from .heads import HeadSamples, fit_head, sample_heads
-from .renders import RenderSet, draw_latents, read_set
+from .renders import draw_latents, read_set
 from .small import (
     SmallGenerator,
     average_latent,
@@ -38,9 +41,11 @@ from .small import (
 
 logger = logging.getLogger(__name__)
 
+SHOWN = 10  # photographs on a sheet
 HEAD_BATCH, HEAD_PLACES = 4, 500
 HELD_OUT_RENDERS = 24
-DAMPINGS = (0.1, 0.3, 1.0, 3.0, 10.0)
+DAMPINGS = (0.3, 1.0, 3.0, 10.0)
+RIDGE_CLEAN = 0.4  # of the pictures that ridge regression sees are as they are
 UNIT_LATENTS = 20_000
 UNIT_SEED = 7
 
@@ -110,27 +115,41 @@ class EncoderCommand:
     def _ridge(
         self, encoder: LatentEncoder, data: EncoderData, run: EncoderRun, views: int
     ) -> None:
-        """Set the linear layer by ridge regression on clean and disturbed views of all pictures."""
-        sets = [read_set(folder) for folder in data.train]
+        """Set the linear layer by ridge regression on disturbed views of all pictures."""
+        random = replace(run.randomisation, clean=RIDGE_CLEAN)
         features, latents = [], []
-        for number, known in enumerate(sets):
-            for view in range(views + 1):
-                features.append(self._view(encoder, known, run, (number, view)))
+        for number, folder in enumerate(data.train):
+            known = read_set(folder)
+            for view in range(views):
+                seed = (run.seed, number, view)
+                seen = randomised(torch.from_numpy(known.pictures), random, seed)
+                features.append(features_of(encoder, seen))
                 latents.append(torch.from_numpy(known.w) - data.average)
         held_out = (
-            self._view(encoder, data.held_out, run, (0, 0)),
+            features_of(encoder, torch.from_numpy(data.held_out.pictures)),
             torch.from_numpy(data.held_out.w) - data.average,
         )
         fit = fit_ridge(encoder, torch.cat(features), torch.cat(latents), held_out, DAMPINGS)
         logger.info("ridge of %g: held-out error of w %.4f", fit.damping, fit.held_out)
 
-    def _view(
-        self, encoder: LatentEncoder, known: RenderSet, run: EncoderRun, name: tuple[int, int]
-    ) -> Tensor:
-        pictures = torch.from_numpy(known.pictures)
-        if name[1]:
-            seen = [
-                disturbed_planes(p, run.randomisation, (*name, i)) for i, p in enumerate(pictures)
-            ]
-            pictures = torch.stack(seen)
-        return features_of(encoder, pictures)
+
+def evaluate_encoder(
+    wheel: Path,
+    encoder_file: Path,
+    folder: Path,
+    judges: Judges,
+    sheet: Path | None,
+    limit: int | None,
+) -> str:
+    """Measure an encoder on aligned photographs; writes a sheet and gives a line of figures."""
+    encoder, average = read_encoder(encoder_file)
+    truth = read_photographs(pictures_in(folder, PhotosError)[:limit])
+    made = reconstructed(encoder, average, read_generator(wheel), truth)
+    if sheet is not None:
+        rows = [
+            np.concatenate([to_picture(p) for p in row[:SHOWN].numpy()], axis=1)
+            for row in (truth, made)
+        ]
+        write_picture(sheet, np.concatenate(rows))
+    figures = compared(made, truth, judges).summary()
+    return f"{len(truth)} photographs: " + ", ".join(f"{k} {v:.4f}" for k, v in figures.items())

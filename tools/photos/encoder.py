@@ -63,8 +63,8 @@ class EncoderRun:
 
     pictures: int = 100_000
     batch: int = 32
-    trunk_rate: float = 5e-5
-    linear_rate: float = 3e-5
+    trunk_rate: float = 2e-5
+    linear_rate: float = 3e-6
     warmup: int = 1000
     average: float = 0.995
     painted: int = 0
@@ -185,7 +185,7 @@ class EncoderTrainer:
     def _step(self, pictures: Tensor, latents: Tensor) -> dict[str, float]:
         run, data = self.run_config, self.data
         target = latents - data.average
-        seen = self._randomised(pictures, (run.seed, self.steps))
+        seen = randomised(pictures, run.randomisation, (run.seed, self.steps))
         predicted = self.encoder(seen.float() / 127.5 - 1)
         loss = ((predicted - target) @ data.to).square().mean()
         figures = {"latent": float(loss.detach())}
@@ -211,12 +211,6 @@ class EncoderTrainer:
             ):
                 average.lerp_(source, share)
         return figures
-
-    def _randomised(self, pictures: Tensor, seed: tuple[int, ...]) -> Tensor:
-        random = self.run_config.randomisation
-        return torch.stack(
-            [disturbed_planes(p, random, (*seed, number)) for number, p in enumerate(pictures)]
-        )
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches without end; the folders are listed again at every epoch."""
@@ -280,10 +274,11 @@ class EncoderTrainer:
         logger.info("resumed %s after %d pictures", path, self.seen)
 
 
-def disturbed_planes(picture: Tensor, random: Randomisation, seed: tuple[int, ...]) -> Tensor:
-    """`disturbed` for a picture uint8 [3,h,h]."""
-    made = disturbed(np.ascontiguousarray(picture.permute(1, 2, 0).numpy()), random, seed)
-    return torch.from_numpy(made).permute(2, 0, 1)
+def randomised(pictures: Tensor, random: Randomisation, seed: tuple[int, ...]) -> Tensor:
+    """Pictures uint8 [N,3,h,h] with what may happen to them, equal ones for equal seeds."""
+    seen = np.ascontiguousarray(pictures.permute(0, 2, 3, 1).numpy())
+    made = [disturbed(picture, random, (*seed, number)) for number, picture in enumerate(seen)]
+    return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2)
 
 
 def validation(
@@ -302,12 +297,7 @@ def validation(
     truth = torch.from_numpy(data.held_out.w) - data.average
     views = {
         "clean": pictures,
-        "disturbed": torch.stack(
-            [
-                disturbed_planes(p, PHOTOGRAPHS, (VALIDATION_VIEW, number))
-                for number, p in enumerate(pictures)
-            ]
-        ),
+        "disturbed": randomised(pictures, PHOTOGRAPHS, (VALIDATION_VIEW,)),
     }
     figures = {}
     with torch.no_grad():

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from evaluation.identity import load_identity
 from evaluation.metrics import squared_error
+from hyperstyle_export.lpips_files import load_lpips
 from hyperstyle_export.networks.latent_encoder import LatentEncoder, LatentEncoderConfig
 from hyperstyle_export.networks.lpips import Lpips
 from hyperstyle_export.networks.mobilestylegan import MobileStyleGan
@@ -22,6 +24,26 @@ from torch import Tensor, nn
 from .errors import PhotosError
 
 SIDE = 256
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Networks that compare pictures; identity is None where no file was given."""
+
+    lpips: Lpips
+    identity: nn.Module | None
+
+    @staticmethod
+    def read(lpips_backbone: Path, lpips_heads: Path, identity: Path | None) -> Judges:
+        """Read their files.
+
+        Raises
+        ------
+        CheckpointError, EvaluationError, TrainingError
+            If one cannot be read or is of no known network.
+        """
+        known = None if identity is None else load_identity(identity)
+        return Judges(load_lpips(lpips_backbone, lpips_heads), known)
 
 
 @dataclass(frozen=True)
@@ -88,12 +110,12 @@ def reconstructed(
     return torch.cat(made)
 
 
-def compared(made: Tensor, truth: Tensor, lpips: Lpips, identity: nn.Module | None) -> Figures:
+def compared(made: Tensor, truth: Tensor, judges: Judges) -> Figures:
     """Figures of reconstructions [N,3,256,256] beside the pictures themselves."""
     pairs = list(zip(torch.split(made, 8), torch.split(truth, 8), strict=True))
     with torch.inference_mode():
-        distances = torch.cat([lpips(a, b) for a, b in pairs])
-        faces = None
+        distances = torch.cat([judges.lpips(a, b) for a, b in pairs])
+        faces, identity = None, judges.identity
         if identity is not None:
             faces = torch.cat([(identity(a) - identity(b)).norm(dim=1) for a, b in pairs])
         return Figures(squared_error(made, truth), distances, faces)
