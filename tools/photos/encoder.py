@@ -64,7 +64,6 @@ class EncoderRun:
     pictures: int = 100_000
     batch: int = 32
     trunk_rate: float = 2e-5
-    trunk_rate: float = 2e-5
     linear_rate: float = 3e-6
     warmup: int = 1000
     average: float = 0.995
