@@ -14,7 +14,7 @@ from hyperstyle_rt.types import Array
 from torch import Tensor
 
 from ..networks.layers import ACTIVATION_GAIN, ACTIVATION_SLOPE
-from ..networks.mobilestylegan import BANDS, NORM_EPS, KernelLayer, MobileStyleGan
+from ..networks.mobilestylegan import BANDS, NORM_EPS, RGB, KernelLayer, MobileStyleGan
 from .builder import BATCH, GraphBuilder, State, to_array
 from .generator import face_pool
 
@@ -108,10 +108,29 @@ class MobileSynthesis:
 
     def picture(self, x: ir.Value) -> ir.Value:
         """Features after the last block [N,C,h,h] -> [N,3,2h,2h]."""
-        x = self._scaled(x, "to_img")
-        bias = self.b.parameter(self._state, "to_img.bias")
-        bands = self.b.conv(x, self._kernel("to_img"), bias)
-        return self._inverse_haar(bands, BANDS * 3)
+        return self._to_image(x, self._state, self._kernel("to_img"), self._row("to_img"))
+
+    def head(self, x: ir.Value, state: State, row: int | None = None) -> ir.Value:
+        """The same by another head, fitted to features [N,C,h,h] of fewer blocks.
+
+        Parameters
+        ----------
+        x:
+            The features.
+        state:
+            Its tensors: ``to_img.style.weight``, ``to_img.weight`` ...
+        row:
+            Of the latents, whose affine map is the head's style; None for a latent of one row.
+        """
+        kernel = self.b.parameter(state, "to_img.weight")
+        return self._to_image(x, state, kernel, self._latent(row))
+
+    def _to_image(self, x: ir.Value, state: State, kernel: ir.Value, row: ir.Value) -> ir.Value:
+        b, channels = self.b.scoped("to_img"), state["to_img.weight"].shape[1]
+        scale = linear(b, row, state, "to_img.style")
+        x = b.op("Mul", x, b.reshape(scale, 0, channels, 1, 1))
+        bands = b.conv(x, kernel, b.parameter(state, "to_img.bias"))
+        return self._inverse_haar(bands, BANDS * RGB)
 
     def _styled_conv(self, x: ir.Value, layer: KernelLayer) -> ir.Value:
         """Scale, depthwise 3x3, across channels; noise, bias, leaky ReLU: [N,O,h,h]."""
@@ -134,12 +153,19 @@ class MobileSynthesis:
 
     def _scaled(self, x: ir.Value, name: str) -> ir.Value:
         """X [N or 1,C,h,w] times the style of the layer."""
-        b, style = self.b.scoped(name), self._rows[name]
-        row = self._latents
-        if self._latents.shape is not None and len(self._latents.shape) == 3:
-            row = b.op("Gather", self._latents, b.index(style.row), axis=1)
-        scale = linear(b, row, self._state, f"{name}.style")  # [N,C]
-        return b.op("Mul", x, b.reshape(scale, 0, style.channels, 1, 1))
+        b, channels = self.b.scoped(name), self._rows[name].channels
+        scale = linear(b, self._row(name), self._state, f"{name}.style")  # [N,C]
+        return b.op("Mul", x, b.reshape(scale, 0, channels, 1, 1))
+
+    def _row(self, name: str) -> ir.Value:
+        return self._latent(self._rows[name].row)
+
+    def _latent(self, row: int | None) -> ir.Value:
+        """A row of W+ latents, or the one latent there is: [N,W]."""
+        shape = self._latents.shape
+        if row is None or (shape is not None and len(shape) == 2):
+            return self._latents
+        return self.b.op("Gather", self._latents, self.b.index(row), axis=1)
 
     def _inverse_haar(self, x: ir.Value, channels: int) -> ir.Value:
         """[N,C,h,w] -> [N,C/4,2h,2w]: one transposed convolution, a group for four bands.

@@ -1,0 +1,1 @@
+"""Training for a generator of photographs that is already there: MobileStyleGAN."""

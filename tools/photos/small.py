@@ -1,0 +1,126 @@
+"""The small twin of a generator: its first blocks and an RGB head fitted to them.
+
+MobileStyleGAN is published with its last head only, so a loss at 256 px would pay for 1024. A head
+like the ones it was trained with (a style, a 1x1 convolution, an inverse wavelet step), fitted to
+renders of the whole generator, gives pictures of twice the features' side for a fraction of the
+arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from hyperstyle_export.graphs.builder import BATCH, GraphBuilder
+from hyperstyle_export.graphs.mobilestylegan import MobileSynthesis
+from hyperstyle_export.networks.mobilestylegan import (
+    START_SIDE,
+    Kernels,
+    MobileStyleGan,
+    ToImage,
+    model_from_state,
+)
+from hyperstyle_export.readers.mobilestylegan_ir import read_random_face
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from .errors import PhotosError
+
+AVERAGE_SAMPLES = 50_000
+AVERAGE_SEED = 0
+
+
+class SmallGenerator(nn.Module):
+    """Latents to small pictures.
+
+    Parameters
+    ----------
+    model:
+        The whole generator.
+    head:
+        Fitted to the features of its first blocks; their number follows from the head's width and
+        side.
+    blocks:
+        Blocks before the head.
+    """
+
+    def __init__(self, model: MobileStyleGan, head: ToImage, blocks: int) -> None:
+        super().__init__()
+        self.synthesis, self.head, self.blocks = model.synthesis, head, blocks
+
+    @property
+    def side(self) -> int:
+        """Of its pictures."""
+        return picture_side(self.blocks)
+
+    def forward(self, latents: Tensor, kernels: Kernels | None = None) -> Tensor:
+        """Latents [N,W] or [N,L,W], kernels as `SynthesisNetwork` takes them -> [N,3,side,side].
+
+        The head's style is the row of the last convolution before it.
+        """
+        row = latents if latents.ndim == 2 else latents[:, 3 * self.blocks]
+        return self.head(self.synthesis.features(latents, kernels, self.blocks), row)
+
+
+def picture_side(blocks: int) -> int:
+    """Side of the picture of a head after so many blocks."""
+    return START_SIDE * 2 ** (blocks + 1)
+
+
+def read_generator(path: Path) -> MobileStyleGan:
+    """The published generator from the wheel or an installed copy of random-face; frozen."""
+    weights = read_random_face(path)
+    state = {key: torch.from_numpy(value) for key, value in weights.state.items()}
+    return model_from_state(state, weights.config)
+
+
+def average_latent(model: MobileStyleGan) -> Tensor:
+    """Mean of w, [W]; the same every time."""
+    random = np.random.default_rng(AVERAGE_SEED)
+    z = random.standard_normal((AVERAGE_SAMPLES, model.config.style_width)).astype(np.float32)
+    with torch.inference_mode():
+        return model.mapping(torch.from_numpy(z)).mean(0)
+
+
+def save_head(head: ToImage, blocks: int, path: Path) -> None:
+    """Write a fitted head as safetensors."""
+    state = {key: value.contiguous() for key, value in head.state_dict().items()}
+    temporary = path.with_name(f".{path.name}.part")
+    save_file(state, temporary, {"blocks": str(blocks)})
+    temporary.replace(path)
+
+
+def read_head(path: Path, model: MobileStyleGan, blocks: int) -> ToImage:
+    """Read a head fitted to the features after `blocks` blocks.
+
+    Raises
+    ------
+    PhotosError
+        If the file cannot be read or is of other features.
+    """
+    head = ToImage(model.config.channels[blocks], model.config.style_width)
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise PhotosError(f"cannot read the head {path}: {error}") from error
+    own: Mapping[str, Tensor] = head.state_dict()
+    if state.keys() != own.keys() or any(state[k].shape != own[k].shape for k in own):
+        raise PhotosError(f"{path} is no head for the features after {blocks} blocks; fit one")
+    head.load_state_dict(state)
+    return head.eval().requires_grad_(False)
+
+
+def build_small_generator(model: MobileStyleGan, head: ToImage, blocks: int) -> ir.Model:
+    """`SmallGenerator` as a graph, for rendering: w [N,W] -> picture [N,3,side,side]."""
+    b = GraphBuilder("small_generator")
+    latents = b.input("w", [BATCH, model.config.style_width])
+    synthesis = MobileSynthesis(b, model, latents)
+    state = {f"to_img.{key}": value for key, value in head.state_dict().items()}
+    picture = synthesis.head(synthesis.features(blocks), state)
+    side = picture_side(blocks)
+    b.output("picture", picture, [BATCH, 3, side, side])
+    return b.build()
