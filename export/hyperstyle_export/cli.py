@@ -48,7 +48,7 @@ python export/build_engines.py --adapt toonify.pt --base engines/faces --out eng
 """
 
 ADAPT = "--adapt"
-ADAPT_COMMAND, BUILD_COMMAND = "adapt", "build"  # names that nobody types
+ADAPT_COMMAND, BUILD_COMMAND = "adapt", "build"  # internal names, which users do not type
 
 
 class CommandByOption(TyperGroup):

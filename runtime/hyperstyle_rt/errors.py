@@ -1,4 +1,4 @@
-"""What a user can do wrong.
+"""Errors that a user can cause and mend.
 
 The text of every error here is one sentence that says what is wrong and how to mend it. The command
 line prints it and exits with 2; anything else that escapes is a bug and keeps its traceback.

@@ -1,4 +1,4 @@
-"""Reading files that strangers wrote, and writing files that nobody ever sees half done."""
+"""Reading untrusted files, and writing files that appear complete or not at all."""
 
 from __future__ import annotations
 

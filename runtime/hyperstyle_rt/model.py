@@ -58,9 +58,9 @@ class Model(Operations):
     It does not change, and threads may share it: each works in a session of its own, which is
     opened by itself. Close a model, or use it as a context manager, to get its memory back. It can
     be pickled: what is sent is where its bundle is and how it was opened, and it is opened again
-    where it lands, so `ProcessPoolExecutor.map(model.invert, paths)` works. After a fork a model
-    of the parent cannot be used in the child (ONNX Runtime and CUDA do not survive it): send it, or
-    open it there.
+    where it lands, so `ProcessPoolExecutor.map(model.invert, paths)` works. After a fork a model of
+    the parent cannot be used in the child (ONNX Runtime's threads and CUDA's context are not
+    there): send it, or open it there.
 
     Attributes
     ----------
@@ -222,5 +222,5 @@ def _reopen(opening: Opening) -> Model:
             )
         _reopened[opening] = model
         if len(_reopened) > MODELS_KEPT:
-            del _reopened[next(iter(_reopened))]  # it closes when nobody holds it any more
+            del _reopened[next(iter(_reopened))]  # it is freed with its last reference
         return model

@@ -194,7 +194,7 @@ class Operations(RenderingOperations):
         PictureError
             If the picture cannot be read or used.
         HyperStyleError
-            If a limit is senseless, the styles are edited, or the bundle cannot refine.
+            If a limit is out of range, the styles are edited, or the bundle cannot refine.
         InversionError
             If the inversion is of another space.
         """
@@ -263,7 +263,7 @@ def _upload_target(work: Work, array: Any, size: Size) -> Any:
     """An array that is a graph's input already."""
     interface = getattr(array, "__cuda_array_interface__", {})
     shape = tuple(getattr(array, "shape", interface.get("shape", ())))
-    if shape and shape != (1, 3, *size):  # where it tells none, the backend compares it
+    if shape and shape != (1, 3, *size):  # without a dtype, the backend checks it
         raise BackendError(
             f"the target must be float32 {[1, 3, *size]}, not {list(shape)}; resize it first"
         )

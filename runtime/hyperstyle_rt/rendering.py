@@ -44,7 +44,7 @@ class Renderer:
     def __init__(self, manifest: Manifest, backend: Backend) -> None:
         self._manifest = manifest
         self._backend = backend
-        # A recording holds whatever it computes, so nothing is gained there.
+        # A recording keeps its own kernels, so keeping them here would save nothing.
         self._keeps_base = manifest.resolution <= LARGEST_KEPT and not isinstance(
             backend, RecordingBackend
         )

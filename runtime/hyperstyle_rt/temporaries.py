@@ -1,7 +1,7 @@
-"""Files written under a temporary name beside their place, and what is left of killed runs.
+"""Files written under a temporary name beside their final one, and leftovers of killed runs.
 
-A temporary file is locked while it is written to. The lock goes with its process, so that the next
-run knows at once, without guessing by its age, that nobody will finish it.
+A temporary file is locked while it is written to. The system releases the lock with its process, so
+that the next run knows for certain that the file is a leftover.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _create(directory: Path, suffix: str) -> tuple[Path, int | None]:
         free = _lock(file)
         if free is None or (free and path.exists()):
             return path, file
-        os.close(file)  # somebody took the new file for a leftover before it was locked
+        os.close(file)  # another run took the new file for a leftover before it was locked
 
 
 def _is_abandoned(path: Path, locked: bool) -> bool:

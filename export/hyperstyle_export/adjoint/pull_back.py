@@ -1,9 +1,9 @@
 """Reverse-mode differentiation of our own graphs: the backward pass is a graph like any other.
 
 Every operator that the graphs use has one rule, which writes the vector-Jacobian product as
-ordinary ONNX nodes. A graph's adjoint is the rules applied from its outputs back; nothing is made
-for what does not lie between the wanted values and the outputs. What the forward pass computed is
-used where a rule needs it; ONNX Runtime keeps it alive that long and no longer.
+ordinary ONNX nodes. A graph's adjoint is the rules applied from its outputs back; no nodes are
+written for values that do not lie between the wanted values and the outputs. What the forward pass
+computed is used where a rule needs it; ONNX Runtime keeps it alive that long and no longer.
 """
 
 from __future__ import annotations

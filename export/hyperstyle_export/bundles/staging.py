@@ -1,4 +1,4 @@
-"""A bundle's directory appears whole or not at all, and what a user keeps in it stays."""
+"""A bundle's directory appears complete or not at all; files that a user put there are kept."""
 
 from __future__ import annotations
 

@@ -5,8 +5,9 @@ demodulation on the outputs, so that one face's kernels serve a batch of latents
 convolutions. sqrt(2) of the activation is folded into demodulation, noise and bias.
 
 `generator` has the stored noise in it. `styled_generator` is the same network with two more kinds
-of input, what edits add to the styles and the noise; `noise` gives the stored one. An input that is
-an initializer too would save these graphs, but hosts warn of it and OpenVINO refuses it.
+of input, what edits add to the styles and the noise; `noise` gives the stored one. Inputs with a
+default (an initializer of the same name) would make these graphs needless, but hosts warn of them
+and OpenVINO refuses them.
 """
 
 from __future__ import annotations

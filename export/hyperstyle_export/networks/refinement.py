@@ -1,4 +1,4 @@
-"""What a refinement makes small, and what it changes: the twin of the graphs of `graphs/objective`.
+"""What a refinement minimises and what it changes: the twin of the graphs of `graphs/objective`.
 
 After Pivotal Tuning Inversion (Roich et al. 2022): the latents stay, the generator's weights follow
 one picture. Here only HyperStyle's weight offsets move.

@@ -70,7 +70,7 @@ class NativeObjects:
             )
 
     def close(self) -> bool:
-        """Let go of them; gives whether they were open, so that the caller frees the rest."""
+        """Drop the references; gives whether they were open, so that the caller frees the rest."""
         if self.state is not State.OPEN:
             return False
         with self._lock:
@@ -79,13 +79,13 @@ class NativeObjects:
         return True
 
     def abandon(self) -> None:
-        """In a child process: mark them unusable, and see that nothing ever destroys them."""
+        """In a child process: mark them unusable, and keep them from ever being destroyed."""
         self.state = State.FORKED
         _make_immortal(self._kept)
 
 
 def _make_immortal(objects: Iterable[object]) -> None:
-    """Add a reference that nobody drops: not even the end of the interpreter destroys these."""
+    """Add references that are never dropped: these objects are not destroyed even at exit."""
     for native in objects:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(native))
 

@@ -133,7 +133,7 @@ class OnnxRuntimeBackend:
 
     @property
     def largest_batch(self) -> int:
-        """One on a CPU, to which a batch saves little: every picture is then that of one render.
+        """1 on a CPU, where a batch saves little time: pictures are then those of single renders.
 
         In a batch, small products are summed in another order and pixels may differ by one level.
         """
@@ -210,7 +210,7 @@ class OnnxRuntimeBackend:
             shrink_arena()
 
     def _check(self, role: str, graph: _OpenGraph, name: str, value: Any) -> None:
-        """Refuse what is no buffer, or is of another shape or type than the graph's input."""
+        """Refuse what is no OrtValue, or is of another shape or type than the graph's input."""
         if not isinstance(value, self._ort.OrtValue):
             raise BackendError(
                 f"the graph {role} takes {name} as a buffer, not as {type(value).__name__}; upload "

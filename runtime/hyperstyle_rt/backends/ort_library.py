@@ -1,4 +1,4 @@
-"""ONNX Runtime as this package uses it: imported when needed, quiet, and with few threads awake.
+"""ONNX Runtime as this package uses it: imported when needed, silent, its threads not spinning.
 
 Every session of the package is made with :func:`session_options`:
 
@@ -77,7 +77,7 @@ def load_onnxruntime() -> Any:
         ) from None
     except ImportError as error:  # one of its libraries
         raise _broken(error) from error
-    if loaded:  # by somebody else, who may not have turned the reports off
+    if loaded:  # by other code, which may have left the reports on
         ort.disable_telemetry_events()
     ort.set_default_logger_severity(SILENT)
     return ort
@@ -99,14 +99,14 @@ def session_options(threads: int | None) -> onnxruntime.SessionOptions:
 
 
 def return_freed_memory() -> None:
-    """Give back what loading a graph has freed: glibc would keep tens of megabytes per session."""
+    """Return the memory freed since a graph was loaded: glibc keeps tens of megabytes a session."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
 
 
 def shrink_arena() -> None:
-    """Give back what the shared arena holds for sessions that are gone.
+    """Return memory that the shared arena holds for sessions that were destroyed.
 
     ONNX Runtime does so only at the end of a run.
     """

@@ -50,7 +50,7 @@ class SessionMaker:
     provider:
         ONNX Runtime's name of what is to run them.
     threads:
-        Of one operator on the CPU at most; None for as many as are useful here.
+        Most threads of one operator on the CPU; None for one per usable processor.
     """
 
     bundle: Bundle
@@ -214,9 +214,9 @@ def _spec(value: Any) -> TensorSpec:
 def _require_unchanged(
     paths: Iterable[Path], identities: Iterable[tuple[int, ...] | None], names: Iterable[Path]
 ) -> None:
-    """Refuse files that are others than they were: altered, replaced or moved.
+    """Refuse files that were altered, replaced or moved since.
 
-    Whatever is done to a file sets the time of its last status change, which nobody can set back.
+    Every change of a file sets its status-change time (ctime), which no program can set back.
     """
     for path, identity, name in zip(paths, identities, names, strict=True):
         if identity is None or _identity(path) != identity:

@@ -1,6 +1,6 @@
 """What every backend offers: graphs by role, on tensors that stay where the backend keeps them.
 
-A backend knows no method: it runs one graph at a time, and whoever calls it chains them. Tensors
+A backend knows no method: it runs one graph at a time, and its caller chains them. Tensors
 are bound by name. Two abilities are optional: to record a chain of calls once and replay it (CUDA
 graphs), and to copy a tensor to the host while the device works on.
 """
@@ -123,8 +123,8 @@ class Backend(Protocol):
     def for_session(self) -> Backend:
         """Give a backend for one thread: itself where several threads may call it at a time.
 
-        Else another view of the same graphs, with memory and a stream of its own; whoever asked
-        closes it if it is not the backend itself.
+        Else another view of the same graphs, with memory and a stream of its own, which the caller
+        closes.
         """
         ...
 

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 def open_tensorrt(
     name: str, bundle: Bundle, threads: int | None, precision: str
 ) -> TensorrtBackend:
-    """Open the backend; `threads` are the CPU's and of no use here.
+    """Open the backend; `threads`, which is for CPUs, is ignored.
 
     Raises
     ------
@@ -96,7 +96,7 @@ class TensorrtBackend:
 
     @property
     def largest_batch(self) -> int:
-        """What the plans that render are built for."""
+        """Largest batch that the plans of the generators are built for."""
         return GPU_BATCH
 
     def signature(self, role: str) -> Signature:
@@ -282,7 +282,7 @@ class CapturedGraph:
         return dict(self._results)
 
     def release(self) -> None:
-        """Let everybody use its memory; to release it again, or in a forked child, does nothing."""
+        """Return its memory to the common pool; again, or in a forked child, this does nothing."""
         executable, self._executable = self._executable, None
         if executable is not None and self._native.state is State.OPEN:
             self._cuda.destroy(executable)

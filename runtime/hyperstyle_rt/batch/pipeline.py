@@ -15,10 +15,10 @@ Made = TypeVar("Made")
 Result = TypeVar("Result")
 
 JOBS = 2
-"""Threads that read and write beside the inference; more help where decoding is slow."""
+"""Threads that read and write beside the inference; more of them help where decoding is slow."""
 
 Failure = PictureError | InversionError
-"""What is wrong with one item and does not stop the others; all other errors do."""
+"""Errors of one item, which do not stop the others; all other errors do."""
 
 
 def overlap(

@@ -66,7 +66,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Outputs:
-    """The files of one face, or of a picture that is one; None and () for those nobody asked for.
+    """The files of one face, or of a whole picture; None and () for those not requested.
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Target:
-    """Where the files of one picture go, how their names begin, and how the result's name ends."""
+    """Folder, stem and suffix of the files of one picture."""
 
     folder: Path
     stem: str
@@ -129,7 +129,7 @@ class Target:
 
 @dataclass(frozen=True)
 class InvertedFace:
-    """An inverted face, or picture that is one.
+    """An inverted face of a photo, or an inverted whole picture.
 
     Attributes
     ----------
@@ -273,7 +273,7 @@ def _pasted(photo: Original, faces: Sequence[InvertedFace]) -> Original:
 
     for face in faces:
         transform = face.inversion.data.transform
-        assert transform is not None  # `_outputs` has seen to it
+        assert transform is not None  # `_outputs` names no other
         photo = paste_into(photo, transform, face.inversion.image)
     return photo
 

@@ -43,7 +43,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Done:
-    """A face, or a picture that is one, that was inverted, and what was written.
+    """An inverted face of a photo, or an inverted whole picture, and what was written.
 
     Attributes
     ----------
@@ -182,7 +182,7 @@ class Batch:
         Raises
         ------
         BackendError, BundleError
-            What is wrong with all pictures. What is wrong with one of them is yielded.
+            Errors of the model, which stop the batch. Those of one picture are yielded.
         """
         targets = [task.target for task in self._tasks]
         for folder in {target.folder for target in targets}:
@@ -251,7 +251,7 @@ class Batch:
             if on_iteration is not None:
                 on_iteration("")
 
-        # A backend that can record a whole inversion does so only where nobody looks on.
+        # A backend that can record a whole inversion does so only without a callback.
         watched = frames_wanted or on_iteration is not None
         method = self._model.bundle.manifest.method(settings.method)
         inversion = self._model.invert(

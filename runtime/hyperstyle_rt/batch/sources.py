@@ -46,7 +46,8 @@ class Found:
     passed_over:
         What else is in the folders: files of other kinds, and folders that cannot be read.
     folders, patterns:
-        Whether a folder was among the names, or a pattern: how many files it gives is chance then.
+        Whether a folder or a pattern was among the names: the number of files then varies with what
+        is on the disk.
     """
 
     sources: tuple[Source, ...]

@@ -1,7 +1,7 @@
 """A backend that is watched: another one runs every graph on the same inputs.
 
-Whatever runs on the watched backend, a method or anything else, is compared graph by graph, without
-a word about what it does.
+Whatever runs on the watched backend, a method or anything else, is compared graph by graph; the
+comparison need not know what it does.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class ShadowedBackend:
 
     The shadow is fed the watched backend's tensors, so that a fault shows where it is. What the two
     hold in different types is an exception: kernels of fp16 graphs are divided by a constant per
-    output channel, which their generator takes into account. These are each one's own; they are
-    multiplied by the constant to be compared.
+    output channel, which their generator takes into account. Each backend is fed its own kernels;
+    they are multiplied by the constant for the comparison.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class ShadowedBackend:
         return {name: _Pair(buffer, actual[name]) for name, buffer in expected.items()}
 
     def _plain(self, name: str, spec: TensorSpec, kernel: Array) -> Array:
-        """A kernel without its constant."""
+        """A kernel multiplied by its constant."""
         return kernel * self._scales[name] if spec.dtype == np.float16 else kernel
 
     def upload(self, array: Any) -> _Pair:
@@ -109,7 +109,7 @@ class ShadowedBackend:
         return self
 
     def close(self) -> None:
-        """Nothing: what it was made of is the caller's."""
+        """Does nothing: both backends are the caller's to close."""
 
 
 def _differ(name: str, watched: Mapping[str, Any], shadow: Mapping[str, Any]) -> bool:

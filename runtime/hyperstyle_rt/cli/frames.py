@@ -85,7 +85,7 @@ def write_frames(
 
     with progress_bar(quiet) as progress:
         shown = iter(progress.track(frames, total, description=printable(name)))
-        first = next(shown)  # what is wrong with the faces shows here, before anything is made
+        first = next(shown)  # errors of the faces are raised here, before a file is opened
         shown = chain([first], shown)
         if is_pipe_out(out):
             write_pipe(out, _encode(Path("sheet.png"), list(shown)))

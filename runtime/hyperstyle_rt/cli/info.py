@@ -82,7 +82,7 @@ def info(
 
 
 def _is_inversion_file(path: Path) -> bool:
-    # Unlike pathlib's, os.path's question has an answer for every text, overlong names included.
+    # os.path answers for every text, overlong names included, where pathlib raises.
     return path.suffix == INVERSION_SUFFIX or os.path.isfile(path) or is_pipe(path)  # noqa: PTH113
 
 

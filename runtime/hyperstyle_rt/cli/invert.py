@@ -237,7 +237,8 @@ def _run(
         def advance(said: str) -> None:
             progress.update(bar, advance=1, description=said)
 
-        # Only looked at where it is seen: a backend may be faster when nobody looks on.
+        # Only where a bar is shown: without a callback a backend may replay a recording, which is
+        # faster.
         watch = None if many or progress.disable else advance
         for task, outcome in batch.run(jobs, watch):
             lines = results.add(task.picture, outcome)
@@ -248,13 +249,13 @@ def _run(
                     bar,
                     description=printable(task.picture.name),
                     completed=results.worked_on,
-                    total=total - len(results.skipped),  # they would make the rate look good
+                    total=total - len(results.skipped),  # skipped pictures would raise the rate
                     rate=results.rate,
                 )
 
 
 def _conclude(results: Report, quiet: bool, json_: bool) -> None:
-    """Say what there is to say about all pictures; the exit status."""
+    """Print the summary of all pictures; exits with the status."""
     if not quiet:
         for notice in results.notices:
             print_note(notice)

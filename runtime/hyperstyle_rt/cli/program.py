@@ -33,7 +33,8 @@ class SurvivingStream:
     """A text stream that can always be written to.
 
     Characters that its encoding lacks become ``?``. Once the stream itself has failed, everything
-    more is dropped, and its descriptor leads nowhere: Python and C libraries flush theirs at exit.
+    more is dropped, and its descriptor is that of the null device, since Python and C libraries
+    flush at exit.
 
     Parameters
     ----------
@@ -115,7 +116,7 @@ def surviving_output() -> Iterator[tuple[SurvivingStream, SurvivingStream]]:
 
 
 def occupy_standard_descriptors() -> None:
-    """Have 0, 1 and 2 lead somewhere, so that no file gets their number and C's output with it."""
+    """Open descriptors 0, 1 and 2 if closed: a file opened as one of them would get C's output."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -136,7 +137,7 @@ def status_of_output(out: SurvivingStream, err: SurvivingStream) -> int:
 
 
 class Stopped(KeyboardInterrupt):
-    """The process was asked to stop by a signal other than SIGINT; cleaned up after like Ctrl-C."""
+    """Raised for a signal other than SIGINT that ends the process; the clean-up is Ctrl-C's."""
 
 
 @contextmanager

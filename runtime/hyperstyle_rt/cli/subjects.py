@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def is_inversion(subject: Path) -> bool:
-    """Whether a file is taken for an inversion; all others are pictures."""
+    """Whether a file is an inversion, by its suffix; all others are pictures."""
     return subject.suffix.lower() == INVERSION_SUFFIX
 
 

@@ -30,7 +30,7 @@ _NAMED = 10  # files that a note names
 
 
 def printable(text: str) -> str:
-    """Replace what would break the line or move the cursor; names and manifests are strangers'."""
+    """Replace what would break the line or move the cursor: names and manifests are untrusted."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
@@ -101,7 +101,7 @@ def print_examples(examples: str) -> None:
 
 
 def print_json(document: Mapping[str, Any]) -> None:
-    """Write a JSON document on standard output; ASCII, so that it survives every encoding."""
+    """Write a JSON document on standard output; ASCII, which every encoding has."""
     _write_line(json.dumps(document, indent=2))
 
 

@@ -45,12 +45,12 @@ class VerifiedGraph:
     Attributes
     ----------
     path:
-        Where the graph lies, for messages and for tools that take nothing but files.
+        Path of the ONNX file, for messages and for tools that read files only.
     model:
         Content of the ONNX file.
     data:
         Name, as the graph's external tensors give it, to the content of a data file: mapped, read
-        only. The mapping lasts as long as somebody holds it.
+        only. The mapping is closed with the last reference to it.
     """
 
     path: Path

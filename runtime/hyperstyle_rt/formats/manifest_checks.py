@@ -1,4 +1,4 @@
-"""What a manifest's fields must be to each other."""
+"""Conditions between the fields of a manifest."""
 
 from __future__ import annotations
 

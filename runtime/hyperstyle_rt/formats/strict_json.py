@@ -1,4 +1,4 @@
-"""JSON as strangers' files should be read: no duplicate keys, no NaN, nothing that is not text.
+"""Strict JSON, for untrusted files: no duplicate keys, no NaN, no text that is not Unicode.
 
 Python's own reader keeps the last of two equal keys, takes ``NaN`` and makes ``1e999`` infinite.
 Two readers in two languages must never see two different documents, so all of that is refused.

@@ -44,7 +44,7 @@ def parse(data: bytes) -> TensorFile:
         raise ValueError("holds a tensor of a type or shape that numpy does not have") from None
     length = int.from_bytes(data[:8], "little")
     header = strict_json.parse(data[8 : 8 + length])
-    assert isinstance(header, dict)  # the library has seen to it
+    assert isinstance(header, dict)  # the library has checked it
     return TensorFile(tensors, header.get("__metadata__") or {})
 
 

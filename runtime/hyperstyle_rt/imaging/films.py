@@ -64,7 +64,7 @@ _MAX_DENOMINATOR = 1001  # of the frames a second: 30000/1001 and its like are e
 _GIF_HEADER = b"GIF89a"
 _GIF_SCREEN = 13  # bytes of header and screen descriptor, before the colours
 _GIF_LOOP = b"\x21\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00"  # for ever
-_GIF_DITHER = 3  # of OpenCV's -1 to 3: by far the closest to the picture
+_GIF_DITHER = 3  # of OpenCV's -1 to 3: the one with by far the smallest error
 _GIF_EXTENSION, _GIF_IMAGE, _GIF_END = 0x21, 0x2C, 0x3B
 _HAS_COLOURS, _COLOURS_SIZE = 0x80, 0x07
 

@@ -46,7 +46,7 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
-# No compressed picture within the pixel limit is larger than this unless it was made to be.
+# No compressed picture within the pixel limit is larger, unless it was padded on purpose.
 _MAX_FILE_BYTES = 1 << 29
 
 # Of the files that `write_picture` makes; `READABLE_SUFFIXES` are of those `read_picture` takes.

@@ -101,8 +101,8 @@ class Inverter:
     ) -> Found:
         """Run a method on a target.
 
-        Where nobody looks on, a backend that can record does the whole method as one recording,
-        which the next inversion replays.
+        Without `until` and `on_iteration`, a backend that can record runs the whole method as one
+        recording, which the next inversion replays.
         """
         manifest = self._bundle.manifest
         count = count_iterations(manifest, method, iterations, watch.until)

@@ -23,7 +23,7 @@ OnIteration = Callable[[int, Array, Array | None], None]
 
 @dataclass(frozen=True)
 class Watch:
-    """Who looks on while a method iterates.
+    """What is read of the state while a method iterates.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ def run_phases(
 
 
 def _iterate(graph: str, iterations: int, state: State, backend: Backend, watch: Watch) -> int:
-    """Run one graph until it has run `iterations` times, or the reconstruction has settled."""
+    """Run one graph `iterations` times, or until the reconstruction changes less than asked."""
     before: Array | None = None
     ahead: Buffers | None = None  # outputs of the next iteration, where they are there already
     for number in range(1, iterations + 1):
@@ -87,9 +87,10 @@ def _read_reconstruction(
 ) -> tuple[Array, Buffers | None]:
     """Bring the reconstruction to the host.
 
-    A backend that can copies it while the device runs the next iteration's graph. That one run is
-    lost where the iterations end here: about a sixth of one. (A conditional node of a CUDA graph
-    would lose nothing, but needs a kernel of its own and CUDA 12.4.)
+    A backend that can copies it while the device runs the next iteration's graph. Where the
+    iterations end here, that run is wasted: about a sixth of an iteration of HyperStyle. (A
+    conditional node of a CUDA graph would lose nothing, but needs a kernel of its own and CUDA
+    12.4.)
     """
     if not isinstance(backend, OverlappingBackend):
         return backend.download(state[RECONSTRUCTION]), None

@@ -1,1 +1,1 @@
-"""Descent on what an inversion is made of."""
+"""Gradient descent on the offsets of an inversion."""

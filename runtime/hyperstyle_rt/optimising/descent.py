@@ -1,4 +1,4 @@
-"""Gradient descent on what an inversion is made of: Adam, its schedule, and when to stop."""
+"""Gradient descent on the offsets of an inversion: Adam, its schedule, and when to stop."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Limits:
     Raises
     ------
     HyperStyleError
-        On construction, if one of them is senseless.
+        On construction, if one of them is out of range.
     """
 
     steps: int = DEFAULT_STEPS
@@ -63,7 +63,7 @@ class Limits:
             raise HyperStyleError(f"until must be a number of at least 0, not {self.until}")
 
     def progress(self, steps: int, seconds: float) -> float:
-        """How much of what is allowed is used up: 0 at the start, 1 at the end."""
+        """Share of the limits that is used up: 0 at the start, 1 at the end."""
         used = steps / self.steps if self.steps else 1.0
         if self.seconds is not None:
             used = max(used, seconds / self.seconds if self.seconds else 1.0)

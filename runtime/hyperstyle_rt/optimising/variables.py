@@ -139,6 +139,6 @@ VARIABLES: dict[str, VariableOf] = {"channel_offsets": ChannelOffsets, "codes": 
 
 
 def _to_half(value: Array) -> NDArray[Any]:
-    """As an inversion file holds it; offsets are small, but no file may hold an infinity."""
+    """As an inversion file holds it: finite, so clipped to the range of float16."""
     largest = np.finfo(np.float16).max
     return np.clip(value, -largest, largest).astype(np.float16)

@@ -43,9 +43,9 @@ _OUTPUTS = {
 _LOOKS = ((96, 0.5), (384, 0.0), (768, 0.0))
 _STRIDE, _MULTIPLE = 4, 32  # of its grid; of which its input's sides must be multiples
 _LEAST_SCORE = 0.5
-# Where all faces are wanted, it looks again in tiles of the photo, at half of its resolution and
-# at every further half above the looks at the whole. It sees faces from about 16 pixels, so those
-# from 32 pixels of the photo; smaller ones would be nothing to invert. What is wider than the tiles
+# Where all faces are wanted, it looks again in tiles of the photo, at half of its resolution and at
+# every further half above the looks at the whole. It sees faces from about 16 pixels, so those from
+# 32 pixels of the photo; smaller ones have too few pixels to invert. What is wider than the tiles
 # overlap is seen in a coarser look.
 _TILE, _TILE_OVERLAP = 768, 128
 _COVERED = 0.5  # of the smaller of two boxes: then they are of one face

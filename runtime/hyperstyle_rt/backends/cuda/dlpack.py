@@ -1,7 +1,7 @@
 """Tensors from and for other libraries without a copy: DLPack capsules, through ctypes.
 
-The structures are those of dlpack.h 0.8, which every library still speaks unless it is asked for a
-newer version. A capsule named ``dltensor`` owns its tensor until a consumer renames it.
+The structures are those of dlpack.h 0.8, which every library exchanges unless a newer version is
+asked for. A capsule named ``dltensor`` owns its tensor until a consumer renames it.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _pointer.restype = ctypes.c_void_p
 _pointer.argtypes = (ctypes.c_void_p, ctypes.c_char_p)
 
 _exported: dict[int, tuple[_Managed, Any, Any]] = {}
-"""Address of an exported tensor -> it, its shape and what owns its memory, until it is deleted."""
+"""Address of an exported tensor -> it, its shape and the memory's owner, until its deletion."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _forget(place: int) -> None:
 
 
 def _drop(capsule: int) -> None:
-    """Delete the tensor of a capsule nobody consumed."""
+    """Delete the tensor of a capsule that no consumer has taken over."""
     if _is_valid(capsule, _NAME):
         _forget(_pointer(capsule, _NAME))
 

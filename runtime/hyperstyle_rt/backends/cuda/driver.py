@@ -54,7 +54,7 @@ class Driver:
 
 
 def find_driver() -> Driver | None:
-    """Ask the driver what it finds; None if there is none."""
+    """Ask the driver for its version and GPUs; None without a driver."""
     try:
         cuda: Any = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:

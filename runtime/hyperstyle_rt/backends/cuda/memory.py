@@ -1,10 +1,10 @@
 """Device memory, pinned memory, one stream and graphs, through cuda-python's runtime bindings.
 
 They work in the device's primary context, which PyTorch, CuPy, Numba and `pycuda.autoprimaryctx`
-use, too: addresses are good in all of them.
+use, too: addresses are valid in all of them.
 
-All work of a backend is queued on one stream. A buffer that nobody holds any more can therefore be
-given away at once: whatever is written into it is written after all that was queued before.
+All work of a backend is queued on one stream. The memory of a buffer without references can
+therefore be reused at once: later writes to it are queued behind all earlier work.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class Cuda:
         self._closed = False
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceBuffer:
-        """A buffer with arbitrary content; its memory is used again once nobody holds it."""
+        """A buffer with arbitrary content; its memory is reused once no reference to it is left."""
         dtype = np.dtype(dtype)
         size = max(math.prod(shape) * dtype.itemsize, 1)
         if self._free[size]:
@@ -177,7 +177,7 @@ class Cuda:
             return self._adopt(dlpack.view(capsule))
         interface = getattr(array, "__cuda_array_interface__", None)
         if interface is not None:
-            self._call("cudaDeviceSynchronize")  # whoever made it may have used any stream
+            self._call("cudaDeviceSynchronize")  # it may have been written on any stream
             return self._adopt(_view(interface))
         array = np.asarray(array, np.float32, order="C")
         buffer = self.empty(array.shape, np.float32)
@@ -185,7 +185,7 @@ class Cuda:
         return buffer
 
     def _adopt(self, view: dlpack.View) -> DeviceBuffer:
-        """Copy a tensor of another library; its owner may let go of it afterwards."""
+        """Copy a tensor of another library, which may be freed afterwards."""
         if view.dtype != np.float32:
             raise BackendError("a device array must be contiguous float32; convert it first")
         buffer = self.empty(view.shape, view.dtype)
@@ -248,7 +248,7 @@ class Cuda:
         self._call("cudaStreamBeginCapture", self.stream, mode)
         try:
             work()
-        finally:  # the stream must leave capture whatever happens
+        finally:  # capture must end on errors, too
             (graph,) = self._call("cudaStreamEndCapture", self.stream)
         (executable,) = self._call("cudaGraphInstantiate", graph, 0)
         self._call("cudaGraphDestroy", graph)
@@ -277,10 +277,10 @@ class Cuda:
 
     @contextmanager
     def private_memory(self) -> Iterator[Pool]:
-        """Take and give back buffers in the block through a pool of their own.
+        """Allocate and free buffers in the block through a private pool.
 
-        A captured graph writes to the same addresses whenever it is launched: nothing else may
-        live there until the pool is given to :meth:`release`. The pool starts with what is free.
+        A captured graph writes to the same addresses whenever it is launched: no other buffer may
+        have them until the pool is given to :meth:`release`. The pool starts with the free blocks.
         """
         self._spare, self._free = self._free, defaultdict(list)
         try:
@@ -289,7 +289,7 @@ class Cuda:
             self._spare, self._free = {}, self._spare
 
     def release(self, pool: Pool) -> None:
-        """Let everybody use the free memory of a private pool."""
+        """Return the free memory of a private pool to the common one."""
         for size, addresses in pool.items():
             self._free[size] += addresses
             addresses.clear()

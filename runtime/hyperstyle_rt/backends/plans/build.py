@@ -2,7 +2,7 @@
 
 The three share their Python API. What differs is said in a `Target`: classic TensorRT builds for
 the GPU it runs on, TensorRT-RTX for a compute capability that is named, on any machine. Precision
-is in the graphs, the networks are strongly typed: TensorRT 11 knows nothing else. Each plan is
+is in the graphs, the networks are strongly typed, the only kind that TensorRT 11 has. Each plan is
 built in a process of its own; `worker` says why.
 """
 
@@ -298,7 +298,7 @@ def _import_paths() -> str:
 def _converse(
     process: subprocess.Popen[str], request: BuildRequest, on_progress: OnProgress
 ) -> dict[str, Any]:
-    """Hand over the request and listen until the end; gives the last word, empty if it is none."""
+    """Send the request and read messages until the worker ends; gives the last, {} without one."""
     assert process.stdin is not None and process.stdout is not None
     with contextlib.suppress(BrokenPipeError):  # it ended at once: there will be no answer
         process.stdin.write(json.dumps(asdict(request)))

@@ -1,6 +1,6 @@
 """TensorRT plans that the runtime has built itself, in a directory of the user's alone.
 
-A plan is native code: the directory must be nobody else's to write to, and a plan is used only if
+A plan is native code: the directory must be writable by the user alone, and a plan is used only if
 its SHA-256 is the one noted when it was built.
 """
 
@@ -32,7 +32,7 @@ TIMING_CACHE = "timing.cache"
 
 @dataclass(frozen=True)
 class Identity:
-    """All that decides whether a plan is the one that is needed.
+    """What identifies a plan: everything that it depends on.
 
     Attributes
     ----------

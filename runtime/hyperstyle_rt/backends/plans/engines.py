@@ -86,7 +86,7 @@ class Engines:
             return self._engines[role]
 
     def close(self) -> None:
-        """Let go of the engines; contexts that were made of them must be gone."""
+        """Free the engines; their execution contexts must have been freed before."""
         if self._native.close():
             self._engines.clear()
             self._runtime = None
