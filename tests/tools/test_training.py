@@ -371,7 +371,7 @@ def _out_is_a_file(workshop: Workshop, tmp_path: Path) -> list[str]:
 MISTAKES: dict[str, tuple[Callable[[Workshop, Path], list[str]], str]] = {
     "no folder": (_no_folder, "nowhere does not exist; give a folder of pictures"),
     "a file": (_a_file, "0000.png is not a folder; give a folder of pictures"),
-    "empty": (_empty, "empty holds no pictures (.png, .jpg, .jpeg, .webp)"),
+    "empty": (_empty, "empty holds no pictures (.png, .jpg, .jpeg, .webp"),
     "damaged picture": (_damaged_picture, "0003.png"),
     "no factors": (_no_factors, "have no known factors"),
     "bad factors": (_bad_factors, "'values' has shape (8, 3), not [N,1]"),

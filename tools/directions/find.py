@@ -150,8 +150,8 @@ def encoded_latents(model: Model, paths: Sequence[Path]) -> Array:
     rows = []
     for start in range(0, len(paths), BATCH):
         pictures = [to_input(read_picture(p), size) for p in paths[start : start + BATCH]]
-        image = backend.upload(np.concatenate(pictures))
-        rows.append(backend.download(backend.run("encoder", {"image": image})["latents"])[:, 0])
+        target = backend.upload(np.concatenate(pictures))
+        rows.append(backend.download(backend.run("encoder", {"target": target})["latents"])[:, 0])
     return np.concatenate(rows)
 
 

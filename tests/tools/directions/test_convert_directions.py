@@ -175,11 +175,11 @@ def test_a_file_of_its_own_leaves_the_bundle_alone(bundle: Path, tmp_path: Path)
 def test_directions_are_added_to_those_there_are(bundle: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "smile.npy", normal(0, 16))
     converted("interfacegan", bundle, tmp_path / "smile.npy")
-    digest = Bundle.open(bundle).digest
+    space = Bundle.open(bundle).manifest.space
     words = ["interfacegan", tmp_path / "smile.npy", "--name", "other", "--bundle", bundle]
     assert CliRunner().invoke(tool.app, list(map(str, words))).exit_code == 0
     assert set(bundle_directions(Bundle.open(bundle))) == {"it", "other"}
-    assert Bundle.open(bundle).digest == digest
+    assert Bundle.open(bundle).manifest.space == space
 
 
 # Several in one file
