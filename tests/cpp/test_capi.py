@@ -65,8 +65,8 @@ def test_default_iterations_renders_and_edits_are_bit_identical(python, c):
 
 
 def test_the_picture_a_file_names_is_kept(python, c, tmp_path):
-    made = python.invert(random_picture(64, 64), iterations=1).data
-    write_inversion(tmp_path / "python.safetensors", replace(made, picture="5" * 64))
+    data = python.invert(random_picture(64, 64), iterations=1).data
+    write_inversion(tmp_path / "python.safetensors", replace(data, picture="5" * 64))
     c.load(tmp_path / "python.safetensors").save(tmp_path / "c.safetensors")
     assert read_inversion(tmp_path / "c.safetensors").picture == "5" * 64
 
@@ -89,13 +89,13 @@ def test_files_are_exchanged_byte_for_byte(python, c, tmp_path):
 @pytest.mark.parametrize("rows", ["equal", "different"])
 @pytest.mark.parametrize("codes", ["with codes", "without codes"])
 def test_file_comes_back_from_c_unchanged(python, c, tmp_path, rows, codes):
-    made = python.invert(random_picture(64, 64), iterations=1).data
-    noise = np.random.default_rng(2).standard_normal(made.latents.shape, np.float32)
+    inverted = python.invert(random_picture(64, 64), iterations=1).data
+    noise = np.random.default_rng(2).standard_normal(inverted.latents.shape, np.float32)
     latents = np.tile(noise[:1], (len(noise), 1)) if rows == "equal" else noise
     if codes == "without codes":
-        made = replace(made, codes=None, code_space=None)
+        inverted = replace(inverted, codes=None, code_space=None)
     written = replace(
-        made,
+        inverted,
         latents=latents,
         transform=np.array([[0.5, 0, 10], [0, 0.5, 20], [0, 0, 1]], np.float32),
         settings={"note": 'tab\t, "quotes", \\, \x7f, \u00e9, \u4e2d, \U0001f600', "until": 0.01},
@@ -362,12 +362,12 @@ def test_inversion_of_another_space_is_refused(library, tiny_bundle, tmp_path):
 
 def test_inversion_of_other_codes_or_another_shape_is_refused(library, tiny_bundle, tmp_path):
     python, c = Model.load(tiny_bundle, "cpu"), capi.CModel(library, tiny_bundle)
-    made = python.invert(random_picture(64, 64), iterations=1).data
+    inverted = python.invert(random_picture(64, 64), iterations=1).data
     path = tmp_path / "x.safetensors"
     refused = {
-        "are not those of bundle 'tiny'": replace(made, code_space=inversions.DIGEST),
-        "has codes of shape [6, 17] where": replace(made, codes=made.codes[1:]),
-        "has latents of shape [7, 16] where": replace(made, latents=made.latents[1:]),
+        "are not those of bundle 'tiny'": replace(inverted, code_space=inversions.DIGEST),
+        "has codes of shape [6, 17] where": replace(inverted, codes=inverted.codes[1:]),
+        "has latents of shape [7, 16] where": replace(inverted, latents=inverted.latents[1:]),
     }
     for says, data in refused.items():
         write_inversion(path, data)

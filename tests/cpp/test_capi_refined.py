@@ -83,9 +83,9 @@ def test_what_python_refined_is_rendered_bit_identically(library, tiny_bundle, t
 
 @of_refining
 def test_file_comes_back_from_c_unchanged(python, c, tmp_path):
-    made = python.invert(random_picture(64, 64), iterations=1)
+    refined = python.invert(random_picture(64, 64), iterations=1)
     data = replace(
-        with_offsets(made, python.bundle.manifest).data,
+        with_offsets(refined, python.bundle.manifest).data,
         transform=np.array([[0.5, 0, 10], [0, 0.5, 20], [0, 0, 1]], np.float32),
         picture="5" * 64,
     )
@@ -165,10 +165,10 @@ def test_damaged_offsets_are_refused_as_python_refuses_them(library, tiny_bundle
 
 def test_offsets_of_another_number_are_refused(library, tiny_bundle, tmp_path):
     python, c = Model.load(tiny_bundle, "cpu"), capi.CModel(library, tiny_bundle)
-    made = with_offsets(
+    refined = with_offsets(
         python.invert(random_picture(64, 64), iterations=1), python.bundle.manifest
     ).data
-    data = replace(made, channel_offsets=made.channel_offsets[1:])
+    data = replace(refined, channel_offsets=refined.channel_offsets[1:])
     with pytest.raises(InversionError, match="has channel_offsets of shape") as caught:
         check_fits(data, python.bundle.manifest)
     write_inversion(tmp_path / "x.safetensors", data)

@@ -87,9 +87,9 @@ def test_channel_offsets_of_a_refined_inversion_are_kept_where_those_of_the_code
         kept = {i: torch.from_numpy(o)[None] for i, o in offsets if i >= first}
         with torch.no_grad():
             expected = generator(latents, kept)[0].numpy()
-        made = adaptation.synthesise(refined, first)
-        assert np.abs(made - expected).max() < MAX_ERROR
-        assert np.abs(made - adaptation.synthesise(inversion, first)).max() > 0.05
+        rendering = adaptation.synthesise(refined, first)
+        assert np.abs(rendering - expected).max() < MAX_ERROR
+        assert np.abs(rendering - adaptation.synthesise(inversion, first)).max() > 0.05
 
 
 @pytest.mark.parametrize("storage", ["fp32", "fp16"])

@@ -219,8 +219,8 @@ CONSTANT_KERNELS: dict[str, Case] = {
 def forward_graph(case: Case) -> ir.Model:
     b = GraphBuilder("forward")
     inputs = [b.input(f"x{n}", shape) for n, shape in enumerate(case.shapes)]
-    made = case.nodes(b, *inputs)
-    b.output("y", made, case.reference(*(torch.ones(s) for s in case.shapes)).shape)
+    forward = case.nodes(b, *inputs)
+    b.output("y", forward, case.reference(*(torch.ones(s) for s in case.shapes)).shape)
     return with_shapes(b.build())
 
 
@@ -254,9 +254,9 @@ def test_rule_equals_autograd(name: str, tmp_path: Path) -> None:
     if case.positive:
         arrays = [np.abs(array) + np.float32(0.5) for array in arrays]
     tensors = [torch.from_numpy(array).requires_grad_() for array in arrays]
-    made = case.reference(*tensors)
-    cotangent = random.standard_normal(tuple(made.shape)).astype(np.float32)
-    made.backward(torch.from_numpy(cotangent))
+    forward = case.reference(*tensors)
+    cotangent = random.standard_normal(tuple(forward.shape)).astype(np.float32)
+    forward.backward(torch.from_numpy(cotangent))
     inputs = {f"x{n}": array for n, array in enumerate(arrays)} | {"dy": cotangent}
     gradients = run(adjoint_graph(forward_graph(case)), tmp_path / "adjoint.onnx", inputs)
     for n, tensor in enumerate(tensors):

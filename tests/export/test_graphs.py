@@ -121,10 +121,10 @@ def test_generator_serves_a_batch_with_one_set_of_weights(graphs: Graphs) -> Non
     latents = noise("latents", BATCH, config.num_latents, config.style_width)
     codes = noise("codes", 1, *_codes_shape(model)) * 0.3
     codes[..., -1] = 2
-    made = graphs.run("generator", latents=latents, **graphs.run("weights", codes=codes))
+    outputs = graphs.run("generator", latents=latents, **graphs.run("weights", codes=codes))
     image, reconstruction = model.generate(tensor(latents), model.hypernet.expand(tensor(codes)))
-    assert_close(made["rendering"], image)
-    assert_close(made["reconstruction"], reconstruction)
+    assert_close(outputs["rendering"], image)
+    assert_close(outputs["reconstruction"], reconstruction)
     plain, _ = model.generate(tensor(latents))
     assert (plain - image).abs().max() > 0.01
 

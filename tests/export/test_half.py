@@ -70,9 +70,9 @@ class Pair:
         for _ in range(ITERATIONS):
             feeds = {"target": image, "reconstruction": y, "codes": codes}
             codes = self.run(precision, "hypernet", **feeds)["codes_next"]
-            made = self._generate(precision, latents, codes)
-            images.append(made["rendering"])
-            y = made["reconstruction"]
+            outputs = self._generate(precision, latents, codes)
+            images.append(outputs["rendering"])
+            y = outputs["reconstruction"]
         return images
 
     def _generate(self, precision: str, latents: Array, codes: Array) -> dict[str, Array]:
@@ -172,7 +172,7 @@ def test_convolutions_are_half_and_demodulation_is_not(tmp_path: Path) -> None:
 
 def test_the_styled_generator_in_half_follows_that_in_float(tmp_path: Path) -> None:
     """Styles and noise stay float32; without edits it is the plain generator, bit by bit."""
-    model, made = build_model(TINY), {}
+    model, outputs = build_model(TINY), {}
     latents = fakeweights.normal("latents", (2, 8, 16))
     for precision, graphs in (
         ("fp32", {**GRAPHS, **STYLED_GRAPHS}),
@@ -193,9 +193,9 @@ def test_the_styled_generator_in_half_follows_that_in_float(tmp_path: Path) -> N
             run("styled_generator", style_offsets=zeros, **feeds)["rendering"], plain
         )
         edit = 0.3 * fakeweights.normal("styles", (1, 148))
-        made[precision] = run("styled_generator", style_offsets=edit, **feeds)["rendering"]
-        assert np.abs(made[precision] - plain).max() > 0.1
-    assert psnr(made["fp16"], made["fp32"]) >= MIN_PSNR
+        outputs[precision] = run("styled_generator", style_offsets=edit, **feeds)["rendering"]
+        assert np.abs(outputs[precision] - plain).max() > 0.1
+    assert psnr(outputs["fp16"], outputs["fp32"]) >= MIN_PSNR
 
 
 # ------------------------------------------------------------------------- half graphs in a bundle

@@ -84,9 +84,9 @@ def test_the_twin_computes_what_openvino_computes(model: MobileStyleGan, tmp_pat
     w, picture = openvino_answers(files, tmp_path, z)
     read = as_model(read_models(files))
     assert np.abs(read.mapping(z).numpy() - w).max() < 1e-5
-    made = read.synthesis(torch.from_numpy(w)).numpy()
-    assert made.shape == picture.shape == (1, 3, 64, 64)
-    assert np.abs(made - picture).max() < 1e-5
+    rendering = read.synthesis(torch.from_numpy(w)).numpy()
+    assert rendering.shape == picture.shape == (1, 3, 64, 64)
+    assert np.abs(rendering - picture).max() < 1e-5
     assert np.std(picture) > 0.1
 
 
@@ -109,8 +109,8 @@ def test_the_published_model_is_what_openvino_computes(tmp_path: Path) -> None:
     z = normal("z", 1, 512)
     w, picture = openvino_answers(files, tmp_path, z)
     assert np.abs(read.mapping(z).numpy() - w).max() < 5e-5
-    made = read.synthesis(torch.from_numpy(w).expand(1, -1)).numpy()
-    assert np.abs(made - picture).max() < AGAINST_OPENVINO
+    rendering = read.synthesis(torch.from_numpy(w).expand(1, -1)).numpy()
+    assert np.abs(rendering - picture).max() < AGAINST_OPENVINO
 
 
 def test_the_inverse_wavelet_step_undoes_averages_and_differences() -> None:
@@ -156,11 +156,11 @@ def sessions(
         "generator": build_mobile_generator(model, tuned, (16, 16)),
         "some": build_mobile_generator(model, tuned[2:4], (64, 64)),
     }
-    made = {}
+    sessions = {}
     for name, graph in graphs.items():
         save_model(graph, folder / f"{name}.onnx")
-        made[name] = ort.InferenceSession(folder / f"{name}.onnx")
-    return made
+        sessions[name] = ort.InferenceSession(folder / f"{name}.onnx")
+    return sessions
 
 
 def test_the_mapping_graph(

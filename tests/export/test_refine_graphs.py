@@ -95,9 +95,9 @@ class Refinement:
         )
         fixed = {"latents": self.latents, "target": self.target}
         fixed |= self.run("features", {"target": self.small})
-        made = self.run("objective", {**fixed, **weights})
-        made |= self.run("weights_adjoint", made)
-        return made | self.run("channel_offsets_adjoint", {**made, **bases})
+        outputs = self.run("objective", {**fixed, **weights})
+        outputs |= self.run("weights_adjoint", outputs)
+        return outputs | self.run("channel_offsets_adjoint", {**outputs, **bases})
 
     def reference(self, codes: torch.Tensor, channels: torch.Tensor) -> torch.Tensor:
         model = self.model
@@ -134,15 +134,15 @@ def check_gradients(refinement: Refinement, bound: float) -> None:
     channels = torch.from_numpy(refinement.channels).requires_grad_()
     loss = refinement.reference(codes, channels)
     loss.backward()
-    made = refinement.step(refinement.codes, refinement.channels)
-    assert abs(made["loss"][0] - loss.item()) <= 1e-5 * loss.item()
+    outputs = refinement.step(refinement.codes, refinement.channels)
+    assert abs(outputs["loss"][0] - loss.item()) <= 1e-5 * loss.item()
     layers = refinement.model.config.tuned
     sizes = [layer.out_channels * layer.in_channels for layer in layers]
-    split = np.split(made["channel_offsets_gradient"], np.cumsum(sizes)[:-1])
+    split = np.split(outputs["channel_offsets_gradient"], np.cumsum(sizes)[:-1])
     wanted = torch.split(channels.grad, sizes)
     for row, (layer, part, aim) in enumerate(zip(layers, split, wanted, strict=True)):
         assert relative_error(part, aim) <= bound, f"channels of {layer.name}"
-        code = made["codes_gradient"][0, row]
+        code = outputs["codes_gradient"][0, row]
         assert relative_error(code, codes.grad[0, row]) <= bound, f"code of {layer.name}"
 
 
@@ -207,9 +207,9 @@ def test_gradients_of_an_official_256_model_equal_autograds(tmp_path: Path) -> N
 def test_gradients_are_finite_differences_of_the_loss(tmp_path: Path) -> None:
     """Without torch: the loss along the gradient rises as the gradient says."""
     refinement = built(build_model(TINY), tmp_path)
-    made = refinement.step(refinement.codes, refinement.channels)
+    outputs = refinement.step(refinement.codes, refinement.channels)
     for state, step in (("codes", 1e-2), ("channel_offsets", 1e-3)):
-        gradient = made[f"{state}_gradient"].astype(np.float64)
+        gradient = outputs[f"{state}_gradient"].astype(np.float64)
         norm = float(np.linalg.norm(gradient))
         losses = []
         for sign in (-1, 1):
@@ -229,20 +229,20 @@ def test_channel_offsets_add_to_the_kernels(refinement: Refinement) -> None:
     base = refinement.run("weights", {"codes": 0 * refinement.codes})
     inputs = {n.replace("weight", "tuned"): v for n, v in tuned.items()}
     inputs |= {n.replace("weight", "base"): v for n, v in base.items()}
-    made = refinement.run("channel_offsets", {"channel_offsets": refinement.channels, **inputs})
+    outputs = refinement.run("channel_offsets", {"channel_offsets": refinement.channels, **inputs})
     for layer in layers:
         conv = model.decoder.get_submodule(layer.name).conv
         weight = conv.scale * conv.weight[0] * (1 + expected[layer.index][0])
-        assert relative_error(made[f"weight.{layer.name}"], weight.detach()) <= 1e-6
+        assert relative_error(outputs[f"weight.{layer.name}"], weight.detach()) <= 1e-6
 
 
 def test_the_rendering_is_the_generators(refinement: Refinement) -> None:
     """The same picture that rendering gives: what on_step shows is what is saved."""
     none = np.zeros_like(refinement.channels)
-    made = refinement.step(refinement.codes, none)
+    outputs = refinement.step(refinement.codes, none)
     weights = refinement.run("weights", {"codes": refinement.codes})
     rendered = refinement.run("generator", {"latents": refinement.latents, **weights})
-    assert np.abs(made["rendering"] - rendered["rendering"]).max() <= 2e-6
+    assert np.abs(outputs["rendering"] - rendered["rendering"]).max() <= 2e-6
 
 
 def test_interfaces(refinement: Refinement) -> None:
@@ -302,8 +302,8 @@ def test_half_channel_offsets_are_those_of_the_normalised_weights(tmp_path: Path
         inputs = {"channel_offsets": channels}
         for kind in ("tuned", "base"):
             inputs |= {n.replace("weight", kind): v for n, v in base.items()}
-        made = sessions["channel_offsets"].run(names, inputs)
-        runs[precision] = [m / base[n] for n, m in zip(names, made, strict=True)]
+        outputs = sessions["channel_offsets"].run(names, inputs)
+        runs[precision] = [m / base[n] for n, m in zip(names, outputs, strict=True)]
     for single, half in zip(runs["fp32"], runs["fp16"], strict=True):
         assert half.dtype == np.float16
         assert np.abs(single - half.astype(np.float32)).max() <= 5e-3
@@ -330,8 +330,8 @@ def test_graphs_read_the_tensors_they_have_in_common_from_one_file(
         f"gradient.{layer.name}": fakeweights.normal(layer.name, layer.weight_shape)
         for layer in TINY.tuned
     }
-    made = [open_session(path).run(None, gradients)[0] for path in (alone, adjoint)]
-    assert np.array_equal(*made)
+    outputs = [open_session(path).run(None, gradients)[0] for path in (alone, adjoint)]
+    assert np.array_equal(*outputs)
 
 
 def test_a_tensor_of_other_values_is_not_shared(tmp_path: Path) -> None:

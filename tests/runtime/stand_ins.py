@@ -285,8 +285,8 @@ class StandInContext:
 
         def work() -> None:
             outputs = [name for name in engine.names if name not in engine.inputs]
-            made = engine.session.run(outputs, {name: view(name) for name in engine.inputs})
-            for name, array in zip(outputs, made, strict=True):
+            arrays = engine.session.run(outputs, {name: view(name) for name in engine.inputs})
+            for name, array in zip(outputs, arrays, strict=True):
                 view(name)[...] = array
 
         weights = {n: a for n, a in addresses.items() if n.startswith("weight.")}

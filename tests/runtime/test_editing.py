@@ -259,9 +259,9 @@ def test_interpolation_runs_from_face_to_face(
     latents = (inversion.latents + other.latents) / 2
     backend = model.backend
     weights = backend.run("weights", {"codes": backend.upload(codes[None])})
-    made = backend.run("generator", {"latents": backend.upload(latents[None]), **weights})
+    outputs = backend.run("generator", {"latents": backend.upload(latents[None]), **weights})
     (middle,) = model.interpolate(inversion, other, [0.5])
-    difference = middle.astype(int) - to_picture(backend.download(made["rendering"])[0])
+    difference = middle.astype(int) - to_picture(backend.download(outputs["rendering"])[0])
     assert np.abs(difference).max() <= 1
 
 

@@ -109,17 +109,17 @@ def test_file_has_the_documented_tensors_and_metadata(data, tmp_path):
 def test_a_file_says_what_a_reader_must_know(data):
     offsets = np.linspace(-1, 1, MANIFEST.num_channel_offsets).astype(np.float16)
     bare = replace(data, codes=None, code_space=None)
-    for made, needs in (
+    for stored, needs in (
         (bare, ()),
         (data, ("codes",)),
         (replace(bare, channel_offsets=offsets), ("channel_offsets",)),
         (replace(data, channel_offsets=offsets), ("codes", "channel_offsets")),
     ):
-        assert made.needs == needs
-        content = serialize_inversion(made)
+        assert stored.needs == needs
+        content = serialize_inversion(stored)
         assert json.dumps(needs, separators=(",", ":")) == parse(content).metadata["needs"]
-        assert same(parse_inversion(content), made)
-        check_fits(made, MANIFEST)
+        assert same(parse_inversion(content), stored)
+        check_fits(stored, MANIFEST)
 
 
 def test_damaged_channel_offsets_are_refused(data):
@@ -145,10 +145,10 @@ def test_file_written_by_another_program_is_read(tmp_path):
 def test_equal_rows_are_stored_once_and_read_exactly(data, tmp_path):
     path = tmp_path / "x.safetensors"
     for rows in (1, 10):
-        made = replace(data, latents=data.latents[:rows])
-        write_inversion(path, made)
+        stored = replace(data, latents=data.latents[:rows])
+        write_inversion(path, stored)
         assert tensors_of(path) == {"w", "codes"}
-        assert same(read_inversion(path), made)
+        assert same(read_inversion(path), stored)
 
 
 @pytest.mark.parametrize("value", [0.25, -0.0])

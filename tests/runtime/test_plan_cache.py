@@ -74,8 +74,8 @@ def test_what_the_bundle_lacks_is_built_once(
 ) -> None:
     expected = Model.load(bundle.directory, "cpu").invert(picture, 2)
     for _ in range(2):
-        made = load(bundle).invert(picture, 2)
-        assert np.abs(made.output - expected.output).max() <= 1e-5
+        inversion = load(bundle).invert(picture, 2)
+        assert np.abs(inversion.output - expected.output).max() <= 1e-5
     names = {name for name, _ in builds}
     assert names == {f"{role}.onnx" for role in ("encoder", "hypernet", "weights", "generator")}
     assert len(builds) == 4

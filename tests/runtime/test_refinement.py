@@ -311,9 +311,9 @@ def test_the_command_line_refines(
         succeed(*words, "--refine", 5, "--refine-variable", variable)
         loaded = Inversion.load(out / "face.safetensors")
         assert (loaded.channel_offsets is not None) == (variable == "channel_offsets")
-        made = read_picture(out / "face.inverted.png")
-        assert np.array_equal(made, model.render(loaded))
-        assert not np.array_equal(made, model.invert(picture, 1).image)
+        written = read_picture(out / "face.inverted.png")
+        assert np.array_equal(written, model.render(loaded))
+        assert not np.array_equal(written, model.invert(picture, 1).image)
         # the input, one iteration, and what was refined
         width = read_picture(out / "face.coupled.png").shape[1]
-        assert width >= 3 * made.shape[1]
+        assert width >= 3 * written.shape[1]

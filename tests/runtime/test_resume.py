@@ -87,10 +87,10 @@ def test_what_changed_is_done_again(
     change()
     found = outcomes(*folder, "--resume")
     assert found == {"inversions": again, "skipped": sorted({"a", "b"} - {*again}), "errors": []}
-    made = contents()
+    written = contents()
     shutil.rmtree("out")
     outcomes(*folder)
-    assert contents() == made
+    assert contents() == written
 
 
 def test_a_renamed_picture_is_not_inverted_again(folder: tuple[object, ...]) -> None:

@@ -120,8 +120,8 @@ def test_another_number_of_iterations_is_captured_anew(
     model = load(planned)
     for iterations in (1, 2, 2, 1):
         expected = Model.load(planned, "cpu").invert(picture, iterations)
-        made = model.invert(picture, iterations)
-        assert difference(made.output, expected.output) <= TOLERANCE["fp32"]
+        inversion = model.invert(picture, iterations)
+        assert difference(inversion.output, expected.output) <= TOLERANCE["fp32"]
     assert cuda.calls.count("begin capture") == 3
     assert cuda.executables == 1
 

@@ -182,8 +182,8 @@ def test_committed_configs_are_valid(name: str, kind: type) -> None:
         assert config.network == EncoderConfig()
     if name == "official_256_hypernetwork":
         official = official_config(256)
-        made = hypernetwork_config(config.network, official.generator)
-        assert made == official.hypernetwork
+        config_read = hypernetwork_config(config.network, official.generator)
+        assert config_read == official.hypernetwork
 
 
 def test_the_embedded_default_stays_small() -> None:

@@ -33,13 +33,13 @@ def generator() -> Generator:
 
 def offsets(batch: int, taps: int) -> dict[int, torch.Tensor]:
     """For an ordinary, an up-sampling and a toRGB layer."""
-    made = {}
+    drawn = {}
     for index in (3, 5, 7):
         out_channels, in_channels, k, _ = CONFIG.layers[index].weight_shape
-        made[index] = 0.3 * torch.randn(
+        drawn[index] = 0.3 * torch.randn(
             batch, out_channels, in_channels, min(k, taps), min(k, taps)
         )
-    return made
+    return drawn
 
 
 @pytest.mark.parametrize("taps", [0, 1, 3])

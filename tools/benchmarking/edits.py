@@ -88,8 +88,8 @@ def main(
     if bundle is not None:
         console.print(compare(bundle, threads, repeats))
         return
-    with synthetic_bundle(size) as made:
-        console.print(compare(made, threads, repeats))
+    with synthetic_bundle(size) as synthetic:
+        console.print(compare(synthetic, threads, repeats))
 
 
 if __name__ == "__main__":

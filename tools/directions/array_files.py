@@ -1,4 +1,4 @@
-"""Arrays from other people's files, .npy, .npz, .pt and pickles, of which nothing is ever run."""
+"""Arrays of untrusted files (.npy, .npz, .pt, pickles), read without executing anything."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def chosen_arrays(
 
 
 def _entries(contents: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """All that lies in dictionaries and lists, by the path to it."""
+    """All arrays in nested dictionaries and lists, by the path to each."""
     inside: Iterable[tuple[Any, Any]]
     if isinstance(contents, Mapping):
         inside = contents.items()

@@ -127,8 +127,8 @@ def train(
         losses = []
         shuffled = torch.randperm(len(pictures), generator=order)
         for rows in shuffled[: len(pictures) // BATCH * BATCH].split(BATCH):
-            made = model(to_tensor(pictures[rows.numpy()]))
-            loss = ((made - wanted[rows]).square() * counts).sum(1).mean()
+            predicted = model(to_tensor(pictures[rows.numpy()]))
+            loss = ((predicted - wanted[rows]).square() * counts).sum(1).mean()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

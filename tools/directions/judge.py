@@ -122,7 +122,7 @@ def train_judge(
     Parameters
     ----------
     looks:
-        Factors that make up a person's looks; none if nobody asks for identities.
+        Factors that make up a person's looks; empty if identities are not measured.
     on_epoch:
         As :func:`factor_regressor.train`.
 

@@ -37,7 +37,7 @@ class Measured:
     labels are its results for a picture: of an inversion the encoder alone and T iterations.
     values[name] is [N,R] for the figures of FIGURES that were measured: N pictures, R results;
     seconds since the start. strangers is the mean identity similarity of an input to the other
-    inputs: what nothing in common looks like. rows are [input, *results] of the first pictures.
+    inputs: the value for different people. rows are [input, *results] of the first pictures.
     """
 
     method: str

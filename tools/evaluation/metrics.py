@@ -20,7 +20,7 @@ SSIM_SIDE = 256  # the official side; five scales of an 11 x 11 window need at l
 def average(name: str, values: Sequence[float] | NDArray[np.float64]) -> float:
     """Of a figure over pictures: of seconds the median, else the mean.
 
-    Pictures that oppose each other have no MS-SSIM; they are left out, and NaN is left of nothing.
+    NaN (MS-SSIM of pictures whose contrast is opposite) is left out; NaN if no figure is left.
     """
     known = np.asarray(values)
     known = known[~np.isnan(known)]

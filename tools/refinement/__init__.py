@@ -1,1 +1,1 @@
-"""How far gradient steps bring an inversion, how fast, and beside what."""
+"""What refinement reaches and costs, beside other methods."""

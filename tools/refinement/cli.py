@@ -1,4 +1,4 @@
-"""What refinement is worth and what it costs, on a bundle and aligned pictures.
+"""Quality and cost of refinement, on a bundle and aligned pictures.
 
 `quality` inverts and refines pictures and measures every method: table, figures.json, quality.png
 (quality against time) and sheet.png. With a checkpoint and LPIPS networks, pivotal tuning in torch

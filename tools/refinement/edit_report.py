@@ -44,7 +44,7 @@ Of every edit, the first column is the unrefined inversion.
 
 @dataclass(frozen=True)
 class EditReport:
-    """Everything that was found.
+    """All results.
 
     Attributes
     ----------

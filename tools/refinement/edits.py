@@ -56,7 +56,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class EditJudges:
-    """Who reads the results; None where nobody was asked.
+    """The networks that read the results; None for those not given.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""A bundle of the official layout with weights of no meaning, to measure what a size costs."""
+"""A bundle of the official layout with synthetic weights, to measure the cost of a size."""
 
 from __future__ import annotations
 

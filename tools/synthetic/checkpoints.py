@@ -1,7 +1,7 @@
 """Official-layout checkpoints with synthetic weights: any size, no download.
 
 The values are those of the golden data (`fakeweights`), so a checkpoint made here is the one the
-official code was run with. They test wiring and speed; no picture comes out of them.
+official code was run with. They serve to test numbers and speed; they generate no faces.
 """
 
 from __future__ import annotations

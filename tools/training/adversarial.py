@@ -76,8 +76,8 @@ class AdversarialTrainer(GeneratorTrainer):
     def _teach_critic(self, painted: Tensor, target: Tensor) -> dict[str, Tensor]:
         """A step of the logistic loss, with R1 on real pictures now and then (Mescheder 2018)."""
         config = self._adversarial
-        real, made = self._judge_in_dtype(target), self._judge_in_dtype(painted)
-        loss = F.softplus(-real).mean() + F.softplus(made).mean()
+        real, fake = self._judge_in_dtype(target), self._judge_in_dtype(painted)
+        loss = F.softplus(-real).mean() + F.softplus(fake).mean()
         scalars = {"critic": loss.detach()}
         if self.steps % config.r1_interval == 0:
             shown = target.detach().requires_grad_()

@@ -110,8 +110,8 @@ class EncoderTrainer(Trainer[WEncoder]):
             scalars["latent"] = latent.detach()
         if regressing:
             return loss, scalars
-        made = self._generate(self._to_w(v))
-        for name, weight, value in self._picture_losses(made, target, v):
+        rendering = self._generate(self._to_w(v))
+        for name, weight, value in self._picture_losses(rendering, target, v):
             loss = loss + weight * value
             scalars[name] = value.detach()
         return loss, scalars
@@ -122,8 +122,8 @@ class EncoderTrainer(Trainer[WEncoder]):
 
     def sheet(self) -> list[Tensor]:
         """Held-out pictures above, their reconstructions below."""
-        made, target = self._reconstruct(self.shown())
-        return [target, made]
+        rendering, target = self._reconstruct(self.shown())
+        return [target, rendering]
 
     def export(self) -> None:
         """Write the encoder as an official W-encoder file: in w, its units folded in."""
@@ -192,15 +192,15 @@ class EncoderTrainer(Trainer[WEncoder]):
             return encoder(pictures).float()
 
     def _picture_losses(
-        self, made: Tensor, target: Tensor, v: Tensor
+        self, rendering: Tensor, target: Tensor, v: Tensor
     ) -> list[tuple[str, float, Tensor]]:
         weights = self.config.loss
         values = [
-            ("l2", weights.l2, losses.l2(made, target).mean()),
-            ("lpips", weights.lpips, self.perceptual(made, target).mean()),
+            ("l2", weights.l2, losses.l2(rendering, target).mean()),
+            ("lpips", weights.lpips, self.perceptual(rendering, target).mean()),
         ]
         if self._similarity is not None:
-            value = self._similarity.loss(made, target).mean()
+            value = self._similarity.loss(rendering, target).mean()
             values.append(("similarity", weights.similarity, value))
         if weights.regularisation:
             values.append(("regularisation", weights.regularisation, v.square().mean()))

@@ -150,23 +150,23 @@ class HypernetworkTrainer(Trainer[Hypernetwork]):
         codes, offsets = self._refine(
             buffer.target, buffer.reconstruction, buffer.codes, buffer.counts
         )
-        made = self._generate(buffer.latents, offsets)
-        l2 = losses.l2(made, buffer.target)
-        lpips = self.perceptual(made, buffer.target)
+        rendering = self._generate(buffer.latents, offsets)
+        l2 = losses.l2(rendering, buffer.target)
+        lpips = self.perceptual(rendering, buffer.target)
         loss = weights.l2 * l2 + weights.lpips * lpips
         loss = loss + weights.worsening * F.relu(l2 - buffer.before)
         scalars = {"l2": l2, "lpips": lpips, "encoder_l2": buffer.first}
         if self._similarity is not None:
-            scalars["similarity"] = self._similarity.loss(made, buffer.target)
+            scalars["similarity"] = self._similarity.loss(rendering, buffer.target)
             loss = loss + weights.similarity * scalars["similarity"]
         scalars |= self._by_iteration(l2.detach())
-        self._advance(made.detach(), codes.detach(), l2.detach())
+        self._advance(rendering.detach(), codes.detach(), l2.detach())
         return loss.mean(), {name: value.detach().mean() for name, value in scalars.items()}
 
-    def _advance(self, made: Tensor, codes: Tensor, l2: Tensor) -> None:
+    def _advance(self, rendering: Tensor, codes: Tensor, l2: Tensor) -> None:
         """Keep what was reached; choose which pictures go on."""
         buffer, config = self._buffer, self.config
-        buffer.reconstruction, buffer.codes, buffer.before = made, codes, l2
+        buffer.reconstruction, buffer.codes, buffer.before = rendering, codes, l2
         buffer.counts = buffer.counts + 1
         most = 1 if self.seen < config.single else config.iterations
         leave = torch.rand(self.batch, generator=self.random) > config.persistence
@@ -180,12 +180,12 @@ class HypernetworkTrainer(Trainer[Hypernetwork]):
             return
         buffer = self._buffer
         target, latents = self._next_pictures(len(rows))
-        made = self._frozen(latents)
+        rendering = self._frozen(latents)
         buffer.target[rows], buffer.latents[rows] = target, latents
         # Not in place: the step before may have kept it.
-        buffer.reconstruction = buffer.reconstruction.index_copy(0, rows, made)
+        buffer.reconstruction = buffer.reconstruction.index_copy(0, rows, rendering)
         buffer.codes[rows], buffer.counts[rows] = 0, 0
-        l2 = losses.l2(made, target)
+        l2 = losses.l2(rendering, target)
         buffer.first[rows], buffer.before[rows] = l2, l2
         buffer.done = torch.zeros_like(buffer.done)
 
@@ -217,28 +217,28 @@ class HypernetworkTrainer(Trainer[Hypernetwork]):
 
     def sheet(self) -> list[Tensor]:
         """Held-out pictures; the encoder's reconstructions; after the first and last iteration."""
-        target, made = self._invert(self.shown())
-        return [target, made[0], made[1], made[-1]]
+        target, renderings = self._invert(self.shown())
+        return [target, renderings[0], renderings[1], renderings[-1]]
 
     def _figures_of(self, part: slice) -> dict[str, Tensor]:
-        target, made = self._invert(part)
+        target, renderings = self._invert(part)
         return {
             f"{name}_{iteration}": values
-            for iteration, picture in enumerate(made)
+            for iteration, picture in enumerate(renderings)
             for name, values in self.figures(picture, target).items()
         }
 
     def _invert(self, part: slice) -> tuple[Tensor, list[Tensor]]:
         target = self._read(self.test.paths[part])
         latents = self._latents(target)
-        made = [self._frozen(latents)]
+        renderings = [self._frozen(latents)]
         codes, counts = self._no_codes(len(target))
         for _ in range(self.config.iterations):
-            codes, offsets = self._averaged(target, made[-1], codes, counts)
+            codes, offsets = self._averaged(target, renderings[-1], codes, counts)
             offsets = {index: self.config.damping * o for index, o in offsets.items()}
             counts = counts + 1
-            made.append(self._frozen(latents, offsets))
-        return target, made
+            renderings.append(self._frozen(latents, offsets))
+        return target, renderings
 
     # Files
 
@@ -304,8 +304,8 @@ class HypernetworkTrainer(Trainer[Hypernetwork]):
             return {}
         weights = self.config.loss
 
-        def loss(made: Tensor, target: Tensor) -> Tensor:
-            l2, lpips = losses.l2(made, target), self.perceptual(made, target)
+        def loss(rendering: Tensor, target: Tensor) -> Tensor:
+            l2, lpips = losses.l2(rendering, target), self.perceptual(rendering, target)
             return weights.l2 * l2 + weights.lpips * lpips
 
         of_loss = loss_gradients(self._generate, self._batches(start.pictures), shapes, loss)

@@ -165,9 +165,9 @@ class Trainer(ABC, Generic[Network]):
         """The held-out pictures on a sheet."""
         return slice(0, min(len(self.test), self.reports.sheet_pictures))
 
-    def figures(self, made: Tensor, target: Tensor) -> dict[str, Tensor]:
+    def figures(self, rendering: Tensor, target: Tensor) -> dict[str, Tensor]:
         """L2, PSNR and LPIPS of pictures clamped to [-1,1], [B] each."""
-        clamped = made.clamp(-1, 1)
+        clamped = rendering.clamp(-1, 1)
         return {
             "l2": l2(clamped, target),
             "psnr": psnr(clamped, target),

@@ -74,8 +74,8 @@ def loss_gradients(
     samples: dict[int, list[Tensor]] = {index: [] for index in shapes}
     for latents, target in batches:
         offsets = _zeros(shapes, latents)
-        made = generate(latents, offsets)
-        _append(samples, -loss(made, target).sum(), offsets)
+        rendering = generate(latents, offsets)
+        _append(samples, -loss(rendering, target).sum(), offsets)
     return {index: torch.cat(rows) for index, rows in samples.items()}
 
 
@@ -89,11 +89,11 @@ def change_gradients(
     samples: dict[int, list[Tensor]] = {index: [] for index in shapes}
     for latents, _ in batches:
         offsets = _zeros(shapes, latents)
-        made = generate(latents, offsets)
-        projected = made.new_zeros(())
+        rendering = generate(latents, offsets)
+        projected = rendering.new_zeros(())
         for block in POOLING:
-            pooled = F.avg_pool2d(made, block)
-            noise = torch.randn(pooled.shape, generator=source).to(made.device)
+            pooled = F.avg_pool2d(rendering, block)
+            noise = torch.randn(pooled.shape, generator=source).to(rendering.device)
             scale = (len(POOLING) * pooled[0].numel()) ** 0.5
             projected = projected + (pooled * noise).sum() / scale
         _append(samples, projected, offsets)

@@ -1,4 +1,4 @@
-// What the fuzzers and their replay call: readers of strangers' bytes must return or throw Failure;
+// What the fuzzers and their replay call: readers of untrusted bytes must return or throw Failure;
 // whatever else they do ends the process.
 #pragma once
 

@@ -1,4 +1,5 @@
-// Engine bundles in a directory or in memory, nothing of which is used unverified; see bundle.py.
+// Engine bundles in a directory or in memory, nothing of which is used unverified, as
+// formats/bundle.py.
 #pragma once
 
 #include <filesystem>

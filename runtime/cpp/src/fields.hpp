@@ -1,4 +1,5 @@
-// Typed access to the fields of a manifest that may hold anything; the twin of fields.py.
+// Typed access to the fields of a manifest that may hold anything; the counterpart of
+// formats/fields.py.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +15,7 @@ namespace hsrt {
 
 constexpr int64_t kMaxInteger = (int64_t{1} << 53) - 1;  // what every JSON reader holds exactly
 
-// Whether it may name a file of a bundle, a bundle, a layer or a role: never a path, on no system.
+// Whether it may name a file of a bundle, a bundle, a layer or a role: never a path on any system.
 bool is_plain_name(std::string_view text);
 bool is_sha256(std::string_view text);
 

@@ -64,7 +64,7 @@ std::optional<FileIdentity> identity_of(const Status&) { return std::nullopt; }
 
 std::string last_reason() { return std::error_code(errno, std::generic_category()).message(); }
 
-// A name nobody else uses, hidden like Python's.
+// A unique temporary name, hidden like Python's.
 std::string temporary_name() {
   std::random_device random;
   std::string name = ".";

@@ -1,4 +1,4 @@
-// Reading files that strangers wrote, and writing files that nobody ever sees half done.
+// Reading untrusted files, and writing files that appear complete or not at all.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +22,8 @@ struct Content {
   std::shared_ptr<const void> owner;
 };
 
-// What tells a file from another, and from itself after any change: nobody can set back the time of
-// the last one.
+// What tells a file from another, and from itself after any change: a program cannot set the time
+// of its status change.
 struct FileIdentity {
   uint64_t device = 0;
   uint64_t number = 0;

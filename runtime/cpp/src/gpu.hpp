@@ -1,4 +1,4 @@
-// The GPU as the NVIDIA driver describes it; the twin of cuda_driver.py.
+// The GPU as the NVIDIA driver describes it; the counterpart of backends/cuda/driver.py.
 #pragma once
 
 namespace hsrt {

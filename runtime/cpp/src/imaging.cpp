@@ -12,7 +12,7 @@
 namespace hsrt {
 namespace {
 
-constexpr int64_t kMaxPixels = 120'000'000;  // as in picture_files.py
+constexpr int64_t kMaxPixels = 120'000'000;  // as in file_types/common.py
 constexpr int kMaxSide = 65'500;
 
 // Pillow's 8-bit resampling: coefficients in fixed point, 8 bits of pixel, 2 of headroom in 32.

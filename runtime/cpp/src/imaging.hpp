@@ -1,4 +1,4 @@
-// Pictures in the caller's memory to and from the networks' floats; the twin of imaging.py.
+// Pictures in the caller's memory to and from the networks' floats; see imaging/pictures.py.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,7 @@
 
 namespace hsrt {
 
-// Refuse an image that is no usable memory. Throws Failure (ARGUMENT or PICTURE).
+// Refuse an image whose memory cannot be used. Throws Failure (ARGUMENT or PICTURE).
 void check_image(const hsrt_image& image);
 
 // A checked picture as the networks see it: planes [3,h,w], -1 to 1.

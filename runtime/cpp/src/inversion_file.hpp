@@ -1,4 +1,4 @@
-// Inversion files; the twin of inversion_file.py. docs/formats.md is their specification.
+// Inversion files, as formats/inversion_file.py. docs/formats.md is their specification.
 #pragma once
 
 #include <cstdint>

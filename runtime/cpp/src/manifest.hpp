@@ -1,4 +1,4 @@
-// The manifest of an engine bundle, typed and checked; the twin of manifest.py and methods.py.
+// The manifest of an engine bundle, typed and checked; like formats/manifest.py and methods.py.
 #pragma once
 
 #include <array>

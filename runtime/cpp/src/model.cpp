@@ -30,7 +30,7 @@ constexpr const char* kChannelOffsets = "channel_offsets";  // a graph's role an
 
 constexpr const char* kCannotBind = "ONNX Runtime cannot bind a tensor";
 
-// More than there are CPUs take each other's: one waits for another that is not running.
+// An operator waits for its last thread: with more threads than CPUs, for one that is not running.
 int useful_threads(int wanted) {
   const int cpus = usable_cpus();
   return wanted > 0 ? std::min(wanted, cpus) : cpus;
@@ -323,7 +323,7 @@ void Model::check_adds_channel_offsets() const {
   }
 }
 
-// A bundle that knows no codes has kernels, too, if they can be tuned otherwise.
+// A bundle that knows no codes has kernels as well, if its convolutions can be tuned otherwise.
 Values Model::expand(const std::vector<float>& codes) const {
   if (codes.empty()) return run("weights", {}, {});
   return run("weights", {{"codes", wrap(codes, codes_shape(manifest()))}}, {});

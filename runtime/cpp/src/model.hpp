@@ -30,7 +30,7 @@ struct Signature {
 
 // Safe to share between threads; it opens graphs when they are first run, in the precision that was
 // asked for. With TensorRT the graphs are the bundle's plans. It knows the roles that render:
-// generator, weights and channel_offsets; which others there are is the affair of methods.
+// generator, weights and channel_offsets; which others there are depends on the bundle's methods.
 class Model {
  public:
   // Opens the generator, which all tasks need, to find out now whether the provider works.

@@ -89,7 +89,7 @@ const char* backend_name(hsrt_provider provider);
 // Throw Failure (HSRT_ERROR_BACKEND) unless this ONNX Runtime offers the provider.
 void check_offered(hsrt_provider provider);
 
-// What sessions are opened with, threads excepted; see _session_options in backends/ort.py.
+// What sessions are opened with, threads excepted; see session_options in backends/ort_library.py.
 Owned<OrtSessionOptions> session_options(const hsrt_model_options& options);
 
 // Have external data read from a folder. Without it, they are read from nowhere.

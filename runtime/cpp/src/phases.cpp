@@ -24,7 +24,7 @@ void report(int iteration, int iterations, State& state, const hsrt_invert_optio
   if (options.progress(options.user, &progress) != 0) throw aborted();
 }
 
-// Run one graph until it has run so often, or the reconstruction has come to rest.
+// Run one graph `iterations` times, or until the reconstruction changes by less than `until`.
 int iterate(const std::string& graph, int iterations, State& state,
             const hsrt_invert_options& options) {
   std::vector<float> before;

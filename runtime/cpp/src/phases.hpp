@@ -1,5 +1,6 @@
-// The loop: the phases of a method, one after the other, on the state of an inversion; the twin of
-// phases.py. All maths is in the graphs; which run, and how often, is in the bundle's manifest.
+// The loop: the phases of a method, one after the other, on the state of an inversion; the
+// counterpart of inverting/phases.py. All maths is in the graphs; which run, and how often, is in
+// the bundle's manifest.
 #pragma once
 
 #include "hyperstyle_rt/hyperstyle_rt.h"
@@ -8,7 +9,7 @@
 namespace hsrt {
 
 // Run a method, its iterating phase at most `iterations` times; gives how often it ran. Of the
-// options, `until` and the callbacks count; a callback's wish to end is a Failure
+// options, `until` and the callbacks count; a callback that asks to end throws Failure
 // (HSRT_ERROR_ABORTED).
 int run_phases(const Method& method, int iterations, State& state,
                const hsrt_invert_options& options);

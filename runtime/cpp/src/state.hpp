@@ -1,4 +1,4 @@
-// The named tensors that the phases of a method read and write; the twin of state.py.
+// The named tensors that the phases of a method read and write; as inverting/state.py.
 //
 //     name             shape          starts as
 //     target           [1,3,h,w]      the picture, in the size a graph asks for

@@ -1,5 +1,6 @@
-// JSON as strangers' files should be read; the twin of strict_json.py: no duplicate keys, no NaN,
-// no infinity, no byte order mark, only text. Two readers must never see two different documents.
+// Strict JSON for untrusted files, the counterpart of formats/strict_json.py: no duplicate keys, no
+// NaN, no infinity, no byte order mark, no text that is not Unicode. Two readers must never see two
+// different documents.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Small safetensors files in memory; the twin of tensors.py.
+// Small safetensors files in memory; the counterpart of formats/tensors.py.
 #pragma once
 
 #include <cstdint>

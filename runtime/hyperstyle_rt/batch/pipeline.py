@@ -55,13 +55,13 @@ def overlap(
     def advance() -> None:
         item, prepared = ahead.popleft()
         try:
-            made = work(prepared.result())
+            computed = work(prepared.result())
         except (PictureError, InversionError) as error:
             failed: Future[Result] = Future()
             failed.set_exception(error)
             behind.append((item, failed))
         else:
-            behind.append((item, pool.submit(finish, made)))
+            behind.append((item, pool.submit(finish, computed)))
 
     def outcome() -> tuple[Item, Result | Failure]:
         item, finished = behind.popleft()

@@ -26,9 +26,9 @@ def test_a_row_shows_how_the_default_bundle_gets_closer_and_edits() -> None:
     picture = read_picture(EXAMPLE)
     row = sheet_row(model, picture)
     assert len(row) == len(headings())
-    target, *made = (shown.astype(float) for shown in row)
+    target, *results = (shown.astype(float) for shown in row)
     size = model.bundle.manifest.image_size
     assert np.array_equal(target, resize_bilinear(picture, size))
-    encoded, first, _, last, *edited = (np.square(shown - target).mean() for shown in made)
+    encoded, first, _, last, *edited = (np.square(shown - target).mean() for shown in results)
     assert last < first < encoded
     assert min(edited) > last

@@ -23,7 +23,7 @@
  * hsrt_inversion_save_memory gives) and hsrt_last_error() gives one sentence that says what is
  * wrong and how to mend it. Nothing is ever thrown, no signal raised, the process never ended;
  * running out of memory is HSRT_ERROR_MEMORY (what ONNX Runtime does without memory inside a run is
- * its own affair: most often a status, HSRT_ERROR_BACKEND here).
+ * outside its control: most often a status, HSRT_ERROR_BACKEND here).
  *
  * Threads. A model never changes and may be used by any number of threads. A session belongs to one
  * thread at a time: create one per thread. It keeps the kernels of the face it drew last (95 MB
