@@ -138,7 +138,7 @@ def test_a_model_that_was_altered_is_not_run(
         data = bytearray((face_models.MODELS / name).read_bytes())
         data[-1] ^= 1
         (tmp_path / name).write_bytes(data)
-    monkeypatch.setattr(faces, "MODELS", tmp_path)
+    monkeypatch.setattr(face_models, "MODELS", tmp_path)
     face_models._opened.cache_clear()
     try:
         with pytest.raises(RuntimeError, match="not the file of this release"):
