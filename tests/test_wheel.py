@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hyperstyle_rt.photos.faces import MODEL_DIGESTS
+from hyperstyle_rt.photos.face_models import MODEL_DIGESTS
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from face_pictures import Known, crowd, in_a_photo, known_faces
-from hyperstyle_rt.photos import faces
+from hyperstyle_rt.photos import face_models, faces
 from hyperstyle_rt.photos.alignment import quadrilateral
 from hyperstyle_rt.photos.faces import find_faces, find_prominent_faces
 from pictures import photo
@@ -134,17 +134,17 @@ def test_a_grey_face_is_found() -> None:
 def test_a_model_that_was_altered_is_not_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in faces.MODEL_DIGESTS:
-        data = bytearray((faces.MODELS / name).read_bytes())
+    for name in face_models.MODEL_DIGESTS:
+        data = bytearray((face_models.MODELS / name).read_bytes())
         data[-1] ^= 1
         (tmp_path / name).write_bytes(data)
-    monkeypatch.setattr(faces, "MODELS", tmp_path)
-    faces._opened.cache_clear()
+    monkeypatch.setattr(face_models, "MODELS", tmp_path)
+    face_models._opened.cache_clear()
     try:
         with pytest.raises(RuntimeError, match="not the file of this release"):
             find_faces(FACES[0].picture)
     finally:
-        faces._opened.cache_clear()
+        face_models._opened.cache_clear()
 
 
 def test_the_renderings_are_about_aligned() -> None:

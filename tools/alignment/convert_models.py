@@ -27,7 +27,7 @@ from hyperstyle_export.graphs.storage import store_weights
 from hyperstyle_rt.cli.terminal import print_error, print_line
 from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.files import write_atomically
-from hyperstyle_rt.photos.faces import MODEL_DIGESTS, MODELS
+from hyperstyle_rt.photos.face_models import MODEL_DIGESTS, MODELS
 from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 

@@ -20,7 +20,7 @@ from ..errors import BundleError
 from ..files import is_directory, reason
 from .fields import shown
 from .manifest import BASE_PRECISION, BundleFile, GraphFile, Manifest
-from .verified_files import BundleFileReader, opened
+from .verified_files import BundleFileReader, VerifiedGraph, opened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,26 +36,6 @@ MAX_MANIFEST_SIZE = 1 << 20
 MAX_LATENT_AVERAGE_SIZE = 1 << 24
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-
-
-@dataclass(frozen=True)
-class VerifiedGraph:
-    """A graph whose every byte has been compared with the manifest.
-
-    Attributes
-    ----------
-    path:
-        Path of the ONNX file, for messages and for tools that read files only.
-    model:
-        Content of the ONNX file.
-    data:
-        Name, as the graph's external tensors give it, to the content of a data file: mapped, read
-        only. The mapping is closed with the last reference to it.
-    """
-
-    path: Path
-    model: bytes
-    data: Mapping[str, memoryview]
 
 
 @dataclass(frozen=True)

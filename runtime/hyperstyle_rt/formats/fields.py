@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import reprlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from ..errors import BundleError
 
+T = TypeVar("T")
+
 MAX_INTEGER = 2**53 - 1  # what every JSON reader holds exactly
 
-# Names of files, bundles, layers and roles: never a path, on no system.
+# Names of files, bundles, layers and roles: never a path on any system.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 PLAIN_NAME = "a plain name of at most 100 letters, digits, '_', '-', '.'"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -134,3 +137,13 @@ class Fields:
 def shown(value: object) -> str:
     """Write a value as errors show it: short, and with nothing that moves a terminal's cursor."""
     return reprlib.repr(value)
+
+
+def optional(fields: Fields, name: str, read: Callable[[Fields], T]) -> T | None:
+    """Read the object ``name`` of ``fields``; None if it is absent."""
+    return read(fields.child(name)) if fields.has(name) else None
+
+
+def by_name(table: Fields, read: Callable[[Fields], T]) -> dict[str, T]:
+    """Read an object of plain names whose values are objects of one kind."""
+    return {key: read(table.child(key)) for key in table.plain_keys()}

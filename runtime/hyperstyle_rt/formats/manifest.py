@@ -9,13 +9,13 @@ are ignored: all that a reader must act upon is required, and a change of meanin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from ..errors import BundleError
 from . import strict_json
-from .fields import MAX_INTEGER, Fields, invalid, shown
+from .fields import MAX_INTEGER, Fields, by_name, invalid, optional, shown
 from .manifest_checks import check_manifest
 from .methods import Method
 from .optional_inputs import OptionalInputs
@@ -274,20 +274,20 @@ class Manifest:
             ),
             num_latents=fields.integer("num_latents", 1, MAX_LATENTS),
             latent_width=fields.integer("latent_width", 1, MAX_WIDTH),
-            codes=_optional(fields, "codes", _code_layout),
+            codes=optional(fields, "codes", _code_layout),
             tuned_layers=tuple(_tuned_layer(layer) for layer in fields.children("tuned_layers")),
-            graphs=_by_name(fields.child("graphs"), _graph_file),
-            files=_by_name(fields.child("files"), _file),
+            graphs=by_name(fields.child("graphs"), _graph_file),
+            files=by_name(fields.child("files"), _file),
             accuracy=fields.child("accuracy").document,
             training=fields.child("training").document if fields.has("training") else None,
-            methods=_by_name(fields.child("methods"), Method.from_fields),
+            methods=by_name(fields.child("methods"), Method.from_fields),
             default_method=(
                 fields.plain_name("default_method") if fields.has("default_method") else None
             ),
-            precisions=_optional(fields, "precisions", _graph_tables) or {},
-            plans=_optional(fields, "plans", _file_tables) or {},
-            base=_optional(fields, "base", _base),
-            optional_inputs=_optional(fields, "optional_inputs", OptionalInputs.from_fields),
+            precisions=optional(fields, "precisions", _graph_tables) or {},
+            plans=optional(fields, "plans", _file_tables) or {},
+            base=optional(fields, "base", _base),
+            optional_inputs=optional(fields, "optional_inputs", OptionalInputs.from_fields),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -362,25 +362,12 @@ def _check_version(fields: Fields) -> None:
         )
 
 
-T = TypeVar("T")
-
-
-def _optional(fields: Fields, name: str, read: Callable[[Fields], T]) -> T | None:
-    """An object that may be absent."""
-    return read(fields.child(name)) if fields.has(name) else None
-
-
-def _by_name(table: Fields, read: Callable[[Fields], T]) -> dict[str, T]:
-    """An object of plain names whose values are objects of one kind."""
-    return {key: read(table.child(key)) for key in table.plain_keys()}
-
-
 def _graph_tables(fields: Fields) -> dict[str, dict[str, GraphFile]]:
-    return _by_name(fields, lambda table: _by_name(table, _graph_file))
+    return by_name(fields, lambda table: by_name(table, _graph_file))
 
 
 def _file_tables(fields: Fields) -> dict[str, dict[str, BundleFile]]:
-    return _by_name(fields, lambda table: _by_name(table, _file))
+    return by_name(fields, lambda table: by_name(table, _file))
 
 
 def _texts(fields: Fields) -> dict[str, str]:

@@ -6,6 +6,8 @@ import hashlib
 import mmap
 import os
 import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -23,6 +25,26 @@ _FLAGS = (
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_BINARY", 0)
 )
+
+
+@dataclass(frozen=True)
+class VerifiedGraph:
+    """A graph whose every byte has been compared with the manifest.
+
+    Attributes
+    ----------
+    path:
+        Path of the ONNX file, for messages and for tools that read files only.
+    model:
+        Content of the ONNX file.
+    data:
+        Name, as the graph's external tensors give it, to the content of a data file: mapped, read
+        only. The mapping is closed with the last reference to it.
+    """
+
+    path: Path
+    model: bytes
+    data: Mapping[str, memoryview]
 
 
 class BundleFileReader:

@@ -2,41 +2,20 @@
 
 A detector (BlazeFace, full range) proposes faces at several scales. On each, a face mesh of 468
 points finds the mouth and, roughly, the eyes, and a network for one eye finds the eyes' contours.
-``models/README.md`` says where they come from.
+`face_models` runs them.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backends.lifetime import NativeObjects
 from ..types import Doubles, Picture
-
-if TYPE_CHECKING:
-    import onnxruntime
-
-
-MODELS = Path(__file__).with_name("models")
-MODEL_DIGESTS = {
-    "face_detector.onnx": "f64a92f270b611b42dbb1f71aacb45f7e534231f294531d87dc6c3db9baa5737",
-    "face_mesh.onnx": "d81130566a1e48eea5ba30e77b2eb267906e45266c0fa6a3cb72f590d9f49eb3",
-    "eye_contour.onnx": "5d4a75a76f04739d6e79aae0f5ec9a45f2b8a5f88ef2fe6895633a81ec14b75f",
-}
-
-_OUTPUTS = {
-    "face_detector.onnx": ("boxes", "scores"),
-    "face_mesh.onnx": ("points", "presence"),
-    "eye_contour.onnx": ("points",),
-}
+from .face_models import run_model
 
 # How the detector looks: the longer side of the photo, and how much of it is added as a black frame
 # on every side, without which faces that fill the photo go unseen.
@@ -242,7 +221,7 @@ def _detections(photo: Picture, side: int, frame: int) -> tuple[Doubles, Doubles
     canvas = (-(-(n + 2 * frame) // _MULTIPLE) * _MULTIPLE for n in small.shape[:2])
     padded = np.zeros((*canvas, 3), np.uint8)
     padded[frame : frame + size[1], frame : frame + size[0]] = small
-    boxes, raw_scores = _run("face_detector.onnx", padded, 2, -1)
+    boxes, raw_scores = run_model("face_detector.onnx", padded, 2, -1)
     scores = 1 / (1 + np.exp(-raw_scores[:, 0]))
     values = boxes.reshape(-1, 8, 2)  # centre, size, key points
     columns = padded.shape[1] // _STRIDE
@@ -286,7 +265,7 @@ def _locate(photo: Picture, score: float, box: Doubles, keypoints: Doubles) -> F
 def _mesh(photo: Picture, centre: Doubles, side: float, axis: Doubles) -> tuple[Doubles, float]:
     """The mesh [468,2] of a face of that size and direction, and how sure it is of one (logit)."""
     crop, to_photo = _cut_out(photo, centre, side * _MESH_SCALE, axis, _MESH_SIDE)
-    points, presence = _run("face_mesh.onnx", crop)
+    points, presence = run_model("face_mesh.onnx", crop)
     return _mapped(points[:, :2], to_photo), float(presence[0, 0])
 
 
@@ -301,7 +280,7 @@ def _eye(photo: Picture, corners: Doubles, mirrored: bool) -> Doubles:
     crop, to_photo = _cut_out(photo, corners.mean(axis=0), side, axis, _EYE_SIDE)
     if mirrored:
         crop = crop[:, ::-1]
-    (points,) = _run("eye_contour.onnx", crop)
+    (points,) = run_model("eye_contour.onnx", crop)
     centre = points[list(_EYE_CONTOUR), :2].mean(axis=0) - _EYE_ORIGIN
     if mirrored:
         centre[0] = _EYE_SIDE - 1 - centre[0]
@@ -379,33 +358,3 @@ def _are_of_one_face(box: Doubles, other: Doubles) -> bool:
     shared = float(np.prod(np.maximum(high - low, 0)))
     smaller = min(_area(box), _area(other))
     return bool(_overlap(box, other[None])[0] >= _SAME_FACE) or shared >= _COVERED * smaller
-
-
-def _run(model: str, image: Picture, span: int = 1, lowest: int = 0) -> list[Doubles]:
-    """Run a model on uint8 [H,W,3], which it reads as `lowest` to `lowest + span`.
-
-    Returns its outputs [rows,width] in the order of `_OUTPUTS`.
-    """
-    planes = np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32)
-    values = planes * np.float32(span / 255) + np.float32(lowest)
-    outputs = _session(model).run(_OUTPUTS[model], {"image": values})
-    return [output[0].astype(np.float64) for output in outputs]
-
-
-def _session(model: str) -> onnxruntime.InferenceSession:
-    """The session of a model, which is opened anew in a forked child: it has no threads there."""
-    return _opened(model, os.getpid())[0]
-
-
-@lru_cache(maxsize=2 * len(MODEL_DIGESTS))
-def _opened(model: str, _process: int) -> tuple[onnxruntime.InferenceSession, NativeObjects]:
-    from ..backends.ort_library import load_onnxruntime, session_options
-
-    data = (MODELS / model).read_bytes()
-    if hashlib.sha256(data).hexdigest() != MODEL_DIGESTS[model]:
-        raise RuntimeError(f"{MODELS / model} is not the file of this release; install it again")
-    options = session_options(1)  # milliseconds of work, often beside an inversion
-    session = load_onnxruntime().InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    native = NativeObjects()
-    native.keep(session)
-    return session, native

@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hyperstyle_rt.photos.faces import MODEL_DIGESTS, MODELS
+from hyperstyle_rt.photos.face_models import MODEL_DIGESTS, MODELS
 from typer.testing import CliRunner
 
 pytest.importorskip("torch")
