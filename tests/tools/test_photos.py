@@ -235,10 +235,15 @@ def test_a_stopped_run_resumes_with_the_same_weights(
     first = trainer(RUN, data, whole, tmp_path / "run")
     first.train(minutes=0)
     assert first.seen == RUN.batch
-    second = trainer(RUN, data, whole, tmp_path / "run")
+    slower = replace(RUN, trunk_rate=0.0)
+    second = trainer(slower, data, whole, tmp_path / "run")
     assert second.seen == first.seen
     for a, b in zip(first.encoder.parameters(), second.encoder.parameters(), strict=True):
         assert torch.equal(a, b)
+    second.train(minutes=0)
+    trunks = [one.encoder.convs.parameters() for one in (first, second)]
+    assert all(torch.equal(a, b) for a, b in zip(*trunks, strict=True))  # the new rate holds
+    assert not torch.equal(first.encoder.latent.weight, second.encoder.latent.weight)
 
 
 def test_disturbed_pictures_are_the_same_for_the_same_seed() -> None:

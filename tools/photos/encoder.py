@@ -147,8 +147,8 @@ class EncoderTrainer:
         linear = list(encoder.latent.parameters())
         self.optimiser = torch.optim.Adam(
             [
-                {"params": list(encoder.convs.parameters()), "peak": run.trunk_rate},
-                {"params": linear, "peak": run.linear_rate},
+                {"params": list(encoder.convs.parameters())},
+                {"params": linear},
             ],
             betas=(0.9, 0.99),
         )
@@ -196,8 +196,9 @@ class EncoderTrainer:
             lpips = self._perceptual(made, truth).mean()
             loss = loss + run.l2 * l2 + run.lpips * lpips
             figures |= {"l2": float(l2.detach()), "lpips": float(lpips.detach())}
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["peak"] * run.rate(self.seen)
+        peaks = (run.trunk_rate, run.linear_rate)  # of this run, not of the one resumed
+        for group, peak in zip(self.optimiser.param_groups, peaks, strict=True):
+            group["lr"] = peak * run.rate(self.seen)
         self.optimiser.zero_grad()
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), 1.0)

@@ -38,6 +38,20 @@ def crop(x: Picture, random: Random, strength: float) -> Picture:
     return _warped(x, matrix)
 
 
+def border(x: Picture, random: Random, strength: float) -> Picture:
+    """The photo ends too near the face: beyond its edges the aligner mirrors and blurs."""
+    side = x.shape[0]
+    margins = (random.uniform(0.02, 0.24, 4) * min(strength, 1.5) * side).astype(int)
+    top, bottom, left, right = (int(m) * int(random.random() < 0.7) for m in margins)
+    inner = x[top : side - bottom, left : side - right]
+    mirrored = np.pad(inner, ((top, bottom), (left, right), (0, 0)), mode="reflect")
+    soft = cv2.GaussianBlur(mirrored, (0, 0), 0.04 * side, borderType=cv2.BORDER_REFLECT_101)
+    inside = np.zeros((side, side), np.uint8)
+    inside[top : side - bottom, left : side - right] = 1
+    distance = cv2.distanceTransform(1 - inside, cv2.DIST_L2, 3)
+    return _blend(mirrored, soft, np.clip(distance / (0.06 * side), 0, 1)[..., None])
+
+
 def background(x: Picture, random: Random, strength: float) -> Picture:
     """Something else around the head: a colour, a gradient, or blurred shapes."""
     side = x.shape[0]

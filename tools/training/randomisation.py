@@ -60,6 +60,7 @@ class Randomisation:
     """
 
     crop: Chance = OFF
+    border: Chance = OFF
     background: Chance = OFF
     occluder: Chance = OFF
     local_light: Chance = OFF
@@ -91,6 +92,7 @@ class Randomisation:
 
 PHOTOGRAPHS = Randomisation(
     crop=Chance(0.8),
+    border=Chance(0.2),
     background=Chance(0.2),
     occluder=Chance(0.1),
     local_light=Chance(0.3),
