@@ -22,7 +22,7 @@ demo: $(DEMO)/installed
 	@echo "the result: $(CURDIR)/demo.png, beside the input: $(CURDIR)/demo.coupled.png"
 
 test: $(DEV)/installed
-	$(DEV)/bin/python -m pytest -m "not slow and not gpu and not rtx" -n $(JOBS) --dist worksteal
+	$(DEV)/bin/python -m pytest -m "not slow and not gpu and not rtx" -n $(JOBS) --dist loadfile
 
 # The C library: build, ctest, Python against C; then under sanitizers; then the fuzzers' corpus.
 test-cpp: $(DEV)/installed
