@@ -22,15 +22,16 @@ hyperstyle-rt bench
 
 hyperstyle-rt bench --backend cpu,cuda,cuda-fp16 --bundle engines/faces
 
-hyperstyle-rt bench --threads 1 --rounds 10 --json > bench.json
+hyperstyle-rt bench --threads 1 --rounds 10 --json
 """
 
 
 def bench(
     bundle: options.Bundle = None,
-    backend: Annotated[
+    backends: Annotated[
         str,
         typer.Option(
+            "--backend",
             help=f"One or several with commas, of {options.BACKENDS_LISTED}; with -fp16 for "
             "fp16 graphs.",
             metavar="NAME,...",
@@ -45,7 +46,7 @@ def bench(
     ] = 8,
     threads: options.Threads = None,
     json_: options.Json = False,
-    quiet: Annotated[bool, options.flag("--quiet", "-q", says="No progress on the way.")] = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Time a bundle: an inversion, edits, a refinement step, and every graph.
 
@@ -57,7 +58,7 @@ def bench(
     from ..checking.timing import peak_memory, time_contenders
     from ..formats.bundle import Bundle, find_bundle
 
-    names = _names(backend)
+    names = _names(backends)
     opened = Bundle.open(find_bundle(bundle))
     opened.manifest.method(method)
     openers = {name: partial(open_contender, name, opened, threads) for name in names}
@@ -81,7 +82,7 @@ def bench(
                 "results": [timing.to_json() for timing in timings],
             }
         )
-    else:
+    elif not quiet:
         print_tables(*(timings_table(timing, peak) for timing in timings))
 
 
