@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import adapt, align, check, doctor, edit, info, interpolate, invert
+from . import adapt, align, bench, check, doctor, edit, info, interpolate, invert
 from .program import Command, CommandGroup
 from .terminal import print_line
 
@@ -30,6 +30,8 @@ hyperstyle-rt align photo.jpg
 hyperstyle-rt info face.safetensors
 
 hyperstyle-rt check --bundle engines/faces --candidate cuda
+
+hyperstyle-rt bench --backend cpu,cuda
 
 hyperstyle-rt doctor
 """
@@ -52,6 +54,7 @@ app.command(cls=Command, epilog=adapt.EXAMPLES)(adapt.adapt)
 app.command(cls=Command, epilog=align.EXAMPLES)(align.align)
 app.command(cls=Command, epilog=info.EXAMPLES)(info.info)
 app.command(cls=Command, epilog=check.EXAMPLES)(check.check)
+app.command(cls=Command, epilog=bench.EXAMPLES)(bench.bench)
 app.command(cls=Command, epilog=doctor.EXAMPLES)(doctor.doctor)
 
 

@@ -1,0 +1,119 @@
+"""``hyperstyle-rt bench``: how long a bundle takes on the backends of this machine."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import HyperStyleError
+from . import options
+from .terminal import Table, cell, columns_table, error_console, print_json, print_tables
+
+if TYPE_CHECKING:
+    from ..checking.timing import Timing, Timings
+
+EXAMPLES = """
+[bold]Examples[/bold]
+
+hyperstyle-rt bench
+
+hyperstyle-rt bench --backend cpu,cuda,cuda-fp16 --bundle engines/faces
+
+hyperstyle-rt bench --threads 1 --rounds 10 --json
+"""
+
+
+def bench(
+    bundle: options.Bundle = None,
+    backends: Annotated[
+        str,
+        typer.Option(
+            "--backend",
+            help=f"One or several with commas, of {options.BACKENDS_LISTED}; with -fp16 for "
+            "fp16 graphs.",
+            metavar="NAME,...",
+        ),
+    ] = "cpu",
+    method: options.Method = None,
+    rounds: Annotated[
+        int, typer.Option("--rounds", "-n", min=1, help="Rounds after the first.", metavar="N")
+    ] = 5,
+    edits: Annotated[
+        int, typer.Option(min=1, help="Pictures of one face that are rendered.", metavar="N")
+    ] = 8,
+    threads: options.Threads = None,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Time a bundle: an inversion, edits, a refinement step, and every graph.
+
+    Backends take turns. The first time, which opens the graphs, is told apart from the median of
+    the others. Run it on an idle machine, and compare only what one run has measured.
+    """
+    from ..backends.processors import useful_threads
+    from ..checking.comparison import open_contender, sample_picture
+    from ..checking.timing import peak_memory, time_contenders
+    from ..formats.bundle import Bundle, find_bundle
+
+    names = _names(backends)
+    opened = Bundle.open(find_bundle(bundle))
+    opened.manifest.method(method)
+    openers = {name: partial(open_contender, name, opened, threads) for name in names}
+    console = error_console()
+    console.quiet = quiet
+    with console.status("making a picture") as status:
+        picture = sample_picture(opened, 0)
+        timings = time_contenders(openers, opened, picture, rounds, edits, status.update, method)
+    # The peak is of the whole process: of several backends nobody could tell whose it is.
+    peak = peak_memory() if len(names) == 1 else None
+    if json_:
+        print_json(
+            {
+                "bundle": opened.manifest.name,
+                "resolution": opened.manifest.resolution,
+                "method": method or opened.manifest.default_method,
+                "rounds": rounds,
+                "threads": useful_threads(threads),
+                "processors": os.cpu_count(),
+                "peak_memory": peak,
+                "results": [timing.to_json() for timing in timings],
+            }
+        )
+    elif not quiet:
+        print_tables(*(timings_table(timing, peak) for timing in timings))
+
+
+def timings_table(timings: Timings, peak: int | None) -> Table:
+    """Make the table of one contender; `peak` in bytes, None if unknown."""
+    computed = timings.computed
+    title = f"{timings.contender}: {computed['provider']}, {computed['precision']}"
+    columns = ("first", "median", "runs")
+    table = columns_table(title, "", *columns, right=columns)
+    for name, timing in timings.tasks.items():
+        table.add_row(name, *_cells(timing))
+    for name, timing in timings.graphs.items():
+        table.add_row(cell(f"graph {name}", "cyan"), *_cells(timing))
+    if peak is not None:
+        table.add_row("peak memory", f"{peak / 1e6:.0f} MB", "", "")
+    return table
+
+
+def _names(listed: str) -> list[str]:
+    """The contenders of a list with commas, each once."""
+    names = list(dict.fromkeys(name for name in map(str.strip, listed.split(",")) if name))
+    if not names:
+        raise HyperStyleError("no backend is named; give one or several, as --backend cpu,cuda")
+    return names
+
+
+def _cells(timing: Timing) -> tuple[str, str, str]:
+    median = timing.median
+    shown = "" if median is None else _seconds(median)
+    return _seconds(timing.first), shown, str(len(timing.warm) + 1)
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds * 1e3:.2f} ms" if seconds < 1 else f"{seconds:.2f} s"
