@@ -225,6 +225,9 @@ def test_training_learns_latents_and_writes_its_curve(
     with (tmp_path / "run" / CURVE).open() as file:
         lines = list(csv.DictReader(file))
     assert [int(line["seen"]) for line in lines] == [0, RUN.pictures]
+    assert lines[0]["train_latent"] == ""  # nothing was trained on yet
+    assert float(lines[1]["train_latent"]) > 0
+    assert all(None not in line for line in lines)  # no value without a column
     assert float(lines[1]["clean_w"]) < 0.8 * float(lines[0]["clean_w"])
     assert float(lines[1]["clean_l2"]) < float(lines[0]["clean_l2"])
 

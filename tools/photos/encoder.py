@@ -31,6 +31,11 @@ from .small import SmallGenerator
 logger = logging.getLogger(__name__)
 
 CHECKPOINT, CURVE, WEIGHTS = "checkpoint.pt", "curve.csv", "encoder.safetensors"
+CURVE_COLUMNS = (
+    "seen", "seconds",
+    *(f"{view}_{name}" for view in ("clean", "disturbed") for name in ("w", "l2", "lpips")),
+    *(f"train_{name}" for name in ("latent", "l2", "lpips")),
+)  # fmt: skip
 VALIDATION_VIEW = 1_000_003  # names the disturbances of held-out pictures, the same every time
 
 
@@ -237,10 +242,10 @@ class EncoderTrainer:
             figures[f"train_{name}"] = float(np.mean([f[name] for f in window]))
         line = {"seen": self.seen, "seconds": round(self.seconds), **figures}
         logger.info("%s", " ".join(f"{k} {v:.4g}" for k, v in line.items()))
-        path, names = self.out / CURVE, [*line]
+        path = self.out / CURVE
         is_new = not path.exists()
         with path.open("a", newline="", encoding="ascii") as file:
-            writer = csv.DictWriter(file, names)
+            writer = csv.DictWriter(file, CURVE_COLUMNS)
             if is_new:
                 writer.writeheader()
             writer.writerow({k: f"{v:.6g}" for k, v in line.items()})
