@@ -21,8 +21,11 @@ demo: $(DEMO)/installed
 	$(DEMO)/bin/hyperstyle-rt invert examples/portrait_0.png --coupled --force --out demo.png
 	@echo "the result: $(CURDIR)/demo.png, beside the input: $(CURDIR)/demo.coupled.png"
 
+# Whole files go to a process, those first that hold few tests and long ones: the many short ones of
+# the runtime then fill what is left evenly.
 test: $(DEV)/installed
-	$(DEV)/bin/python -m pytest -m "not slow and not gpu and not rtx" -n $(JOBS) --dist loadfile
+	$(DEV)/bin/python -m pytest -m "not slow and not gpu and not rtx" -n $(JOBS) --dist loadfile \
+	    --no-loadscope-reorder tests/test_wheel.py tests/export tests/tools tests
 
 # The C library: build, ctest, Python against C; then under sanitizers; then the fuzzers' corpus.
 test-cpp: $(DEV)/installed
