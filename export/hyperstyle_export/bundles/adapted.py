@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from ..graphs.builder import State, to_half
 from ..graphs.channel_offsets import build_channel_offsets
-from ..graphs.generator import optional_inputs
 from ..graphs.storage import Storage, store_weights
+from ..graphs.stored_inputs import optional_inputs
 from ..graphs.weights import base_weight, normalised_weight
 from ..methods import GRAPHS, sharing_graphs
 from ..networks.config import EncoderConfig, HypernetworkConfig, HyperStyleConfig, LayerSpec

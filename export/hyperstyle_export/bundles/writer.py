@@ -23,9 +23,9 @@ from hyperstyle_rt.formats.manifest import (
 from safetensors.numpy import save
 
 from ..graphs.builder import save_model, to_array
-from ..graphs.generator import optional_inputs
 from ..graphs.sharing import save_sharing
 from ..graphs.storage import Storage, store_weights
+from ..graphs.stored_inputs import optional_inputs
 from ..methods import DEFAULT_ITERATIONS, GRAPHS, GraphWriter, bundle_methods, sharing_graphs
 from ..networks.hyperstyle import HyperStyle
 from ..networks.lpips import Lpips
