@@ -17,6 +17,7 @@ from hyperstyle_rt.formats import (
     manifest,
     methods,
     optional_inputs,
+    parametric_inputs,
 )
 from hyperstyle_rt.formats.directions_file import serialize_directions
 from hyperstyle_rt.formats.inversion_file import parse_inversion, serialize_inversion
@@ -50,6 +51,13 @@ def test_every_field_the_manifest_writes_is_documented() -> None:
     document["precisions"] = {"fp16": {}}
     document["graphs"]["styled_generator"] = document["graphs"]["generator"]
     document["optional_inputs"] = {"styles": [], "noise": []}
+    for role in ("parametric_generator", "parameters"):
+        document["graphs"][role] = document["graphs"]["generator"]
+    document["parametric_inputs"] = {
+        "parameters": [],
+        "feature": {"layer": "convs.3", "shape": [8, 16, 16]},
+    }
+    document["objective"] = {"perceptual": "encoder", "weight": 0.25}
     written = set(manifest.Manifest.from_json(document).to_json())
     names = {name for name, *_ in table("field")}
     assert names - written == {"base"}  # excludes methods
@@ -68,6 +76,8 @@ def test_parts_of_the_fields_are_the_schemas() -> None:
         "base": SCHEMA["properties"]["base"]["required"],
         "methods": ["phases", "graph", "repeat"],
         "optional_inputs": ["styles", "noise", "name", "width", "side"],
+        "parametric_inputs": ["parameters", "name", "shape", "feature", "layer"],
+        "objective": ["perceptual", "weight"],
     }.items():
         assert set(re.findall(r'"(\w+)"', values[name])) == set(parts), name
 
@@ -121,6 +131,9 @@ LIMITS = {
     "`repeat` is 1 to 100": methods.MAX_ITERATIONS == 100,
     "`width` is 1 to\n65536": optional_inputs.MAX_CHANNELS == 65536,
     "`side` 1 to 4096": optional_inputs.MAX_NOISE_SIDE == 4096,
+    "1 to 5 lengths of 1 to 65536": parametric_inputs.MAX_AXES == 5,
+    "at most 134,217,728 numbers": parametric_inputs.MAX_PARAMETERS == 134_217_728,
+    "above 0, up to 1,000,000": parametric_inputs.MAX_WEIGHT == 1_000_000,
     "at most 16,777,216 bytes": inversion_file.MAX_FILE_SIZE == 16_777_216,
     "`3` |": inversion_file.VERSION == "3",
     "at most 65,536 characters": inversion_file.MAX_METADATA == 65_536,

@@ -100,6 +100,13 @@ class Fields:
             raise self._wrong(key, f"an integer from {low} to {high}")
         return value
 
+    def positive(self, key: str, high: float) -> float:
+        """Give a number above 0, up to ``high``."""
+        value = self.value(key)
+        if not isinstance(value, int | float) or value is True or not 0 < value <= high:
+            raise self._wrong(key, f"a number above 0, up to {high:g}")
+        return float(value)
+
     def integers(self, key: str, count: int, low: int, high: int) -> tuple[int, ...]:
         """Give a list of ``count`` integers from ``low`` to ``high``."""
         value = self.value(key)
