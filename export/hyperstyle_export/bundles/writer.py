@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,13 @@ from hyperstyle_rt.formats.manifest import (
     TunedLayer,
 )
 from safetensors.numpy import save
+from torch import Tensor
 
 from ..graphs.builder import save_model, to_array
 from ..graphs.sharing import save_sharing
 from ..graphs.storage import Storage, store_weights
 from ..graphs.stored_inputs import optional_inputs
-from ..methods import DEFAULT_ITERATIONS, GRAPHS, GraphWriter, bundle_methods, sharing_graphs
+from ..methods import DEFAULT_ITERATIONS, GRAPHS, bundle_methods, sharing_graphs
 from ..networks.hyperstyle import HyperStyle
 from ..networks.lpips import Lpips
 from .spaces import code_space, generator_space
@@ -143,23 +145,34 @@ def write_bundle(
     written = GraphFiles(directory)
     for role, build in GRAPHS.items():
         on_progress(f"{role} graph")
-        written.write(role, _stored(build, model, storage), role, storage)
+        written.write(role, stored_graph(partial(build, model), storage), role, storage)
     for role, build in sharing_graphs(model, lpips).items():
         on_progress(f"{role} graph")
-        graph = _stored(build, model, storage)
+        graph = stored_graph(partial(build, model), storage)
         written.write_sharing(role, graph, role, storage, list(written.graphs))
-    average = save({"latent_average": to_array(model.latent_avg)})
-    path = directory / LATENT_AVERAGE_NAME
-    path.write_bytes(average)
-    written.files[path.name] = BundleFile(sha256(path), len(average), "fp32")
+    written.files |= write_average(directory, model.latent_avg)
     on_progress("digests")
     write_manifest(directory, _manifest(model, written, facts))
     return Bundle.open(directory)
 
 
-def _stored(build: GraphWriter, model: HyperStyle, storage: Storage) -> ir.Model:
+def write_average(directory: Path, average: Tensor) -> dict[str, BundleFile]:
+    """Write the average latent [L,W]; gives the file by its name."""
+    path = directory / LATENT_AVERAGE_NAME
+    path.write_bytes(save({"latent_average": to_array(average.contiguous())}))
+    return {path.name: BundleFile(sha256(path), path.stat().st_size, "fp32")}
+
+
+def stored_graph(build: Callable[[], ir.Model], storage: Storage) -> ir.Model:
+    """Build a graph, with its weights in the type they are stored in.
+
+    Raises
+    ------
+    BuildError
+        If a weight is too large for it.
+    """
     try:
-        return store_weights(build(model), storage)
+        return store_weights(build(), storage)
     except ValueError as error:
         raise BuildError(f"{error}; use --storage fp32.") from error
 
