@@ -24,6 +24,7 @@ from hyperstyle_rt.formats.methods import Method
 from safetensors.numpy import save
 
 from ..graphs.builder import save_model, to_array
+from ..graphs.costs import multiply_accumulates
 from ..graphs.generator import optional_inputs
 from ..graphs.sharing import save_sharing
 from ..graphs.storage import Storage, store_weights
@@ -120,7 +121,8 @@ class GraphFiles:
     def _list(self, role: str, path: Path, written: Iterable[Path], stored: str) -> None:
         for file in written:
             self.files[file.name] = BundleFile(sha256(file), file.stat().st_size, stored)
-        self.graphs[role] = GraphFile(path.name, data_files(path))
+        macs = multiply_accumulates(path)
+        self.graphs[role] = GraphFile(path.name, data_files(path), macs)
 
 
 def data_files(path: Path) -> tuple[str, ...]:
