@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..batch.streams import is_pipe_out, write_pipe
 from ..errors import HyperStyleError
 from . import options
+from .invert_methods import ALL_METHODS, all_settings, tasks_of_methods
 from .invert_options import InvertRequest
 from .invert_report import Report
 from .outputs import (
@@ -53,7 +56,9 @@ hyperstyle-rt invert face.png --iterations 20 --until 0.001 --steps
 
 hyperstyle-rt invert face.png --refine 60 --save-inversion
 
-hyperstyle-rt invert face.png --method hyperstyle
+hyperstyle-rt invert face.png --bundle engines/faces --method restyle-e4e
+
+hyperstyle-rt invert face.png --bundle engines/faces --method all --coupled
 
 hyperstyle-rt invert face.png --bundle engines/cars --backend cuda --json
 """
@@ -62,8 +67,9 @@ hyperstyle-rt invert face.png --bundle engines/cars --backend cuda --json
 def invert(request: InvertRequest) -> None:
     """Invert pictures: find the latents and weight offsets that reproduce them.
 
-    Writes NAME.inverted.png. A picture that cannot be inverted does not stop the
-    others: its error is printed at the end, and the exit status is 2.
+    Writes NAME.inverted.png, with --method all NAME.METHOD.inverted.png. A picture that
+    cannot be inverted does not stop the others: its error is printed at the end, and the
+    exit status is 2.
     """
     from ..batch.run import Batch
     from ..batch.sources import find_sources
@@ -78,23 +84,25 @@ def invert(request: InvertRequest) -> None:
         threads=running.threads,
         precision=running.precision,
     )
-    settings = _settings(request, model)
+    every = all_settings(request, model)
+    settings = every[0]
     _check_photos(settings, model)
     if is_pipe_out(out):
-        _check_pipe(found, out, settings, folders.resume, printing.json_)
+        _check_pipe(found, out, request, printing.json_)
     elif folders.resume and not is_directory_for(out, found):
         raise HyperStyleError(f"--resume needs a directory, and --out {out} is a picture")
     with instead_of_pipe(out) as file:
-        tasks = plan_tasks(found, file, settings)
+        planned = tasks_of_methods(plan_tasks(found, file, settings), every)
         if not request.force and not folders.resume:
-            refuse_existing([path for task in tasks for path in first_files(task, settings)])
+            refuse_existing([p for s, tasks in planned for t in tasks for p in first_files(t, s)])
         if folders.report is not None:
             check_report(folders.report, folders.resume, request.force)
-        results = Report(tasks, found.passed_over, None if file == out else out)
+        every_task = [task for _, tasks in planned for task in tasks]
+        results = Report(every_task, found.passed_over, None if file == out else out)
         root = out if folders.resume else None
-        batch = Batch(model, settings, tasks, root=root, force=request.force)
+        batches = [Batch(model, s, tasks, root=root, force=request.force) for s, tasks in planned]
         try:
-            _run(batch, settings, results, folders.jobs, printing, to_pipe=file != out)
+            _run(batches, every, results, folders.jobs, printing, to_pipe=file != out)
         finally:
             if folders.report is not None:
                 write_report(folders.report, results.to_json(model))
@@ -105,36 +113,14 @@ def invert(request: InvertRequest) -> None:
     _conclude(results, printing)
 
 
-def _settings(request: InvertRequest, model: Model) -> Settings:
-    """What tells one result from another."""
-    from ..batch.results import Settings
-    from ..inverting.inverter import count_iterations
-
-    written, search, photos = request.written, request.search, request.photos
-    manifest = model.bundle.manifest
-    return Settings(
-        bundle=model.bundle.digest,
-        method=search.method or manifest.default_method or "",
-        precision=request.running.precision,
-        iterations=count_iterations(manifest, search.method, search.iterations, search.until),
-        until=search.until,
-        align=photos.align.value,
-        face=photos.face,
-        steps=written.steps,
-        coupled=written.coupled,
-        inversion=written.save_inversion,
-        paste=photos.paste,
-        refine=search.refine,
-        refine_variable=search.refine_variable.value,
-    )
-
-
-def _check_pipe(found: Found, out: Path, settings: Settings, resume: bool, json_: bool) -> None:
+def _check_pipe(found: Found, out: Path, request: InvertRequest, json_: bool) -> None:
     from ..photos.portraits import ALL
 
     refuse_json_to_pipe(out, json_)
-    more = settings.steps or settings.coupled or settings.inversion or settings.paste or resume
-    if more or len(found.sources) > 1 or settings.face == ALL:
+    written, photos = request.written, request.photos
+    more = written.steps or written.coupled or written.save_inversion or photos.paste
+    many = len(found.sources) > 1 or photos.face == ALL or request.search.method == ALL_METHODS
+    if more or many or request.folders.resume:
         raise HyperStyleError(
             f"--out {out} takes the one result of one picture; give a directory for more files"
         )
@@ -157,20 +143,20 @@ def _check_photos(settings: Settings, model: Model) -> None:
 
 
 def _run(
-    batch: Batch,
-    settings: Settings,
+    batches: Sequence[Batch],
+    settings: Sequence[Settings],
     results: Report,
     jobs: int,
     printing: options.Printing,
     to_pipe: bool,
 ) -> None:
-    """Work through the batch; a bar counts pictures, or the iterations of a single one."""
+    """Work through the batches; a bar counts pictures, or the iterations of a single one."""
     from ..photos.portraits import ALL
 
-    many = len(results.tasks) > 1 or settings.face == ALL
+    many = len(results.tasks) > len(batches) or settings[0].face == ALL
     quiet = printing.quiet or to_pipe
     with batch_progress(quiet) if many else progress_bar(quiet) as progress:
-        total = len(results.tasks) if many else settings.iterations + settings.refine
+        total = len(results.tasks) if many else sum(s.iterations + s.refine for s in settings)
         bar = progress.add_task("", total=total, rate="")
 
         def advance(said: str) -> None:
@@ -179,7 +165,7 @@ def _run(
         # Only where a bar is shown: without a callback a backend may replay a recording, which is
         # faster.
         watch = None if many or progress.disable else advance
-        for task, outcome in batch.run(jobs, watch):
+        for task, outcome in chain.from_iterable(batch.run(jobs, watch) for batch in batches):
             lines = results.add(task.picture, outcome)
             for line in lines if printing.shows_lines and not to_pipe else ():
                 print_line(line)
