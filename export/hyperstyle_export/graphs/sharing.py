@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from .builder import EXTERNAL_ABOVE, save_model
@@ -26,12 +27,7 @@ def save_sharing(model: ir.Model, path: Path, saved: Iterable[Path]) -> list[Pat
     list of Path
         The files written, as of :func:`~.builder.save_model`.
     """
-    offered = {
-        name: tensor
-        for graph in saved
-        for name, value in ir.load(graph).graph.initializers.items()
-        if isinstance(tensor := value.const_value, ir.ExternalTensor)
-    }
+    offered = {str(tensor.name): tensor for graph in saved for tensor in external_tensors(graph)}
     is_sharing = False
     for name, value in model.graph.initializers.items():
         tensor, other = value.const_value, offered.get(name)
@@ -40,6 +36,18 @@ def save_sharing(model: ir.Model, path: Path, saved: Iterable[Path]) -> list[Pat
             value.const_value = other
             is_sharing = True
     return save_model(model, path, external_above=1 << 31 if is_sharing else EXTERNAL_ABOVE)
+
+
+def external_tensors(path: Path) -> list[ir.ExternalTensor]:
+    """Tensors that a written graph reads from data files.
+
+    Only the list of constants is looked at: to make objects of all nodes of all graphs, for every
+    graph that shares, would take longer than everything else about a small bundle.
+    """
+    constants = onnx.load(path, load_external_data=False).graph.initializer
+    outside = [each for each in constants if each.data_location == onnx.TensorProto.EXTERNAL]
+    tensors = (ir.serde.deserialize_tensor(each, path.parent) for each in outside)
+    return [tensor for tensor in tensors if isinstance(tensor, ir.ExternalTensor)]
 
 
 def _same(one: ir.TensorProtocol, other: ir.TensorProtocol) -> bool:
