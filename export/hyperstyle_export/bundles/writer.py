@@ -26,7 +26,7 @@ from safetensors.numpy import save
 from ..graphs.builder import save_model, to_array
 from ..graphs.costs import multiply_accumulates
 from ..graphs.generator import optional_inputs
-from ..graphs.sharing import save_sharing
+from ..graphs.sharing import external_tensors, save_sharing
 from ..graphs.storage import Storage, store_weights
 from ..methods import (
     DEFAULT_ITERATIONS,
@@ -127,9 +127,7 @@ class GraphFiles:
 
 def data_files(path: Path) -> tuple[str, ...]:
     """Names of the files beside a graph that it reads tensors from."""
-    constants = ir.load(path).graph.initializers.values()
-    tensors = (value.const_value for value in constants)
-    return tuple(sorted({str(t.location) for t in tensors if isinstance(t, ir.ExternalTensor)}))
+    return tuple(sorted({str(tensor.location) for tensor in external_tensors(path)}))
 
 
 def write_bundle(

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from .builder import SMALLEST_EXTERNAL, save_model
@@ -50,10 +51,9 @@ def _offered(saved: Iterable[Path]) -> dict[str, list[ir.ExternalTensor]]:
     """Tensors in the data files of graphs, by name; each once."""
     offered: dict[str, dict[tuple[str, int], ir.ExternalTensor]] = {}
     for graph in saved:
-        for name, value in ir.load(graph).graph.initializers.items():
-            if isinstance(tensor := value.const_value, ir.ExternalTensor):
-                place = str(tensor.location), tensor.offset or 0
-                offered.setdefault(name, {})[place] = tensor
+        for tensor in external_tensors(graph):
+            place = str(tensor.location), tensor.offset or 0
+            offered.setdefault(str(tensor.name), {})[place] = tensor
     return {name: list(tensors.values()) for name, tensors in offered.items()}
 
 
@@ -70,6 +70,18 @@ def _externalise(values: Iterable[ir.Value], path: Path) -> Path:
 
 def _size(value: ir.Value) -> int:
     return 0 if value.const_value is None else value.const_value.nbytes
+
+
+def external_tensors(path: Path) -> list[ir.ExternalTensor]:
+    """Tensors that a written graph reads from data files.
+
+    Only the list of constants is looked at: to make objects of all nodes of all graphs, for every
+    graph that shares, would take longer than everything else about a small bundle.
+    """
+    constants = onnx.load(path, load_external_data=False).graph.initializer
+    outside = [each for each in constants if each.data_location == onnx.TensorProto.EXTERNAL]
+    tensors = (ir.serde.deserialize_tensor(each, path.parent) for each in outside)
+    return [tensor for tensor in tensors if isinstance(tensor, ir.ExternalTensor)]
 
 
 def _same(one: ir.TensorProtocol, other: ir.TensorProtocol) -> bool:
