@@ -15,11 +15,21 @@ from .graphs.channel_offsets import (
     build_weights_adjoint,
 )
 from .graphs.encoder import build_encoder
-from .graphs.generator import build_generator, build_noise, build_styled_generator, has_noise
+from .graphs.generator import (
+    FEATURE_OFFSET,
+    NOISE,
+    PARAMETERS,
+    build_generator,
+    build_parametric_generator,
+    build_styled_generator,
+)
 from .graphs.generator_half import build_half_generator, build_half_styled_generator
 from .graphs.hypernet import build_hypernet
 from .graphs.mapping import build_mapping
 from .graphs.objective import build_features, build_objective
+from .graphs.perceptual import perceptual_term
+from .graphs.stored_inputs import build_noise, build_parameters
+from .graphs.synthesis_tensors import has_noise
 from .graphs.weights import build_weights
 from .networks.hyperstyle import HyperStyle
 from .networks.lpips import Lpips
@@ -75,14 +85,46 @@ STYLED_GRAPHS: Mapping[str, GraphWriter] = {
 }
 """What renders edits of styles and fresh noise; they read the tensors of `generator`."""
 
+OBJECTIVES: Mapping[str, tuple[str, ...]] = {
+    "objective": (),
+    "latents_objective": (NOISE,),
+    "joint_objective": (NOISE,),
+    "synthesis_objective": (NOISE, FEATURE_OFFSET, PARAMETERS),
+}
+"""Role -> what its generator has as inputs beside latents and kernels."""
+
+
+def descent_graphs(lpips: Lpips | None = None) -> dict[str, GraphWriter]:
+    """Builders of `features` and the objectives.
+
+    Parameters
+    ----------
+    lpips:
+        The perceptual term; None for the encoder's features.
+    """
+    graphs: dict[str, GraphWriter] = {
+        "features": lambda model: build_features(perceptual_term(model, lpips))
+    }
+    for role, extras in OBJECTIVES.items():
+        graphs[role] = partial(_objective, role, extras, lpips)
+    return graphs
+
+
+def _objective(
+    role: str, extras: tuple[str, ...], lpips: Lpips | None, model: HyperStyle
+) -> ir.Model:
+    return build_objective(role, build_generator(model, extras), perceptual_term(model, lpips))
+
+
 REFINEMENT_GRAPHS: Mapping[str, GraphWriter] = {
-    "features": build_features,
-    "objective": build_objective,
+    **descent_graphs(),
     "weights_adjoint": build_weights_adjoint,
     "channel_offsets": build_channel_offsets,
     "channel_offsets_adjoint": build_channel_offsets_adjoint,
+    "parameters": build_parameters,
+    "parametric_generator": build_parametric_generator,
 }
-"""What refines inversions and renders refined ones; they read the tensors of all above."""
+"""What optimises inversions and renders optimised ones; they read the tensors of all above."""
 
 HALF_GRAPHS: Mapping[str, GraphWriter] = {
     **METHODS["hyperstyle"].half_graphs,
@@ -108,16 +150,14 @@ def sharing_graphs(
     lpips:
         The perceptual term of the objective; None for the encoder's features.
     refinement:
-        Whether those that refine are wanted.
+        Whether those that optimise are wanted.
     """
     graphs = dict(STYLED_GRAPHS)
     state = model.state_dict()
     if not any(has_noise(state, layer) for layer in model.config.generator.layers):
         del graphs["noise"]
     if refinement:
-        graphs |= REFINEMENT_GRAPHS
-        graphs["features"] = partial(build_features, lpips=lpips)
-        graphs["objective"] = partial(build_objective, lpips=lpips)
+        graphs |= {**REFINEMENT_GRAPHS, **descent_graphs(lpips)}
     return graphs
 
 

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from ..graphs.builder import State, to_half
 from ..graphs.channel_offsets import build_channel_offsets
-from ..graphs.generator import optional_inputs
 from ..graphs.storage import Storage, store_weights
+from ..graphs.stored_inputs import optional_inputs
 from ..graphs.weights import base_weight, normalised_weight
 from ..methods import GRAPHS, sharing_graphs
 from ..networks.config import EncoderConfig, HypernetworkConfig, HyperStyleConfig, LayerSpec
@@ -135,6 +135,8 @@ def write_adapted(
         plans={},
         base=BaseBundle(manifest.name, manifest.space),
         optional_inputs=optional_inputs(model),
+        parametric_inputs=None,
+        objective=None,
     )
     write_manifest(directory, adapted)
     return Bundle.open(directory)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ from hyperstyle_rt.formats.manifest import (
     Manifest,
     TunedLayer,
 )
+from hyperstyle_rt.formats.parametric_inputs import ObjectiveFacts
 from safetensors.numpy import save
 
 from ..graphs.builder import save_model, to_array
-from ..graphs.generator import optional_inputs
+from ..graphs.perceptual import perceptual_term
 from ..graphs.sharing import save_sharing
 from ..graphs.storage import Storage, store_weights
+from ..graphs.stored_inputs import optional_inputs, parametric_inputs
 from ..methods import DEFAULT_ITERATIONS, GRAPHS, GraphWriter, bundle_methods, sharing_graphs
 from ..networks.hyperstyle import HyperStyle
 from ..networks.lpips import Lpips
@@ -153,7 +155,9 @@ def write_bundle(
     path.write_bytes(average)
     written.files[path.name] = BundleFile(sha256(path), len(average), "fp32")
     on_progress("digests")
-    write_manifest(directory, _manifest(model, written, facts))
+    term = perceptual_term(model, lpips)
+    objective = ObjectiveFacts(term.network, term.weight)
+    write_manifest(directory, replace(_manifest(model, written, facts), objective=objective))
     return Bundle.open(directory)
 
 
@@ -195,4 +199,5 @@ def _manifest(model: HyperStyle, written: GraphFiles, facts: BundleFacts) -> Man
         methods=bundle_methods(written.graphs, facts.iterations),
         default_method=DEFAULT_METHOD,
         optional_inputs=optional_inputs(model),
+        parametric_inputs=parametric_inputs(model),
     )

@@ -213,12 +213,15 @@ class GraphBuilder:
         self, x: ir.Value, state: State, name: str, lr_mul: float = 1.0, gain: float = 1.0
     ) -> ir.Value:
         """Linear layer with equalised learning rate, times `gain`: [B,I] -> [B,O], in float32."""
+        return self.op("Gemm", x, *self.equalised_linear(state, name, lr_mul, gain), transB=1)
+
+    def equalised_linear(
+        self, state: State, name: str, lr_mul: float = 1.0, gain: float = 1.0
+    ) -> tuple[ir.Value, ir.Value]:
+        """Weight [O,I] and bias [O] of such a layer."""
         weight = equalised(state[f"{name}.weight"], state[f"{name}.weight"].shape[1], lr_mul * gain)
         bias = (state[f"{name}.bias"].double() * (lr_mul * gain)).float().numpy()
-        kernel, shift = f"{name}.weight", f"{name}.bias"
-        return self.op(
-            "Gemm", x, self.constant(kernel, weight), self.constant(shift, bias), transB=1
-        )
+        return self.constant(f"{name}.weight", weight), self.constant(f"{name}.bias", bias)
 
     def build(self) -> ir.Model:
         """Give the finished model."""
