@@ -17,8 +17,9 @@ from .backends.registry import open_backend
 from .closing import Closable
 from .errors import BundleError
 from .formats.bundle import Bundle, find_bundle
-from .formats.inversion_file import check_fits
+from .formats.inversion_fit import check_fits
 from .formats.manifest import BASE_PRECISION, BaseBundle
+from .free_inputs import Free
 from .imaging.pictures import to_picture
 from .inversion import Inversion
 from .rendering import Renderer
@@ -144,7 +145,9 @@ class Adaptation(Closable):
             self._kept_channel_offsets(inversion.channel_offsets, kept),
         )
         styles = None if inversion.styles is None else inversion.styles[None]
-        return next(self._renderer.renderings(inversion.latents[None], kernels, styles, noise))
+        free = Free.of(inversion.data)
+        latents = inversion.latents[None]
+        return next(self._renderer.renderings(latents, kernels, styles, noise, free))
 
     def close(self) -> None:
         """Give back the memory; further use raises BackendError."""

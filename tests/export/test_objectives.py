@@ -6,6 +6,7 @@ from pathlib import Path
 
 import fakeweights
 import numpy as np
+import onnx_ir
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from hyperstyle_export.methods import REFINEMENT_GRAPHS
 from hyperstyle_export.networks.lpips import ALEXNET, VGG16
 from hyperstyle_export.networks.refinement import loss_terms
 from hyperstyle_rt.formats.bundle import Bundle, default_bundle
+from hyperstyle_rt.formats.parametric_inputs import ObjectiveFacts
 from hyperstyle_rt.imaging.pictures import read_picture, to_input
 from hyperstyle_rt.model import Model as Runtime
 from models import CONFIGS, TINY, build_model, narrow_lpips
@@ -210,3 +212,20 @@ def test_interfaces(tiny: ObjectiveTwin) -> None:
         leaves = {gradient_name(n) for n in common | names if n.startswith(LEAVES[role])}
         assert {value.name for value in graph.outputs} == shown | leaves
         assert all(v.shape.is_static() for v in [*graph.inputs, *graph.outputs])
+
+
+def test_a_manifest_says_what_descent_may_change(tiny_bundle: Path) -> None:
+    """As the graphs have it: a file's weights are stored in this order."""
+    manifest = Bundle.open(tiny_bundle).manifest
+    inputs = {
+        value.name: tuple(value.shape)
+        for value in onnx_ir.load(tiny_bundle / "parametric_generator.onnx").graph.inputs
+    }
+    outputs = onnx_ir.load(tiny_bundle / "parameters.onnx").graph.outputs
+    parameters = manifest.parametric_inputs.parameters
+    assert [f"parameter.{p.name}" for p in parameters] == [value.name for value in outputs]
+    assert all(inputs[f"parameter.{p.name}"] == p.shape for p in parameters)
+    feature = manifest.parametric_inputs.feature
+    assert feature.layer == "convs.3"  # 16 px, half of what the tiny model makes
+    assert inputs["feature_offset"] == (1, *feature.shape)
+    assert manifest.objective == ObjectiveFacts("encoder", 0.25)

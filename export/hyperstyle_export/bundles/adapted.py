@@ -126,6 +126,8 @@ def write_adapted(
         plans={},
         base=BaseBundle(manifest.name, manifest.space),
         optional_inputs=optional_inputs(model),
+        parametric_inputs=None,
+        objective=None,
     )
     write_manifest(directory, adapted)
     return Bundle.open(directory)

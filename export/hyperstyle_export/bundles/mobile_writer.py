@@ -31,9 +31,7 @@ from ..graphs.mobilestylegan import (
 )
 from ..graphs.objective import build_features
 from ..graphs.storage import Storage
-from ..networks.lpips import ALEXNET
 from ..networks.mobile_model import MobileModel
-from ..networks.refinement import LPIPS_WEIGHT
 from .spaces import mobile_space
 from .writer import BundleFacts, GraphFiles, OnProgress, stored_graph, write_average, write_manifest
 
@@ -123,8 +121,8 @@ def _manifest(model: MobileModel, written: GraphFiles, facts: BundleFacts) -> Ma
     config, methods = model.generator.config, mobile_methods()
     objective = None
     if model.lpips is not None:
-        network = "lpips_alexnet" if model.lpips.layers is ALEXNET else "lpips_vgg16"
-        objective = ObjectiveFacts(network, LPIPS_WEIGHT)
+        term = perceptual_nodes(model)
+        objective = ObjectiveFacts(term.network, term.weight)
     return Manifest(
         name=facts.name,
         domain=facts.domain,

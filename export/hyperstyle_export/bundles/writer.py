@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,16 @@ from hyperstyle_rt.formats.manifest import (
     TunedLayer,
 )
 from hyperstyle_rt.formats.methods import Method
+from hyperstyle_rt.formats.parametric_inputs import ObjectiveFacts
 from safetensors.numpy import save
 from torch import Tensor
 
 from ..graphs.builder import save_model, to_array
 from ..graphs.costs import multiply_accumulates
+from ..graphs.perceptual import perceptual_term
 from ..graphs.sharing import external_tensors, save_sharing
 from ..graphs.storage import Storage, store_weights
-from ..graphs.stored_inputs import optional_inputs
+from ..graphs.stored_inputs import optional_inputs, parametric_inputs
 from ..methods import (
     DEFAULT_ITERATIONS,
     METHODS,
@@ -169,7 +171,11 @@ def write_bundle(
     written.files |= write_average(directory, model.latent_avg)
     on_progress("digests")
     methods = bundle_methods(model, encoders, facts.iterations)
-    write_manifest(directory, _manifest(model, written, facts, methods))
+    manifest = _manifest(model, written, facts, methods)
+    if "objective" in written.graphs:
+        term = perceptual_term(model, lpips)
+        manifest = replace(manifest, objective=ObjectiveFacts(term.network, term.weight))
+    write_manifest(directory, manifest)
     return Bundle.open(directory)
 
 
@@ -242,4 +248,7 @@ def _manifest(
         methods=methods,
         default_method=next(iter(methods)),
         optional_inputs=optional_inputs(model),
+        parametric_inputs=(
+            parametric_inputs(model) if "parametric_generator" in written.graphs else None
+        ),
     )

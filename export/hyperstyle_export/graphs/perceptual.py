@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from ..adjoint.rules import shape_of
 from ..networks.hyperstyle import HyperStyle
-from ..networks.lpips import NORM_EPS, POOL_STRIDE, Lpips
+from ..networks.lpips import ALEXNET, NORM_EPS, POOL_STRIDE, Lpips
 from ..networks.refinement import ENCODER_WEIGHT, FEATURE_POOL, LPIPS_WEIGHT, feature_units
 from ..readers.torch_files import CheckpointError
 from .builder import Dim, GraphBuilder, to_array
@@ -43,6 +43,16 @@ class Compared:
 
 class PerceptualTerm(Protocol):
     """What is compared, and how."""
+
+    @property
+    def network(self) -> str:
+        """What a manifest calls the network."""
+        ...
+
+    @property
+    def weight(self) -> float:
+        """What the term has been multiplied by."""
+        ...
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -82,6 +92,7 @@ class EncoderNodes:
     def __init__(self, model: HyperStyle) -> None:
         self._config, self._state = model.config, model.state_dict()
         self._units = feature_units(model.config)
+        self.network, self.weight = "encoder", ENCODER_WEIGHT
         self.input_size = model.config.input_size
 
     @property
@@ -132,6 +143,8 @@ class LpipsNodes:
 
     def __init__(self, lpips: Lpips, size: tuple[int, int]) -> None:
         self._lpips = lpips
+        self.network = "lpips_alexnet" if lpips.layers is ALEXNET else "lpips_vgg16"
+        self.weight = LPIPS_WEIGHT
         self.input_size = size
         self.shapes: list[list[Dim]] = []
         height, width = size

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import onnx_ir as ir
 from hyperstyle_rt.formats.optional_inputs import NoiseLayer, OptionalInputs, StyleLayer
+from hyperstyle_rt.formats.parametric_inputs import FeatureMap, Parameter, ParametricInputs
 
 from ..networks.hyperstyle import HyperStyle
 from .builder import GraphBuilder
-from .generator import noise_shape, stored_noise
+from .generator import feature_layer, noise_shape, stored_noise
 from .synthesis_tensors import (
     PARAMETER,
     StoredTensors,
@@ -59,4 +60,13 @@ def optional_inputs(model: HyperStyle) -> OptionalInputs:
     return OptionalInputs(
         tuple(StyleLayer(layer.name, layer.in_channels) for layer in layers),
         tuple(NoiseLayer(spec.name, spec.resolution) for spec in layers if has_noise(state, spec)),
+    )
+
+
+def parametric_inputs(model: HyperStyle) -> ParametricInputs:
+    """The same of the inputs that `parametric_generator` has besides."""
+    layer = feature_layer(model.config.generator)
+    return ParametricInputs(
+        tuple(Parameter(p.name, p.shape) for p in synthesis_parameters(model)),
+        FeatureMap(layer.name, (layer.out_channels, layer.resolution, layer.resolution)),
     )

@@ -41,8 +41,9 @@ class Settings:
         Of the graphs that run. (Not where they run: a batch may end on another machine.)
     iterations, until:
         As for :meth:`Model.invert`; 0 for a method that does not iterate.
-    refine, refine_variable:
-        Gradient steps after the iterations, and what they change, as for :meth:`Model.refine`.
+    then, then_steps, variables, mask:
+        Preset of the descent afterwards, None for none; its steps, None for the preset's own; what
+        it changes, None likewise; a picture of the mask, as for :meth:`Model.optimise`.
     align:
         ``auto``, ``always`` or ``never``.
     face:
@@ -62,8 +63,10 @@ class Settings:
     coupled: bool = False
     inversion: bool = False
     paste: bool = False
-    refine: int = 0
-    refine_variable: str = "channel_offsets"
+    then: str | None = None
+    then_steps: int | None = None
+    variables: tuple[str, ...] | None = None
+    mask: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Make what a record holds."""

@@ -280,7 +280,7 @@ def _layer_names(inversion: Inversion, bundle: str | None) -> list[str]:
         If a bundle is named, and is not there or does not fit.
     """
     from ..formats.bundle import Bundle, find_bundle
-    from ..formats.inversion_file import check_fits
+    from ..formats.inversion_fit import check_fits
 
     data = inversion.data
     rows = 0 if data.codes is None else len(data.codes)
