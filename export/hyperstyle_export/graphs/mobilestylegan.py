@@ -111,24 +111,40 @@ class MobileSynthesis:
         return self._to_image(x, self._state, self._kernel("to_img"), self._row("to_img"))
 
     def head(self, x: ir.Value, state: State, row: int | None = None) -> ir.Value:
-        """The same by another head, fitted to features [N,C,h,h] of fewer blocks.
+        """Features [N,C,h,h] of fewer blocks -> [N,3,2h,2h], by a `PictureHead`.
 
         Parameters
         ----------
         x:
             The features.
         state:
-            Its tensors: ``to_img.style.weight``, ``to_img.weight`` ...
+            The head's tensors: ``head.style.weight``, ``head.direct.weight`` ...
         row:
-            Of the latents, whose affine map is the head's style; None for a latent of one row.
+            Of the latents, whose affine maps are the head's styles; None for a latent of one row.
         """
-        kernel = self.b.parameter(state, "to_img.weight")
-        return self._to_image(x, state, kernel, self._latent(row))
+        b, w = self.b.scoped("head"), self._latent(row)
+        x = self._styled(x, w, state, "head.style")
+        y = b.op("LeakyRelu", self._conv(x, state, "head.squeeze"), alpha=ACTIVATION_SLOPE)
+        y = self._conv(self._styled(y, w, state, "head.detail_style"), state, "head.hidden")
+        y = self._conv(b.op("LeakyRelu", y, alpha=ACTIVATION_SLOPE), state, "head.detail")
+        bands = b.op("Add", self._conv(x, state, "head.direct"), y)
+        return self._inverse_haar(bands, BANDS * RGB)
+
+    def _conv(self, x: ir.Value, state: State, name: str) -> ir.Value:
+        """A convolution that keeps the side."""
+        kernel, bias = (self.b.parameter(state, f"{name}.{n}") for n in ("weight", "bias"))
+        pad = state[f"{name}.weight"].shape[-1] // 2
+        return self.b.conv(x, kernel, bias, padding=(pad, pad))
+
+    def _styled(self, x: ir.Value, w: ir.Value, state: State, name: str) -> ir.Value:
+        """X [N,C,h,h] scaled by an affine map of w [N,W]."""
+        scale = linear(self.b, w, state, name)
+        channels = state[f"{name}.weight"].shape[0]
+        return self.b.op("Mul", x, self.b.reshape(scale, 0, channels, 1, 1))
 
     def _to_image(self, x: ir.Value, state: State, kernel: ir.Value, row: ir.Value) -> ir.Value:
-        b, channels = self.b.scoped("to_img"), state["to_img.weight"].shape[1]
-        scale = linear(b, row, state, "to_img.style")
-        x = b.op("Mul", x, b.reshape(scale, 0, channels, 1, 1))
+        b = self.b.scoped("to_img")
+        x = self._styled(x, row, state, "to_img.style")
         bands = b.conv(x, kernel, b.parameter(state, "to_img.bias"))
         return self._inverse_haar(bands, BANDS * RGB)
 
