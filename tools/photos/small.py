@@ -41,8 +41,8 @@ class SmallGenerator(nn.Module):
     model:
         The whole generator.
     head:
-        Of the features of its first blocks: a fitted `PictureHead`, or the generator's own after all
-        of them.
+        Of the features of its first blocks: a fitted `PictureHead`, or, after all of them, the
+        generator's own.
     blocks:
         Blocks before the head.
     """
