@@ -34,8 +34,8 @@ TERMS = {
     "pixels": ((1.0, 0.0, 0.0), 0.0),
     "structure": ((0.0, 1.0, 0.0), 0.0),
     "perceptual": ((0.0, 0.0, 1.0), 0.0),
-    "pull": ((0.0, 0.0, 0.0), 1e-3),
-    "all": ((0.7, 0.5, 1.3), 1e-3),
+    "pull": ((0.0, 0.0, 0.0), 1.0),
+    "all": ((0.7, 0.5, 1.3), 1.0),
 }
 
 
@@ -94,17 +94,26 @@ def test_gradients_of_the_default_bundle_equal_autograds(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_gradients_of_an_official_256_model_equal_autograds(tmp_path: Path) -> None:
+@pytest.mark.parametrize("role", ["joint_objective", "synthesis_objective"])
+def test_gradients_of_an_official_256_model_are_as_exact_as_autograds(
+    role: str, tmp_path: Path
+) -> None:
+    """Beside float64: by a map of noise, where slopes change sides, torch's own are off by 3e-3."""
     twin = ObjectiveTwin(build_model(official_config(256)), tmp_path)
-    for role in ("joint_objective", "synthesis_objective"):
-        check(twin, role, RELATIVE_ERROR)
+    actual = twin.evaluate(role)
+    twin.close()
+    single = twin.reference(role)
+    for name, exact in twin.reference(role, torch.float64).items():
+        bound = max(RELATIVE_ERROR, 1.5 * relative_error(single[name], exact))
+        error = relative_error(actual[name], exact)
+        assert error <= bound, f"{name} of {role}: {error:.1e}"
 
 
 @pytest.mark.parametrize("leaf", STEPS)
 def test_gradients_are_finite_differences(tiny: ObjectiveTwin, leaf: str) -> None:
     """Without torch: along the gradient the loss, with what pulls, rises as the gradient says."""
     tiny.weigh((0.7, 0.5, 1.3))
-    tiny.pull(1e-3)
+    tiny.pull(1)
     before, outputs, step = dict(tiny.leaves), tiny.evaluate("synthesis_objective"), STEPS[leaf]
     gradients = {
         name: outputs[gradient_name(name)].astype(np.float64)
