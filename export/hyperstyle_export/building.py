@@ -62,9 +62,13 @@ def build_bundle(request: BuildRequest) -> dict[str, Any]:
     from .readers.family import load_family
     from .readers.lpips import load_lpips
 
-    options = request.bundle
+    options, checkpoints = request.bundle, request.checkpoints
     storage: Storage = "fp16" if request.storage.value == "fp16" else "fp32"
-    sources = _sources(request.checkpoints)
+    if checkpoints.generator is not None and holds_photographs(checkpoints.generator):
+        return build_photographs(request, checkpoints.generator, storage)
+    if checkpoints.draft is not None:
+        raise HyperStyleError("--draft is of the generator of photographs; leave it out.")
+    sources = _sources(checkpoints)
     lpips_files = _lpips_files(request.lpips)
     facts, example = _facts(options), read_picture(options.picture)
     with progress("checkpoints") as on_progress, staged(options.out, options.force) as stage:
@@ -87,6 +91,60 @@ def build_bundle(request: BuildRequest) -> dict[str, Any]:
             figures["fp16"] = measure_half(bundle, example)
         write_manifest(stage, replace(bundle.manifest, accuracy=figures))
     return figures
+
+
+def holds_photographs(generator: Path) -> bool:
+    """Whether a generator's file is the package random-face: a wheel, or a folder."""
+    return generator.suffix == ".whl" or generator.is_dir()
+
+
+def build_photographs(request: BuildRequest, generator: Path, storage: Storage) -> dict[str, Any]:
+    """MobileStyleGAN and what was trained for it -> bundle; gives the figures measured."""
+    from hyperstyle_rt.imaging.pictures import read_picture
+
+    from .bundles.mobile_verification import check_mobile, measure_mobile
+    from .bundles.mobile_writer import write_mobile_bundle
+    from .bundles.staging import staged
+    from .bundles.writer import write_manifest
+    from .readers.mobile_parts import read_mobile_model
+
+    options, encoder = request.bundle, _encoder_of_photographs(request)
+    lpips_files, draft = _lpips_files(request.lpips), request.checkpoints.draft
+    if draft is not None and lpips_files is None:
+        raise HyperStyleError(
+            "a draft is for descent; give --refine-lpips and --refine-lpips-heads, too."
+        )
+    files = {"generator": generator, "encoder": encoder, **(lpips_files or {})}
+    files |= {} if draft is None else {"draft": draft}
+    facts, example = _facts(options), read_picture(options.picture)
+    with progress("networks") as on_progress, staged(options.out, options.force) as stage:
+        model, digests = read_mobile_model(generator, encoder, draft, lpips_files)
+        own = {role: file for role, file in files.items() if file.is_file()}
+        facts = _from_files(facts, own)
+        facts = replace(facts, provenance={**facts.provenance, **digests})
+        bundle = write_mobile_bundle(model, stage, facts, storage, on_progress)
+        on_progress("comparison with the torch reference")
+        figures = measure_mobile(model, bundle, example)
+        check_mobile(figures, storage)
+        write_manifest(stage, replace(bundle.manifest, accuracy=figures))
+    return figures
+
+
+def _encoder_of_photographs(request: BuildRequest) -> Path:
+    """The one encoder; refuses what such a bundle cannot have."""
+    given, encoders = request.checkpoints, request.checkpoints.encoder or []
+    if given.checkpoint is not None or given.w_encoder is not None:
+        raise HyperStyleError(
+            "HyperStyle checkpoints are for StyleGAN2; give --encoder for this generator."
+        )
+    if len(encoders) != 1:
+        raise HyperStyleError("the generator of photographs takes one --encoder; give one.")
+    if "fp16" in request.precision.value:
+        raise HyperStyleError(
+            "the generator of photographs has no graphs that compute in fp16; leave out "
+            "--precision, and store the weights with --storage fp16 for a small bundle."
+        )
+    return Path(encoders[0])
 
 
 def build_adapted(request: AdaptRequest) -> dict[str, Any]:

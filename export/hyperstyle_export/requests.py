@@ -129,7 +129,8 @@ class CheckpointOptions:
         list[str] | None,
         _option(
             says="pSp, e4e or ReStyle checkpoint (.pt); give one for each method. The file says "
-            "which it is, or you do: e4e=FILE.",
+            "which it is, or you do: e4e=FILE. Of photographs, the one of tools/photos "
+            "(.safetensors).",
             panel=CHECKPOINTS,
             metavar="[METHOD=]FILE",
         ),
@@ -138,7 +139,16 @@ class CheckpointOptions:
         Path | None,
         _option(
             says="StyleGAN2 generator (.pt with g_ema) that the others are for; default: the one "
-            "in the first of them.",
+            "in the first of them. Or the generator of photographs: the wheel of random-face, or "
+            "the folder of the installed package.",
+            panel=CHECKPOINTS,
+        ),
+    ] = None
+    draft: Annotated[
+        Path | None,
+        _option(
+            says="Head of a draft for the generator of photographs (.safetensors, by tools/photos "
+            "heads): descent then takes most steps on its first blocks alone.",
             panel=CHECKPOINTS,
         ),
     ] = None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import onnxruntime as ort
 import pytest
 import torch
 import torch.nn.functional as F
+from hyperstyle_export import building
 from hyperstyle_export.bundles.mobile_verification import check_mobile, measure_mobile
 from hyperstyle_export.bundles.mobile_writer import own_graphs, shared_graphs, write_mobile_bundle
 from hyperstyle_export.bundles.staging import BuildError
@@ -21,10 +24,18 @@ from hyperstyle_export.graphs.mobilestylegan import noise_strength
 from hyperstyle_export.graphs.objective import LEAVES, gradient_name
 from hyperstyle_export.networks.mobile_model import MobileModel
 from hyperstyle_export.networks.refinement import LpipsTerm, loss_terms
+from hyperstyle_export.readers import mobile_parts, mobilestylegan_ir
+from hyperstyle_export.readers.mobile_parts import read_draft, read_latent_encoder
+from hyperstyle_export.readers.torch_files import CheckpointError
+from hyperstyle_export.requests import BuildRequest, BundleOptions, CheckpointOptions, Storage
 from hyperstyle_rt import Model
+from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.formats.bundle import Bundle
 from mobile_models import BLOCKS, SIDE, tiny_mobile_model
+from mobilestylegan_files import tiny_files
 from numpy.typing import NDArray
+from photos.encoder import save_encoder
+from photos.small import save_head
 
 Array = NDArray[np.float32]
 
@@ -256,3 +267,85 @@ def test_channel_offsets_of_a_bundle_without_codes(
     assert np.abs(rendering - expected).max() < EXACT
     assert inversion.output is not None
     assert np.abs(rendering - inversion.output).max() > 0.01
+
+
+@pytest.fixture
+def trained(
+    model: MobileModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> CheckpointOptions:
+    """The tiny networks as the files they are built from."""
+    files = tiny_files(model.generator)
+    wheel = tmp_path / "random_face-2021.7.21.1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(str(mobilestylegan_ir.FOLDER / name), data)
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    monkeypatch.setattr(mobilestylegan_ir, "RANDOM_FACE", digests)
+    monkeypatch.setattr(mobile_parts, "INPUT_SIDE", SIDE)
+    save_encoder(model.encoder, model.latent_avg, tmp_path / "encoder.safetensors")
+    assert model.draft is not None
+    save_head(model.draft.head, BLOCKS, tmp_path / "head.safetensors")
+    return CheckpointOptions(generator=wheel, encoder=[str(tmp_path / "encoder.safetensors")])
+
+
+def request_of(given: CheckpointOptions, out: Path) -> BuildRequest:
+    return BuildRequest(given, BundleOptions(out, domain="noise"), Storage.FP16)
+
+
+def test_the_command_builds_from_the_wheel(trained: CheckpointOptions, tmp_path: Path) -> None:
+    """In fp16; the provenance names every file, and what is in the wheel."""
+    out = tmp_path / "faces"
+    figures = building.build_bundle(request_of(trained, out))
+    assert figures["image_psnr_db"] > 40
+    bundle = Bundle.open(out)
+    provenance = bundle.manifest.provenance
+    assert provenance["generator"].startswith("random_face-2021.7.21.1-py3-none-any.whl sha256:")
+    assert provenance["encoder"].startswith("encoder.safetensors sha256:")
+    assert provenance["SynthesisNetwork.bin"].startswith("sha256:")
+    assert bundle.manifest.files["generator.onnx"].stored == "fp16"
+
+
+def test_trained_parts_are_read_as_they_were_written(
+    model: MobileModel, trained: CheckpointOptions, tmp_path: Path
+) -> None:
+    encoder, average = read_latent_encoder(tmp_path / "encoder.safetensors", model.generator)
+    assert encoder.config == model.encoder.config
+    assert torch.equal(average, model.latent_avg)
+    for key, value in encoder.state_dict().items():
+        assert torch.equal(value, model.encoder.state_dict()[key].half().float()), key
+    draft = read_draft(tmp_path / "head.safetensors", model.generator)
+    assert model.draft is not None and (draft.blocks, draft.side) == (BLOCKS, SIDE)
+    own = model.draft.head.state_dict()
+    assert all(torch.equal(value, own[key]) for key, value in draft.head.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"encoder": None}, "takes one --encoder"),
+        ({"checkpoint": Path("a.pt")}, "are for StyleGAN2"),
+        ({"draft": Path("head.safetensors")}, "a draft is for descent"),
+        ({"encoder": ["missing.safetensors"]}, "missing.safetensors"),
+    ],
+)
+def test_what_such_a_bundle_cannot_have_is_refused(
+    trained: CheckpointOptions, tmp_path: Path, changes: dict[str, object], said: str
+) -> None:
+    given = dataclasses.replace(trained, **changes)  # type: ignore[arg-type]
+    with pytest.raises(HyperStyleError, match=said):
+        building.build_bundle(request_of(given, tmp_path / "faces"))
+    assert not (tmp_path / "faces").exists()
+
+
+def test_files_of_other_networks_are_refused_in_a_sentence(
+    model: MobileModel, trained: CheckpointOptions, tmp_path: Path
+) -> None:
+    encoder, head = tmp_path / "encoder.safetensors", tmp_path / "head.safetensors"
+    for read, path in ((read_latent_encoder, head), (read_draft, encoder)):
+        with pytest.raises(CheckpointError) as caught:
+            read(path, model.generator)
+        assert path.name in str(caught.value) and "\n" not in str(caught.value)
+    (tmp_path / "text.safetensors").write_text("no tensors")
+    for read in (read_latent_encoder, read_draft):
+        with pytest.raises(CheckpointError, match="no safetensors file"):
+            read(tmp_path / "text.safetensors", model.generator)

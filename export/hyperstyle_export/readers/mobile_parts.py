@@ -1,8 +1,9 @@
-"""What was trained for a MobileStyleGAN: its encoder, and the head of its draft."""
+"""MobileStyleGAN with what was trained for it: its encoder, and the head of its draft."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,57 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from ..networks.latent_encoder import LatentEncoder, LatentEncoderConfig
-from ..networks.mobile_model import Draft
-from ..networks.mobilestylegan import MobileStyleGan, PictureHead
+from ..networks.mobile_model import Draft, MobileModel
+from ..networks.mobilestylegan import MobileStyleGan, PictureHead, model_from_state
+from .lpips import load_lpips
+from .mobilestylegan_ir import read_random_face
 from .torch_files import CheckpointError
 
 MAX_BYTES = 1 << 30
+INPUT_SIDE = 256
+"""Side of the reconstruction, at which pictures are compared; smaller generators' own side."""
+
 ENCODER_PREFIX = "encoder."
 LATENT_AVERAGE = "latent_avg"
+
+
+def read_mobile_model(
+    generator: Path, encoder: Path, draft: Path | None, lpips: Mapping[str, Path] | None
+) -> tuple[MobileModel, dict[str, str]]:
+    """Read the networks of a bundle.
+
+    Parameters
+    ----------
+    generator:
+        As `read_random_face` takes it.
+    encoder, draft:
+        Trained for it.
+    lpips:
+        Backbone and heads.
+
+    Returns
+    -------
+    The networks, and the digests of the generator's files for the provenance.
+
+    Raises
+    ------
+    CheckpointError, IrError
+        If a file cannot be read, or they do not belong together.
+    """
+    weights = read_random_face(generator)
+    state = {key: torch.from_numpy(value) for key, value in weights.state.items()}
+    model = model_from_state(state, weights.config)
+    network, average = read_latent_encoder(encoder, model)
+    side = min(INPUT_SIDE, weights.config.resolution)
+    head = None if draft is None else read_draft(draft, model)
+    if head is not None and head.side != side:
+        raise CheckpointError(
+            f"{draft} makes pictures of {head.side} px, but descent compares pictures of {side} "
+            "px; fit a head after another number of blocks"
+        )
+    files = None if lpips is None else load_lpips(*lpips.values())
+    read = MobileModel(model, average, network, (side, side), files, head)
+    return read, {name: f"sha256:{digest}" for name, digest in weights.digests.items()}
 
 
 def read_latent_encoder(path: Path, generator: MobileStyleGan) -> tuple[LatentEncoder, Tensor]:
@@ -37,8 +82,7 @@ def read_latent_encoder(path: Path, generator: MobileStyleGan) -> tuple[LatentEn
         config = LatentEncoderConfig(
             **{name: _number(facts[name]) for name in numbers if name in facts}
         )
-        with torch.device("meta"):
-            encoder = LatentEncoder(config)
+        encoder = LatentEncoder(config)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path} says sizes of no encoder: {error}") from error
     average = state.pop(LATENT_AVERAGE, None)
