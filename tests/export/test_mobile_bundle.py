@@ -20,6 +20,7 @@ from hyperstyle_export.bundles.mobile_writer import own_graphs, shared_graphs, w
 from hyperstyle_export.bundles.staging import BuildError
 from hyperstyle_export.bundles.writer import BundleFacts
 from hyperstyle_export.graphs.builder import save_model
+from hyperstyle_export.graphs.mobile_objectives import DRAFT_OBJECTIVE, EXTRAS
 from hyperstyle_export.graphs.mobilestylegan import noise_strength
 from hyperstyle_export.graphs.objective import LEAVES, gradient_name
 from hyperstyle_export.networks.mobile_model import MobileModel
@@ -129,9 +130,7 @@ def reference(graphs: Graphs, role: str, fixed: Mapping[str, Array]) -> dict[str
     return {name: value.detach().numpy() for name, value in outputs.items()}
 
 
-@pytest.mark.parametrize(
-    "role", ["objective", "latents_objective", "joint_objective", "draft_objective"]
-)
+@pytest.mark.parametrize("role", [*EXTRAS, DRAFT_OBJECTIVE])
 def test_gradients_equal_autograds(graphs: Graphs, role: str) -> None:
     """Of latents in every row, of kernels and of noise; of the draft too."""
     side = SIDE if role == "draft_objective" else BIG

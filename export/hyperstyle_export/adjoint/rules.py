@@ -162,6 +162,9 @@ def _gather(b: GraphBuilder, node: ir.Node, gradient: ir.Value, _position: int) 
     assert len(set(taken)) == len(taken), "Gather takes a row twice"
     rows = [*shape[:axis], len(taken), *shape[axis + 1 :]]
     gradient = reshaped(b, gradient, rows)  # an index without axes has dropped one
+    if len(taken) == shape[axis]:  # a change of order
+        places = [taken.index(i) for i in range(shape[axis])]
+        return b.op("Gather", gradient, b.integers(*places), axis=axis)
     after = [int(i == axis) for i in range(len(shape))]
     gradient = b.op("Pad", gradient, b.integers(*[0] * len(shape), *after))  # a row of zeros, last
     places = [taken.index(i) if i in taken else len(taken) for i in range(shape[axis])]

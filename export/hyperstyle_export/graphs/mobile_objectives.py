@@ -9,7 +9,7 @@ import onnx_ir as ir
 from ..networks.mobile_model import MobileModel
 from .builder import BATCH, Dim, GraphBuilder
 from .generator import NOISE
-from .mobilestylegan import MobileSynthesis, build_mobile_generator, kernel_inputs
+from .mobilestylegan import SingleSynthesis, build_mobile_generator, kernel_inputs
 from .objective import build_objective
 from .perceptual import LpipsNodes
 
@@ -19,6 +19,7 @@ DRAFT_OBJECTIVE = "draft_objective"
 EXTRAS: dict[str, Collection[str]] = {
     "objective": (),
     "latents_objective": (NOISE,),
+    "stored_noise_objective": (),
     "joint_objective": (NOISE,),
 }
 """Role -> what its generator has as inputs beside latents and kernels."""
@@ -27,7 +28,9 @@ EXTRAS: dict[str, Collection[str]] = {
 def build_mobile_objective(role: str, model: MobileModel) -> ir.Model:
     """An objective of the whole generator, one of `EXTRAS`."""
     tuned = [layer.name for layer in model.generator.config.tunable]
-    forward = build_mobile_generator(model.generator, tuned, model.input_size, EXTRAS[role])
+    forward = build_mobile_generator(
+        model.generator, tuned, model.input_size, EXTRAS[role], role, SingleSynthesis
+    )
     return build_objective(role, forward, perceptual_nodes(model))
 
 
@@ -50,7 +53,7 @@ def build_draft(model: MobileModel) -> ir.Model:
     weights = kernel_inputs(b, draft.kernels(model.generator))
     shape: list[Dim] = [BATCH, 3, draft.side, draft.side]
     correction = b.input(CORRECTION, shape)
-    synthesis = MobileSynthesis(b, model.generator, latents, weights)
+    synthesis = SingleSynthesis(b, model.generator, latents, weights)
     state = {f"head.{key}": value for key, value in draft.head.state_dict().items()}
     picture = synthesis.head(synthesis.features(draft.blocks), state, draft.row)
     rendering = b.op("Add", picture, correction)

@@ -81,6 +81,7 @@ def build_mobile_generator(
     input_size: tuple[int, int],
     extras: Collection[str] = (),
     name: str = "generator",
+    form: type[MobileSynthesis] | None = None,
 ) -> ir.Model:
     """Latents [N,L,W] and all weight.<layer> -> rendering [N,3,S,S], reconstruction [N,3,h,w].
 
@@ -97,6 +98,8 @@ def build_mobile_generator(
         after one another; `NOISE`, noise.<layer> [1,1,h,h] in place of what `noise` gives.
     name:
         Of the graph.
+    form:
+        How the layers are computed; None for `MobileSynthesis`.
     """
     config = model.config
     b = GraphBuilder(name)
@@ -109,7 +112,7 @@ def build_mobile_generator(
     if NOISE in extras:
         for layer, noise in _noises(model).items():
             inputs[f"noise.{layer}"] = b.input(f"noise.{layer}", noise.shape)
-    synthesis = MobileSynthesis(b, model, latents, weights, inputs)
+    synthesis = (form or MobileSynthesis)(b, model, latents, weights, inputs)
     rendering = synthesis.picture(synthesis.features(config.blocks))
     side = config.resolution
     b.output("rendering", rendering, [BATCH, 3, side, side])
@@ -188,9 +191,9 @@ class MobileSynthesis:
 
     def picture(self, x: ir.Value) -> ir.Value:
         """Features after the last block [N,C,h,h] -> [N,3,2h,2h]."""
-        b, bias = self.b, "to_img.bias"
-        x = self._scaled(x, "to_img")
-        bands = b.conv(x, self._kernel("to_img"), b.parameter(self._state, bias))
+        b = self.b
+        x, kernel = self._modulated(x, "to_img")
+        bands = b.conv(x, kernel, b.parameter(self._state, "to_img.bias"))
         return self._inverse_haar(bands, BANDS * RGB)
 
     def head(self, x: ir.Value, state: State, row: int | None = None) -> ir.Value:
@@ -228,13 +231,13 @@ class MobileSynthesis:
     def _styled_conv(self, x: ir.Value, layer: KernelLayer) -> ir.Value:
         """Scale, depthwise 3x3, across channels; noise, bias, leaky ReLU: [N,O,h,h]."""
         b, name = self.b, layer.name
-        x = self._scaled(x, name)
+        x, kernel = self._modulated(x, name)
         if layer.kernel_size == 1:
             depthwise = b.parameter(self._state, f"{name}.depthwise")
             x = b.conv(x, depthwise, padding=(1, 1), group=layer.in_channels)
         pad = layer.kernel_size // 2
         bias = b.parameter(self._state, f"{name}.bias")
-        x = b.conv(x, self._kernel(name), bias, padding=(pad, pad))
+        x = b.conv(x, kernel, bias, padding=(pad, pad))
         noise = self._noise(name)
         if noise is not None:
             x = b.op("Add", x, noise)
@@ -254,15 +257,23 @@ class MobileSynthesis:
             return self._weights[name]
         return self.b.parameter(self._state, f"{name}.weight")
 
+    def _modulated(self, x: ir.Value, name: str) -> tuple[ir.Value, ir.Value]:
+        """What a convolution reads and its kernel, one of them times the style."""
+        return self._scaled(x, name), self._kernel(name)
+
     def _scaled(self, x: ir.Value, name: str) -> ir.Value:
         """X [N or 1,C,h,w] times the style of the layer."""
+        return self.b.op("Mul", x, self._scale(name))
+
+    def _scale(self, name: str) -> ir.Value:
+        """The style of a layer: [N,C,1,1]."""
         b, channels = self.b.scoped(name), self._rows[name].channels
         scale = linear(b, self._row(name), self._state, f"{name}.style")  # [N,C]
         if STYLE_OFFSETS in self._inputs:
             start = sum(s.channels for s in self.config.styles[: self._rows[name].row])
             bounds = b.integers(start), b.integers(start + channels), b.integers(1)
             scale = b.op("Add", scale, b.op("Slice", self._inputs[STYLE_OFFSETS], *bounds))
-        return b.op("Mul", x, b.reshape(scale, 0, channels, 1, 1))
+        return b.reshape(scale, 0, channels, 1, 1)
 
     def _row(self, name: str) -> ir.Value:
         return self._latent(self._rows[name].row)
@@ -289,6 +300,21 @@ class MobileSynthesis:
         kernel = np.tile(haar_filters()[:, None], (width, 1, 1, 1))  # [C,1,2,2]
         filters = b.constant(f"haar_{channels}", kernel)
         return b.conv_transpose(grouped, filters, 2, stride=2, group=width)
+
+
+class SingleSynthesis(MobileSynthesis):
+    """The same for a batch of one, as descent has it: styles are in the kernels.
+
+    A depthwise convolution leaves channels apart, so what scales its input may as well scale the
+    columns of the kernel after it: no feature map is multiplied, and no derivative by a style is a
+    sum over pixels.
+    """
+
+    def _modulated(self, x: ir.Value, name: str) -> tuple[ir.Value, ir.Value]:
+        kernel, scale = self._kernel(name), self._scale(name)  # [1,I,1,1]
+        scaled = self.b.op("Mul", kernel, scale)
+        scaled.type, scaled.shape = kernel.type, kernel.shape
+        return x, scaled
 
 
 def haar_filters() -> Array:

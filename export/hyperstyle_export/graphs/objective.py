@@ -35,6 +35,7 @@ KERNEL = "weight."
 LEAVES: Mapping[str, tuple[str, ...]] = {
     "objective": (KERNEL,),
     "latents_objective": ("latents", "noise."),
+    "stored_noise_objective": ("latents", KERNEL),
     "joint_objective": ("latents", "noise.", KERNEL),
     "synthesis_objective": ("latents", "noise.", "feature_offset", PARAMETER),
     "draft_objective": ("latents", KERNEL),

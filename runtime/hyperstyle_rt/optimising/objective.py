@@ -27,6 +27,7 @@ KERNELS, NOISE, WEIGHTS = "kernels", "noise", "weights"
 ROLES: Mapping[str, frozenset[str]] = {
     "objective": frozenset({KERNELS}),
     "latents_objective": frozenset({LATENTS, NOISE}),
+    "stored_noise_objective": frozenset({LATENTS, KERNELS}),
     "joint_objective": frozenset({LATENTS, NOISE, KERNELS}),
     "synthesis_objective": frozenset({LATENTS, NOISE, KERNELS, WEIGHTS, FEATURES}),
 }
@@ -35,6 +36,7 @@ ROLES: Mapping[str, frozenset[str]] = {
 GIVEN_STATE: Mapping[str, frozenset[str]] = {
     "objective": frozenset(),
     "latents_objective": frozenset({NOISE}),
+    "stored_noise_objective": frozenset(),
     "joint_objective": frozenset({NOISE}),
     "synthesis_objective": frozenset({NOISE, WEIGHTS, FEATURES}),
 }
