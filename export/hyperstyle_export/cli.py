@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 import typer
+from hyperstyle_rt.cli.option_groups import command
 from hyperstyle_rt.cli.program import Command
 from hyperstyle_rt.cli.terminal import NoteHandler, facts_table, print_error, print_tables
 from hyperstyle_rt.errors import HyperStyleError
 from typer.core import TyperGroup
 
 from .building import build_adapted, build_bundle, build_plans
-from .option_groups import command
 from .requests import AdaptRequest, BuildRequest, BundleOptions, PlanOptions
 
 BUILD_EXAMPLES = """
@@ -34,6 +34,10 @@ python export/build_engines.py --checkpoint hyperstyle_ffhq.pt --w-encoder faces
 
 python export/build_engines.py --checkpoint hyperstyle_ffhq.pt --w-encoder faces_w_encoder.pt \
 --out engines/faces --refine-lpips alexnet.ckpt --refine-lpips-heads alex.pth
+
+python export/build_engines.py --generator random_face-2021.7.21.1-py3-none-any.whl \
+--encoder encoder.safetensors --draft head256.safetensors --refine-lpips alexnet.ckpt \
+--refine-lpips-heads alex.pth --out engines/faces --storage fp16
 
 A fine-tuned generator has options of its own: python export/build_engines.py --adapt --help
 """

@@ -15,10 +15,10 @@ from hyperstyle_rt.adaptation import Adaptation
 from hyperstyle_rt.errors import BundleError, InversionError
 from hyperstyle_rt.formats.inversion_file import (
     MAX_FILE_SIZE,
-    check_fits,
     read_inversion,
     write_inversion,
 )
+from hyperstyle_rt.formats.inversion_fit import check_fits
 from hyperstyle_rt.formats.manifest import Manifest
 from hyperstyle_rt.inversion import Inversion
 

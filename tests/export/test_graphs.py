@@ -13,9 +13,9 @@ import onnxruntime as ort
 import pytest
 import torch
 from hyperstyle_export.graphs.builder import OPSET, save_model
-from hyperstyle_export.graphs.generator import optional_inputs
 from hyperstyle_export.graphs.sharing import save_sharing
 from hyperstyle_export.graphs.storage import store_weights
+from hyperstyle_export.graphs.stored_inputs import optional_inputs
 from hyperstyle_export.methods import GRAPHS, STYLED_GRAPHS
 from hyperstyle_export.networks.hypernetwork import with_count
 from hyperstyle_export.networks.hyperstyle import HyperStyle, crop_rows

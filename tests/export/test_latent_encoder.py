@@ -1,4 +1,4 @@
-"""What finds a photograph: sizes, and the graphs `encoder` and `restyle` against the networks."""
+"""The photographic generator's encoder: its sizes, and its graph against the network."""
 
 from __future__ import annotations
 
@@ -10,22 +10,19 @@ import onnxruntime as ort
 import pytest
 import torch
 from hyperstyle_export.graphs.builder import save_model
-from hyperstyle_export.graphs.latent_encoder import build_latent_encoder, build_latent_step
+from hyperstyle_export.graphs.latent_encoder import build_latent_encoder
 from hyperstyle_export.networks.face_trunk import (
     CHIP_LEFT,
     CHIP_SHARE,
     CHIP_SIDE,
     CHIP_TOP,
     FaceTrunk,
-    FaceTrunkConfig,
 )
-from hyperstyle_export.networks.latent_encoder import FeaturesConfig, LatentEncoder, LatentStep
+from hyperstyle_export.networks.latent_encoder import FeaturesConfig, LatentEncoder
 from torch import nn
 
-FACE = FaceTrunkConfig(side=96, widths=(3, 4, 6), blocks=(1, 2, 1))
-SMALL = FeaturesConfig(side=96, widths=(4, 6), face=FACE)
+SMALL = FeaturesConfig(96, widths=(4, 6), face_widths=(3, 4, 6), face_blocks=(1, 2, 1))
 WIDTH = 10
-GROUPS = (2, 3)
 
 
 def filled(network: nn.Module) -> None:
@@ -60,7 +57,7 @@ def test_larger_pictures_are_averaged() -> None:
 
 
 def test_the_chip_is_the_enlarged_inner_part() -> None:
-    trunk, image = FaceTrunk(FACE), torch.from_numpy(picture("chip", 96))
+    trunk, image = FaceTrunk(SMALL.face), torch.from_numpy(picture("chip", 96))
     top, left, span = (round(share * 96) for share in (CHIP_TOP, CHIP_LEFT, CHIP_SHARE))
     inner = image[:, :, top : top + span, left : left + span]
     expected = nn.functional.interpolate(inner, (CHIP_SIDE, CHIP_SIDE), mode="bilinear")
@@ -73,34 +70,8 @@ def test_the_graph_gives_every_row_the_networks_latent(tmp_path: Path, side: int
     save_model(build_latent_encoder(encoder, average, 5, (side, side)), tmp_path / "encoder.onnx")
     image = picture("image", side)
     session = ort.InferenceSession(tmp_path / "encoder.onnx")
-    (latents,) = session.run(["latents"], {"image": image})
+    (latents,) = session.run(["latents"], {"target": image})
     expected = (encoder(torch.from_numpy(image)) + average).numpy()
     assert latents.shape == (3, 5, WIDTH)
     assert np.abs(latents - expected[:, None]).max() < 1e-4
     assert np.ptp(expected, axis=0).max() > 0.1
-
-
-@pytest.mark.parametrize("groups", [(5,), GROUPS])
-def test_the_graph_of_a_step_is_the_network(tmp_path: Path, groups: tuple[int, ...]) -> None:
-    step, average = LatentStep(SMALL, WIDTH, groups), torch.linspace(-1, 1, WIDTH)
-    filled(step)
-    save_model(build_latent_step(step, average, (192, 192)), tmp_path / "restyle.onnx")
-    target, made = picture("target", 192), picture("made", 192)
-    latents = np.float32(fakeweights.normal("latents", (3, 5, WIDTH)))
-    inputs = {"target": target, "reconstruction": made, "latents": latents}
-    (following,) = ort.InferenceSession(tmp_path / "restyle.onnx").run(["latents_next"], inputs)
-    seen = (torch.from_numpy(x) for x in (target, made))
-    expected = step(*seen, torch.from_numpy(latents) - average) + average
-    assert np.abs(following - expected.numpy()).max() < 1e-4
-    change = following - latents
-    assert np.abs(change[:, :2] - change[:, :1]).max() < 1e-5  # rows of a group move together
-    assert (np.abs(change[:, 4] - change[:, 0]).max() < 1e-5) == (len(groups) == 1)
-    assert np.ptp(change[:, 0], axis=0).max() > 0.1
-
-
-def test_a_step_from_the_picture_itself_is_the_pull_alone() -> None:
-    step = LatentStep(SMALL, WIDTH, (4,))
-    filled(step)
-    image, latents = torch.from_numpy(picture("same", 96)), torch.randn(3, 4, WIDTH)
-    expected = latents + step.pull(latents.mean(1))[:, None]
-    assert torch.allclose(step(image, image, latents), expected, atol=1e-5)

@@ -1,4 +1,4 @@
-"""The graphs of the refinement against torch autograd, and what a bundle stores of them."""
+"""The graphs of a refinement against torch autograd, and what a bundle stores of them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from hyperstyle_export.networks.refinement import (
     LpipsTerm,
     add_channel_offsets,
     channel_offset_count,
-    refinement_loss,
+    loss_terms,
 )
 from hyperstyle_export.readers.torch_files import CheckpointError
 from hyperstyle_rt.formats.bundle import Bundle, default_bundle
@@ -46,6 +46,13 @@ Arrays = Mapping[str, Array]
 EXAMPLE = Path(__file__).parents[2] / "examples" / "portrait_0.png"
 RELATIVE_ERROR = 1e-4  # per layer, of the norm: what the issue asks for
 TINY_ERROR = 1e-5  # what the small models show
+ROLES = (
+    "features",
+    "objective",
+    "weights_adjoint",
+    "channel_offsets",
+    "channel_offsets_adjoint",
+)
 
 
 def open_session(path: Path) -> ort.InferenceSession:
@@ -60,7 +67,7 @@ class Refinement:
     def __init__(self, model: HyperStyle, directory: Path, lpips: Lpips | None = None) -> None:
         self.model, config = model, model.config
         self.term = EncoderTerm(model) if lpips is None else LpipsTerm(lpips)
-        roles = ("weights", "generator", *REFINEMENT_GRAPHS)
+        roles = ("weights", "generator", *ROLES)
         self.sessions = {role: open_session(directory / f"{role}.onnx") for role in roles}
         rows, width = config.generator.num_latents, config.generator.style_width
         self.latents = fakeweights.normal("latents", (1, rows, width)) * 0.5
@@ -75,6 +82,16 @@ class Refinement:
     @property
     def codes_width(self) -> int:
         return self.model.config.hypernetwork.code_width + 1
+
+    @property
+    def no_options(self) -> dict[str, Array]:
+        """What a host feeds that wants a refinement and no more."""
+        height, width = self.model.config.image_size
+        return {
+            "mask": np.ones((1, 1, height, width), np.float32),
+            "term_weights": np.ones(3, np.float32),
+            "pull": np.zeros((1, 3, *self.model.config.input_size), np.float32),
+        }
 
     def run(self, role: str, inputs: Arrays) -> dict[str, Array]:
         session = self.sessions[role]
@@ -93,7 +110,7 @@ class Refinement:
             | bases
             | {"channel_offsets": channels},
         )
-        fixed = {"latents": self.latents, "target": self.target}
+        fixed = {"latents": self.latents, "target": self.target, **self.no_options}
         fixed |= self.run("features", {"target": self.small})
         outputs = self.run("objective", {**fixed, **weights})
         outputs |= self.run("weights_adjoint", outputs)
@@ -105,12 +122,12 @@ class Refinement:
         image, seen = model.generate(torch.from_numpy(self.latents), offsets)
         wanted = self.term.features(torch.from_numpy(self.small))
         perceptual = self.term.loss(self.term.features(seen), wanted)
-        return refinement_loss(image, torch.from_numpy(self.target), perceptual)
+        return loss_terms(image, torch.from_numpy(self.target), perceptual).sum()
 
 
 def built(model: HyperStyle, directory: Path, lpips: Lpips | None = None) -> Refinement:
     """With graphs made of the model."""
-    graphs = {role: sharing_graphs(model, lpips)[role] for role in REFINEMENT_GRAPHS}
+    graphs = {role: sharing_graphs(model, lpips)[role] for role in ROLES}
     forward = {role: GRAPHS[role] for role in ("weights", "generator")}
     for role, build in {**forward, **graphs}.items():
         save_model(build(model), directory / f"{role}.onnx")
@@ -255,8 +272,8 @@ def test_interfaces(refinement: Refinement) -> None:
     expected = {
         "features": ({"target"}, wanted),
         "objective": (
-            {"latents", "target", *wanted, *each["weight"]},
-            {"loss", "rendering", *each["gradient"]},
+            {"latents", "target", *refinement.no_options, *wanted, *each["weight"]},
+            {"loss", "terms", "rendering", "reconstruction", *each["gradient"]},
         ),
         "weights_adjoint": (each["gradient"], {"codes_gradient"}),
         "channel_offsets": ({"channel_offsets", *each["tuned"], *each["base"]}, each["weight"]),
@@ -265,7 +282,7 @@ def test_interfaces(refinement: Refinement) -> None:
             {"channel_offsets_gradient"},
         ),
     }
-    assert set(expected) == set(REFINEMENT_GRAPHS)
+    assert set(expected) == set(ROLES)
     for role, (inputs, outputs) in expected.items():
         session = refinement.sessions[role]
         assert {value.name for value in session.get_inputs()} == inputs

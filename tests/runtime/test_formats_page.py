@@ -17,6 +17,7 @@ from hyperstyle_rt.formats import (
     manifest,
     methods,
     optional_inputs,
+    parametric_inputs,
 )
 from hyperstyle_rt.formats.directions_file import serialize_directions
 from hyperstyle_rt.formats.inversion_file import parse_inversion, serialize_inversion
@@ -50,6 +51,13 @@ def test_every_field_the_manifest_writes_is_documented() -> None:
     document["precisions"] = {"fp16": {}}
     document["graphs"]["styled_generator"] = document["graphs"]["generator"]
     document["optional_inputs"] = {"styles": [], "noise": []}
+    for role in ("parametric_generator", "parameters"):
+        document["graphs"][role] = document["graphs"]["generator"]
+    document["parametric_inputs"] = {
+        "parameters": [],
+        "feature": {"layer": "convs.3", "shape": [8, 16, 16]},
+    }
+    document["objective"] = {"perceptual": "encoder", "weight": 0.25}
     written = set(manifest.Manifest.from_json(document).to_json())
     names = {name for name, *_ in table("field")}
     assert names - written == {"base"}  # excludes methods
@@ -68,6 +76,8 @@ def test_parts_of_the_fields_are_the_schemas() -> None:
         "base": SCHEMA["properties"]["base"]["required"],
         "methods": ["phases", "graph", "repeat"],
         "optional_inputs": ["styles", "noise", "name", "width", "side"],
+        "parametric_inputs": ["parameters", "name", "shape", "feature", "layer"],
+        "objective": ["perceptual", "weight"],
     }.items():
         assert set(re.findall(r'"(\w+)"', values[name])) == set(parts), name
 
@@ -76,12 +86,15 @@ def test_parts_of_the_fields_are_the_schemas() -> None:
 def full() -> inversion_file.InversionData:
     """An inversion with everything a file can hold."""
     data = parse_inversion(inversions.GOOD)
-    offsets = np.zeros(4, np.float16)
-    return replace(data, channel_offsets=offsets, picture=inversions.DIGEST)
+    halves = {
+        name: np.zeros((4,) * axes, np.float16) for name, axes in inversion_file.HALVES.items()
+    }
+    return replace(data, picture=inversions.DIGEST, **halves)
 
 
 def test_entries_and_tensors_of_inversion_files(full: inversion_file.InversionData) -> None:
-    bare = replace(full, codes=None, code_space=None, channel_offsets=None, picture=None)
+    nothing = dict.fromkeys((*inversion_file.NEEDS, "code_space", "picture"))
+    bare = replace(full, **nothing)
     same_rows = np.zeros_like(full.latents)
     files = [parse(serialize_inversion(data)) for data in (full, replace(full, latents=same_rows))]
     entries = {name: required == "yes" for name, required, _ in table("entry")}
@@ -121,10 +134,14 @@ LIMITS = {
     "`repeat` is 1 to 100": methods.MAX_ITERATIONS == 100,
     "`width` is 1 to\n65536": optional_inputs.MAX_CHANNELS == 65536,
     "`side` 1 to 4096": optional_inputs.MAX_NOISE_SIDE == 4096,
-    "at most 16,777,216 bytes": inversion_file.MAX_FILE_SIZE == 16_777_216,
+    "1 to 5 lengths of 1 to 65536": parametric_inputs.MAX_AXES == 5,
+    "at most 134,217,728 numbers": parametric_inputs.MAX_PARAMETERS == 134_217_728,
+    "above 0, up to 1,000,000": parametric_inputs.MAX_WEIGHT == 1_000_000,
+    "at most 134,217,728 bytes": inversion_file.MAX_FILE_SIZE == 134_217_728,
     "`3` |": inversion_file.VERSION == "3",
     "at most 65,536 characters": inversion_file.MAX_METADATA == 65_536,
-    "may list `codes` and `channel_offsets`": inversion_file.NEEDS == ("codes", "channel_offsets"),
+    "may list `codes`, `channel_offsets`, `noise`, `weights` and `features`": inversion_file.NEEDS
+    == ("codes", "channel_offsets", "noise", "weights", "features"),
     "at most 268,435,456 bytes": directions_file.MAX_FILE_SIZE == 268_435_456,
     "`version`, `1`": directions_file.VERSION == "1",
 }

@@ -13,12 +13,12 @@ from attacks import inversions, manifests, refusal
 from hyperstyle_rt.errors import InversionError
 from hyperstyle_rt.formats.inversion_file import (
     InversionData,
-    check_fits,
     parse_inversion,
     read_inversion,
     serialize_inversion,
     write_inversion,
 )
+from hyperstyle_rt.formats.inversion_fit import check_fits
 from hyperstyle_rt.formats.manifest import Manifest
 from hyperstyle_rt.formats.tensors import parse
 from hypothesis import given, settings

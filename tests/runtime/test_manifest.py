@@ -191,6 +191,86 @@ def test_wrong_optional_inputs_are_refused(replaced, says):
         Manifest.from_json(document)
 
 
+PARAMETERS = [
+    {"name": "conv1.conv.weight", "shape": [1, 16, 16, 3, 3]},
+    {"name": "conv1.noise.weight", "shape": [1]},
+]
+FEATURE = {"layer": "convs.1", "shape": [16, 8, 8]}
+
+
+def with_parametric_inputs(**replaced):
+    """The sound manifest of a generator whose weights descent may change."""
+    inputs = {"parameters": PARAMETERS, "feature": FEATURE, **replaced}
+    document = {**with_optional_inputs(), "parametric_inputs": inputs}
+    for role in ("parametric_generator", "parameters"):
+        document["graphs"][role] = document["graphs"]["generator"]
+    return {**document, "objective": {"perceptual": "encoder", "weight": 0.25}}
+
+
+def test_parametric_inputs_are_read_and_written():
+    document = with_parametric_inputs()
+    SCHEMA.validate(document)
+    manifest = Manifest.from_json(document)
+    assert manifest.parametric_inputs.num_weights == 16 * 16 * 9 + 1
+    assert manifest.parametric_inputs.feature.shape == (16, 8, 8)
+    assert manifest.objective.weight == 0.25
+    assert manifest.to_json() == document
+
+
+@pytest.mark.parametrize(
+    ("replaced", "says"),
+    [
+        ({"parameters": {}}, "field parametric_inputs.parameters must be a list"),
+        ({"parameters": [{"name": "a", "shape": []}]}, "shape must be a list of 1 to 5 integers"),
+        ({"parameters": [{"name": "a", "shape": [0]}]}, "shape must be 1 integers from 1"),
+        ({"feature": {"layer": "a", "shape": [3, 4]}}, "feature.shape must be a list of 3"),
+        ({"feature": {"layer": "../x", "shape": [3, 4, 4]}}, "feature.layer must be a plain name"),
+    ],
+)
+def test_wrong_parametric_inputs_are_refused(replaced, says):
+    document = with_parametric_inputs(**replaced)
+    assert not SCHEMA.is_valid(document)
+    with pytest.raises(BundleError, match=re.escape(says)):
+        Manifest.from_json(document)
+
+
+@pytest.mark.parametrize(
+    ("replaced", "says"),
+    [
+        ({"parameters": [*PARAMETERS, PARAMETERS[0]]}, "gives two parameters one name"),
+        (
+            {"parameters": [{"name": "a", "shape": [65536, 65536]}]},
+            "parametric_inputs.parameters has more than 134217728 numbers",
+        ),
+        (
+            {"feature": {"layer": "a", "shape": [65536, 65536, 1]}},
+            "parametric_inputs.feature.shape has more than 134217728 numbers",
+        ),
+    ],
+)
+def test_parametric_inputs_that_no_schema_refuses(replaced, says):
+    with pytest.raises(BundleError, match=re.escape(says)):
+        Manifest.from_json(with_parametric_inputs(**replaced))
+
+
+@pytest.mark.parametrize("missing", ["parametric_inputs", "parametric_generator", "parameters"])
+def test_parametric_inputs_and_their_graphs_go_together(missing):
+    document = with_parametric_inputs()
+    document.pop(missing, None)
+    document["graphs"].pop(missing, None)
+    with pytest.raises(BundleError, match="must give the field parametric_inputs and the graphs"):
+        Manifest.from_json(document)
+
+
+@pytest.mark.parametrize("weight", [0, -1, 2_000_000, True, "1"])
+def test_a_perceptual_term_has_a_weight(weight):
+    objective = {"perceptual": "encoder", "weight": weight}
+    document = {**with_parametric_inputs(), "objective": objective}
+    assert not SCHEMA.is_valid(document)
+    with pytest.raises(BundleError, match=r"objective\.weight must be a number above 0"):
+        Manifest.from_json(document)
+
+
 def adapted(**base):
     """The manifest of a bundle that another one inverts for."""
     document = copy.deepcopy(manifests.GOOD)
@@ -319,7 +399,7 @@ def test_damaged_bytes_are_refused_or_still_a_manifest(data):
     assert Manifest.from_json(manifest.to_json()) == manifest
 
 
-plain_names = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}", fullmatch=True)
+plain_names = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,20}", fullmatch=True)
 widths = st.integers(1, 1024)
 finite = st.floats(allow_nan=False, allow_infinity=False)
 json_values = st.dictionaries(st.text(), st.integers(-9, 9) | finite | st.text())

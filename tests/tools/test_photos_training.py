@@ -13,7 +13,6 @@ import torch
 from evaluation.identity import BLOCKS as DLIB_BLOCKS
 from evaluation.identity import DlibFaces
 from hyperstyle_export.graphs.builder import save_model
-from hyperstyle_export.networks.face_trunk import FaceTrunkConfig
 from hyperstyle_export.networks.latent_encoder import FeaturesConfig, LatentEncoder, PictureFeatures
 from hyperstyle_export.networks.lpips import ALEXNET
 from hyperstyle_export.networks.mobilestylegan import MobileStyleGan, PictureHead, inverse_haar
@@ -44,8 +43,7 @@ from photos.trunks import load_trunks
 from training.randomisation import Chance, Randomisation
 
 BLOCKS = 2
-FACE = FaceTrunkConfig(side=64, widths=(3, 4), blocks=(1, 1))
-FEATURES = FeaturesConfig(side=64, widths=(4, 6), face=FACE)
+FEATURES = FeaturesConfig(64, widths=(4, 6), face_widths=(3, 4), face_blocks=(1, 1))
 
 
 @pytest.fixture(scope="module")
@@ -242,9 +240,8 @@ def random_dlib(widths: tuple[int, ...]) -> DlibFaces:
 
 def test_the_trunks_take_the_files_weights() -> None:
     lpips, faces = narrow_lpips(ALEXNET), random_dlib((3, 4, 6, 8))
-    widths = tuple(lpips.convolution(n)[0].shape[0] for n in range(2))
-    face = FaceTrunkConfig(side=64, widths=(3, 4, 6), blocks=(3, 4, 3))
-    config = replace(FEATURES, widths=widths, face=face)
+    widths = (len(lpips.convolution(0)[1]), len(lpips.convolution(1)[1]))
+    config = FeaturesConfig(64, widths, face_widths=(3, 4, 6))
     features = PictureFeatures(config).requires_grad_(False)
     load_trunks(features, lpips, faces)
     picture = torch.rand(1, 3, 64, 64) * 2 - 1

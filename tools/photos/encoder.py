@@ -9,7 +9,7 @@ import math
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -322,7 +322,8 @@ def save_encoder(encoder: LatentEncoder, average: Tensor, path: Path) -> None:
     state = {f"encoder.{k}": v.half().contiguous() for k, v in encoder.state_dict().items()}
     state["latent_avg"] = average.float().contiguous()
     temporary = path.with_name(f".{path.name}.part")
-    save_file(state, temporary)
+    config = {k: str(v) for k, v in asdict(encoder.features.config).items()}
+    save_file(state, temporary, config)
     temporary.replace(path)
 
 

@@ -11,7 +11,7 @@ from hyperstyle_export.networks.refinement import (
     EncoderTerm,
     add_channel_offsets,
     channel_offset_count,
-    refinement_loss,
+    loss_terms,
 )
 from hyperstyle_rt.optimising.descent import MOMENTS, TINY
 from hyperstyle_rt.optimising.variables import CHANNEL_OFFSETS_RATE
@@ -51,7 +51,8 @@ def torch_steps(
     for _ in range(steps):
         optimiser.zero_grad()
         image, seen = model.generate(latents, add_channel_offsets(model.config, offsets, added))
-        refinement_loss(image, target, term.loss(term.features(seen), wanted)).backward()
+        perceptual = term.loss(term.features(seen), wanted)
+        loss_terms(image, target, perceptual).sum().backward()
         optimiser.step()
     return added.detach()
 

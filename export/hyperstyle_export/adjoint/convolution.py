@@ -32,15 +32,24 @@ def _geometry(node: ir.Node) -> tuple[int, tuple[int, int], int]:
 def _conv(b: GraphBuilder, node: ir.Node, gradient: ir.Value, position: int) -> ir.Value:
     if position == 0:
         return _conv_by_input(b, node, gradient)
-    assert position == 1, "a convolution's bias is a constant"
+    if position == 2:
+        return b.op("ReduceSum", gradient, b.integers(0, 2, 3), keepdims=0)
     stride, padding, group = _geometry(node)
-    assert group == 1
-    x, kernel = input_of(node, 0), input_of(node, 1)
-    shape = shape_of(kernel)
+    x, shape = input_of(node, 0), shape_of(input_of(node, 1))
+    after, channels = shape_of(node.outputs[0]), shape_of(x)[1]
     rows = _rows(b, gradient, node.outputs[0])
-    taps = _taps(b, x, shape_of(node.outputs[0]), shape, stride, padding)
-    products = [b.op("Gemm", rows, tap, transB=1) for tap in taps]  # [O,I]
+    taps = _taps(b, x, after, (after[1], channels, *shape[2:]), stride, padding)
+    if group > 1:
+        assert group == channels == shape[0], "groups of one channel each"
+        products = [_row_products(b, rows, tap, channels) for tap in taps]  # [C,1]
+    else:
+        products = [b.op("Gemm", rows, tap, transB=1) for tap in taps]  # [O,I]
     return reshaped(b, b.op("Transpose", _stacked(b, products, shape[:2]), perm=[1, 2, 0]), shape)
+
+
+def _row_products(b: GraphBuilder, left: ir.Value, right: ir.Value, rows: int) -> ir.Value:
+    """Of each row of one matrix with the same row of the other: [n,m], [n,m] -> [n,1,1]."""
+    return b.op("MatMul", b.reshape(left, rows, 1, -1), b.reshape(right, rows, -1, 1))
 
 
 def _conv_by_input(b: GraphBuilder, node: ir.Node, gradient: ir.Value) -> ir.Value:

@@ -23,6 +23,7 @@ OPSET = 18
 IR_VERSION = 10
 BATCH = "batch"
 EXTERNAL_ABOVE = 1 << 20  # bytes of weights that stay in the graph's own file
+SMALLEST_EXTERNAL = 1024  # bytes of a tensor in a data file
 SMALLEST_HALF = np.float32(2.0**-24)  # the smallest subnormal number
 
 Dim = int | str
@@ -213,12 +214,15 @@ class GraphBuilder:
         self, x: ir.Value, state: State, name: str, lr_mul: float = 1.0, gain: float = 1.0
     ) -> ir.Value:
         """Linear layer with equalised learning rate, times `gain`: [B,I] -> [B,O], in float32."""
+        return self.op("Gemm", x, *self.equalised_linear(state, name, lr_mul, gain), transB=1)
+
+    def equalised_linear(
+        self, state: State, name: str, lr_mul: float = 1.0, gain: float = 1.0
+    ) -> tuple[ir.Value, ir.Value]:
+        """Weight [O,I] and bias [O] of such a layer."""
         weight = equalised(state[f"{name}.weight"], state[f"{name}.weight"].shape[1], lr_mul * gain)
         bias = (state[f"{name}.bias"].double() * (lr_mul * gain)).float().numpy()
-        kernel, shift = f"{name}.weight", f"{name}.bias"
-        return self.op(
-            "Gemm", x, self.constant(kernel, weight), self.constant(shift, bias), transB=1
-        )
+        return self.constant(f"{name}.weight", weight), self.constant(f"{name}.bias", bias)
 
     def build(self) -> ir.Model:
         """Give the finished model."""
@@ -272,6 +276,11 @@ def save_model(model: ir.Model, path: Path, external_above: int = EXTERNAL_ABOVE
     size = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value)
     data = path.with_name(path.name + ".data")
     external = size > external_above
-    ir.save(model, path, external_data=data.name if external else None, size_threshold_bytes=1024)
+    ir.save(
+        model,
+        path,
+        external_data=data.name if external else None,
+        size_threshold_bytes=SMALLEST_EXTERNAL,
+    )
     onnx.checker.check_model(str(path), full_check=True)
     return [path, data] if external else [path]

@@ -5,19 +5,19 @@ demodulation on the outputs, so that one face's kernels serve a batch of latents
 convolutions. sqrt(2) of the activation is folded into demodulation, noise and bias.
 
 `generator` has the stored noise in it. `styled_generator` is the same network with two more kinds
-of input, what edits add to the styles and the noise; `noise` gives the stored one. Inputs with a
-default (an initializer of the same name) would make these graphs needless, but hosts warn of them
-and OpenVINO refuses them.
+of input, what edits add to the styles and the noise; `noise` gives the stored one.
+`parametric_generator` has all that descent may change as inputs, and `parameters` gives what is
+stored of it. Inputs with a default (an initializer of the same name) would make these graphs
+needless, but hosts warn of them and OpenVINO refuses them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
-from hyperstyle_rt.formats.optional_inputs import NoiseLayer, OptionalInputs, StyleLayer
 from hyperstyle_rt.types import Array
 
 from ..networks.config import GeneratorConfig, LayerSpec
@@ -25,10 +25,23 @@ from ..networks.hyperstyle import HyperStyle
 from ..networks.layers import ACTIVATION_GAIN, ACTIVATION_SLOPE, DEMODULATION_EPS, fir_kernel
 from .builder import BATCH, Dim, GraphBuilder, State, to_array
 from .storage import STORED_NOISE
+from .synthesis_tensors import (
+    InputTensors,
+    StoredTensors,
+    SynthesisTensors,
+    bias_shape,
+    has_noise,
+)
 from .weights import base_weight
 
-STYLE_OFFSETS = "style_offsets"
+# Inputs that not all generators have.
+STYLE_OFFSETS = "style_offsets"  # what edits add to the styles
+NOISE = "noise"  # in place of the stored noise
+FEATURE_OFFSET = "feature_offset"  # added to the features of one layer
+PARAMETERS = "parameters"  # in place of all stored tensors and kernels
+
 EDITS = "edits"  # axis of the style offsets: one row for all latents, or one for each
+FEATURE_SIDE = 64  # of the features that may be offset, where the picture is larger than twice that
 
 MAX_PRODUCTS = 38_000_000  # floats a transposed convolution may hold at once: 152 MB
 
@@ -43,6 +56,8 @@ class StyledLayer:
         Its place in the network and its sizes.
     state:
         The stored tensors of the model.
+    tensors:
+        Where the graph has them from.
     style:
         [N,I] in float32.
     weight:
@@ -53,6 +68,7 @@ class StyledLayer:
 
     spec: LayerSpec
     state: State
+    tensors: SynthesisTensors
     style: ir.Value
     weight: ir.Value
     noise: ir.Value | None
@@ -80,67 +96,59 @@ class LayerForms:
     to_rgb: LayerForm
 
 
-def build_generator(model: HyperStyle) -> ir.Model:
-    """Latents [N,L,W] and all weight.<layer> -> rendering [N,3,H,W], reconstruction [N,3,h,w]."""
-    forms = LayerForms(base_weight, _styled_conv, _to_rgb)
-    return assemble_generator(GraphBuilder("generator"), model, forms)
+def build_generator(model: HyperStyle, extras: Collection[str] = ()) -> ir.Model:
+    """Latents [N,L,W] and all weight.<layer> -> rendering [N,3,H,W], reconstruction [N,3,h,w].
+
+    Parameters
+    ----------
+    extras:
+        More inputs, of any of these kinds:
+
+        - STYLE_OFFSETS: style_offsets [1 or N,S], added to the styles of all layers after one
+          another (order of the offset index, toRGB included);
+        - NOISE: noise.<layer> [1,1,h,w] of every layer that has some, before its strength;
+        - FEATURE_OFFSET: feature_offset [1,C,h,h], added to the output of `feature_layer`;
+        - PARAMETERS: parameter.<name>, all `synthesis_parameters`; in place of weight.<layer>.
+    """
+    return assemble_generator(GraphBuilder("generator"), model, _FORMS, extras)
 
 
 def build_styled_generator(model: HyperStyle) -> ir.Model:
-    """`generator` with more inputs.
-
-    style_offsets [1 or N,S], added to the styles of all layers after one another (order of the
-    offset index, toRGB included); noise.<layer> [1,1,h,w] of every layer that has some, before its
-    strength.
-    """
-    forms = LayerForms(base_weight, _styled_conv, _to_rgb)
-    return assemble_generator(GraphBuilder("styled_generator"), model, forms, is_styled=True)
+    """`generator` with style offsets and noise as inputs."""
+    b = GraphBuilder("styled_generator")
+    return assemble_generator(b, model, _FORMS, (STYLE_OFFSETS, NOISE))
 
 
-def build_noise(model: HyperStyle) -> ir.Model:
-    """(nothing) -> noise.<layer> [1,1,h,w], the stored noise of every layer that has some."""
-    state = model.state_dict()
-    b = GraphBuilder("noise")
-    for spec in model.config.generator.layers:
-        if has_noise(state, spec):
-            b.scoped(f"noise.{spec.name}")
-            noise = b.op("Identity", stored_noise(b, state, spec))
-            b.output(f"noise.{spec.name}", noise, noise_shape(spec))
-    return b.build()
-
-
-def optional_inputs(model: HyperStyle) -> OptionalInputs:
-    """What the manifest says of the inputs that `styled_generator` has and `generator` has not."""
-    state, layers = model.state_dict(), model.config.generator.layers
-    return OptionalInputs(
-        tuple(StyleLayer(layer.name, layer.in_channels) for layer in layers),
-        tuple(NoiseLayer(spec.name, spec.resolution) for spec in layers if has_noise(state, spec)),
-    )
+def build_parametric_generator(model: HyperStyle) -> ir.Model:
+    """The forward pass with all that may vary as inputs: tuned generators and features."""
+    b, extras = GraphBuilder("parametric_generator"), (STYLE_OFFSETS, NOISE, FEATURE_OFFSET)
+    return assemble_generator(b, model, _FORMS, (*extras, PARAMETERS))
 
 
 def assemble_generator(
-    b: GraphBuilder, model: HyperStyle, forms: LayerForms, *, is_styled: bool = False
+    b: GraphBuilder, model: HyperStyle, forms: LayerForms, extras: Collection[str] = ()
 ) -> ir.Model:
     """The whole graph; weight.<layer> in the builder's compute type, all else outside float32."""
     config, state = model.config, model.state_dict()
     rows, width = config.generator.num_latents, config.generator.style_width
     latents = b.input("latents", [BATCH, rows, width])
+    given: dict[int, ir.Value] = {}
+    if PARAMETERS not in extras:
+        given = {
+            layer.index: b.compute_input(f"weight.{layer.name}", layer.weight_shape)
+            for layer in config.tuned
+        }
+    inputs = _extra_inputs(b, state, config.generator, extras)
+    tensors: SynthesisTensors
+    if PARAMETERS in extras:
+        tensors = InputTensors(b, model)
+    else:
+        tensors = StoredTensors(b, state, forms.base_weight)
     weights = {
-        layer.index: b.compute_input(f"weight.{layer.name}", layer.weight_shape)
-        for layer in config.tuned
+        layer.index: given[layer.index] if layer.index in given else tensors.weight(layer)
+        for layer in config.generator.layers
     }
-    for layer in config.generator.layers:
-        if layer.index not in weights:
-            constant = forms.base_weight(state, layer)
-            weights[layer.index] = b.compute_constant(f"{layer.name}.weight", constant)
-    inputs = _StyleInputs()
-    if is_styled:
-        layers = config.generator.layers
-        inputs.offsets = b.input(STYLE_OFFSETS, [EDITS, sum(spec.in_channels for spec in layers)])
-        for spec in layers:
-            if has_noise(state, spec):
-                inputs.noise[spec.name] = b.input(f"noise.{spec.name}", noise_shape(spec))
-    rgb = _synthesise(b, latents, inputs, weights, state, config.generator, forms)
+    rgb = _synthesise(b, latents, inputs, weights, tensors, state, config.generator, forms)
 
     height, width = config.image_size
     if config.crop_rows is not None:
@@ -152,25 +160,48 @@ def assemble_generator(
     return b.build()
 
 
-@dataclass
-class _StyleInputs:
-    """What `styled_generator` is fed beside latents and kernels; empty for `generator`."""
+def feature_layer(config: GeneratorConfig) -> LayerSpec:
+    """The layer whose output may be offset: the last of 64 px, or of half the resolution."""
+    side = min(FEATURE_SIDE, config.resolution // 2)
+    layers = [spec for spec in config.layers if not spec.is_to_rgb and spec.resolution == side]
+    return layers[-1]
 
-    offsets: ir.Value | None = None
-    noise: dict[str, ir.Value] = field(default_factory=dict)
+
+def feature_shape(layer: LayerSpec) -> list[Dim]:
+    """[1,C,h,h] of what is added to the output of a layer."""
+    return [1, layer.out_channels, layer.resolution, layer.resolution]
+
+
+def _extra_inputs(
+    b: GraphBuilder, state: State, config: GeneratorConfig, extras: Collection[str]
+) -> Mapping[str, ir.Value]:
+    """Declare the inputs beside latents and kernels; those not wanted are not among them."""
+    inputs: dict[str, ir.Value] = {}
+    if STYLE_OFFSETS in extras:
+        channels = sum(spec.in_channels for spec in config.layers)
+        inputs[STYLE_OFFSETS] = b.input(STYLE_OFFSETS, [EDITS, channels])
+    if NOISE in extras:
+        for spec in config.layers:
+            if has_noise(state, spec):
+                inputs[f"noise.{spec.name}"] = b.input(f"noise.{spec.name}", noise_shape(spec))
+    if FEATURE_OFFSET in extras:
+        shape = feature_shape(feature_layer(config))
+        inputs[FEATURE_OFFSET] = b.input(FEATURE_OFFSET, shape)
+    return inputs
 
 
 def _synthesise(
     b: GraphBuilder,
     latents: ir.Value,
-    inputs: _StyleInputs,
-    weights: dict[int, ir.Value],
+    inputs: Mapping[str, ir.Value],
+    weights: Mapping[int, ir.Value],
+    tensors: SynthesisTensors,
     state: State,
     config: GeneratorConfig,
     forms: LayerForms,
 ) -> ir.Value:
     """All layers in order; gives the sum of the RGB images, [N,3,S,S]."""
-    x = b.compute_parameter(state, "decoder.input.input")  # [1,C,4,4]
+    x = tensors.constant()  # [1,C,4,4]
     rgb: ir.Value | None = None
     rows: dict[int, ir.Value] = {}
     start = 0
@@ -178,22 +209,23 @@ def _synthesise(
         b.scoped(spec.name)
         if spec.latent_row not in rows:  # [N,W]
             rows[spec.latent_row] = b.op("Gather", latents, b.index(spec.latent_row), axis=1)
-        modulation = f"decoder.{spec.name}.conv.modulation"
-        style = b.equal_linear(rows[spec.latent_row], state, modulation)  # [N,I]
+        style = b.op("Gemm", rows[spec.latent_row], *tensors.affine(spec), transB=1)  # [N,I]
         stop = start + spec.in_channels
-        if inputs.offsets is not None:
-            part = b.op("Slice", inputs.offsets, b.integers(start), b.integers(stop), b.integers(1))
-            style = b.op("Add", style, part)
+        if STYLE_OFFSETS in inputs:
+            bounds = b.integers(start), b.integers(stop), b.integers(1)
+            style = b.op("Add", style, b.op("Slice", inputs[STYLE_OFFSETS], *bounds))
         start = stop
-        noise = inputs.noise.get(spec.name)
+        noise = inputs.get(f"noise.{spec.name}")
         if noise is None and has_noise(state, spec):
             noise = stored_noise(b, state, spec)
-        layer = StyledLayer(spec, state, style, weights[spec.index], noise)
+        layer = StyledLayer(spec, state, tensors, style, weights[spec.index], noise)
         if spec.is_to_rgb:
             new = forms.to_rgb(b, x, layer)
             rgb = new if rgb is None else b.op("Add", new, _enlarged(b, rgb))
-        else:
-            x = forms.styled_conv(b, x, layer)
+            continue
+        x = forms.styled_conv(b, x, layer)
+        if FEATURE_OFFSET in inputs and spec == feature_layer(config):
+            x = b.op("Add", x, inputs[FEATURE_OFFSET])
     assert rgb is not None
     return rgb
 
@@ -203,24 +235,14 @@ def _styled_conv(b: GraphBuilder, x: ir.Value, layer: StyledLayer) -> ir.Value:
     spec = layer.spec
     x = b.op("Mul", x, b.reshape(layer.style, 0, spec.in_channels, 1, 1))
     factor = demodulation(b, layer, output_power(b, layer), b.scalar(DEMODULATION_EPS))  # [N,O,1,1]
-    bias = scaled_bias(layer)
     if spec.upsample:
         x = b.op("Mul", up_conv(b, x, layer), factor)
-        x = blur(b, x, spec.out_channels, b.constant(f"{spec.name}.bias", bias))
+        bias = layer.tensors.bias(spec, bias_shape(spec))
+        x = blur(b, x, spec.out_channels, bias)
     else:
         x = b.op("Mul", b.conv(x, layer.weight, padding=(1, 1)), factor)
-        x = b.op("Add", x, b.constant(f"{spec.name}.bias", bias.reshape(-1, 1, 1)))
+        x = b.op("Add", x, layer.tensors.bias(spec, bias_shape(spec)))
     return activate(b, x, layer)
-
-
-def scaled_bias(layer: StyledLayer) -> Array:
-    """Bias of a layer times the activation's gain: [O]."""
-    return to_array(layer.state[f"decoder.{layer.spec.name}.activate.bias"] * ACTIVATION_GAIN)
-
-
-def has_noise(state: State, layer: LayerSpec) -> bool:
-    """Whether a layer adds noise: not toRGB, and not where training has left no strength."""
-    return not layer.is_to_rgb and bool(state[f"decoder.{layer.name}.noise.weight"].any())
 
 
 def noise_shape(layer: LayerSpec) -> list[Dim]:
@@ -236,11 +258,9 @@ def stored_noise(b: GraphBuilder, state: State, layer: LayerSpec) -> ir.Value:
 
 def activate(b: GraphBuilder, x: ir.Value, layer: StyledLayer) -> ir.Value:
     """Add the noise, if it has any strength, and apply the leaky ReLU; the gain is in x already."""
-    spec, state = layer.spec, layer.state
     if layer.noise is not None:
-        strength = to_array(state[f"decoder.{spec.name}.noise.weight"] * ACTIVATION_GAIN)
-        scaled = b.op("Mul", layer.noise, b.constant(f"{spec.name}.noise_strength", strength))
-        x = b.op("Add", x, scaled)
+        strength = layer.tensors.noise_strength(layer.spec)
+        x = b.op("Add", x, b.op("Mul", layer.noise, strength))
     return b.op("LeakyRelu", x, alpha=ACTIVATION_SLOPE)
 
 
@@ -274,7 +294,7 @@ def rgb_product(b: GraphBuilder, x: ir.Value, layer: StyledLayer) -> ir.Value:
 def with_rgb_bias(b: GraphBuilder, rgb: ir.Value, layer: StyledLayer) -> ir.Value:
     """The image that toRGB's product in float32, [N,3,h*w], stands for: [N,3,h,w]."""
     rgb = b.reshape(rgb, 0, 3, layer.spec.resolution, layer.spec.resolution)
-    return b.op("Add", rgb, b.parameter(layer.state, f"decoder.{layer.spec.name}.bias"))
+    return b.op("Add", rgb, layer.tensors.rgb_bias(layer.spec))
 
 
 def _enlarged(b: GraphBuilder, rgb: ir.Value) -> ir.Value:
@@ -333,3 +353,6 @@ def face_pool(
     x = b.reshape(x, 0, 3, height, 1, width, 1)
     x = b.op("Expand", x, b.integers(1, 1, 1, rows, 1, columns))
     return b.reshape(x, 0, 3, out_height, out_width)
+
+
+_FORMS = LayerForms(base_weight, _styled_conv, _to_rgb)

@@ -18,6 +18,8 @@ from ..networks.hyperstyle import HyperStyle
 from ..networks.layers import DEMODULATION_EPS
 from .builder import GraphBuilder
 from .generator import (
+    NOISE,
+    STYLE_OFFSETS,
     LayerForms,
     StyledLayer,
     activate,
@@ -26,7 +28,6 @@ from .generator import (
     demodulation,
     output_power,
     rgb_product,
-    scaled_bias,
     up_conv,
     with_rgb_bias,
 )
@@ -43,7 +44,7 @@ def build_half_generator(model: HyperStyle) -> ir.Model:
 def build_half_styled_generator(model: HyperStyle) -> ir.Model:
     """`styled_generator` in fp16; style offsets and noise stay float32."""
     b = GraphBuilder("styled_generator", "fp16")
-    return assemble_generator(b, model, _FORMS, is_styled=True)
+    return assemble_generator(b, model, _FORMS, (STYLE_OFFSETS, NOISE))
 
 
 def _normalised(b: GraphBuilder, layer: StyledLayer) -> tuple[StyledLayer, ir.Value]:
@@ -69,8 +70,7 @@ def _styled_conv(b: GraphBuilder, x: ir.Value, layer: StyledLayer) -> ir.Value:
     else:
         x = b.conv(x, layer.weight, padding=(1, 1))
     x = b.op("Mul", b.to_float(x), factor)
-    bias = scaled_bias(layer).reshape(-1, 1, 1)
-    x = b.op("Add", x, b.constant(f"{spec.name}.bias", bias))
+    x = b.op("Add", x, layer.tensors.bias(spec, (-1, 1, 1)))
     return b.to_compute(activate(b, x, layer))
 
 

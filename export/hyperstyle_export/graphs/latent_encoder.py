@@ -1,9 +1,8 @@
-"""Graphs that find a photograph: `encoder`, image -> latents, and `restyle`, which goes on."""
+"""`encoder` graph of the photographic generator: target -> latents."""
 
 from __future__ import annotations
 
 import onnx_ir as ir
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..networks.face_trunk import POOL, STEM_POOL, FaceBlock, FaceTrunk
@@ -11,7 +10,6 @@ from ..networks.latent_encoder import (
     LAYERS,
     FeaturesConfig,
     LatentEncoder,
-    LatentStep,
     PictureFeatures,
 )
 from ..networks.lpips import POOL_STRIDE
@@ -21,7 +19,7 @@ from .builder import BATCH, GraphBuilder, State, to_array
 def build_latent_encoder(
     encoder: LatentEncoder, average: Tensor, rows: int, input_size: tuple[int, int]
 ) -> ir.Model:
-    """Image [N,3,h,w] -> latents [N,L,W] with the average added.
+    """Target [N,3,h,w] -> latents [N,L,W] with the average added.
 
     Parameters
     ----------
@@ -32,49 +30,17 @@ def build_latent_encoder(
     rows:
         L: rows of the generator's latents, all of which get the one w.
     input_size:
-        (height, width) of the image: equal multiples of the side the network reads, to which it is
+        (height, width) of the target: equal multiples of the side the network reads, to which it is
         averaged.
     """
     state = encoder.state_dict()
     b = GraphBuilder("encoder")
-    image = b.input("image", [BATCH, 3, *input_size])
-    features = _FeatureWriter(b, encoder.features, state).write(image, input_size)
+    target = b.input("target", [BATCH, 3, *input_size])
+    features = _FeatureWriter(b, encoder.features, state).write(target, input_size)
     weight, bias = (b.parameter(state, f"latent.{name}") for name in ("weight", "bias"))
     w = b.op("Unsqueeze", b.op("Gemm", features, weight, bias, transB=1), b.integers(1))
     base = b.constant("latent_avg", to_array(average.expand(1, rows, -1).contiguous()))
     b.output("latents", b.op("Add", w, base), [BATCH, rows, average.numel()])
-    return b.build()
-
-
-def build_latent_step(step: LatentStep, average: Tensor, input_size: tuple[int, int]) -> ir.Model:
-    """Target and reconstruction [N,3,h,w], latents [N,L,W] -> latents_next [N,L,W].
-
-    Parameters
-    ----------
-    step:
-        The network.
-    average:
-        Average latent, [W], which is part of the latents.
-    input_size:
-        (height, width) of both pictures, as of `build_latent_encoder`.
-    """
-    state, rows = step.state_dict(), step.row_groups()
-    b = GraphBuilder("restyle")
-    target = b.input("target", [BATCH, 3, *input_size])
-    reconstruction = b.input("reconstruction", [BATCH, 3, *input_size])
-    latents = b.input("latents", [BATCH, len(rows), step.style_width])
-    writer = _FeatureWriter(b, step.features, state)
-    seen, made = (writer.write(x, input_size) for x in (target, reconstruction))
-    b.scoped("change")
-    change = b.op("Gemm", b.op("Sub", seen, made), b.parameter(state, "change.weight"), transB=1)
-    # The pull is an affine map of the mean row relative to the average.
-    mean = b.op("ReduceMean", latents, b.integers(1), keepdims=0)
-    offset = F.linear(-average, step.pull.weight, step.pull.bias).detach()
-    bias = b.constant("pull_bias", to_array(offset))
-    pull = b.op("Gemm", mean, b.parameter(state, "pull.weight"), bias, transB=1)
-    groups = b.reshape(b.op("Add", change, pull), 0, len(step.groups), step.style_width)
-    changes = b.op("Gather", groups, b.integers(*rows), axis=1)
-    b.output("latents_next", b.op("Add", latents, changes), [BATCH, len(rows), step.style_width])
     return b.build()
 
 

@@ -1,82 +1,128 @@
-"""`features` and `objective` graphs: the loss of one picture and its gradients by the kernels.
+"""`features` and `*objective` graphs: the loss of one picture and its gradients.
 
-A refinement is gradient steps on the offsets of one picture. `objective` runs generator and loss
-forward and back, down to the tuned convolutions' kernels. The way from codes or channel offsets to
-the kernels is a graph, and its adjoint is one too (`channel_offsets`). A host chains them:
+An objective runs generator and loss forward and back, down to the *leaves*: those inputs of the
+generator that descent changes. There is one graph per set of leaves; a host opens the smallest one
+that has its variables. The way from codes or channel offsets to the kernels is a graph, and its
+adjoint is one too (`channel_offsets`). A host chains them:
 
     codes:            weights(codes) -> objective -> weights_adjoint -> codes_gradient
     channel offsets:  weights(codes), base kernels -> channel_offsets(channel_offsets)
                       -> objective -> channel_offsets_adjoint -> channel_offsets_gradient
+    latents, noise:   latents_objective
+    all weights:      parameters(kernels) -> synthesis_objective
 
 `features` gives what the perceptual term compares with, once a picture. The batch is 1: a step is
-one face's.
+one face's. Nothing here knows a family of generators: it is given the forward pass as a graph.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Mapping
+
 import onnx_ir as ir
 
 from ..adjoint.pull_back import pull_back
 from ..adjoint.rules import shape_of
-from ..networks.hyperstyle import HyperStyle
-from ..networks.lpips import Lpips
+from .averaging import averaged
 from .builder import GraphBuilder
-from .generator import build_generator
 from .inlining import inline, prune, with_shapes
-from .objective_loss import loss_of
-from .perceptual import perceptual_term
+from .objective_loss import TERMS, loss_terms
+from .perceptual import Compared, PerceptualTerm
+from .synthesis_tensors import PARAMETER
+
+KERNEL = "weight."
+
+LEAVES: Mapping[str, tuple[str, ...]] = {
+    "objective": (KERNEL,),
+    "latents_objective": ("latents", "noise."),
+    "joint_objective": ("latents", "noise.", KERNEL),
+    "synthesis_objective": ("latents", "noise.", "feature_offset", PARAMETER),
+    "draft_objective": ("latents", KERNEL),
+}
+"""Role -> how the names of its leaves begin."""
 
 
-def build_features(model: HyperStyle, lpips: Lpips | None = None) -> ir.Model:
-    """Target [1,3,h,w], of the encoder's input size -> features.<n> [1,C,h',w'], n from 0.
-
-    See `networks.refinement`: the encoder's features, or those of an LPIPS network.
-    """
-    term = perceptual_term(model, lpips)
+def build_features(term: PerceptualTerm) -> ir.Model:
+    """Target [1,3,h,w], of the reconstruction's size -> features.<n> [1,C,h',w'], n from 0."""
     b = GraphBuilder("features")
-    found = term.features(b, b.input("target", [1, 3, *model.config.input_size]))
+    found = term.features(b, b.input("target", [1, 3, *term.input_size]))
     for number, (value, shape) in enumerate(zip(found, term.shapes, strict=True)):
         b.output(f"features.{number}", value, shape)
     return b.build()
 
 
-def build_objective(model: HyperStyle, lpips: Lpips | None = None) -> ir.Model:
-    """One step's forward and backward pass, in float32, for `features` of the same network.
+def build_objective(role: str, forward: ir.Model, term: PerceptualTerm) -> ir.Model:
+    """One step's forward and backward pass, in float32.
 
-    Inputs: latents [1,L,W]; target [1,3,H,W], the picture in the generator's size, RGB in [-1,1];
-    features.<n>, those of the picture; weight.<layer> [O,I,k,k] of every tuned layer.
+    Inputs: those of the forward pass, for a batch of 1; target [1,3,H,W], the picture in the
+    generator's size, RGB in [-1,1]; features.<n>, its features; mask [1,1,H,W], what differences
+    are multiplied by; term_weights [3]; pull [1,3,h,w], the derivative by the reconstruction of
+    whatever else is minimised.
 
-    Outputs: loss [1]; rendering [1,3,H,W]; gradient.<layer> [O,I,k,k], of the loss by
-    weight.<layer>.
+    Outputs: loss [1], the weighted sum of the terms; terms [3], see
+    `networks.refinement.loss_terms`; rendering, reconstruction; gradient.<leaf> of the loss and
+    of sum(pull * reconstruction), where a leaf ``weight.<layer>`` or ``parameter.<name>`` is named
+    without its prefix.
+
+    Parameters
+    ----------
+    role:
+        One of `LEAVES`.
+    forward:
+        A generator, inputs -> rendering [N,3,H,W], reconstruction [N,3,h,w].
+    term:
+        The perceptual term, of the reconstruction's size.
     """
-    forward = with_shapes(_forward(model, lpips))
-    b = GraphBuilder("objective")
-    inputs = {str(v.name): b.input(str(v.name), shape_of(v)) for v in forward.graph.inputs}
-    values = inline(b, forward, inputs)
-    tuned = [f"weight.{layer.name}" for layer in model.config.tuned]
-    one = b.constant("one", np.ones(1, np.float32))
-    gradients = pull_back(b, {values["loss"]: one}, [values[name] for name in tuned])
-    b.output("loss", values["loss"], [1])
-    b.output("rendering", values["rendering"], [1, 3, *model.config.image_size])
-    for layer, gradient in zip(model.config.tuned, gradients, strict=True):
-        b.output(f"gradient.{layer.name}", gradient, layer.weight_shape)
+    b = GraphBuilder(role)
+    ahead = with_shapes(_forward(role, forward, term))
+    inputs = {str(v.name): b.input(str(v.name), shape_of(v)) for v in ahead.graph.inputs}
+    values = inline(b, ahead, inputs)
+    reconstruction, terms = values["reconstruction"], values["terms"]
+    pull = b.input("pull", shape_of(reconstruction))
+    weights = b.input("term_weights", [TERMS])
+    leaves = [name for name in inputs if name.startswith(LEAVES[role])]
+    cotangents = {terms: weights, reconstruction: pull}
+    gradients = pull_back(b, cotangents, [inputs[name] for name in leaves])
+    b.scoped("loss")
+    loss = b.op("ReduceSum", b.op("Mul", terms, weights), keepdims=1)
+    b.output("loss", loss, [1])
+    b.output("terms", terms, [TERMS])
+    for name in ("rendering", "reconstruction"):
+        b.output(name, values[name], shape_of(values[name]))
+    for name, gradient in zip(leaves, gradients, strict=True):
+        b.output(gradient_name(name), gradient, shape_of(inputs[name]))
     return prune(b.build())
 
 
-def _forward(model: HyperStyle, lpips: Lpips | None) -> ir.Model:
-    config, term = model.config, perceptual_term(model, lpips)
-    b = GraphBuilder("objective")
-    shape = [1, config.generator.num_latents, config.generator.style_width]
-    latents = b.input("latents", shape)
-    target = b.input("target", [1, 3, *config.image_size])
+def gradient_name(leaf: str) -> str:
+    """Name of the output that is the derivative by a leaf."""
+    return f"gradient.{leaf.removeprefix(KERNEL).removeprefix(PARAMETER)}"
+
+
+def _forward(role: str, forward: ir.Model, term: PerceptualTerm) -> ir.Model:
+    """Generator and terms of the loss, for a batch of 1."""
+    b = GraphBuilder(role)
+    inputs = {str(v.name): b.input(str(v.name), _of_one(v)) for v in forward.graph.inputs}
+    (size,) = (_of_one(v)[2:] for v in forward.graph.outputs if v.name == "rendering")
+    target = b.input("target", [1, 3, *size])
+    mask = b.input("mask", [1, 1, *size])
     wanted = [b.input(f"features.{number}", shape) for number, shape in enumerate(term.shapes)]
-    shapes = {f"weight.{layer.name}": layer.weight_shape for layer in config.tuned}
-    weights = {name: b.input(name, shape) for name, shape in shapes.items()}
-    rendered = inline(b, build_generator(model), {"latents": latents, **weights})
+    rendered = inline(b, forward, inputs)
     seen = term.features(b, rendered["reconstruction"])
-    perceptual = term.loss(b.scoped("loss"), list(zip(seen, wanted, strict=True)))
-    loss = loss_of(b, rendered["rendering"], target, perceptual)
-    b.output("loss", loss, [1])
-    b.output("rendering", rendered["rendering"], [1, 3, *config.image_size])
+    b.scoped("loss")
+    compared = [
+        Compared(found, aim, averaged(b, mask, (size[0], size[1]), (int(shape[2]), int(shape[3]))))
+        for found, aim, shape in zip(seen, wanted, term.shapes, strict=True)
+    ]
+    perceptual = term.loss(b, compared)
+    terms = loss_terms(b, rendered["rendering"], target, perceptual, mask)
+    b.output("terms", terms, [TERMS])
+    for value in forward.graph.outputs:
+        b.output(str(value.name), rendered[str(value.name)], _of_one(value))
     return b.build()
+
+
+def _of_one(value: ir.Value) -> list[int]:
+    """The shape of a value for a batch of 1: axes without a fixed length are batches."""
+    assert value.shape is not None
+    return [n if isinstance(n, int) else 1 for n in value.shape]

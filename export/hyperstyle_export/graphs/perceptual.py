@@ -1,8 +1,9 @@
-"""The refinement's perceptual term as nodes; the twins are those of `networks.refinement`."""
+"""The perceptual term of descent as nodes; the twins are those of `networks.refinement`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
@@ -10,7 +11,7 @@ import onnx_ir as ir
 
 from ..adjoint.rules import shape_of
 from ..networks.hyperstyle import HyperStyle
-from ..networks.lpips import NORM_EPS, POOL_STRIDE, Lpips
+from ..networks.lpips import ALEXNET, NORM_EPS, POOL_STRIDE, Lpips
 from ..networks.refinement import ENCODER_WEIGHT, FEATURE_POOL, LPIPS_WEIGHT, feature_units
 from ..readers.torch_files import CheckpointError
 from .builder import Dim, GraphBuilder, to_array
@@ -18,12 +19,45 @@ from .encoder import trunk_features, unit_strides
 
 TINY = 1e-20  # keeps the root's derivative finite at 0; below the square of any norm that matters
 
-Pairs = Sequence[tuple[ir.Value, ir.Value]]
-"""Features of the image and of the target, [1,C,h,w] each."""
+
+@dataclass(frozen=True)
+class Compared:
+    """One tensor of features.
+
+    Attributes
+    ----------
+    seen, wanted:
+        Of the image and of the target, [1,C,h,w].
+    mask:
+        [1,1,h,w], what their difference is multiplied by.
+    """
+
+    seen: ir.Value
+    wanted: ir.Value
+    mask: ir.Value
+
+    def difference(self, b: GraphBuilder) -> ir.Value:
+        """Masked, [1,C,h,w]."""
+        return b.op("Mul", b.op("Sub", self.seen, self.wanted), self.mask)
 
 
 class PerceptualTerm(Protocol):
     """What is compared, and how."""
+
+    @property
+    def network(self) -> str:
+        """What a manifest calls the network."""
+        ...
+
+    @property
+    def weight(self) -> float:
+        """What the term has been multiplied by."""
+        ...
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) of the pictures it looks at."""
+        ...
 
     @property
     def shapes(self) -> list[list[Dim]]:
@@ -31,10 +65,10 @@ class PerceptualTerm(Protocol):
         ...
 
     def features(self, b: GraphBuilder, picture: ir.Value) -> list[ir.Value]:
-        """Of a picture [1,3,h,w] of the encoder's input size, RGB in [-1,1]."""
+        """Of a picture [1,3,h,w], RGB in [-1,1]."""
         ...
 
-    def loss(self, b: GraphBuilder, features: Pairs) -> list[ir.Value]:
+    def loss(self, b: GraphBuilder, features: Sequence[Compared]) -> list[ir.Value]:
         """Scalars to add up."""
         ...
 
@@ -58,6 +92,8 @@ class EncoderNodes:
     def __init__(self, model: HyperStyle) -> None:
         self._config, self._state = model.config, model.state_dict()
         self._units = feature_units(model.config)
+        self.network, self.weight = "encoder", ENCODER_WEIGHT
+        self.input_size = model.config.input_size
 
     @property
     def shapes(self) -> list[list[Dim]]:
@@ -81,12 +117,12 @@ class EncoderNodes:
         found = list(islice(units, self._units[-1] + 1))
         return [found[unit] for unit in self._units]
 
-    def loss(self, b: GraphBuilder, features: Pairs) -> list[ir.Value]:
+    def loss(self, b: GraphBuilder, features: Sequence[Compared]) -> list[ir.Value]:
         """See :class:`PerceptualTerm`."""
         terms = []
-        for seen, wanted in features:
-            error = b.mean_square(b.op("Sub", seen, wanted))
-            relative = b.op("Div", error, b.mean_square(wanted))
+        for compared in features:
+            error = b.mean_square(compared.difference(b))
+            relative = b.op("Div", error, b.mean_square(compared.wanted))
             terms.append(b.op("Mul", relative, b.scalar(ENCODER_WEIGHT)))
         return terms
 
@@ -107,6 +143,9 @@ class LpipsNodes:
 
     def __init__(self, lpips: Lpips, size: tuple[int, int]) -> None:
         self._lpips = lpips
+        self.network = "lpips_alexnet" if lpips.layers is ALEXNET else "lpips_vgg16"
+        self.weight = LPIPS_WEIGHT
+        self.input_size = size
         self.shapes: list[list[Dim]] = []
         height, width = size
         for number, layer in enumerate(lpips.layers):
@@ -151,16 +190,16 @@ class LpipsNodes:
                 found.append(_unit(b, x, int(self.shapes[len(found)][1])))
         return found
 
-    def loss(self, b: GraphBuilder, features: Pairs) -> list[ir.Value]:
+    def loss(self, b: GraphBuilder, features: Sequence[Compared]) -> list[ir.Value]:
         """See :class:`PerceptualTerm`."""
         terms = []
-        for number, (seen, wanted) in enumerate(features):
+        for number, compared in enumerate(features):
             head = to_array(self._lpips.head(number))
-            difference = b.op("Sub", seen, wanted)
+            difference = compared.difference(b)
             square = b.op("Mul", difference, difference)
             weighted = b.op("Mul", square, b.constant(f"lpips.head.{number}", head))
             mean = b.op("ReduceMean", weighted, keepdims=0)  # over channels: LPIPS sums them
-            terms.append(b.op("Mul", mean, b.scalar(LPIPS_WEIGHT * shape_of(wanted)[1])))
+            terms.append(b.op("Mul", mean, b.scalar(LPIPS_WEIGHT * shape_of(compared.wanted)[1])))
         return terms
 
 

@@ -34,9 +34,9 @@ class FaceTrunkConfig:
         Channels and number of blocks of every stage. All stages but the first halve the side.
     """
 
-    side: int = 128
-    widths: tuple[int, ...] = (32, 64, 128)
-    blocks: tuple[int, ...] = (3, 4, 3)
+    side: int
+    widths: tuple[int, ...]
+    blocks: tuple[int, ...]
 
     def block_sizes(self) -> tuple[tuple[int, int, bool], ...]:
         """Of every block: channels before, channels after, whether it halves the side."""

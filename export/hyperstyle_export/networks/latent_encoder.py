@@ -1,19 +1,16 @@
-"""What finds a photograph in the photographic generator: an encoder, and a step that goes on.
+"""Encoder of the photographic generator: features of trained networks, and one linear layer.
 
-Both read a picture by two small networks that were trained on real photographs: the first layers of
+It reads a picture by two small networks that were trained on real photographs: the first layers of
 AlexNet (in the weights that LPIPS compares pictures in; the later ones add next to nothing) and the
 first stages of dlib's face recognition network. On such features some thousand pictures suffice for
 a linear map to latents, even with the trunks as they are: then it is ridge regression. Features are
 flattened rather than averaged, because where something is matters as much for a latent as what is
 there.
-
-The step is supervised descent (Xiong and De la Torre, 2013), in the form of ReStyle: what the
-features of the picture and of its reconstruction differ in says how the latents should change.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -39,15 +36,21 @@ class FeaturesConfig:
     pixel_cell, coarse_cell:
         Side of the squares over which the picture, and the second convolution's features, are
         averaged before they are flattened.
-    face:
-        Sizes of the face network.
+    face_widths, face_blocks:
+        Of the face network's stages, see `FaceTrunkConfig`.
     """
 
     side: int = 128
     widths: tuple[int, int] = (64, 192)
     pixel_cell: int = 4
     coarse_cell: int = 3
-    face: FaceTrunkConfig = field(default_factory=FaceTrunkConfig)
+    face_widths: tuple[int, ...] = (32, 64, 128)
+    face_blocks: tuple[int, ...] = (3, 4, 3)
+
+    @property
+    def face(self) -> FaceTrunkConfig:
+        """Sizes of the face network."""
+        return FaceTrunkConfig(self.side, self.face_widths, self.face_blocks)
 
     @property
     def coarse_side(self) -> int:
@@ -109,39 +112,6 @@ class LatentEncoder(nn.Module):
         """Image [N,3,h,h] in [-1,1], h a multiple of the side -> w - average [N,style_width]."""
         latent: Tensor = self.latent(self.features(image))
         return latent
-
-
-class LatentStep(nn.Module):
-    """Picture, its reconstruction and latents -> better latents.
-
-    Parameters
-    ----------
-    config:
-        Sizes of the features.
-    style_width:
-        Of w.
-    groups:
-        Rows of the latents in every group that is changed in the same way: (23,) is a step in W.
-    """
-
-    def __init__(self, config: FeaturesConfig, style_width: int, groups: tuple[int, ...]) -> None:
-        super().__init__()
-        self.groups, self.style_width = groups, style_width
-        self.features = PictureFeatures(config)
-        width = style_width * len(groups)
-        self.change = nn.Linear(sum(config.feature_widths), width, bias=False)
-        self.pull = nn.Linear(style_width, width)
-
-    def forward(self, target: Tensor, reconstruction: Tensor, latents: Tensor) -> Tensor:
-        """Pictures [N,3,h,h], latents relative to the average [N,L,W] -> next ones [N,L,W]."""
-        difference = self.features(target) - self.features(reconstruction)
-        change = self.change(difference) + self.pull(latents.mean(1))
-        change = change.unflatten(1, (len(self.groups), self.style_width))
-        return latents + change[:, self.row_groups()]
-
-    def row_groups(self) -> list[int]:
-        """The group of every row."""
-        return [group for group, rows in enumerate(self.groups) for _ in range(rows)]
 
 
 def _activated(x: Tensor, conv: nn.Module, layer: BackboneLayer) -> Tensor:

@@ -122,11 +122,20 @@ class Lpips(nn.Module):
                 features.append(x)
         return features
 
-    def distance(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-        """Distances of two sets of features, [B] float32."""
+    def distance(
+        self, a: Sequence[Tensor], b: Sequence[Tensor], mask: Tensor | None = None
+    ) -> Tensor:
+        """Distances of two sets of features, [B] float32.
+
+        Parameters
+        ----------
+        mask:
+            [B or 1,1,h,w] of any size: averaged to that of each feature, what the differences are
+            multiplied by.
+        """
         total = torch.zeros((), device=a[0].device)
         for number, (one, two) in enumerate(zip(a, b, strict=True)):
-            difference = _unit(one) - _unit(two)  # [B,C,h,w]
+            difference = masked(_unit(one) - _unit(two), mask)  # [B,C,h,w]
             weighted = F.conv2d(difference.square(), self.head(number))
             total = total + weighted.mean((1, 2, 3))
         return total
@@ -138,6 +147,14 @@ class Lpips(nn.Module):
     def head(self, number: int) -> Tensor:
         """Weights [1,C,1,1] of one of the five features."""
         return self.get_buffer(f"head_{number}")
+
+
+def masked(difference: Tensor, mask: Tensor | None) -> Tensor:
+    """[B,C,h,w] times a mask [B or 1,1,H,W], averaged to that size; without one, as it is."""
+    if mask is None:
+        return difference
+    _, _, height, width = difference.shape
+    return difference * F.adaptive_avg_pool2d(mask, (height, width))
 
 
 def _unit(features: Tensor) -> Tensor:

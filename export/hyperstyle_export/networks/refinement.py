@@ -1,7 +1,8 @@
-"""What a refinement minimises and what it changes: the twin of the graphs of `graphs/objective`.
+"""What descent minimises: the twin of the graphs of `graphs/objective`; and channel offsets.
 
-After Pivotal Tuning Inversion (Roich et al. 2022): the latents stay, the generator's weights follow
-one picture. Here only HyperStyle's weight offsets move.
+Three terms: pixels, structure, and a perceptual one. A refinement has all of them in weight 1 and
+moves HyperStyle's weight offsets only, after Pivotal Tuning Inversion (Roich et al. 2022), where
+the latents stay and the generator's weights follow one picture.
 """
 
 from __future__ import annotations
@@ -16,10 +17,9 @@ from torch import Tensor
 from .config import HyperStyleConfig
 from .generator import Offsets
 from .hyperstyle import HyperStyle
-from .lpips import Lpips
+from .lpips import Lpips, masked
 
-# Weights of the terms, all of them mean squares of pictures in [-1,1].
-PIXELS = 1.0
+# What the terms are made of; all are mean squares of pictures in [-1,1] but the perceptual one.
 SCALES = ((2, 1.0), (4, 1.0), (8, 1.0))  # (window of the mean, weight): tones before details
 EDGES = 1.0
 ENCODER_WEIGHT = 0.25  # each tensor of features is measured in units of its own mean square
@@ -44,8 +44,17 @@ class PerceptualTerm(Protocol):
         """[1,C,h',w'] each."""
         ...
 
-    def loss(self, seen: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
-        """The term, of the features of the image's reconstruction and of the target."""
+    def loss(
+        self, seen: Sequence[Tensor], wanted: Sequence[Tensor], mask: Tensor | None = None
+    ) -> Tensor:
+        """The term, of the features of the image's reconstruction and of the target.
+
+        Parameters
+        ----------
+        mask:
+            [1,1,H,W] of any size: averaged to that of each feature, what the differences are
+            multiplied by.
+        """
         ...
 
 
@@ -70,10 +79,14 @@ class EncoderTerm:
                 found.append(x)
         return found
 
-    def loss(self, seen: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+    def loss(
+        self, seen: Sequence[Tensor], wanted: Sequence[Tensor], mask: Tensor | None = None
+    ) -> Tensor:
         """Weighted sum of mean squares, each in units of the target's."""
-        pairs = zip(seen, wanted, strict=True)
-        terms = [(one - aim).square().mean() / aim.square().mean() for one, aim in pairs]
+        terms = []
+        for one, aim in zip(seen, wanted, strict=True):
+            difference = masked(one - aim, mask)
+            terms.append(difference.square().mean() / aim.square().mean())
         return ENCODER_WEIGHT * torch.stack(terms).sum()
 
 
@@ -87,30 +100,38 @@ class LpipsTerm:
         """See :class:`PerceptualTerm`."""
         return self._lpips.features(picture)
 
-    def loss(self, seen: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+    def loss(
+        self, seen: Sequence[Tensor], wanted: Sequence[Tensor], mask: Tensor | None = None
+    ) -> Tensor:
         """The weighted distance."""
-        return LPIPS_WEIGHT * self._lpips.distance(seen, wanted).mean()
+        return LPIPS_WEIGHT * self._lpips.distance(seen, wanted, mask).mean()
 
 
-def refinement_loss(image: Tensor, target: Tensor, perceptual: Tensor) -> Tensor:
-    """Weighted sum of mean squares, of pixels, of means over windows, of edges; and of the term.
+def loss_terms(
+    image: Tensor, target: Tensor, perceptual: Tensor, mask: Tensor | None = None
+) -> Tensor:
+    """Mean square of pixels; of means over windows and of edges; the perceptual term: [3].
+
+    A loss is their sum in some weights, all of them 1 for a refinement.
 
     Parameters
     ----------
     image, target:
         [1,3,H,W], RGB in [-1,1].
     perceptual:
-        A scalar, the loss of a :class:`PerceptualTerm`.
+        A scalar, the loss of a :class:`PerceptualTerm` in the same mask.
+    mask:
+        [1,1,H,W], what the difference of the pictures is multiplied by.
     """
-    difference = image - target
-    total = PIXELS * difference.square().mean() + perceptual
+    difference = masked(image - target, mask)
+    structure = torch.zeros(())
     height, width = difference.shape[2:]
     for window, weight in SCALES:
         if height % window == 0 and width % window == 0:
-            total = total + weight * F.avg_pool2d(difference, window).square().mean()
+            structure = structure + weight * F.avg_pool2d(difference, window).square().mean()
     for axis in (2, 3):
-        total = total + EDGES * difference.diff(dim=axis).square().mean()
-    return total
+        structure = structure + EDGES * difference.diff(dim=axis).square().mean()
+    return torch.stack([difference.square().mean(), structure, perceptual])
 
 
 def channel_offset_count(config: HyperStyleConfig) -> int:

@@ -13,14 +13,14 @@ T = TypeVar("T")
 
 MAX_INTEGER = 2**53 - 1  # what every JSON reader holds exactly
 
-# Names of files, bundles, layers and roles: never a path on any system.
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
-PLAIN_NAME = "a plain name of at most 100 letters, digits, '_', '-', '.'"
+# Names of files, bundles, layers, roles and methods: never a path on any system.
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")
+PLAIN_NAME = "a plain name of at most 100 letters, digits, '_', '-', '+', '.'"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def is_plain_name(text: str) -> bool:
-    """Whether ``text`` may name a file of a bundle, a bundle, a layer or a role."""
+    """Whether ``text`` may name a file of a bundle, a bundle, a layer, a role or a method."""
     return _PLAIN_NAME.fullmatch(text) is not None
 
 
@@ -99,6 +99,13 @@ class Fields:
         if type(value) is not int or not low <= value <= high:  # True is an int, too
             raise self._wrong(key, f"an integer from {low} to {high}")
         return value
+
+    def positive(self, key: str, high: float) -> float:
+        """Give a number above 0, up to ``high``."""
+        value = self.value(key)
+        if not isinstance(value, int | float) or value is True or not 0 < value <= high:
+            raise self._wrong(key, f"a number above 0, up to {high:g}")
+        return float(value)
 
     def integers(self, key: str, count: int, low: int, high: int) -> tuple[int, ...]:
         """Give a list of ``count`` integers from ``low`` to ``high``."""

@@ -19,6 +19,7 @@ from .fields import MAX_INTEGER, Fields, by_name, invalid, optional, shown
 from .manifest_checks import check_manifest
 from .methods import Method
 from .optional_inputs import OptionalInputs
+from .parametric_inputs import ObjectiveFacts, ParametricInputs
 
 FORMAT = "hyperstyle-rt-bundle"
 VERSION = 2
@@ -78,10 +79,13 @@ class GraphFile:
         Name of its ONNX file.
     data:
         Every file it reads tensors from; some may be those of other graphs.
+    macs:
+        Multiply-accumulates of a run with a batch of one; None where they were not counted.
     """
 
     file: str
     data: tuple[str, ...] = ()
+    macs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,10 @@ class Manifest:
         For a fine-tuned generator, the bundle that inverts for it; it has no methods of its own.
     optional_inputs:
         What ``styled_generator`` is fed beside latents and kernels; None without that graph.
+    parametric_inputs:
+        What ``parametric_generator`` is fed beside that; None without that graph.
+    objective:
+        What the objective graphs compare with; None where a bundle does not say it.
 
     Raises
     ------
@@ -192,6 +200,8 @@ class Manifest:
     plans: Mapping[str, Mapping[str, BundleFile]] = field(default_factory=dict)
     base: BaseBundle | None = None
     optional_inputs: OptionalInputs | None = None
+    parametric_inputs: ParametricInputs | None = None
+    objective: ObjectiveFacts | None = None
 
     def __post_init__(self) -> None:
         check_manifest(self)
@@ -288,6 +298,8 @@ class Manifest:
             plans=optional(fields, "plans", _file_tables) or {},
             base=optional(fields, "base", _base),
             optional_inputs=optional(fields, "optional_inputs", OptionalInputs.from_fields),
+            parametric_inputs=optional(fields, "parametric_inputs", ParametricInputs.from_fields),
+            objective=optional(fields, "objective", ObjectiveFacts.from_fields),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -329,8 +341,10 @@ class Manifest:
             document["plans"] = {key: _files_to_json(plans) for key, plans in self.plans.items()}
         if self.base is not None:
             document["base"] = {"name": self.base.name, "space": self.base.space}
-        if self.optional_inputs is not None:
-            document["optional_inputs"] = self.optional_inputs.to_json()
+        for name in ("optional_inputs", "parametric_inputs", "objective"):
+            value = getattr(self, name)
+            if value is not None:
+                document[name] = value.to_json()
         return document
 
     def files_to_json(self) -> dict[str, dict[str, Any]]:
@@ -339,7 +353,11 @@ class Manifest:
 
 
 def _graphs_to_json(graphs: Mapping[str, GraphFile]) -> dict[str, dict[str, Any]]:
-    return {role: {"file": graph.file, "data": list(graph.data)} for role, graph in graphs.items()}
+    return {
+        role: {"file": graph.file, "data": list(graph.data)}
+        | ({} if graph.macs is None else {"macs": graph.macs})
+        for role, graph in graphs.items()
+    }
 
 
 def _files_to_json(files: Mapping[str, BundleFile]) -> dict[str, dict[str, Any]]:
@@ -375,7 +393,8 @@ def _texts(fields: Fields) -> dict[str, str]:
 
 
 def _graph_file(fields: Fields) -> GraphFile:
-    return GraphFile(fields.plain_name("file"), fields.plain_names("data"))
+    macs = fields.integer("macs", 0, MAX_INTEGER) if fields.has("macs") else None
+    return GraphFile(fields.plain_name("file"), fields.plain_names("data"), macs)
 
 
 def _file(fields: Fields) -> BundleFile:

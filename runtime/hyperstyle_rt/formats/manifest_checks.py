@@ -23,6 +23,7 @@ def check_manifest(manifest: Manifest) -> None:
     _check_graphs(manifest)
     _check_methods(manifest)
     _check_optional_inputs(manifest)
+    _check_parametric_inputs(manifest)
 
 
 def _check_geometry(manifest: Manifest) -> None:
@@ -104,3 +105,14 @@ def _check_optional_inputs(manifest: Manifest) -> None:
         raise invalid(
             "must give both noise among the optional_inputs and the graph noise, or neither"
         )
+
+
+def _check_parametric_inputs(manifest: Manifest) -> None:
+    graphs = {"parametric_generator", "parameters"} & manifest.graphs.keys()
+    if len(graphs) != (0 if manifest.parametric_inputs is None else 2):
+        raise invalid(
+            "must give the field parametric_inputs and the graphs parametric_generator and "
+            "parameters, or none of them"
+        )
+    if manifest.parametric_inputs is not None and manifest.optional_inputs is None:
+        raise invalid("must not give the field parametric_inputs without optional_inputs")

@@ -1,0 +1,151 @@
+"""MobileStyleGAN with what was trained for it: its encoder, and the head of its draft."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from hyperstyle_rt.files import read_regular
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor, nn
+
+from ..networks.latent_encoder import FeaturesConfig, LatentEncoder
+from ..networks.mobile_draft import Draft
+from ..networks.mobile_model import MobileModel
+from ..networks.mobilestylegan import MobileStyleGan, PictureHead, model_from_state
+from .lpips import load_lpips
+from .mobilestylegan_ir import read_random_face
+from .torch_files import CheckpointError
+
+MAX_BYTES = 1 << 30
+INPUT_SIDE = 256
+"""Side of the reconstruction, at which pictures are compared; smaller generators' own side."""
+
+ENCODER_PREFIX = "encoder."
+LATENT_AVERAGE = "latent_avg"
+
+
+def read_mobile_model(
+    generator: Path, encoder: Path, draft: Path | None, lpips: Mapping[str, Path] | None
+) -> tuple[MobileModel, dict[str, str]]:
+    """Read the networks of a bundle.
+
+    Parameters
+    ----------
+    generator:
+        As `read_random_face` takes it.
+    encoder, draft:
+        Trained for it.
+    lpips:
+        Backbone and heads.
+
+    Returns
+    -------
+    The networks, and the digests of the generator's files for the provenance.
+
+    Raises
+    ------
+    CheckpointError, IrError
+        If a file cannot be read, or they do not belong together.
+    """
+    weights = read_random_face(generator)
+    state = {key: torch.from_numpy(value) for key, value in weights.state.items()}
+    model = model_from_state(state, weights.config)
+    network, average = read_latent_encoder(encoder, model)
+    side = min(INPUT_SIDE, weights.config.resolution)
+    head = None if draft is None else read_draft(draft, model)
+    if head is not None and head.side != side:
+        raise CheckpointError(
+            f"{draft} makes pictures of {head.side} px, but descent compares pictures of {side} "
+            "px; fit a head after another number of blocks"
+        )
+    files = None if lpips is None else load_lpips(*lpips.values())
+    read = MobileModel(model, average, network, (side, side), files, head)
+    return read, {name: f"sha256:{digest}" for name, digest in weights.digests.items()}
+
+
+def read_latent_encoder(path: Path, generator: MobileStyleGan) -> tuple[LatentEncoder, Tensor]:
+    """Read an encoder that `tools/photos` has trained, and the average latent [W].
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read, is of another network, or for another generator.
+    """
+    state, facts = _read(path)
+    average = state.pop(LATENT_AVERAGE, None)
+    width = generator.config.style_width
+    if average is None or average.shape != (width,):
+        raise CheckpointError(
+            f"{path} gives no latents of {width} numbers, which this generator takes; give an "
+            "encoder that was trained for it"
+        )
+    numbers = [field.name for field in fields(FeaturesConfig) if field.name in facts]
+    try:
+        config = FeaturesConfig(**{name: _number(facts[name]) for name in numbers})
+        encoder = LatentEncoder(config, width)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise CheckpointError(f"{path} says sizes of no encoder: {error}") from error
+    own = {key.removeprefix(ENCODER_PREFIX): value.float() for key, value in state.items()}
+    _fill(encoder, own, path, "encoder of photographs")
+    return encoder, average.float()
+
+
+def read_draft(path: Path, generator: MobileStyleGan) -> Draft:
+    """Read a head that `tools/photos heads` has fitted; its file says after how many blocks.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read, is of another network, or for another generator.
+    """
+    state, facts = _read(path)
+    config = generator.config
+    try:
+        blocks = int(facts.get("blocks", ""))
+        channels = config.channels[blocks]
+    except (ValueError, IndexError) as error:
+        raise CheckpointError(
+            f"{path} does not say after how many blocks its head comes; fit one with "
+            "tools/photos heads"
+        ) from error
+    width = state["squeeze.weight"].shape[0] if "squeeze.weight" in state else 1
+    with torch.device("meta"):
+        head = PictureHead(channels, config.style_width, width)
+    _fill(head, {key: value.float() for key, value in state.items()}, path, "head")
+    return Draft(head, blocks)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file, and its facts."""
+    data = read_regular(path, MAX_BYTES, CheckpointError)
+    try:
+        state = load(data)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is no safetensors file: {error}") from error
+    header: dict[str, Any] = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return state, dict(header.get("__metadata__") or {})
+
+
+def _fill(network: nn.Module, state: dict[str, Tensor], path: Path, kind: str) -> None:
+    """Give a network its tensors, frozen; refuse others than its own."""
+    own = network.state_dict()
+    for key in sorted(own.keys() | state.keys()):
+        here, there = own.get(key), state.get(key)
+        if here is None or there is None or here.shape != there.shape:
+            raise CheckpointError(f"{path} is no {kind}: {key!r} is missing or of another shape")
+        if not torch.isfinite(there).all():
+            raise CheckpointError(f"{path} holds numbers that are not finite in {key!r}")
+    network.load_state_dict(state, assign=True)
+    network.eval().requires_grad_(False)
+
+
+def _number(text: str) -> Any:
+    """A size of a config as its file says it: an integer, or several in brackets."""
+    numbers = tuple(int(part) for part in text.strip("()").replace(" ", "").split(",") if part)
+    return numbers if text.startswith("(") else numbers[0]
