@@ -7,9 +7,10 @@ from typing import TypeVar
 import fakeweights
 import numpy as np
 import torch
-from hyperstyle_export.networks.latent_encoder import LatentEncoder, LatentEncoderConfig
+from hyperstyle_export.networks.latent_encoder import FeaturesConfig, LatentEncoder
 from hyperstyle_export.networks.lpips import ALEXNET
-from hyperstyle_export.networks.mobile_model import Draft, MobileModel
+from hyperstyle_export.networks.mobile_draft import Draft
+from hyperstyle_export.networks.mobile_model import MobileModel
 from hyperstyle_export.networks.mobilestylegan import PictureHead
 from mobilestylegan_files import TINY, tiny_model
 from models import narrow_lpips
@@ -18,9 +19,7 @@ from torch import nn
 Network = TypeVar("Network", bound=nn.Module)
 
 SIDE = 32  # of what the networks look at, and of the draft's pictures
-ENCODER = LatentEncoderConfig(
-    side=SIDE, widths=(4, 6, 5, 7, 3), pixel_cell=8, coarse_cell=3, style_width=TINY.style_width
-)
+FEATURES = FeaturesConfig(SIDE, (4, 6), pixel_cell=8, face_widths=(3, 4), face_blocks=(1, 1))
 BLOCKS = 2
 
 
@@ -31,7 +30,7 @@ def tiny_mobile_model() -> MobileModel:
     return MobileModel(
         generator=tiny_model(),
         latent_avg=average,
-        encoder=filled(LatentEncoder(ENCODER), "encoder"),
+        encoder=filled(LatentEncoder(FEATURES, width), "encoder"),
         input_size=(SIDE, SIDE),
         lpips=narrow_lpips(ALEXNET),
         draft=Draft(filled(PictureHead(TINY.channels[BLOCKS], width, 6), "head"), BLOCKS),

@@ -308,7 +308,7 @@ def test_trained_parts_are_read_as_they_were_written(
     model: MobileModel, trained: CheckpointOptions, tmp_path: Path
 ) -> None:
     encoder, average = read_latent_encoder(tmp_path / "encoder.safetensors", model.generator)
-    assert encoder.config == model.encoder.config
+    assert encoder.features.config == model.encoder.features.config
     assert torch.equal(average, model.latent_avg)
     for key, value in encoder.state_dict().items():
         assert torch.equal(value, model.encoder.state_dict()[key].half().float()), key

@@ -14,6 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from hyperstyle_export.networks.face_trunk import (
+    CHIP_LEFT,
+    CHIP_SHARE,
+    CHIP_SIDE,
+    CHIP_TOP,
+    MEAN_RGB,
+)
 from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.files import read_regular
 from torch import Tensor, nn
@@ -21,11 +28,6 @@ from training.similarity import load_embedding
 
 MANIFEST_SUFFIX = "weights_manifest.json"
 MAX_BYTES = 64 << 20
-CHIP_SIDE = 150
-# Where dlib's face chip lies in an FFHQ crop (share of its side): its mean face has the eyes at
-# 0.31 and 0.44 apart, FFHQ's at 0.47 and 0.25 apart.
-CHIP_TOP, CHIP_LEFT, CHIP_SHARE = 0.296, 0.217, 0.566
-MEAN_RGB = (122.782, 117.001, 104.298)
 BLOCKS = (
     "conv32_1", "conv32_2", "conv32_3", "conv64_down", "conv64_1", "conv64_2", "conv64_3",
     "conv128_down", "conv128_1", "conv128_2", "conv256_down", "conv256_1", "conv256_2",
@@ -45,30 +47,39 @@ class DlibFaces(nn.Module):
     weights:
         By name and layout of face-api: `<layer>/conv/filters` [k,k,I,O], `/conv/bias`,
         `/scale/weights`, `/scale/biases`, and `fc` [256,128].
+
+    Attributes
+    ----------
+    layers:
+        Kernel [O,I,k,k] and bias [O] of every convolution, scales folded in.
     """
 
     def __init__(self, weights: dict[str, Tensor]) -> None:
         super().__init__()
-        self._layers: dict[str, tuple[Tensor, Tensor]] = {}
+        self.layers: dict[str, tuple[Tensor, Tensor]] = {}
         names = ["conv32_down", *(f"{block}/conv{i}" for block in BLOCKS for i in (1, 2))]
         for name in names:
             scale = weights[f"{name}/scale/weights"]
             kernel = (weights[f"{name}/conv/filters"] * scale).permute(3, 2, 0, 1)
             bias = weights[f"{name}/conv/bias"] * scale + weights[f"{name}/scale/biases"]
-            self._layers[name] = (kernel.contiguous(), bias)
+            self.layers[name] = (kernel.contiguous(), bias)
         self._last = weights["fc"]
 
     def forward(self, x: Tensor) -> Tensor:
         """Aligned faces [B,3,h,w] in [-1,1] -> unit embeddings [B,128]."""
+        return F.normalize(self.map(x, len(BLOCKS)).mean((2, 3)) @ self._last)
+
+    def map(self, x: Tensor, blocks: int) -> Tensor:
+        """Features [B,C,s,s] after so many blocks."""
         x = (_chip(x) * 127.5 + 127.5 - torch.tensor(MEAN_RGB)[:, None, None]) / 256
         x = F.relu(self._convolve(x, "conv32_down", 2))
         x = F.max_pool2d(x, 3, 2)
-        for block in BLOCKS:
+        for block in BLOCKS[:blocks]:
             x = self._block(x, block)
-        return F.normalize(x.mean((2, 3)) @ self._last)
+        return x
 
     def _convolve(self, x: Tensor, name: str, stride: int) -> Tensor:
-        kernel, bias = self._layers[name]
+        kernel, bias = self.layers[name]
         return F.conv2d(x, kernel, bias, stride, 0 if stride == 2 else 1)
 
     def _block(self, x: Tensor, name: str) -> Tensor:

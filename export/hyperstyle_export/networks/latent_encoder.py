@@ -1,9 +1,11 @@
-"""Encoder of the photographic generator: AlexNet's trunk, flattened, and one linear layer.
+"""Encoder of the photographic generator: features of trained networks, and one linear layer.
 
-The cheapest network that does it. AlexNet's weights (those that LPIPS compares pictures in) are a
-start that a few thousand pictures suffice to build on, even frozen: then the linear layer is ridge
-regression. Its plain convolutions run fast on every backend. Features are flattened rather than
-averaged, because where something is matters as much for a latent as what is there.
+It reads a picture by two small networks that were trained on real photographs: the first layers of
+AlexNet (in the weights that LPIPS compares pictures in; the later ones add next to nothing) and the
+first stages of dlib's face recognition network. On such features some thousand pictures suffice for
+a linear map to latents, even with the trunks as they are: then it is ridge regression. Features are
+flattened rather than averaged, because where something is matters as much for a latent as what is
+there.
 """
 
 from __future__ import annotations
@@ -14,87 +16,102 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .face_trunk import FaceTrunk, FaceTrunkConfig
 from .lpips import ALEXNET, MEAN, POOL_STRIDE, STD, BackboneLayer
 
-KERNEL_SIZES = (11, 5, 3, 3, 3)
-COARSE_LAYER = 1  # whose features are read too, averaged over cells
+KERNEL_SIZES = (11, 5)  # of AlexNet's layers that are read
+LAYERS = ALEXNET[: len(KERNEL_SIZES)]
 
 
 @dataclass(frozen=True)
-class LatentEncoderConfig:
-    """Sizes of the encoder.
+class FeaturesConfig:
+    """Sizes of what reads a picture.
 
     Attributes
     ----------
     side:
         Of the square picture that is read; larger ones are averaged to it.
     widths:
-        Of the five convolutions.
+        Of AlexNet's first two convolutions.
     pixel_cell, coarse_cell:
         Side of the squares over which the picture, and the second convolution's features, are
         averaged before they are flattened.
-    style_width:
-        Of w.
+    face_widths, face_blocks:
+        Of the face network's stages, see `FaceTrunkConfig`.
     """
 
     side: int = 128
-    widths: tuple[int, ...] = (64, 192, 384, 256, 256)
-    pixel_cell: int = 8
+    widths: tuple[int, int] = (64, 192)
+    pixel_cell: int = 4
     coarse_cell: int = 3
-    style_width: int = 512
+    face_widths: tuple[int, ...] = (32, 64, 128)
+    face_blocks: tuple[int, ...] = (3, 4, 3)
 
-    def map_sides(self) -> tuple[int, ...]:
-        """Side of the features of every convolution."""
-        side, sides = self.side, []
-        for layer, kernel in zip(ALEXNET, KERNEL_SIZES, strict=True):
+    @property
+    def face(self) -> FaceTrunkConfig:
+        """Sizes of the face network."""
+        return FaceTrunkConfig(self.side, self.face_widths, self.face_blocks)
+
+    @property
+    def coarse_side(self) -> int:
+        """Side of AlexNet's features."""
+        side = self.side
+        for layer, kernel in zip(LAYERS, KERNEL_SIZES, strict=True):
             if layer.pool:
                 side = (side - layer.pool) // POOL_STRIDE + 1
             side = (side + 2 * layer.padding - kernel) // layer.stride + 1
-            sides.append(side)
-        return tuple(sides)
+        return side
 
     @property
     def feature_widths(self) -> tuple[int, int, int]:
-        """How many numbers come from pixels, the second convolution and the last."""
-        sides = self.map_sides()
+        """How many numbers come from pixels, AlexNet and the face."""
         pixels = 3 * (self.side // self.pixel_cell) ** 2
-        coarse = self.widths[COARSE_LAYER] * (sides[COARSE_LAYER] // self.coarse_cell) ** 2
-        return pixels, coarse, self.widths[-1] * sides[-1] ** 2
+        coarse = self.widths[-1] * (self.coarse_side // self.coarse_cell) ** 2
+        return pixels, coarse, self.face.feature_width
 
 
-class LatentEncoder(nn.Module):
-    """Picture -> w relative to the average latent."""
+class PictureFeatures(nn.Module):
+    """Picture -> features."""
 
-    def __init__(self, config: LatentEncoderConfig) -> None:
+    def __init__(self, config: FeaturesConfig) -> None:
         super().__init__()
         self.config = config
         self.convs = nn.ModuleList()
         before = 3
-        for layer, kernel, width in zip(ALEXNET, KERNEL_SIZES, config.widths, strict=True):
+        for layer, kernel, width in zip(LAYERS, KERNEL_SIZES, config.widths, strict=True):
             self.convs.append(nn.Conv2d(before, width, kernel, layer.stride, layer.padding))
             before = width
-        self.latent = nn.Linear(sum(config.feature_widths), config.style_width)
+        self.face = FaceTrunk(config.face)
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Image [N,3,h,h] in [-1,1], h a multiple of the side -> w - average [N,style_width]."""
-        return self.latent(self.features(image))
-
-    def features(self, image: Tensor) -> Tensor:
-        """What the linear layer reads: pixels, coarse and last features, [N, sum of widths]."""
+        """Image [N,3,h,h] in [-1,1], h a multiple of the side -> [N, sum of feature widths]."""
         config = self.config
         if image.shape[-1] != config.side:
             image = F.avg_pool2d(image, image.shape[-1] // config.side)
         flat = [F.avg_pool2d(image, config.pixel_cell).flatten(1)]
         x = (image - self.mean) / self.std
-        for number, (conv, layer) in enumerate(zip(self.convs, ALEXNET, strict=True)):
+        for conv, layer in zip(self.convs, LAYERS, strict=True):
             x = _activated(x, conv, layer)
-            if number == COARSE_LAYER:
-                flat.append(F.avg_pool2d(x, config.coarse_cell).flatten(1))
-        return torch.cat([*flat, x.flatten(1)], dim=1)
+        flat.append(F.avg_pool2d(x, config.coarse_cell).flatten(1))
+        return torch.cat([*flat, self.face(image)], dim=1)
+
+
+class LatentEncoder(nn.Module):
+    """Picture -> w relative to the average latent."""
+
+    def __init__(self, config: FeaturesConfig, style_width: int) -> None:
+        super().__init__()
+        self.features = PictureFeatures(config)
+        self.latent = nn.Linear(sum(config.feature_widths), style_width)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Image [N,3,h,h] in [-1,1], h a multiple of the side -> w - average [N,style_width]."""
+        latent: Tensor = self.latent(self.features(image))
+        return latent
 
 
 def _activated(x: Tensor, conv: nn.Module, layer: BackboneLayer) -> Tensor:

@@ -5,42 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from .latent_encoder import LatentEncoder
 from .lpips import Lpips
-from .mobilestylegan import START_SIDE, KernelLayer, Kernels, MobileStyleGan, PictureHead
-
-
-@dataclass(frozen=True, eq=False)
-class Draft:
-    """A small stand-in for a generator: its first blocks, and a head fitted to their features.
-
-    Its pictures follow the generator's closely enough for most steps of a descent, at a fraction of
-    the arithmetic.
-
-    Attributes
-    ----------
-    head:
-        Of the features after `blocks` blocks.
-    """
-
-    head: PictureHead
-    blocks: int
-
-    @property
-    def side(self) -> int:
-        """Of its pictures."""
-        return START_SIDE * 2 ** (self.blocks + 1)
-
-    @property
-    def row(self) -> int:
-        """Of the latents that the head's styles are affine maps of: the last convolution's."""
-        return 3 * self.blocks
-
-    def kernels(self, generator: MobileStyleGan) -> tuple[KernelLayer, ...]:
-        """The convolutions of the generator that it has."""
-        return generator.config.kernels[: 2 * self.blocks + 1]
+from .mobile_draft import Draft
+from .mobilestylegan import Kernels, MobileStyleGan
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +53,4 @@ class MobileModel:
     def sketch(self, latents: Tensor, kernels: Kernels | None = None) -> Tensor:
         """The draft's picture, [N,3,h,w]."""
         assert self.draft is not None
-        features = self.generator.synthesis.features(latents, kernels, self.draft.blocks)
-        head: nn.Module = self.draft.head
-        picture: Tensor = head(features, latents[:, self.draft.row])
-        return picture
+        return self.draft.picture(self.generator, latents, kernels)

@@ -14,8 +14,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from ..networks.latent_encoder import LatentEncoder, LatentEncoderConfig
-from ..networks.mobile_model import Draft, MobileModel
+from ..networks.latent_encoder import FeaturesConfig, LatentEncoder
+from ..networks.mobile_draft import Draft
+from ..networks.mobile_model import MobileModel
 from ..networks.mobilestylegan import MobileStyleGan, PictureHead, model_from_state
 from .lpips import load_lpips
 from .mobilestylegan_ir import read_random_face
@@ -77,23 +78,21 @@ def read_latent_encoder(path: Path, generator: MobileStyleGan) -> tuple[LatentEn
         If the file cannot be read, is of another network, or for another generator.
     """
     state, facts = _read(path)
-    numbers = {field.name: field for field in fields(LatentEncoderConfig)}
-    try:
-        config = LatentEncoderConfig(
-            **{name: _number(facts[name]) for name in numbers if name in facts}
-        )
-        encoder = LatentEncoder(config)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} says sizes of no encoder: {error}") from error
     average = state.pop(LATENT_AVERAGE, None)
-    own = {key.removeprefix(ENCODER_PREFIX): value.float() for key, value in state.items()}
-    _fill(encoder, own, path, "encoder of photographs")
     width = generator.config.style_width
-    if average is None or average.shape != (width,) or config.style_width != width:
+    if average is None or average.shape != (width,):
         raise CheckpointError(
             f"{path} gives no latents of {width} numbers, which this generator takes; give an "
             "encoder that was trained for it"
         )
+    numbers = [field.name for field in fields(FeaturesConfig) if field.name in facts]
+    try:
+        config = FeaturesConfig(**{name: _number(facts[name]) for name in numbers})
+        encoder = LatentEncoder(config, width)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise CheckpointError(f"{path} says sizes of no encoder: {error}") from error
+    own = {key.removeprefix(ENCODER_PREFIX): value.float() for key, value in state.items()}
+    _fill(encoder, own, path, "encoder of photographs")
     return encoder, average.float()
 
 
