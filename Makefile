@@ -13,7 +13,7 @@ DEV := .venv
 GPU := .venv-gpu
 WITH_DEV := PYTHON='$(CURDIR)/$(DEV)/bin/python'
 PIP := pip install --quiet --disable-pip-version-check
-PACKAGED := $(shell find runtime/hyperstyle_rt engines/portraits -type f ! -name '*.pyc')
+PACKAGED := $(shell find runtime/hyperstyle_rt engines/faces engines/portraits -type f ! -name '*.pyc')
 
 .PHONY: demo docs test test-cpp test-rtx test-gpu lint format clean
 

@@ -14,7 +14,7 @@ from hyperstyle_rt.formats import strict_json
 from hyperstyle_rt.formats.bundle import MANIFEST_NAME
 from hyperstyle_rt.formats.manifest import FORMAT
 
-BY_HAND = ("LICENSE", "README.md")  # a rebuild keeps them
+BY_HAND = ("LICENSE", "NOTICE", "README.md")  # a rebuild keeps them
 
 
 class BuildError(HyperStyleError):

@@ -148,7 +148,8 @@ class Manifest:
     graphs:
         Role to graph; all of them compute in float32.
     files:
-        File name to digest, size and type: all but manifest.json, LICENSE and README.md.
+        File name to digest, size and type: all but manifest.json, LICENSE,
+        NOTICE and README.md.
     accuracy, training:
         Free-form: measured against the reference; how it was trained (None: not by this project).
     methods:

@@ -177,7 +177,7 @@ PRESETS: Mapping[str, Preset] = {
         "steps on latents and weight offsets together, most of them on the bundle's draft",
         (
             Stage(_BOTH, 60, Weights(1.0, 0.3, 0.8), draft=True, renew=10),
-            Stage(_BOTH_FINISHING, 12, Weights(1.0, 0.3, 0.8)),
+            Stage(_BOTH_FINISHING, 24, Weights(1.0, 0.3, 0.8)),
         ),
         needs_inversion=True,
     ),
