@@ -7,6 +7,7 @@ from typing import TypeVar
 import fakeweights
 import numpy as np
 import torch
+from hyperstyle_export.networks.draft_step import DraftStep, DraftStepConfig
 from hyperstyle_export.networks.latent_encoder import FeaturesConfig, LatentEncoder
 from hyperstyle_export.networks.lpips import ALEXNET
 from hyperstyle_export.networks.mobile_draft import Draft
@@ -33,8 +34,16 @@ def tiny_mobile_model() -> MobileModel:
         encoder=filled(LatentEncoder(FEATURES, width), "encoder"),
         input_size=(SIDE, SIDE),
         lpips=narrow_lpips(ALEXNET),
+        restyle=(tiny_step(), Draft(filled(PictureHead(TINY.channels[1], width, 6), "early"), 1)),
         draft=Draft(filled(PictureHead(TINY.channels[BLOCKS], width, 6), "head"), BLOCKS),
     )
+
+
+def tiny_step() -> DraftStep:
+    """A step that goes down along the gradient."""
+    step = DraftStep(DraftStepConfig(TINY.style_width, 4)).eval().requires_grad_(False)
+    step.shared.copy_(0.02 * torch.eye(TINY.style_width))
+    return step
 
 
 def filled(network: Network, name: str) -> Network:

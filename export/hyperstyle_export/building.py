@@ -66,8 +66,10 @@ def build_bundle(request: BuildRequest) -> dict[str, Any]:
     storage: Storage = "fp16" if request.storage.value == "fp16" else "fp32"
     if checkpoints.generator is not None and holds_photographs(checkpoints.generator):
         return build_photographs(request, checkpoints.generator, storage)
-    if checkpoints.draft is not None:
-        raise HyperStyleError("--draft is of the generator of photographs; leave it out.")
+    if checkpoints.draft is not None or checkpoints.restyle is not None:
+        raise HyperStyleError(
+            "--draft and --restyle are for the generator of photographs; leave them out."
+        )
     sources = _sources(checkpoints)
     lpips_files = _lpips_files(request.lpips)
     facts, example = _facts(options), read_picture(options.picture)
@@ -109,16 +111,18 @@ def build_photographs(request: BuildRequest, generator: Path, storage: Storage) 
     from .readers.mobile_parts import read_mobile_model
 
     options, encoder = request.bundle, _encoder_of_photographs(request)
-    lpips_files, draft = _lpips_files(request.lpips), request.checkpoints.draft
-    if draft is not None and lpips_files is None:
+    lpips_files, parts = _lpips_files(request.lpips), request.checkpoints
+    trained = {"draft": parts.draft, "restyle": parts.restyle}
+    given = {role: path for role, path in trained.items() if path is not None}
+    if given and lpips_files is None:
         raise HyperStyleError(
-            "a draft is for descent; give --refine-lpips and --refine-lpips-heads, too."
+            f"--{next(iter(given))} goes by LPIPS; give --refine-lpips and --refine-lpips-heads, "
+            "too."
         )
-    files = {"generator": generator, "encoder": encoder, **(lpips_files or {})}
-    files |= {} if draft is None else {"draft": draft}
+    files = {"generator": generator, "encoder": encoder, **given, **(lpips_files or {})}
     facts, example = _facts(options), read_picture(options.picture)
     with progress("networks") as on_progress, staged(options.out, options.force) as stage:
-        model, digests = read_mobile_model(generator, encoder, draft, lpips_files)
+        model, digests = read_mobile_model(generator, encoder, **trained, lpips=lpips_files)
         own = {role: file for role, file in files.items() if file.is_file()}
         facts = _from_files(facts, own)
         facts = replace(facts, provenance={**facts.provenance, **digests})

@@ -36,8 +36,8 @@ python export/build_engines.py --checkpoint hyperstyle_ffhq.pt --w-encoder faces
 --out engines/faces --refine-lpips alexnet.ckpt --refine-lpips-heads alex.pth
 
 python export/build_engines.py --generator random_face-2021.7.21.1-py3-none-any.whl \
---encoder encoder.safetensors --draft head256.safetensors --refine-lpips alexnet.ckpt \
---refine-lpips-heads alex.pth --out engines/faces --storage fp16
+--encoder encoder.safetensors --restyle restyle.safetensors --draft head256.safetensors \
+--refine-lpips alexnet.ckpt --refine-lpips-heads alex.pth --out engines/faces --storage fp16
 
 A fine-tuned generator has options of its own: python export/build_engines.py --adapt --help
 """

@@ -152,6 +152,14 @@ class CheckpointOptions:
             panel=CHECKPOINTS,
         ),
     ] = None
+    restyle: Annotated[
+        Path | None,
+        _option(
+            says="Learnt step of the latents for the generator of photographs (.safetensors, by "
+            "tools/photos): the method restyle.",
+            panel=CHECKPOINTS,
+        ),
+    ] = None
     dataset_type: Annotated[
         str | None,
         _option(says="Replaces the checkpoints' option; 'cars' crops rows.", panel=CHECKPOINTS),

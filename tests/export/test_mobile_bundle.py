@@ -226,13 +226,14 @@ def test_the_manifest_says_what_every_bundle_says(model: MobileModel, bundle: Bu
     assert [(layer.name, layer.shape) for layer in manifest.tuned_layers] == kernels
     assert manifest.objective is not None
     assert manifest.objective.perceptual == "lpips_alexnet"
-    assert list(manifest.methods) == ["encoder"]
+    assert list(manifest.methods) == ["restyle", "encoder"]
+    assert manifest.default_method == "restyle"
 
 
 def test_the_space_is_that_of_the_generator_alone(
     model: MobileModel, bundle: Bundle, tmp_path: Path
 ) -> None:
-    other = dataclasses.replace(model, draft=None, lpips=None)
+    other = dataclasses.replace(model, draft=None, lpips=None, restyle=None)
     written = write_mobile_bundle(other, tmp_path, BundleFacts("b"), "fp16", lambda _step: None)
     assert written.manifest.space == bundle.manifest.space
     assert "objective" not in written.manifest.graphs
@@ -323,7 +324,7 @@ def test_trained_parts_are_read_as_they_were_written(
     [
         ({"encoder": None}, "takes one --encoder"),
         ({"checkpoint": Path("a.pt")}, "are for StyleGAN2"),
-        ({"draft": Path("head.safetensors")}, "a draft is for descent"),
+        ({"draft": Path("head.safetensors")}, "--draft goes by LPIPS"),
         ({"encoder": ["missing.safetensors"]}, "missing.safetensors"),
     ],
 )

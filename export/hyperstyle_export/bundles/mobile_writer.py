@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from hyperstyle_rt.formats.methods import Method, Phase
 from hyperstyle_rt.formats.parametric_inputs import ObjectiveFacts
 
 from ..graphs.channel_offsets import channel_offsets_adjoint_graph, channel_offsets_graph
+from ..graphs.draft_step import RESTYLE, build_draft_step
 from ..graphs.generator import NOISE, STYLE_OFFSETS
 from ..graphs.latent_encoder import build_latent_encoder
 from ..graphs.mobile_objectives import (
@@ -31,6 +32,7 @@ from ..graphs.mobilestylegan import (
 )
 from ..graphs.objective import build_features
 from ..graphs.storage import Storage
+from ..networks.draft_step import DraftGradient
 from ..networks.mobile_model import MobileModel
 from .spaces import mobile_space
 from .writer import BundleFacts, GraphFiles, OnProgress, stored_graph, write_average, write_manifest
@@ -38,6 +40,7 @@ from .writer import BundleFacts, GraphFiles, OnProgress, stored_graph, write_ave
 GraphOf = Callable[[], ir.Model]
 
 ENCODER = "encoder"
+RESTYLE_ITERATIONS = 5
 
 
 def write_mobile_bundle(
@@ -102,6 +105,8 @@ def shared_graphs(model: MobileModel) -> dict[str, GraphOf]:
         graphs["noise"] = partial(build_mobile_noise, generator)
     if model.lpips is None:
         return graphs
+    if model.restyle is not None:
+        graphs[RESTYLE] = partial(_restyle, model)
     graphs["features"] = lambda: build_features(perceptual_nodes(model))
     for role in EXTRAS:
         graphs[role] = partial(build_mobile_objective, role, model)
@@ -112,13 +117,25 @@ def shared_graphs(model: MobileModel) -> dict[str, GraphOf]:
     return graphs
 
 
-def mobile_methods() -> Mapping[str, Method]:
-    """The methods of such a bundle, as its manifest lists them; the first is the default."""
-    return {ENCODER: Method((Phase(ENCODER),))}
+def mobile_methods(roles: Container[str]) -> Mapping[str, Method]:
+    """The methods of a bundle with these graphs, as its manifest lists them, the default first."""
+    methods = {ENCODER: Method((Phase(ENCODER),))}
+    if RESTYLE in roles:
+        steps = Method((Phase(ENCODER), Phase(RESTYLE, RESTYLE_ITERATIONS)))
+        return {RESTYLE: steps, **methods}
+    return methods
+
+
+def _restyle(model: MobileModel) -> ir.Model:
+    assert model.restyle is not None and model.lpips is not None
+    step, draft = model.restyle
+    perceptual = step.config.perceptual
+    gradient = DraftGradient(model.generator, draft, model.lpips, perceptual)
+    return build_draft_step(step, gradient, model.input_size)
 
 
 def _manifest(model: MobileModel, written: GraphFiles, facts: BundleFacts) -> Manifest:
-    config, methods = model.generator.config, mobile_methods()
+    config, methods = model.generator.config, mobile_methods(written.graphs)
     objective = None
     if model.lpips is not None:
         term = perceptual_nodes(model)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
+from .draft_step import DraftStep
 from .latent_encoder import LatentEncoder
 from .lpips import Lpips
 from .mobile_draft import Draft
@@ -31,6 +32,8 @@ class MobileModel:
         The perceptual term of descent; None for a bundle that does not descend.
     draft:
         None for a bundle that descends on the whole generator only.
+    restyle:
+        A learnt step of the latents, and the draft whose gradient it reads; None for none.
     """
 
     generator: MobileStyleGan
@@ -39,6 +42,7 @@ class MobileModel:
     input_size: tuple[int, int]
     lpips: Lpips | None = None
     draft: Draft | None = None
+    restyle: tuple[DraftStep, Draft] | None = None
 
     def encode(self, target: Tensor) -> Tensor:
         """Target [N,3,h,w] in [-1,1] -> latents [N,L,W], with equal rows."""

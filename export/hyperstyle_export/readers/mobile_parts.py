@@ -31,7 +31,11 @@ LATENT_AVERAGE = "latent_avg"
 
 
 def read_mobile_model(
-    generator: Path, encoder: Path, draft: Path | None, lpips: Mapping[str, Path] | None
+    generator: Path,
+    encoder: Path,
+    draft: Path | None = None,
+    restyle: Path | None = None,
+    lpips: Mapping[str, Path] | None = None,
 ) -> tuple[MobileModel, dict[str, str]]:
     """Read the networks of a bundle.
 
@@ -39,7 +43,7 @@ def read_mobile_model(
     ----------
     generator:
         As `read_random_face` takes it.
-    encoder, draft:
+    encoder, draft, restyle:
         Trained for it.
     lpips:
         Backbone and heads.
@@ -65,7 +69,8 @@ def read_mobile_model(
             "px; fit a head after another number of blocks"
         )
     files = None if lpips is None else load_lpips(*lpips.values())
-    read = MobileModel(model, average, network, (side, side), files, head)
+    step = None if restyle is None else read_draft_step(restyle, model)
+    read = MobileModel(model, average, network, (side, side), files, head, step)
     return read, {name: f"sha256:{digest}" for name, digest in weights.digests.items()}
 
 
