@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from ..adjoint.pull_back import pull_back
 from ..adjoint.rules import shape_of
-from ..networks.draft_step import DraftGradient, DraftStep
+from ..networks.draft_step import TINY, DraftGradient, DraftStep
 from .builder import GraphBuilder, to_array
 from .inlining import inline, prune, with_shapes
 from .mobilestylegan import MobileSynthesis
@@ -36,7 +36,8 @@ def build_draft_step(
     (pull,) = pull_back(b, {values["loss"]: one}, [values["made"]])
     latents = inputs["latents"]
     (found,) = pull_back(b, {values["sketch"]: pull}, [latents])
-    following = b.op("Sub", latents, _change(b, step, found, shape_of(latents)[1]))
+    change = _change(b, step, found, values["loss"], shape_of(latents)[1])
+    following = b.op("Sub", latents, change)
     b.output("latents_next", following, shape_of(latents))
     return prune(b.build())
 
@@ -91,7 +92,9 @@ def _features(gradient: DraftGradient, input_size: tuple[int, int], term: LpipsN
     return b.build()
 
 
-def _change(b: GraphBuilder, step: DraftStep, gradient: ir.Value, rows: int) -> ir.Value:
+def _change(
+    b: GraphBuilder, step: DraftStep, gradient: ir.Value, loss: ir.Value, rows: int
+) -> ir.Value:
     """What is taken from the latents: see `DraftStep.forward`."""
     b.scoped("step")
     config = step.config
@@ -112,5 +115,9 @@ def _change(b: GraphBuilder, step: DraftStep, gradient: ir.Value, rows: int) -> 
     size = b.op("Sqrt", b.mean_square(change))
     limit = b.scalar(config.limit)
     change = b.op("Mul", change, b.op("Div", limit, b.op("Max", size, limit)))
+    promised = b.op("ReduceSum", b.op("Mul", change, units), keepdims=0)
+    most = b.op("Mul", loss, b.scalar(config.share))
+    shorter = b.op("Div", most, b.op("Max", promised, most, b.scalar(TINY)))
+    change = b.op("Mul", change, shorter)
     sources = b.constant("step.sources", np.array(step.sources(rows), np.int64))
     return b.op("Gather", b.op("MatMul", change, back), sources, axis=1)

@@ -19,6 +19,8 @@ from .lpips import Lpips
 from .mobile_draft import Draft
 from .mobilestylegan import MobileStyleGan
 
+TINY = 1e-20
+
 
 @dataclass(frozen=True)
 class DraftStepConfig:
@@ -34,12 +36,16 @@ class DraftStepConfig:
         Weight of LPIPS beside the mean square of pixels.
     limit:
         Largest root mean square of a step, where latents have deviations of 1.
+    share:
+        Of the loss: more than that a step is not to promise. One that promises more, by the
+        gradient along it, is that much shorter: there the loss curves more than elsewhere.
     """
 
     style_width: int
     rows: int
     perceptual: float = 0.25
     limit: float = 0.35
+    share: float = 0.5
 
 
 class DraftStep(nn.Module):
@@ -65,13 +71,16 @@ class DraftStep(nn.Module):
         self.own = nn.Parameter(torch.zeros(width, width))
         self.row_gains = nn.Parameter(torch.ones(config.rows))
 
-    def forward(self, latents: Tensor, gradient: Tensor) -> Tensor:
-        """Latents [N,L,W] and the loss's gradient by the rows that are read [N,R,W] -> [N,L,W]."""
+    def forward(self, latents: Tensor, gradient: Tensor, loss: Tensor) -> Tensor:
+        """Latents [N,L,W], loss [N], its gradient by the rows that are read [N,R,W] -> [N,L,W]."""
         units = gradient @ self.deviations
         change = units.sum(1, keepdim=True) @ self.shared.T
         change = change + units @ self.own.T * self.row_gains[:, None]
         size = change.square().mean((1, 2), keepdim=True).sqrt()
         change = change * (self.config.limit / size.clamp(min=self.config.limit))
+        promised = (change * units).sum((1, 2), keepdim=True)
+        most = self.config.share * loss[:, None, None]
+        change = change * (most / torch.maximum(promised, most).clamp(min=TINY))
         change = change @ self.deviations.T
         return latents - change[:, self.sources(latents.shape[1])]
 
@@ -95,21 +104,24 @@ class DraftGradient:
     lpips: Lpips
     perceptual: float
 
-    def __call__(self, target: Tensor, reconstruction: Tensor, latents: Tensor) -> Tensor:
-        """Pictures [N,3,h,w] in [-1,1], latents [N,L,W] -> [N,R,W], R the rows that are read.
+    def __call__(
+        self, target: Tensor, reconstruction: Tensor, latents: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Pictures [N,3,h,w] in [-1,1], latents [N,L,W] -> gradient [N,R,W], loss [N].
 
-        Both pictures are averaged to the draft's size. What the loss's derivative by the
-        reconstruction is, the draft's picture is pulled back with.
+        R are the rows that are read. Both pictures are averaged to the draft's size. What the
+        loss's derivative by the reconstruction is, the draft's picture is pulled back with.
         """
         wanted, made = (
             F.avg_pool2d(x, x.shape[-1] // self.draft.side) for x in (target, reconstruction)
         )
         made = made.detach().requires_grad_(True)
-        (pull,) = torch.autograd.grad(self.loss(made, wanted).sum(), made)
+        loss = self.loss(made, wanted)
+        (pull,) = torch.autograd.grad(loss.sum(), made)
         rows = latents.detach().requires_grad_(True)
         picture = self.draft.picture(self.generator, rows)
         (gradient,) = torch.autograd.grad(picture, rows, pull)
-        return gradient[:, : self.draft.row + 1]
+        return gradient[:, : self.draft.row + 1], loss.detach()
 
     def loss(self, made: Tensor, wanted: Tensor) -> Tensor:
         """Of every picture, [N]."""

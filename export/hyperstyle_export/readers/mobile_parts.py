@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
+from ..networks.draft_step import DraftStep, DraftStepConfig
 from ..networks.latent_encoder import FeaturesConfig, LatentEncoder
 from ..networks.mobile_draft import Draft
 from ..networks.mobile_model import MobileModel
@@ -110,6 +111,13 @@ def read_draft(path: Path, generator: MobileStyleGan) -> Draft:
         If the file cannot be read, is of another network, or for another generator.
     """
     state, facts = _read(path)
+    return _draft({f"head.{key}": value for key, value in state.items()}, facts, path, generator)
+
+
+def _draft(
+    state: Mapping[str, Tensor], facts: Mapping[str, str], path: Path, generator: MobileStyleGan
+) -> Draft:
+    """The draft whose head is stored under ``head.``."""
     config = generator.config
     try:
         blocks = int(facts.get("blocks", ""))
@@ -119,11 +127,37 @@ def read_draft(path: Path, generator: MobileStyleGan) -> Draft:
             f"{path} does not say after how many blocks its head comes; fit one with "
             "tools/photos heads"
         ) from error
-    width = state["squeeze.weight"].shape[0] if "squeeze.weight" in state else 1
+    squeeze = state.get("head.squeeze.weight")
+    width = 1 if squeeze is None else len(squeeze)
     with torch.device("meta"):
         head = PictureHead(channels, config.style_width, width)
-    _fill(head, {key: value.float() for key, value in state.items()}, path, "head")
+    own = {key.removeprefix("head."): value.float() for key, value in state.items()}
+    _fill(head, own, path, "head")
     return Draft(head, blocks)
+
+
+def read_draft_step(path: Path, generator: MobileStyleGan) -> tuple[DraftStep, Draft]:
+    """Read a step that `tools/photos` has trained, and the draft it was trained with.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read, is of another network, or for another generator.
+    """
+    state, facts = _read(path)
+    width = generator.config.style_width
+    draft = _draft(
+        {k: v for k, v in state.items() if k.startswith("head.")}, facts, path, generator
+    )
+    numbers = ("perceptual", "limit", "share")
+    try:
+        config = DraftStepConfig(width, draft.row + 1, **{k: float(facts[k]) for k in numbers})
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{path} does not say its step's limits: {error}") from error
+    step = DraftStep(config)
+    own = {k.removeprefix("step."): v.float() for k, v in state.items() if k.startswith("step.")}
+    _fill(step, own, path, "step of latents")
+    return step, draft
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
