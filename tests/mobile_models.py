@@ -34,14 +34,17 @@ def tiny_mobile_model() -> MobileModel:
         encoder=filled(LatentEncoder(FEATURES, width), "encoder"),
         input_size=(SIDE, SIDE),
         lpips=narrow_lpips(ALEXNET),
-        restyle=(tiny_step(), Draft(filled(PictureHead(TINY.channels[1], width, 6), "early"), 1)),
+        restyle=(
+            tiny_step(),
+            Draft(filled(PictureHead(TINY.channels[BLOCKS], width, 6), "other"), BLOCKS),
+        ),
         draft=Draft(filled(PictureHead(TINY.channels[BLOCKS], width, 6), "head"), BLOCKS),
     )
 
 
 def tiny_step() -> DraftStep:
     """A step that goes down along the gradient."""
-    step = DraftStep(DraftStepConfig(TINY.style_width, 4)).eval().requires_grad_(False)
+    step = DraftStep(DraftStepConfig(TINY.style_width, 3 * BLOCKS + 1)).eval().requires_grad_(False)
     step.shared.copy_(0.02 * torch.eye(TINY.style_width))
     return step
 
