@@ -94,10 +94,16 @@ class Bench:
     ) -> None:
         work = model._work
         self.model, self.point = model, point
-        self.manifest, self.backend, self.renderer = model.bundle.manifest, work.backend, work.renderer
+        self.manifest, self.backend, self.renderer = (
+            model.bundle.manifest,
+            work.backend,
+            work.renderer,
+        )
         self.objective = Objective(role, self.manifest, self.renderer, self.backend)
         picture = fakeweights.image_u8(1)
-        self.target = self.objective.target(lambda size: self.backend.upload(to_input(picture, size)))
+        self.target = self.objective.target(
+            lambda size: self.backend.upload(to_input(picture, size))
+        )
         self.settings = self.objective.settings(weights)
 
     def gradients(self) -> tuple[LossResult, Gradients]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..batch.streams import is_pipe_out, write_pipe
 from ..errors import HyperStyleError
+from ..optimising.names import PRESET_LINES
 from . import options
-from .invert_options import InvertRequest
+from .invert_options import Descent, InvertRequest
 from .invert_report import Report
 from .outputs import (
     check_report,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from ..batch.run import Batch
     from ..batch.sources import Found
     from ..model import Model
+    from ..types import Picture
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -49,11 +52,13 @@ hyperstyle-rt invert 'photos/**/*.jpg' --out results --coupled --jobs 4
 
 hyperstyle-rt invert party.jpg --bundle engines/faces --face all --paste
 
-hyperstyle-rt invert face.png --iterations 20 --until 0.001 --steps
+hyperstyle-rt invert face.png --iterations 20 --until 0.001 --save-steps
 
-hyperstyle-rt invert face.png --refine 60 --save-inversion
+hyperstyle-rt invert face.png --then refine --steps 60 --save-inversion
 
-hyperstyle-rt invert face.png --method hyperstyle
+hyperstyle-rt invert face.png --method pti --steps 200
+
+hyperstyle-rt invert face.png --method hyperstyle --then pti
 
 hyperstyle-rt invert face.png --bundle engines/cars --backend cuda --json
 """
@@ -78,8 +83,10 @@ def invert(request: InvertRequest) -> None:
         threads=running.threads,
         precision=running.precision,
     )
-    settings = _settings(request, model)
+    mask = _mask(request)
+    settings = _settings(request, model, mask)
     _check_photos(settings, model)
+    _check_descent(settings, model)
     if is_pipe_out(out):
         _check_pipe(found, out, settings, folders.resume, printing.json_)
     elif folders.resume and not is_directory_for(out, found):
@@ -92,7 +99,7 @@ def invert(request: InvertRequest) -> None:
             check_report(folders.report, folders.resume, request.force)
         results = Report(tasks, found.passed_over, None if file == out else out)
         root = out if folders.resume else None
-        batch = Batch(model, settings, tasks, root=root, force=request.force)
+        batch = Batch(model, settings, tasks, root=root, force=request.force, mask=mask)
         try:
             _run(batch, settings, results, folders.jobs, printing, to_pipe=file != out)
         finally:
@@ -105,28 +112,106 @@ def invert(request: InvertRequest) -> None:
     _conclude(results, printing)
 
 
-def _settings(request: InvertRequest, model: Model) -> Settings:
+def _settings(request: InvertRequest, model: Model, mask: Picture | str | None) -> Settings:
     """What tells one result from another."""
     from ..batch.results import Settings
-    from ..inverting.inverter import count_iterations
 
-    written, search, photos = request.written, request.search, request.photos
-    manifest = model.bundle.manifest
+    written, search, photos, descent = (
+        request.written,
+        request.search,
+        request.photos,
+        request.descent,
+    )
+    method, then = _methods(request, model)
     return Settings(
         bundle=model.bundle.digest,
-        method=search.method or manifest.default_method or "",
+        method=method,
         precision=request.running.precision,
-        iterations=count_iterations(manifest, search.method, search.iterations, search.until),
+        iterations=_iterations(request, model, method),
         until=search.until,
         align=photos.align.value,
         face=photos.face,
-        steps=written.steps,
+        steps=written.save_steps,
         coupled=written.coupled,
         inversion=written.save_inversion,
         paste=photos.paste,
-        refine=search.refine,
-        refine_variable=search.refine_variable.value,
+        then=then,
+        then_steps=descent.steps,
+        variables=_variables(descent.variables),
+        mask=mask if mask is None or isinstance(mask, str) else sha256(mask.tobytes()).hexdigest(),
     )
+
+
+def _methods(request: InvertRequest, model: Model) -> tuple[str, str | None]:
+    """The method, and the preset that follows; the same for a descent from nothing."""
+    from ..optimising.running import find_preset
+
+    manifest, then = model.bundle.manifest, request.descent.then
+    method = request.search.method or manifest.default_method or ""
+    if then is not None:
+        find_preset(then)
+    if method in manifest.methods or method not in PRESET_LINES:
+        manifest.method(request.search.method)  # refuses what is neither
+        if then is None and request.descent != Descent():
+            raise HyperStyleError(
+                "--steps, --variables and --mask are of gradient steps; name these with --then or "
+                "--method"
+            )
+        return method, then
+    if then is not None:
+        raise HyperStyleError(
+            f"--then follows a method of the bundle, and {method!r} takes gradient steps itself; "
+            "leave one of them out"
+        )
+    return method, method
+
+
+def _iterations(request: InvertRequest, model: Model, method: str) -> int:
+    """Iterations of a method of the bundle; a descent from nothing has none of its own."""
+    from ..inverting.inverter import count_iterations
+
+    search, manifest = request.search, model.bundle.manifest
+    if method in manifest.methods:
+        return count_iterations(manifest, search.method, search.iterations, search.until)
+    if search.iterations is not None or search.until is not None:
+        raise HyperStyleError(
+            f"--iterations and --until are of methods that iterate, and {method!r} takes gradient "
+            "steps; limit these with --steps"
+        )
+    return 0
+
+
+def _variables(listed: str | None) -> tuple[str, ...] | None:
+    return None if listed is None else tuple(name.strip() for name in listed.split(","))
+
+
+def _mask(request: InvertRequest) -> Picture | str | None:
+    """The mask that is named: a picture, or `face`."""
+    from ..imaging.pictures import read_picture
+    from ..optimising.masks import FACE
+
+    named = request.descent.mask
+    return named if named in (None, FACE) else read_picture(named)
+
+
+def _check_descent(settings: Settings, model: Model) -> None:
+    """Refuse gradient steps that cannot be taken, before the first picture."""
+    from ..optimising.running import Request, check_bundle
+
+    if settings.then is not None:
+        request = Request(settings.then, settings.variables, settings.then_steps)
+        has_latents = settings.method in model.bundle.manifest.methods
+        check_bundle(model.bundle, model.backend, request, has_latents)
+
+
+def _total_steps(settings: Settings) -> int:
+    """Iterations and gradient steps of one picture."""
+    if settings.then is None:
+        return settings.iterations
+    from ..optimising.presets import PRESETS
+
+    steps = PRESETS[settings.then].steps if settings.then_steps is None else settings.then_steps
+    return settings.iterations + steps
 
 
 def _check_pipe(found: Found, out: Path, settings: Settings, resume: bool, json_: bool) -> None:
@@ -170,7 +255,7 @@ def _run(
     many = len(results.tasks) > 1 or settings.face == ALL
     quiet = printing.quiet or to_pipe
     with batch_progress(quiet) if many else progress_bar(quiet) as progress:
-        total = len(results.tasks) if many else settings.iterations + settings.refine
+        total = len(results.tasks) if many else _total_steps(settings)
         bar = progress.add_task("", total=total, rate="")
 
         def advance(said: str) -> None:
