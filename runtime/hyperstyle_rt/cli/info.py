@@ -296,8 +296,10 @@ def _layer_names(inversion: Inversion, bundle: str | None) -> list[str]:
 def _inversion_document(
     path: Path, inversion: Inversion, magnitudes: Mapping[str, float]
 ) -> dict[str, Any]:
+    from ..formats.inversion_file import HALVES
+
     data = inversion.data
-    codes, offsets = data.codes, data.channel_offsets
+    codes = data.codes
     return {
         "bytes": path.stat().st_size,
         "space": data.space,
@@ -309,7 +311,10 @@ def _inversion_document(
         "iterations": inversion.iterations,
         "latents": list(inversion.latents.shape),
         "codes": None if codes is None else list(codes.shape),
-        "channel_offsets": None if offsets is None else offsets.size,
+        **{
+            name: None if getattr(data, name) is None else getattr(data, name).size
+            for name in HALVES
+        },
         "transform": None if data.transform is None else data.transform.tolist(),
         "magnitudes": dict(magnitudes),
     }
@@ -320,8 +325,11 @@ def _inversion_tables(
 ) -> list[Table]:
     from rich.filesize import decimal
 
+    from ..formats.inversion_file import HALVES
+
     data = inversion.data
-    codes, offsets = data.codes, data.channel_offsets
+    codes = data.codes
+    halves = {name: getattr(data, name) for name in HALVES}
     facts = {
         "space": data.space,
         "bundle": data.bundle_name,
@@ -332,7 +340,11 @@ def _inversion_tables(
         "iterations": str(inversion.iterations),
         "latents": _dimensions(inversion.latents.shape),
         "offset codes": "none" if codes is None else _dimensions(codes.shape),
-        "channel offsets": "none" if offsets is None else f"{offsets.size} (refined)",
+        **{
+            name.replace("_", " "): f"{array.size} (by gradient steps)"
+            for name, array in halves.items()
+            if array is not None
+        },
         "photo to crop": "not stored" if data.transform is None else str(data.transform.tolist()),
         "size": decimal(path.stat().st_size),
     }
