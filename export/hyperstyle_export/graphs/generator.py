@@ -82,8 +82,7 @@ class LayerForms:
 
 def build_generator(model: HyperStyle) -> ir.Model:
     """Latents [N,L,W] and all weight.<layer> -> rendering [N,3,H,W], reconstruction [N,3,h,w]."""
-    forms = LayerForms(base_weight, _styled_conv, _to_rgb)
-    return assemble_generator(GraphBuilder("generator"), model, forms)
+    return assemble_generator(GraphBuilder("generator"), model, FP32_FORMS)
 
 
 def build_styled_generator(model: HyperStyle) -> ir.Model:
@@ -93,8 +92,8 @@ def build_styled_generator(model: HyperStyle) -> ir.Model:
     offset index, toRGB included); noise.<layer> [1,1,h,w] of every layer that has some, before its
     strength.
     """
-    forms = LayerForms(base_weight, _styled_conv, _to_rgb)
-    return assemble_generator(GraphBuilder("styled_generator"), model, forms, is_styled=True)
+    b = GraphBuilder("styled_generator")
+    return assemble_generator(b, model, FP32_FORMS, is_styled=True)
 
 
 def build_noise(model: HyperStyle) -> ir.Model:
@@ -333,3 +332,7 @@ def face_pool(
     x = b.reshape(x, 0, 3, height, 1, width, 1)
     x = b.op("Expand", x, b.integers(1, 1, 1, rows, 1, columns))
     return b.reshape(x, 0, 3, out_height, out_width)
+
+
+FP32_FORMS = LayerForms(base_weight, _styled_conv, _to_rgb)
+"""Forms of layers in float32, for any batch."""

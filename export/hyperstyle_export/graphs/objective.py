@@ -17,12 +17,13 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from ..adjoint.pacing import paced
 from ..adjoint.pull_back import pull_back
 from ..adjoint.rules import shape_of
 from ..networks.hyperstyle import HyperStyle
 from ..networks.lpips import Lpips
 from .builder import GraphBuilder
-from .generator import build_generator
+from .generator_single import build_single_generator
 from .inlining import inline, prune, with_shapes
 from .objective_loss import loss_of
 from .perceptual import perceptual_term
@@ -61,7 +62,7 @@ def build_objective(model: HyperStyle, lpips: Lpips | None = None) -> ir.Model:
     b.output("rendering", values["rendering"], [1, 3, *model.config.image_size])
     for layer, gradient in zip(model.config.tuned, gradients, strict=True):
         b.output(f"gradient.{layer.name}", gradient, layer.weight_shape)
-    return prune(b.build())
+    return paced(prune(b.build()))
 
 
 def _forward(model: HyperStyle, lpips: Lpips | None) -> ir.Model:
@@ -73,7 +74,7 @@ def _forward(model: HyperStyle, lpips: Lpips | None) -> ir.Model:
     wanted = [b.input(f"features.{number}", shape) for number, shape in enumerate(term.shapes)]
     shapes = {f"weight.{layer.name}": layer.weight_shape for layer in config.tuned}
     weights = {name: b.input(name, shape) for name, shape in shapes.items()}
-    rendered = inline(b, build_generator(model), {"latents": latents, **weights})
+    rendered = inline(b, build_single_generator(model), {"latents": latents, **weights})
     seen = term.features(b, rendered["reconstruction"])
     perceptual = term.loss(b.scoped("loss"), list(zip(seen, wanted, strict=True)))
     loss = loss_of(b, rendered["rendering"], target, perceptual)
