@@ -1,15 +1,16 @@
-"""What a model and a session do with pictures: invert them, and refine what was found."""
+"""What a model and a session do with pictures: invert them, and optimise what was found."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from .errors import BackendError
-from .formats.inversion_file import InversionData, check_fits
+from .errors import BackendError, InversionError
+from .formats.inversion_file import InversionData
+from .formats.inversion_fit import check_fits
 from .formats.manifest import Manifest
 from .imaging.pictures import to_input
 from .inversion import Inversion
@@ -17,8 +18,11 @@ from .inverting.inverter import Found, count_iterations
 from .inverting.phases import OnIteration, Watch
 from .inverting.preparing import one_crop
 from .inverting.state import Size
-from .optimising.descent import Limits, OnStep
-from .optimising.presets import DEFAULT_STEPS, refine
+from .optimising.descent import OnStep
+from .optimising.latent_statistics import average_latents
+from .optimising.masks import mask_of
+from .optimising.presets import DEFAULT_PRESET
+from .optimising.running import Optimiser, Request, check_bundle, find_preset
 from .rendering import CODES, LATENTS, RENDERING
 from .rendering_operations import RenderingOperations
 from .types import Array, Picture
@@ -150,36 +154,47 @@ class Operations(RenderingOperations):
         tensors = {name: share(buffer) for name, buffer in found.tensors.items()}
         return DeviceInversion(tensors, found.iterations)
 
-    def refine(
+    def optimise(
         self,
-        inversion: Inversion,
+        inversion: Inversion | None,
         picture: Any,
-        steps: int = DEFAULT_STEPS,
+        preset: str = DEFAULT_PRESET,
         *,
-        variable: str = "channel_offsets",
+        steps: int | None = None,
         seconds: float | None = None,
         until: float | None = None,
+        variables: Sequence[str] | None = None,
+        mask: Any | None = None,
         on_step: OnStep | None = None,
         align: str = "auto",
         face: str | int = "largest",
     ) -> Inversion:
-        """Bring an inversion closer to its picture by gradient steps on its kernels.
+        """Bring an inversion closer to its picture by gradient descent.
 
         Parameters
         ----------
         inversion:
-            Of this bundle's space.
+            Of this bundle's space, to start from. None to start from nothing, or from an inversion
+            by the bundle's default method where the preset needs one.
         picture:
             What was inverted, as :meth:`invert` takes it.
+        preset:
+            One of :data:`~hyperstyle_rt.optimising.presets.PRESETS`: what changes, by which loss
+            and at what pace.
         steps:
-            At most so many; each costs about three times as much as the generator.
-        variable:
-            ``channel_offsets`` changes one offset per pair of channels, ``codes`` the offset codes:
-            less, but within what the hypernetwork was trained on.
+            At most so many in all; None for the preset's own number.
         seconds:
             Begin no step after so long; None for any time.
         until:
             Stop once the loss falls by less than this fraction of itself in ten steps.
+        variables:
+            What `refine` changes, any at once: ``channel_offsets`` (one offset per pair of
+            channels) where none is named, ``codes`` (less, but within what the hypernetwork was
+            trained on), ``latents`` or ``w``, ``noise``, ``weights``, ``features``.
+        mask:
+            A picture laid over what is inverted, of any size: white counts, black does not.
+            ``"face"`` for the face that is found in it. None for the whole picture, and of
+            ``hybrid`` for the face.
         on_step:
             Called with (steps done, loss, rendering float32 [3,H,W]), first for none.
         align, face:
@@ -187,33 +202,57 @@ class Operations(RenderingOperations):
 
         Returns
         -------
-        The same latents with other offsets, its rendering in ``output``: an inversion like others.
+        With its rendering in ``output``: an inversion like others.
 
         Raises
         ------
         PictureError
-            If the picture cannot be read or used.
+            If the picture or mask cannot be read or used.
         HyperStyleError
-            If a limit is out of range, the styles are edited, or the bundle cannot refine.
+            If there is no such preset or variable, a limit is out of range, the styles are edited,
+            or gradients cannot be computed in this precision.
+        BundleError
+            If the bundle has not the graphs.
         InversionError
             If the inversion is of another space.
         """
-        check_fits(inversion.data, self.bundle.manifest)
-        limits = Limits(steps, seconds, until)
-        crop, _ = one_crop(picture, self.bundle.manifest, align, face)
+        manifest = self.bundle.manifest
+        if inversion is not None:
+            check_fits(inversion.data, manifest)
+        names = None if variables is None else tuple(variables)
+        request = Request(preset, names, steps, seconds, until, None, on_step)
+        needs_inversion = inversion is None and find_preset(preset).needs_inversion
+        has_latents = inversion is not None or needs_inversion
         work = self._work
-        refined = refine(
-            inversion,
-            crop.picture,
-            self.bundle.manifest,
-            work.renderer,
-            work.backend,
-            limits,
-            variable,
-            on_step,
+        check_bundle(self.bundle, work.backend, request, has_latents)
+        crop, _ = one_crop(picture, manifest, align, face)
+        request = replace(request, mask=mask_of(mask, crop.picture, preset, manifest))
+        if needs_inversion:
+            inversion = self.invert(crop)
+        if inversion is not None and inversion.styles is not None:
+            raise InversionError("styles are edited; optimise the inversion before the edit")
+        data = self._blank(preset, crop.transform) if inversion is None else inversion.data
+        optimiser = Optimiser(self.bundle, work.renderer, work.backend, crop.picture, request)
+        optimised = replace(optimiser.run(data, has_latents), computed=computed_by(work.backend))
+        result = Inversion(optimised)
+        return replace(result, output=self.synthesise(result)[0])
+
+    def _blank(self, method: str, transform: Array | None) -> InversionData:
+        """An inversion of nothing: the average latent."""
+        manifest = self.bundle.manifest
+        return InversionData(
+            latents=average_latents(self.bundle, self._work.backend),
+            codes=None,
+            iterations=0,
+            space=manifest.inversion_space,
+            code_space=None,
+            bundle_name=manifest.name,
+            bundle_digest=self.bundle.digest,
+            method=method,
+            settings={},
+            computed=computed_by(self._work.backend),
+            transform=transform,
         )
-        refined = replace(refined, data=replace(refined.data, computed=computed_by(work.backend)))
-        return replace(refined, output=self.synthesise(refined)[0])
 
     def _inversion(
         self,

@@ -15,6 +15,13 @@ from .backends.protocol import Backend, Buffers, RecordingBackend
 from .errors import BundleError, InversionError
 from .formats.manifest import Manifest
 from .formats.optional_inputs import OptionalInputs
+from .free_inputs import (
+    FEATURE_OFFSET,
+    NOTHING_FREE,
+    PARAMETRIC_GENERATOR,
+    Free,
+    FreeInputs,
+)
 from .types import Array
 
 # Names that every host knows, in graphs and in the state of a method.
@@ -27,7 +34,6 @@ RECONSTRUCTION = "reconstruction"
 WEIGHTS = "weights"
 GENERATOR = "generator"
 STYLED_GENERATOR = "styled_generator"
-NOISE = "noise"
 CHANNEL_OFFSETS = "channel_offsets"
 
 STYLE_OFFSETS = "style_offsets"
@@ -49,6 +55,7 @@ class Renderer:
             backend, RecordingBackend
         )
         self._base: Buffers | None = None
+        self.free = FreeInputs(manifest, backend)
 
     def zero_codes(self) -> Array | None:
         """Codes [M,K+1] that change no kernel; None where the bundle knows no codes."""
@@ -108,14 +115,28 @@ class Renderer:
         inputs |= base_inputs(base)
         return self._backend.run(CHANNEL_OFFSETS, {CHANNEL_OFFSETS: offsets, **inputs})
 
-    def render(self, latents: Any, kernels: Buffers) -> Buffers:
+    def render(
+        self, latents: Any, kernels: Buffers, free: Free = NOTHING_FREE, styles: Any | None = None
+    ) -> Buffers:
         """Render a buffer of latents [N,L,W].
+
+        Parameters
+        ----------
+        free:
+            What is changed beside latents and kernels.
+        styles:
+            A buffer [1 or N,S], added to the styles of all layers; None for nothing.
 
         Returns
         -------
         ``rendering`` [N,3,H,W] and ``reconstruction`` [N,3,h,w].
+
+        Raises
+        ------
+        BundleError
+            If the bundle has no generator that takes these.
         """
-        return self._backend.run(GENERATOR, {LATENTS: latents, **kernels})
+        return self._run(latents, self._prepare(kernels, free, None, styles is not None), styles)
 
     def renderings(
         self,
@@ -123,6 +144,7 @@ class Renderer:
         kernels: Buffers,
         styles: Array | None = None,
         noise: Mapping[str, Array] | None = None,
+        free: Free = NOTHING_FREE,
     ) -> Iterator[Array]:
         """Render latents in batches.
 
@@ -133,7 +155,9 @@ class Renderer:
         styles:
             float32 [1 or N,S], added to the styles of all layers; None for zeros.
         noise:
-            ``noise.<layer>`` -> float32 [1,1,s,s]; None for the stored noise.
+            ``noise.<layer>`` -> float32 [1,1,s,s]; None for that of `free`.
+        free:
+            What is changed beside latents and kernels.
 
         Yields
         ------
@@ -142,18 +166,47 @@ class Renderer:
         Raises
         ------
         BundleError
-            If styles or noise are given and the bundle has no generator that takes them.
+            If the bundle has no generator that takes these.
         """
         upload, size = self._backend.upload, self.batch_size
-        styled = styles is not None or noise is not None
-        extra = self._noise(noise) if styled else {}
+        graph, fixed = self._prepare(kernels, free, noise, styles is not None)
         for start in range(0, len(latents), size):
             batch = slice(start, start + size)
-            inputs = {LATENTS: upload(latents[batch]), **kernels, **extra}
-            if styled:
-                inputs[STYLE_OFFSETS] = upload(self._style_rows(styles, batch))
-            outputs = self._backend.run(STYLED_GENERATOR if styled else GENERATOR, inputs)
+            rows = None if styles is None else upload(styles if len(styles) == 1 else styles[batch])
+            outputs = self._run(upload(latents[batch]), (graph, fixed), rows)
             yield from self._backend.download(outputs[RENDERING])
+
+    def _prepare(
+        self, kernels: Buffers, free: Free, noise: Mapping[str, Array] | None, styled: bool
+    ) -> tuple[str, Buffers]:
+        """The generator that takes what is free, and all its inputs but latents and styles."""
+        if noise is not None:
+            self.require_optional_inputs()
+            maps = {name: self._backend.upload(array) for name, array in noise.items()}
+        if free.needs_parameters:
+            self.free.parametric()
+            stored = self.free.parameters(kernels)
+            return PARAMETRIC_GENERATOR, {
+                **self.free.changed_parameters(stored, free.weights),
+                **(self.free.noise(free.noise) if noise is None else maps),
+                FEATURE_OFFSET: self.free.feature_offset(free.features),
+            }
+        if styled or noise is not None or free.noise is not None:
+            self.require_optional_inputs()
+            inputs = self.free.noise(free.noise) if noise is None else maps
+            return STYLED_GENERATOR, {**kernels, **inputs}
+        return GENERATOR, dict(kernels)
+
+    def _run(
+        self, latents: Any, prepared: tuple[str, Buffers], styles: Any | None = None
+    ) -> Buffers:
+        graph, fixed = prepared
+        inputs = {LATENTS: latents, **fixed}
+        if graph != GENERATOR:
+            width = self.require_optional_inputs().style_channels
+            nothing = np.zeros((1, width), np.float32)
+            inputs[STYLE_OFFSETS] = self._backend.upload(nothing) if styles is None else styles
+        return self._backend.run(graph, inputs)
 
     def as_batch(self, latents: Array) -> Array:
         """Latents [L,W] or [N,L,W] as [N,L,W].
@@ -224,18 +277,7 @@ class Renderer:
     def release(self) -> None:
         """Give back what is kept."""
         self._base = None
-
-    def _noise(self, noise: Mapping[str, Array] | None) -> Buffers:
-        """Inputs ``noise.<layer>`` of the styled generator."""
-        self.require_optional_inputs()
-        if noise is not None:
-            return {name: self._backend.upload(array) for name, array in noise.items()}
-        return self._backend.run(NOISE, {}) if NOISE in self._manifest.graphs else {}
-
-    def _style_rows(self, styles: Array | None, batch: slice) -> Array:
-        if styles is None:
-            return np.zeros((1, self.require_optional_inputs().style_channels), np.float32)
-        return styles if len(styles) == 1 else styles[batch]
+        self.free.release()
 
     def _require(self, graph: str, purpose: str) -> None:
         if graph not in self._manifest.graphs:

@@ -10,12 +10,21 @@ import numpy as np
 
 from .backends.protocol import Backend
 from .backends.registry import open_backend
-from .editing.blending import Blend, Edited, edit_latents, linear, linear_additions
+from .editing.blending import (
+    Blend,
+    Edited,
+    edit_latents,
+    linear,
+    linear_additions,
+    linear_free,
+)
 from .editing.expressions import Amounts
+from .errors import InversionError
 from .formats.bundle import Bundle
 from .formats.directions_file import Direction
-from .formats.inversion_file import check_fits
+from .formats.inversion_fit import check_fits
 from .formats.manifest import BASE_PRECISION
+from .free_inputs import Free
 from .imaging.pictures import to_picture
 from .inversion import Inversion
 from .rendering import Renderer
@@ -83,7 +92,9 @@ class RenderingOperations(ABC):
         edited = self._edited(inversion, edits)
         renderer = self._work.renderer
         kernels = renderer.kernels(inversion.codes, inversion.channel_offsets)
-        return map(to_picture, renderer.renderings(edited.latents, kernels, edited.styles))
+        free = Free.of(inversion.data)
+        renderings = renderer.renderings(edited.latents, kernels, edited.styles, free=free)
+        return map(to_picture, renderings)
 
     def interpolate(
         self,
@@ -92,7 +103,9 @@ class RenderingOperations(ABC):
         fractions: Sequence[float],
         blend: Blend = linear,
     ) -> Iterator[Picture]:
-        """Render what lies between two faces: offsets and styles linearly, latents by `blend`.
+        """Render what lies between two faces: latents by `blend`, all else linearly.
+
+        Noise of one face alone moves towards the stored noise.
 
         Parameters
         ----------
@@ -115,6 +128,9 @@ class RenderingOperations(ABC):
         for inversion in (first, second):
             check_fits(inversion.data, self.bundle.manifest)
         renderer = self._work.renderer
+        ends = Free.of(first.data), Free.of(second.data)
+        noisy = any(end.noise is not None for end in ends)
+        stored_noise = renderer.free.stored_noise() if noisy else None
 
         def frames() -> Iterator[Picture]:
             for fraction in fractions:
@@ -125,7 +141,8 @@ class RenderingOperations(ABC):
                 latents = blend(first.latents, second.latents, fraction)[None]
                 styles = linear_additions(first.styles, second.styles, fraction)
                 rows = None if styles is None else styles[None]
-                yield from map(to_picture, renderer.renderings(latents, kernels, rows))
+                free = linear_free(*ends, fraction, stored_noise)
+                yield from map(to_picture, renderer.renderings(latents, kernels, rows, free=free))
 
         return frames()
 
@@ -170,7 +187,8 @@ class RenderingOperations(ABC):
         if styles is not None:
             renderer.check_styles(styles, len(batch))
         kernels = renderer.kernels(inversion.codes, inversion.channel_offsets)
-        return np.stack(list(renderer.renderings(batch, kernels, styles)))
+        free = Free.of(inversion.data)
+        return np.stack(list(renderer.renderings(batch, kernels, styles, free=free)))
 
     def offsets(self, inversion: Inversion) -> dict[int, Array]:
         """Expand the weight offsets of an inversion, as the original defines them.
@@ -182,9 +200,14 @@ class RenderingOperations(ABC):
         Raises
         ------
         InversionError
-            If the inversion is of another space.
+            If the inversion is of another space, or has free weights, which are no offsets.
         """
         check_fits(inversion.data, self.bundle.manifest)
+        if inversion.data.weights is not None:
+            raise InversionError(
+                "the inversion has free weights, of which weight offsets are not all; take the "
+                "offsets of an inversion without them"
+            )
         work = self._work
         if work.backend.graph_precision == BASE_PRECISION:
             return self._offsets(inversion, work.renderer, work.backend)

@@ -15,10 +15,10 @@ from hyperstyle_rt.adaptation import Adaptation
 from hyperstyle_rt.errors import BundleError, InversionError
 from hyperstyle_rt.formats.inversion_file import (
     MAX_FILE_SIZE,
-    check_fits,
     read_inversion,
     write_inversion,
 )
+from hyperstyle_rt.formats.inversion_fit import check_fits
 from hyperstyle_rt.formats.manifest import Manifest
 from hyperstyle_rt.inversion import Inversion
 
@@ -74,7 +74,7 @@ def test_renders_and_edits_are_bit_identical(python, c, tmp_path):
 def test_what_python_refined_is_rendered_bit_identically(library, tiny_bundle, tmp_path):
     python, c = Model.load(tiny_bundle, "cpu"), capi.CModel(library, tiny_bundle)
     picture = random_picture(64, 64)
-    refined = python.refine(python.invert(picture, iterations=1), picture, 2)
+    refined = python.optimise(python.invert(picture, iterations=1), picture, steps=2)
     refined.save(tmp_path / "x.safetensors")
     np.testing.assert_array_equal(
         c.render(c.load(tmp_path / "x.safetensors"))[0], python.render(refined)

@@ -86,12 +86,15 @@ def test_parts_of_the_fields_are_the_schemas() -> None:
 def full() -> inversion_file.InversionData:
     """An inversion with everything a file can hold."""
     data = parse_inversion(inversions.GOOD)
-    offsets = np.zeros(4, np.float16)
-    return replace(data, channel_offsets=offsets, picture=inversions.DIGEST)
+    halves = {
+        name: np.zeros((4,) * axes, np.float16) for name, axes in inversion_file.HALVES.items()
+    }
+    return replace(data, picture=inversions.DIGEST, **halves)
 
 
 def test_entries_and_tensors_of_inversion_files(full: inversion_file.InversionData) -> None:
-    bare = replace(full, codes=None, code_space=None, channel_offsets=None, picture=None)
+    nothing = dict.fromkeys((*inversion_file.NEEDS, "code_space", "picture"))
+    bare = replace(full, **nothing)
     same_rows = np.zeros_like(full.latents)
     files = [parse(serialize_inversion(data)) for data in (full, replace(full, latents=same_rows))]
     entries = {name: required == "yes" for name, required, _ in table("entry")}
@@ -134,10 +137,11 @@ LIMITS = {
     "1 to 5 lengths of 1 to 65536": parametric_inputs.MAX_AXES == 5,
     "at most 134,217,728 numbers": parametric_inputs.MAX_PARAMETERS == 134_217_728,
     "above 0, up to 1,000,000": parametric_inputs.MAX_WEIGHT == 1_000_000,
-    "at most 16,777,216 bytes": inversion_file.MAX_FILE_SIZE == 16_777_216,
+    "at most 134,217,728 bytes": inversion_file.MAX_FILE_SIZE == 134_217_728,
     "`3` |": inversion_file.VERSION == "3",
     "at most 65,536 characters": inversion_file.MAX_METADATA == 65_536,
-    "may list `codes` and `channel_offsets`": inversion_file.NEEDS == ("codes", "channel_offsets"),
+    "may list `codes`, `channel_offsets`, `noise`, `weights` and `features`": inversion_file.NEEDS
+    == ("codes", "channel_offsets", "noise", "weights", "features"),
     "at most 268,435,456 bytes": directions_file.MAX_FILE_SIZE == 268_435_456,
     "`version`, `1`": directions_file.VERSION == "1",
 }

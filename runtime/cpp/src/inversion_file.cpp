@@ -19,6 +19,8 @@ constexpr const char* kFormat = "hyperstyle-rt-inversion";
 constexpr const char* kVersion = "3";
 // What a file may need of its reader, beside latents; and what it says of its computation.
 const std::vector<std::string> kNeeds = {"codes", "channel_offsets"};
+// What only the Python package renders: the graphs for it are not opened here.
+const std::vector<std::string> kUnrendered = {"noise", "weights", "features"};
 const std::vector<std::string> kComputed = {"backend", "provider", "precision"};
 constexpr uint16_t kHalfExponent = 0x7C00;  // all bits set: infinity or NaN
 constexpr size_t kMostDigits = 6;
@@ -98,6 +100,10 @@ void check_needs(const TensorFile& file) {
   for (size_t at = 0; list != nullptr && at < list->size(); ++at) {
     const auto* name = (*list)[at].as<std::string>();
     if (name == nullptr) throw damaged("has needs that are no list of texts");
+    if (std::find(kUnrendered.begin(), kUnrendered.end(), *name) != kUnrendered.end()) {
+      throw refused("the file needs " + shown(std::string_view(*name)) +
+                    ", which the C library does not render; use the Python package for it");
+    }
     if (std::find(kNeeds.begin(), kNeeds.end(), *name) == kNeeds.end()) {
       throw refused("the file needs " + shown(std::string_view(*name)) +
                     ", which this version of hyperstyle-rt does not know; update hyperstyle-rt");
@@ -105,6 +111,11 @@ void check_needs(const TensorFile& file) {
     if (!needs.insert(*name).second) throw damaged("lists a need twice");
   }
   if (list == nullptr) throw damaged("has needs that are no list of texts");
+  for (const std::string& name : kUnrendered) {
+    if (file.tensors.count(name) != 0) {
+      throw damaged("does not agree in needs and tensors about " + name);
+    }
+  }
   for (const std::string& name : kNeeds) {
     if ((file.tensors.count(name) != 0) != (needs.count(name) != 0)) {
       throw damaged("does not agree in needs and tensors about " + name);

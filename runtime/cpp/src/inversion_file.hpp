@@ -10,8 +10,9 @@ namespace hsrt {
 
 struct Manifest;
 
-// Bytes; an official model's file has 38 thousand, with channel offsets 5.2 million.
-constexpr size_t kMaxInversionFile = size_t{1} << 24;
+// Bytes; an official model's file has 38 thousand, with channel offsets 5.2 million. Files of free
+// weights, which are refused by name, have 60 million.
+constexpr size_t kMaxInversionFile = size_t{1} << 27;
 
 // Rows of floats; none of them where there is nothing.
 struct Matrix {

@@ -30,13 +30,14 @@ class Settings:
     bundle:
         The bundle's digest.
     method:
-        By name.
+        By name: one of the bundle's, or the preset of a descent from nothing.
     precision:
         Of the graphs that run. (Not where they run: a batch may end on another machine.)
     iterations, until:
         As for :meth:`Model.invert`; 0 for a method that does not iterate.
-    refine, refine_variable:
-        Gradient steps after the iterations, and what they change, as for :meth:`Model.refine`.
+    then, then_steps, variables, mask:
+        Preset of the descent afterwards, None for none; its steps, None for its own number; what it
+        changes, None likewise; its mask, as the SHA-256 of a picture's file or ``face``.
     align:
         ``auto``, ``always`` or ``never``.
     face:
@@ -56,8 +57,10 @@ class Settings:
     coupled: bool = False
     inversion: bool = False
     paste: bool = False
-    refine: int = 0
-    refine_variable: str = "channel_offsets"
+    then: str | None = None
+    then_steps: int | None = None
+    variables: tuple[str, ...] | None = None
+    mask: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Make what a record holds."""

@@ -151,6 +151,7 @@ def _bundle_tables(bundle: Bundle, problems: Mapping[str, str]) -> list[Table]:
     tables = [facts_table(f"Bundle {manifest.name}", facts)]
     if manifest.methods:
         tables.append(facts_table("Methods", _methods(manifest)))
+        tables.append(facts_table("Gradient steps", _presets(manifest)))
     free_form = {
         "Provenance": manifest.provenance,
         "Accuracy": manifest.accuracy,
@@ -167,6 +168,19 @@ def _methods(manifest: Manifest) -> dict[str, str]:
         phases = (f"{p.graph} x {p.repeat}" if p.repeat else p.graph for p in method.phases)
         mark = " (default)" if name == manifest.default_method else ""
         described[name] = f"{', '.join(phases)}{mark}"
+    return described
+
+
+def _presets(manifest: Manifest) -> dict[str, str]:
+    """The presets of descent by name: what each is, or which graphs the bundle lacks for it."""
+    from ..optimising.names import PRESET_LINES
+    from ..optimising.presets import PRESETS
+    from ..optimising.running import missing_graphs
+
+    described = {}
+    for name, line in PRESET_LINES.items():
+        missing = missing_graphs(manifest, PRESETS[name].stages)
+        described[name] = f"needs the graph {', '.join(missing)}" if missing else line
     return described
 
 
@@ -265,7 +279,7 @@ def _layer_names(inversion: Inversion, bundle: str | None) -> list[str]:
         If a bundle is named, and is not there or does not fit.
     """
     from ..formats.bundle import Bundle, find_bundle
-    from ..formats.inversion_file import check_fits
+    from ..formats.inversion_fit import check_fits
 
     data = inversion.data
     rows = 0 if data.codes is None else len(data.codes)

@@ -1,8 +1,12 @@
-"""Options and arguments that several commands have, declared once: ``options.Bundle`` and so on."""
+"""Options and arguments that several commands have, declared once: ``options.Bundle`` and so on.
+
+The dataclasses at the end are groups of them; :mod:`.option_groups` makes commands of such.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,10 +14,13 @@ from typing import Annotated, Any
 import typer
 
 from ..backends.registry import BACKEND_NAMES, BACKENDS, PRECISIONS
+from ..formats.manifest import BASE_PRECISION
+from ..optimising.names import PRESET_LINES
 
 # Panels of the help.
 PHOTOS = "Photos"
 FOLDERS = "Folders"
+DESCENT = "Gradient steps"
 
 
 class When(str, Enum):
@@ -88,8 +95,8 @@ SubjectBundle = Annotated[
 Method = Annotated[
     str | None,
     typer.Option(
-        help="How pictures are inverted: a method of the bundle, as `info` lists them. Default: "
-        "the bundle's.",
+        help="How pictures are inverted: a method of the bundle, as `info` lists them, or gradient "
+        f"steps from nothing: {listed(list(PRESET_LINES))}. Default: the bundle's.",
         metavar="NAME",
     ),
 ]
@@ -160,3 +167,25 @@ ReportTo = Annotated[
 ]
 Json = Annotated[bool, flag("--json", says="Print one JSON document instead of text.")]
 Quiet = Annotated[bool, flag("--quiet", "-q", says="No progress bar, no lines; errors only.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """What the graphs run on."""
+
+    backend: Backend = "auto"
+    precision: Precision = BASE_PRECISION
+    threads: Threads = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Printing:
+    """What is printed."""
+
+    json_: Json = False
+    quiet: Quiet = False
+
+    @property
+    def shows_lines(self) -> bool:
+        """Whether people read along: neither silence nor JSON is asked for."""
+        return not (self.quiet or self.json_)

@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import EditError
 from ..formats.directions_file import Direction, StyleDirection
 from ..formats.fields import shown
+from ..free_inputs import Free
 from ..types import Array
 from .directions import latent_change, style_change
 from .expressions import Amounts
@@ -98,6 +99,25 @@ def linear_additions(first: Array | None, second: Array | None, fraction: float)
     none = np.zeros((), np.float32)
     start, end = (none if addition is None else addition for addition in (first, second))
     return linear(start, end, fraction)
+
+
+def linear_free(first: Free, second: Free, fraction: float, stored_noise: Array | None) -> Free:
+    """Between what two inversions change of the generator.
+
+    Parameters
+    ----------
+    stored_noise:
+        float32 [N], what stands for the noise of one that has none of its own; None where neither
+        has some.
+    """
+
+    def of_both(name: str) -> Array | None:
+        return linear_additions(getattr(first, name), getattr(second, name), fraction)
+
+    if stored_noise is None:
+        return Free(None, of_both("weights"), of_both("features"))
+    start, end = (stored_noise if each.noise is None else each.noise for each in (first, second))
+    return Free(linear(start, end, fraction), of_both("weights"), of_both("features"))
 
 
 def spherical_about(centre: Array | None) -> Blend:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,19 +23,20 @@ from . import strict_json
 from .fields import is_plain_name, is_sha256, shown
 from .tensors import TensorFile, parse, serialize
 
-if TYPE_CHECKING:
-    from .manifest import Manifest
-
 FORMAT = "hyperstyle-rt-inversion"
 VERSION = "3"
-NEEDS = ("codes", "channel_offsets")
+NEEDS = ("codes", "channel_offsets", "noise", "weights", "features")
 """What a file may need of its reader, beside latents."""
+
+HALVES = {"channel_offsets": 1, "noise": 1, "weights": 1, "features": 3}
+"""What is stored in float16, and its number of axes."""
 
 COMPUTED = ("backend", "provider", "precision")
 """What a file says of how it was computed."""
 
-MAX_FILE_SIZE = 1 << 24
-"""Bytes; an official model's file has 38 thousand, with channel offsets 5.2 million."""
+MAX_FILE_SIZE = 1 << 27
+"""Bytes; an official model's file has 38 thousand, with channel offsets 5.2 million, with noise 5.6
+million, with free weights 60 million."""
 
 MAX_LATENTS = 4096
 MAX_METADATA = 1 << 16
@@ -76,6 +77,15 @@ class InversionData:
     channel_offsets:
         float16 [P], finite: offsets of the tuned layers, one layer after the other, each [O,I] and
         added to what the codes give; None for none.
+    noise:
+        float16 [N], finite: noise maps of all layers that have some, one after the other, in place
+        of the stored ones; None for these.
+    weights:
+        float16 [Q], finite: what is added to all synthesis weights, in the order of the manifest's
+        :class:`ParametricInputs`, over what codes and channel offsets give; None for nothing.
+    features:
+        float16 [C,h,w], finite: what is added to the feature map of the manifest's
+        :class:`ParametricInputs`; None for nothing.
 
     Raises
     ------
@@ -96,6 +106,9 @@ class InversionData:
     transform: NDArray[np.float32] | None = None
     picture: str | None = None
     channel_offsets: NDArray[np.float16] | None = None
+    noise: NDArray[np.float16] | None = None
+    weights: NDArray[np.float16] | None = None
+    features: NDArray[np.float16] | None = None
 
     def __post_init__(self) -> None:
         _check_floats("latents", self.latents, (None, None))
@@ -103,8 +116,9 @@ class InversionData:
             raise _wrong(f"has {len(self.latents)} rows of latents, more than {MAX_LATENTS}")
         if self.codes is not None:
             _check_floats("codes", self.codes, (None, None))
-        if self.channel_offsets is not None:
-            _check_floats("channel_offsets", self.channel_offsets, (None,), np.float16)
+        for name, axes in HALVES.items():
+            if getattr(self, name) is not None:
+                _check_floats(name, getattr(self, name), (None,) * axes, np.float16)
         if self.transform is not None:
             _check_floats("transform", self.transform, (3, 3))
         if _COUNT.fullmatch(str(self.iterations)) is None:
@@ -166,7 +180,7 @@ def serialize_inversion(data: InversionData) -> bytes:
     metadata |= {} if data.picture is None else {"picture": data.picture}
     is_w = _has_equal_rows(data.latents)
     tensors: dict[str, NDArray[Any]] = {"w": data.latents[0]} if is_w else {"latents": data.latents}
-    for name in ("codes", "channel_offsets", "transform"):
+    for name in (*NEEDS, "transform"):
         if getattr(data, name) is not None:
             tensors[name] = getattr(data, name)
     return serialize(tensors, metadata)
@@ -220,62 +234,8 @@ def parse_inversion(content: bytes) -> InversionData:
         computed=_object(metadata, "computed"),
         transform=file.tensors.get("transform"),
         picture=metadata.get("picture"),
-        channel_offsets=file.tensors.get("channel_offsets"),
+        **{name: file.tensors.get(name) for name in HALVES},
     )
-
-
-def check_fits(data: InversionData, manifest: Manifest) -> None:
-    """Refuse an inversion that a bundle cannot render.
-
-    Parameters
-    ----------
-    manifest:
-        Of the bundle; an adapted one renders the inversions of its base.
-
-    Raises
-    ------
-    InversionError
-        If it belongs to another generator, has another shape, or codes that the bundle does not
-        know.
-    """
-    _check_spaces(data, manifest)
-    rows = len(manifest.tuned_layers)
-    shapes: tuple[tuple[str, NDArray[Any] | None, tuple[int, ...]], ...] = (
-        ("codes", data.codes, (rows, 0 if manifest.codes is None else manifest.codes.width)),
-        ("latents", data.latents, (manifest.num_latents, manifest.latent_width)),
-        ("channel_offsets", data.channel_offsets, (manifest.num_channel_offsets,)),
-    )
-    for name, array, shape in shapes:
-        if array is not None and array.shape != shape:
-            raise InversionError(
-                f"the inversion of bundle {data.bundle_name!r} has {name} of shape "
-                f"{list(array.shape)} where bundle {manifest.name!r} has {list(shape)}, so it is "
-                "damaged; invert the picture again"
-            )
-
-
-def _check_spaces(data: InversionData, manifest: Manifest) -> None:
-    name, made_with = manifest.name, f"was made with bundle {data.bundle_name!r}"
-    if data.space != manifest.inversion_space:
-        base = manifest.base
-        wanted = name if base is None else base.name
-        renders = "" if base is None else f", which renders inversions of bundle {base.name!r}"
-        raise InversionError(
-            f"the inversion {made_with} (space {data.space[:12]}) and does not fit bundle "
-            f"{name!r}{renders} (space {manifest.inversion_space[:12]}); name its own bundle, or "
-            f"invert the picture with bundle {wanted!r}"
-        )
-    if data.codes is not None and manifest.codes is None:
-        raise InversionError(
-            f"the inversion {made_with} and needs codes, which bundle {name!r} does not know; name "
-            "a bundle that was built from the same hypernetwork"
-        )
-    if manifest.codes is not None and data.code_space not in (None, manifest.codes.space):
-        raise InversionError(
-            f"the inversion {made_with} and its codes (code space {str(data.code_space)[:12]}) are "
-            f"not those of bundle {name!r} ({manifest.codes.space[:12]}); name a bundle that was "
-            "built from the same hypernetwork"
-        )
 
 
 def _has_equal_rows(latents: NDArray[np.float32]) -> bool:

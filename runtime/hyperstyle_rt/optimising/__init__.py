@@ -1,1 +1,1 @@
-"""Gradient descent on the offsets of an inversion."""
+"""Gradient descent on whatever an inversion is made of."""

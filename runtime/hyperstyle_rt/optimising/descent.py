@@ -1,148 +1,164 @@
-"""Gradient descent on the offsets of an inversion: Adam, its schedule, and when to stop."""
+"""Gradient descent on variables of an inversion."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from ..errors import HyperStyleError
+from ..backends.protocol import Buffers
 from ..types import Array
-from .losses import Loss
-from .variables import Variable
+from .adam import BRISK, Adam, AdamSettings
+from .limits import Limits
+from .objective import LossResult, Objective, Target
+from .point import Point
+from .schedules import Schedule, warm_cosine
+from .terms import Term
+from .variables import Gradients, Variable
 
-DEFAULT_STEPS = 60
-MAX_STEPS = 100_000
-
-WARM_UP = 5  # steps
-MOMENTS = (0.9, 0.99)
 TINY = 1e-12
 
-PENALTY = 1e-4  # on the mean square of what was added, in units of the rates squared
-
-SETTLED_OVER = 10  # steps over which an improvement is looked for
-
 OnStep = Callable[[int, float, Array], Any]
-"""Called with (steps done, loss, rendering float32 [3,H,W]) of the state after so many steps."""
+"""Called with (steps done, loss, rendering float32 [3,H,W]) of the state after so many steps.
+
+The loss is that of the picture, without what keeps variables in bounds.
+"""
 
 
 @dataclass(frozen=True)
-class Limits:
-    """When to stop: whichever comes first.
+class Pace:
+    """How a variable is stepped.
 
     Attributes
     ----------
-    steps:
-        At most so many gradient steps.
-    seconds:
-        No step is begun after so long; None for any time.
-    until:
-        Stop when the loss has fallen by less than this fraction of itself over the last
-        :data:`SETTLED_OVER` steps; None for never.
-
-    Raises
-    ------
-    HyperStyleError
-        On construction, if one of them is out of range.
+    rate:
+        Adam's rate; None for the variable's own.
+    schedule:
+        What it is multiplied by from step to step.
+    adam:
+        Its decay and epsilon.
+    penalty:
+        On the mean square of what was added, in units of the rates squared.
+    settle:
+        What is done to the value after a step, of noise to each map; None for nothing.
     """
 
-    steps: int = DEFAULT_STEPS
-    seconds: float | None = None
-    until: float | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.steps <= MAX_STEPS:
-            raise HyperStyleError(f"steps must be from 0 to {MAX_STEPS}, not {self.steps}")
-        if self.seconds is not None and not self.seconds >= 0:
-            raise HyperStyleError(f"seconds must be a number of at least 0, not {self.seconds}")
-        if self.until is not None and not self.until >= 0:
-            raise HyperStyleError(f"until must be a number of at least 0, not {self.until}")
-
-    def progress(self, steps: int, seconds: float) -> float:
-        """Share of the limits that is used up: 0 at the start, 1 at the end."""
-        used = steps / self.steps if self.steps else 1.0
-        if self.seconds is not None:
-            used = max(used, seconds / self.seconds if self.seconds else 1.0)
-        return min(used, 1.0)
-
-    def settled(self, losses: list[float]) -> bool:
-        """Whether the loss no longer falls enough."""
-        if self.until is None or len(losses) <= SETTLED_OVER:
-            return False
-        before, now = losses[-1 - SETTLED_OVER], losses[-1]
-        return before - now < self.until * before
+    rate: float | None = None
+    schedule: Schedule = warm_cosine
+    adam: AdamSettings = BRISK
+    penalty: float = 0.0
+    settle: Callable[[Array], Array] | None = None
 
 
-Schedule = Callable[[int, float], float]
-"""(steps done, progress 0 to 1) -> what the rates of the next step are multiplied by."""
+class Moving:
+    """A variable on its way: its value, and Adam's state."""
+
+    def __init__(self, variable: Variable, pace: Pace) -> None:
+        self.variable = variable
+        self.pace = pace
+        self.rates = variable.rates if pace.rate is None else np.float32(pace.rate) * _ONE
+        self.value = variable.start.copy()
+        self._adam = Adam(self.rates, pace.adam)
+
+    def step(self, gradients: Gradients, done: int, progress: float) -> None:
+        """Follow the gradient for one step."""
+        gradient = self.variable.gradient(gradients)
+        if self.pace.penalty:
+            gradient = gradient + self._penalty_gradient()
+        self.value = self.value + self._adam.step(gradient, self.pace.schedule(done, progress))
+        if self.pace.settle is not None:
+            self.value = self.variable.settled(self.value, self.pace.settle)
+
+    def _penalty_gradient(self) -> Array:
+        """Derivative of the penalty on what was added."""
+        added = self.value - self.variable.start  # zero where the rate is zero
+        scale = np.maximum(self.rates, np.float32(TINY))
+        weight = 2 * self.pace.penalty / self.value.size
+        return np.asarray(weight * added / np.square(scale), np.float32)
 
 
-def warm_cosine(done: int, progress: float) -> float:
-    """Rise over the first steps, then fall to zero along half a cosine."""
-    return min(1.0, (done + 1) / WARM_UP) * (1 + math.cos(math.pi * progress)) / 2
+_ONE = np.ones((), np.float32)
+
+Disturb = Callable[[Point, float], None]
+"""Shakes the latents of a point, at a progress from 0 to 1; the variable itself stays."""
 
 
-class Adam:
-    """Adam (Kingma and Ba 2015) on one array.
+@dataclass
+class Problem:
+    """What a descent changes, and what of it should fall.
 
-    Parameters
+    Attributes
     ----------
-    rates:
-        float32, broadcast to the array: how far a step moves each of its numbers at most.
+    start:
+        Where it begins; what does not change stays as it is there.
+    moving:
+        What changes.
+    objective, target, settings:
+        The loss of the picture.
+    terms:
+        What is added to it.
+    disturb:
+        Noise on the latents while they are evaluated; None for none.
+    enough:
+        Stops the descent before the next step; None for no such condition.
     """
 
-    def __init__(self, rates: Array) -> None:
-        self._rates = rates
-        self._mean: Array | float = 0.0
-        self._square: Array | float = 0.0
-        self._count = 0
+    start: Point
+    moving: Sequence[Moving]
+    objective: Objective
+    target: Target
+    settings: Buffers
+    terms: Sequence[Term] = ()
+    disturb: Disturb | None = None
+    enough: Callable[[LossResult], bool] | None = None
 
-    def step(self, gradient: Array, factor: float) -> Array:
-        """What to add to the array: for its gradient, with all rates times `factor`."""
-        first, second = MOMENTS
-        self._count += 1
-        self._mean = first * self._mean + (1 - first) * gradient
-        self._square = second * self._square + (1 - second) * gradient * gradient
-        mean = self._mean / (1 - first**self._count)
-        square = self._square / (1 - second**self._count)
-        return np.asarray(-factor * self._rates * mean / (np.sqrt(square) + TINY), np.float32)
+    def point(self) -> Point:
+        """Where it is now."""
+        point = replace(self.start)
+        for moving in self.moving:
+            moving.variable.place(point, moving.value)
+        return point
 
 
-def descend(
-    variable: Variable,
-    loss: Loss,
-    limits: Limits,
-    schedule: Schedule = warm_cosine,
-    on_step: OnStep | None = None,
-) -> Array:
-    """Change a variable so that the loss falls.
+def descend(problem: Problem, limits: Limits, on_step: OnStep | None = None) -> Point:
+    """Change the variables of a problem so that the loss falls.
 
     Returns
     -------
-    Its value after the last step.
+    Where it is after the last step.
     """
-    adam = Adam(variable.rates)
-    value, losses = variable.start.copy(), []
-    began = time.monotonic()
+    losses: list[float] = []
+    began, progress = time.monotonic(), 0.0
     for done in range(limits.steps + 1):
-        result = loss(variable.forward(value))
+        result, gradients = _evaluate(problem, max(progress, limits.progress(done, 0.0)))
         losses.append(result.loss)
         if on_step is not None:
             on_step(done, result.loss, result.rendering())
         progress = limits.progress(done, time.monotonic() - began)
         if progress >= 1 or limits.settled(losses):
             break
-        gradient = variable.backward(result.gradients) + penalty_gradient(variable, value)
-        value = value + adam.step(gradient, schedule(done, progress))
-    return value
+        if problem.enough is not None and problem.enough(result):
+            break
+        for moving in problem.moving:
+            moving.step(gradients, done, progress)
+    return problem.point()
 
 
-def penalty_gradient(variable: Variable, value: Array) -> Array:
-    """Derivative of the penalty on what was added to a variable."""
-    added = value - variable.start  # zero where the rate is zero
-    scale = np.maximum(variable.rates, np.float32(TINY))
-    return np.asarray(2 * PENALTY / value.size * added / np.square(scale), np.float32)
+def _evaluate(problem: Problem, progress: float) -> tuple[LossResult, Gradients]:
+    """The loss of the picture, and the derivatives of all terms."""
+    point = problem.point()
+    if problem.disturb is not None:
+        problem.disturb(point, progress)
+    added: dict[str, Array] = {}
+    pull: Array | None = None
+    for term in problem.terms:
+        result = term(point)
+        for name, gradient in result.gradients.items():
+            added[name] = added[name] + gradient if name in added else gradient
+        if result.pull is not None:
+            pull = result.pull if pull is None else pull + result.pull
+    loss = problem.objective(point, problem.target, problem.settings, pull)
+    return loss, Gradients(problem.objective, loss.gradients, added)

@@ -1,96 +1,209 @@
-"""Ways to optimise an inversion: a variable, a loss and a schedule each."""
+"""Published ways to optimise an inversion, as data: stages of variables, a loss and schedules.
+
+Sources and traps: ``docs/spec-methods.md``, sections 1 and 2.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from ..backends.protocol import Backend
-from ..errors import BundleError, HyperStyleError, InversionError
-from ..formats.manifest import BASE_PRECISION, Manifest
-from ..inversion import Inversion
-from ..rendering import CHANNEL_OFFSETS, Renderer
-from ..types import Picture
-from .descent import DEFAULT_STEPS as DEFAULT_STEPS
-from .descent import Limits, OnStep, descend
-from .losses import FEATURES, OBJECTIVE, PictureLoss
-from .variables import CHANNEL_OFFSETS_ADJOINT, VARIABLES, WEIGHTS_ADJOINT
+from .adam import BRISK, PUBLISHED
+from .descent import Pace
+from .names import REFINE
+from .noise_maps import normalised
+from .schedules import constant, cosine, projector_rate
 
-_GRAPHS = {
-    "channel_offsets": (OBJECTIVE, FEATURES, CHANNEL_OFFSETS, CHANNEL_OFFSETS_ADJOINT),
-    "codes": (OBJECTIVE, FEATURES, WEIGHTS_ADJOINT),
-}
-"""What a bundle must have for a variable to be refined."""
+PENALTY = 1e-4
+"""Of `refine`: on the mean square of what was added, in units of the rates squared."""
+
+AS_BUILT = None
+"""Weight of the perceptual term as the bundle's exporter has weighed it, beside the structure."""
+
+# What the mask is to a stage.
+INSIDE, OUTSIDE = "inside", "outside"
 
 
-def refine(
-    inversion: Inversion,
-    picture: Picture,
-    manifest: Manifest,
-    renderer: Renderer,
-    backend: Backend,
-    limits: Limits,
-    variable: str = "channel_offsets",
-    on_step: OnStep | None = None,
-) -> Inversion:
-    """Change the offsets of an inversion so that it renders a picture more closely.
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the terms of the objective graph.
 
-    The latents stay: pivotal tuning's idea (Roich et al. 2021) on HyperStyle's offsets.
-
-    Parameters
+    Attributes
     ----------
-    inversion:
-        Of this bundle's space; refined before or not.
-    picture:
-        uint8 [H,W,3], what was inverted.
-    variable:
-        One of :data:`VARIABLES`.
-    on_step:
-        Called before the first step and after every one.
-
-    Returns
-    -------
-    An inversion without its rendering.
-
-    Raises
-    ------
-    HyperStyleError
-        If there is no such variable, the inversion's styles are edited, the backend runs graphs
-        of another precision than fp32, or the bundle was built without the graphs.
+    pixels:
+        Mean square of pixels in [-1,1].
+    structure:
+        Mean squares of means over windows and of differences of neighbours.
+    perceptual:
+        LPIPS. A bundle built with its own encoder in LPIPS' place takes it at the rate at which
+        `refine` takes either. None for the weight it was built with.
+    vgg16:
+        The same for a bundle whose network is VGG16's features.
     """
-    if variable not in VARIABLES:
-        raise HyperStyleError(
-            f"there is no variable {variable!r} to refine; choose {' or '.join(VARIABLES)}"
-        )
-    if inversion.styles is not None:
-        raise InversionError("styles are edited; refine the inversion before the edit")
-    if backend.graph_precision != BASE_PRECISION:
-        raise HyperStyleError(
-            f"gradients need {BASE_PRECISION} graphs, not {backend.graph_precision}; open the "
-            f"bundle with --precision {BASE_PRECISION} to refine"
-        )
-    if not set(_GRAPHS[variable]) <= manifest.graphs.keys():
-        raise BundleError(
-            f"bundle {manifest.name!r} has no graphs to refine inversions; build it again with "
-            "this version"
-        )
-    refined = VARIABLES[variable](inversion.data, manifest, renderer, backend)
-    loss = PictureLoss(inversion.latents, picture, backend)
-    value = descend(refined, loss, limits, on_step=on_step)
-    data = replace(
-        refined.result(inversion.data, value),
-        settings=_with_refinement(inversion.data.settings, variable, limits),
+
+    pixels: float = 1.0
+    structure: float = 0.0
+    perceptual: float | None = 1.0
+    vgg16: float | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One descent.
+
+    Attributes
+    ----------
+    variables:
+        What changes, by the names of :data:`~.variables.VARIABLES`, and how it is stepped.
+    steps:
+        Published number.
+    weights:
+        Of the terms of the objective.
+    optional:
+        Variables that are left out where the generator has none of them.
+    finds_latents:
+        Whether the stage is for latents alone, and left out where an inversion has some.
+    from_mean:
+        Number of latents of the mapping network whose mean is the start; 0 for the bundle's average
+        latent.
+    disturbed:
+        Whether latents are shaken as the projector does.
+    noise_regulariser:
+        Whether noise maps are kept free of patterns.
+    fresh_noise:
+        Whether noise starts from normal random numbers instead of the stored maps.
+    drops_noise:
+        Whether what was found for the noise is forgotten.
+    prior, encoder_term:
+        Weights of II2S's prior and IDInvert's encoder term.
+    locality:
+        Whether pivotal tuning's locality term is added.
+    enough:
+        LPIPS-Alex at which it stops; None for none. Other networks have no such number.
+    mask:
+        Part of the picture that counts if there is a mask: :data:`INSIDE` or :data:`OUTSIDE` it.
+    draft, renew:
+        Whether the bundle's draft objective is used where it has one, and after how many steps
+        what it lacks is worked out anew.
+    """
+
+    variables: Mapping[str, Pace]
+    steps: int
+    weights: Weights = field(default_factory=Weights)
+    optional: frozenset[str] = frozenset()
+    finds_latents: bool = False
+    from_mean: int = 0
+    disturbed: bool = False
+    noise_regulariser: bool = False
+    fresh_noise: bool = False
+    drops_noise: bool = False
+    prior: float = 0.0
+    encoder_term: float = 0.0
+    locality: bool = False
+    enough: float | None = None
+    mask: str = INSIDE
+    draft: bool = False
+    renew: int = 0
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A way to optimise.
+
+    Attributes
+    ----------
+    stages:
+        One after the other.
+    needs_inversion:
+        Whether it starts from an inversion, by the bundle's default method where none is given.
+    """
+
+    stages: tuple[Stage, ...]
+    needs_inversion: bool = False
+
+    @property
+    def steps(self) -> int:
+        """Published number of steps of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+
+_AS_REFINED = Weights(1.0, 1.0, AS_BUILT)
+
+
+def refining_stage(names: tuple[str, ...], steps: int) -> Stage:
+    """The stage of `refine` on other variables, each with its own rates."""
+    pace = Pace(penalty=PENALTY)
+    return Stage(dict.fromkeys(names, pace), steps, _AS_REFINED)
+
+
+def _published(rate: float, projecting: bool = False) -> Pace:
+    return Pace(rate, projector_rate if projecting else constant, PUBLISHED)
+
+
+def _noise(rate: float) -> Pace:
+    return Pace(rate, projector_rate, PUBLISHED, settle=normalised)
+
+
+def _projecting(rate: float, steps: int, samples: int, drops_noise: bool) -> Stage:
+    """StyleGAN2's projector into W, with noise maps."""
+    return Stage(
+        {"w": _published(rate, projecting=True), "noise": _noise(rate)},
+        steps,
+        Weights(pixels=0.0),
+        optional=frozenset({"noise"}),
+        finds_latents=drops_noise,
+        from_mean=samples,
+        disturbed=True,
+        noise_regulariser=True,
+        fresh_noise=True,
+        drops_noise=drops_noise,
     )
-    return replace(inversion, data=data)
 
 
-def _with_refinement(settings: Any, variable: str, limits: Limits) -> dict[str, Any]:
-    """The settings of an inversion, with this refinement added to those before."""
-    this = {
-        "variable": variable,
-        "steps": limits.steps,
-        "seconds": limits.seconds,
-        "until": limits.until,
-    }
-    this = {name: value for name, value in this.items() if value is not None}
-    return {**settings, "refine": [*settings.get("refine", ()), this]}
+_TUNING = Stage({"weights": _published(3e-4)}, 350, enough=0.06)
+
+PRESETS: Mapping[str, Preset] = {
+    REFINE: Preset(
+        (refining_stage(("channel_offsets",), 60),),
+        needs_inversion=True,
+    ),
+    "photo": Preset(
+        (
+            Stage({"latents": Pace(0.08, cosine, BRISK)}, 60, Weights(1.0, 0.0, 0.8)),
+            refining_stage(("channel_offsets",), 40),
+        ),
+    ),
+    "projector": Preset(
+        (_projecting(0.1, 1000, 10_000, drops_noise=False),),
+    ),
+    "image2stylegan": Preset(
+        (Stage({"latents": _published(0.01)}, 5000, from_mean=10_000),),
+    ),
+    "ii2s": Preset(
+        (Stage({"latents": _published(0.01)}, 1300, prior=0.001),),
+    ),
+    "idinvert": Preset(
+        (
+            Stage(
+                {"latents": _published(0.01)},
+                100,
+                Weights(1.0, 0.0, 1.0, vgg16=5e-5),
+                encoder_term=2.0,
+            ),
+        ),
+        needs_inversion=True,
+    ),
+    "pti": Preset(
+        (_projecting(0.01, 450, 600, drops_noise=True), _TUNING),
+    ),
+    "hybrid": Preset(
+        (
+            Stage({"weights": Pace(3e-4, cosine, PUBLISHED)}, 100, _AS_REFINED),
+            Stage({"features": Pace(0.02, cosine, PUBLISHED)}, 100, _AS_REFINED, mask=OUTSIDE),
+        ),
+        needs_inversion=True,
+    ),
+}
+"""Those there are, by the names of :data:`~.names.PRESET_LINES`."""
+
+DEFAULT_PRESET = REFINE

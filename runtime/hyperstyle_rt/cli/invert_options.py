@@ -1,0 +1,151 @@
+"""What ``hyperstyle-rt invert`` is asked for: its options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..batch.pipeline import JOBS
+from ..formats.methods import MAX_ITERATIONS
+from ..optimising.names import MAX_STEPS, PRESET_LINES, VARIABLE_NAMES
+from . import options
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What is written, and where."""
+
+    out: options.ResultsOut = Path()
+    save_inversion: Annotated[
+        bool, options.flag("--save-inversion", says="Also write NAME.safetensors.")
+    ] = False
+    save_steps: Annotated[
+        bool, options.flag("--save-steps", says="Also write every iteration: NAME.step1.png, ...")
+    ] = False
+    coupled: Annotated[
+        bool,
+        options.flag(
+            "--coupled", says="Also write input and iterations side by side: NAME.coupled.png."
+        ),
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """How latents and weight offsets are found."""
+
+    bundle: options.Bundle = None
+    method: options.Method = None
+    iterations: Annotated[
+        int | None,
+        typer.Option(
+            "--iterations",
+            "-n",
+            min=0,
+            max=MAX_ITERATIONS,
+            help="Upper bound. Default: the method's.",
+            metavar="N",
+        ),
+    ] = None
+    until: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Stop when the reconstruction moves by less (mean difference; -1 is black, "
+            "1 white).",
+            metavar="X",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Descent:
+    """How gradient steps bring it closer."""
+
+    then: Annotated[
+        str | None,
+        typer.Option(
+            help="Gradient steps after the method, closer but slower: "
+            f"{options.listed(list(PRESET_LINES))}.",
+            metavar="METHOD",
+            rich_help_panel=options.DESCENT,
+        ),
+    ] = None
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=MAX_STEPS,
+            help="At most so many. Default: the method's.",
+            metavar="N",
+            rich_help_panel=options.DESCENT,
+        ),
+    ] = None
+    variables: Annotated[
+        str | None,
+        typer.Option(
+            help="What `refine` changes, one or several with commas: "
+            f"{options.listed(list(VARIABLE_NAMES))}. Default: channel_offsets.",
+            metavar="NAMES",
+            rich_help_panel=options.DESCENT,
+        ),
+    ] = None
+    mask: Annotated[
+        str | None,
+        typer.Option(
+            help="A picture laid over what is inverted: white counts, black does not; or `face`.",
+            metavar="PICTURE",
+            rich_help_panel=options.DESCENT,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photos:
+    """What is done with photos that are not aligned."""
+
+    align: options.Align = options.When.AUTO
+    face: options.Face = "largest"
+    paste: Annotated[
+        bool,
+        options.flag(
+            "--paste",
+            says="Also write the photo with what was found set back in: NAME.pasted.png.",
+            panel=options.PHOTOS,
+        ),
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folders:
+    """What is for many pictures."""
+
+    resume: options.Resume = False
+    jobs: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Threads that read and write pictures beside the inference.",
+            metavar="N",
+            rich_help_panel=options.FOLDERS,
+        ),
+    ] = JOBS
+    report: options.ReportTo = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class InvertRequest:
+    """Everything that `invert` is asked for."""
+
+    pictures: options.Pictures
+    written: Written
+    search: Search
+    descent: Descent
+    running: options.Running
+    force: options.Force = False
+    photos: Photos
+    folders: Folders
+    printing: options.Printing
