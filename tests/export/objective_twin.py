@@ -73,7 +73,7 @@ class ObjectiveTwin:
         self.fixed: dict[str, Array] = {"mask": mask}
         self.show(normal("target", (1, 3, *config.image_size)).clip(-1, 1))
         self.weigh((0.7, 0.5, 1.3))
-        self.pull(1e-3)
+        self.pull(1.0)
 
     def show(self, target: Array) -> None:
         """Set the target [1,3,H,W], and its features."""
@@ -87,9 +87,10 @@ class ObjectiveTwin:
         self.fixed["term_weights"] = np.array(weights, np.float32)
 
     def pull(self, scale: float) -> None:
-        """Set the derivative by the reconstruction of what else is minimised."""
+        """Set the derivative by the reconstruction of what else is minimised: a mean's, scaled."""
         shape = (1, 3, *self.model.config.input_size)
-        self.fixed["pull"] = np.float32(scale) * fakeweights.normal("pull", shape)
+        pull = fakeweights.normal("pull", shape) * scale / np.prod(shape)
+        self.fixed["pull"] = pull.astype(np.float32)
 
     def parameters(self) -> dict[str, Array]:
         """Of the graph `parameters`, for the kernels among the leaves."""
@@ -106,21 +107,36 @@ class ObjectiveTwin:
         fed = {value.name: inputs[value.name] for value in session.get_inputs()}
         return dict(zip(names, session.run(names, fed), strict=True))
 
+    def close(self) -> None:
+        """Forget the sessions, which take memory; `run` opens them again."""
+        self._sessions.clear()
+
     def evaluate(self, role: str) -> dict[str, Array]:
         """Run an objective."""
         return self.run(role, {**self.fixed, **self.leaves})
 
-    def reference(self, role: str) -> dict[str, Array]:
-        """The same outputs by torch."""
+    def reference(self, role: str, dtype: torch.dtype = torch.float32) -> dict[str, Array]:
+        """The same outputs by torch, in float32 or in float64."""
+        used = self.model.decoder, self.model.encoder
+        for network in used:
+            network.to(dtype)
+        try:
+            return self._reference(role, dtype)
+        finally:
+            for network in used:
+                network.float()
+
+    def _reference(self, role: str, dtype: torch.dtype) -> dict[str, Array]:
+        values = {name: torch.tensor(array, dtype=dtype) for name, array in self.leaves.items()}
         leaves = {
-            name: torch.from_numpy(value).clone().requires_grad_()
-            for name, value in self.leaves.items()
+            name: value.requires_grad_()
+            for name, value in values.items()
             if name.startswith(LEAVES[role])
         }
-        image, seen = self._render(role, {**_tensors(self.leaves), **leaves})
-        fixed = _tensors(self.fixed)
+        image, seen = self._render(role, values)
+        fixed = {name: torch.tensor(array, dtype=dtype) for name, array in self.fixed.items()}
         mask = fixed["mask"]
-        wanted = self.term.features(torch.from_numpy(self.small))
+        wanted = self.term.features(torch.tensor(self.small, dtype=dtype))
         perceptual = self.term.loss(self.term.features(seen), wanted, mask)
         terms = loss_terms(image, fixed["target"], perceptual, mask)
         loss = (fixed["term_weights"] * terms).sum()
@@ -164,7 +180,3 @@ class ObjectiveTwin:
 
     def _scale(self, layer: str) -> float:
         return self.model.decoder.get_submodule(layer).conv.scale
-
-
-def _tensors(arrays: Arrays) -> dict[str, torch.Tensor]:
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}

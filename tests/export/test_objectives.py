@@ -22,7 +22,7 @@ from hyperstyle_rt.formats.parametric_inputs import ObjectiveFacts
 from hyperstyle_rt.imaging.pictures import read_picture, to_input
 from hyperstyle_rt.model import Model as Runtime
 from models import CONFIGS, TINY, build_model, narrow_lpips
-from objective_twin import ObjectiveTwin, relative_error
+from objective_twin import Array, Arrays, ObjectiveTwin, relative_error
 from synthetic import official_config
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "portrait_0.png"
@@ -34,13 +34,23 @@ TERMS = {
     "pixels": ((1.0, 0.0, 0.0), 0.0),
     "structure": ((0.0, 1.0, 0.0), 0.0),
     "perceptual": ((0.0, 0.0, 1.0), 0.0),
-    "pull": ((0.0, 0.0, 0.0), 1e-3),
-    "all": ((0.7, 0.5, 1.3), 1e-3),
+    "pull": ((0.0, 0.0, 0.0), 1.0),
+    "all": ((0.7, 0.5, 1.3), 1.0),
 }
 
 
+STRENGTH = ".noise.weight"
+
+
+def tensors(outputs: Arrays) -> dict[str, Array]:
+    """What is measured by its norm: the noise strengths, one number a layer, as one tensor."""
+    strengths = [value for name, value in outputs.items() if name.endswith(STRENGTH)]
+    others = {name: value for name, value in outputs.items() if not name.endswith(STRENGTH)}
+    return others | ({STRENGTH: np.concatenate(strengths)} if strengths else {})
+
+
 def check(twin: ObjectiveTwin, role: str, bound: float) -> None:
-    actual, expected = twin.evaluate(role), twin.reference(role)
+    actual, expected = tensors(twin.evaluate(role)), tensors(twin.reference(role))
     assert actual.keys() == expected.keys()
     for name, value in expected.items():
         if name == "loss" and not value.any():
@@ -94,17 +104,26 @@ def test_gradients_of_the_default_bundle_equal_autograds(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_gradients_of_an_official_256_model_equal_autograds(tmp_path: Path) -> None:
+@pytest.mark.parametrize("role", ["joint_objective", "synthesis_objective"])
+def test_gradients_of_an_official_256_model_are_as_exact_as_autograds(
+    role: str, tmp_path: Path
+) -> None:
+    """Beside float64: by a map of noise, where slopes change sides, torch's own are off by 3e-3."""
     twin = ObjectiveTwin(build_model(official_config(256)), tmp_path)
-    for role in ("joint_objective", "synthesis_objective"):
-        check(twin, role, RELATIVE_ERROR)
+    actual = tensors(twin.evaluate(role))
+    twin.close()
+    single = tensors(twin.reference(role))
+    for name, exact in tensors(twin.reference(role, torch.float64)).items():
+        bound = max(RELATIVE_ERROR, 1.5 * relative_error(single[name], exact))
+        error = relative_error(actual[name], exact)
+        assert error <= bound, f"{name} of {role}: {error:.1e}"
 
 
 @pytest.mark.parametrize("leaf", STEPS)
 def test_gradients_are_finite_differences(tiny: ObjectiveTwin, leaf: str) -> None:
     """Without torch: along the gradient the loss, with what pulls, rises as the gradient says."""
     tiny.weigh((0.7, 0.5, 1.3))
-    tiny.pull(1e-3)
+    tiny.pull(1)
     before, outputs, step = dict(tiny.leaves), tiny.evaluate("synthesis_objective"), STEPS[leaf]
     gradients = {
         name: outputs[gradient_name(name)].astype(np.float64)
