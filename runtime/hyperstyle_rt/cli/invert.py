@@ -197,4 +197,4 @@ def _conclude(results: Report, printing: options.Printing) -> None:
         print_passed_over(results.passed_over)
     if len(results.tasks) > 1 and printing.shows_lines:
         print_line(results.summary())
-    exit_with_errors(results.failed.values())
+    exit_with_errors(dict.fromkeys(text for _, text in results.failed))
