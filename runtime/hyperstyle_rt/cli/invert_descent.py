@@ -77,15 +77,20 @@ def check_descent(settings: Settings, model: Model) -> None:
 
     if settings.then is not None:
         request = Request(settings.then, settings.variables, settings.then_steps)
-        has_latents = settings.method in model.bundle.manifest.methods
-        check_bundle(model.bundle, model.backend, request, has_latents)
+        check_bundle(model.bundle, model.backend, request, _follows_a_method(settings))
 
 
 def total_steps(settings: Settings) -> int:
     """Iterations and gradient steps of one picture."""
     if settings.then is None:
         return settings.iterations
-    from ..optimising.presets import PRESETS
+    from ..optimising.running import Request, stages_of
 
-    steps = PRESETS[settings.then].steps if settings.then_steps is None else settings.then_steps
-    return settings.iterations + steps
+    request = Request(settings.then, settings.variables, settings.then_steps)
+    stages = stages_of(request, _follows_a_method(settings))
+    return settings.iterations + sum(stage.steps for stage in stages)
+
+
+def _follows_a_method(settings: Settings) -> bool:
+    """Whether gradient steps start from what a method of the bundle has found."""
+    return settings.then != settings.method
