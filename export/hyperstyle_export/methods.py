@@ -37,6 +37,7 @@ from .graphs.generator import (
     build_styled_generator,
 )
 from .graphs.generator_half import build_half_generator, build_half_styled_generator
+from .graphs.generator_single import build_single_generator
 from .graphs.hypernet import build_hypernet
 from .graphs.mapping import build_mapping
 from .graphs.objective import build_features, build_objective
@@ -131,7 +132,9 @@ def descent_graphs(lpips: Lpips | None = None) -> dict[str, GraphWriter]:
 def _objective(
     role: str, extras: tuple[str, ...], lpips: Lpips | None, model: HyperStyle
 ) -> ir.Model:
-    return build_objective(role, build_generator(model, extras), perceptual_term(model, lpips))
+    return build_objective(
+        role, build_single_generator(model, extras), perceptual_term(model, lpips)
+    )
 
 
 REFINEMENT_GRAPHS: Mapping[str, GraphWriter] = {

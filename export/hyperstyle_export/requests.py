@@ -138,9 +138,9 @@ class CheckpointOptions:
     generator: Annotated[
         Path | None,
         _option(
-            says="StyleGAN2 generator (.pt with g_ema) that the others are for; default: the one "
-            "in the first of them. Or the generator of photographs: the wheel of random-face, or "
-            "the folder of the installed package.",
+            says="StyleGAN2 generator (.pt with g_ema, or NVIDIA's .pkl) that the others are for; "
+            "default: the one in the first of them. Or the generator of photographs: the wheel of "
+            "random-face, or the folder of the installed package.",
             panel=CHECKPOINTS,
         ),
     ] = None
@@ -197,7 +197,7 @@ class AdaptRequest:
     """A fine-tuned generator and its base -> adapted bundle."""
 
     adapt: Annotated[
-        Path, _option(says="Fine-tuned generator (.pt with g_ema).", panel=CHECKPOINTS)
+        Path, _option(says="Fine-tuned generator (.pt with g_ema, or .pkl).", panel=CHECKPOINTS)
     ]
     base: Annotated[
         Path, _option(says="Bundle the generator was fine-tuned from.", panel=CHECKPOINTS)

@@ -64,7 +64,7 @@ class Inversion:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """With what it was found: ``iterations``, ``until``, ``refine``, ``edits``."""
+        """With what it was found: ``iterations``, ``until``, ``optimise``, ``edits``."""
         return self.data.settings
 
     @property

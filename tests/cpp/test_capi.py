@@ -203,6 +203,8 @@ def test_attacked_manifest_is_refused_as_python_refuses_it(library, tmp_path, tr
 A_FILE = manifests.A_FILE
 ENCODER = manifests.GOOD["graphs"]["encoder"]
 
+FEATURE = {"layer": "convs.1", "shape": [4, 8, 8]}
+
 # Fields a manifest can do without: (name, value, what both runtimes refuse it with; None: nothing).
 OPTIONAL_FIELDS = {
     "of_tomorrow": ("of_tomorrow", {"a": [None, {}]}, None),
@@ -236,6 +238,38 @@ OPTIONAL_FIELDS = {
         "optional_inputs",
         {"styles": {}, "noise": []},
         "field optional_inputs.styles must be a list",
+    ),
+    "parametric_inputs_of_no_graph": (
+        "parametric_inputs",
+        {"parameters": [], "feature": FEATURE},
+        "must give the field parametric_inputs and the graphs parametric_generator and parameters",
+    ),
+    "parameter_without_axes": (
+        "parametric_inputs",
+        {"parameters": [{"name": "a", "shape": []}], "feature": FEATURE},
+        "parameters[0].shape must be a list of 1 to 5 integers",
+    ),
+    "parameter_twice": (
+        "parametric_inputs",
+        {"parameters": [{"name": "a", "shape": [1]}] * 2, "feature": FEATURE},
+        "gives two parameters one name",
+    ),
+    "parameters_too_many": (
+        "parametric_inputs",
+        {"parameters": [{"name": "a", "shape": [65536] * 5}], "feature": FEATURE},
+        "field parametric_inputs.parameters has more than 134217728 numbers",
+    ),
+    "feature_too_large": (
+        "parametric_inputs",
+        {"parameters": [], "feature": {"layer": "a", "shape": [65536, 65536, 65536]}},
+        "field parametric_inputs.feature.shape has more than 134217728 numbers",
+    ),
+    "objective": ("objective", {"perceptual": "encoder", "weight": 0.25}, None),
+    "objective_of_a_whole_weight": ("objective", {"perceptual": "encoder", "weight": 1}, None),
+    "objective_without_weight": (
+        "objective",
+        {"perceptual": "encoder", "weight": 0},
+        "field objective.weight must be a number above 0, up to 1e+06",
     ),
     "noise_too_large": (
         "optional_inputs",

@@ -79,7 +79,7 @@ def test_channel_offsets_of_a_refined_inversion_are_kept_where_those_of_the_code
     model, adaptation = Model.load(built, "cpu"), Adaptation.load(command.out, "cpu")
     picture = fakeweights.image_u8(3, 64, 64)
     inversion = model.invert(picture, 1)
-    refined = model.refine(inversion, picture, 10)
+    refined = model.optimise(inversion, picture, steps=10)
     generator, _ = read_generator(finetuned)
     latents = torch.from_numpy(inversion.latents)[None]
     for first in (0, 6):

@@ -58,6 +58,13 @@ CASES: dict[str, Case] = {
         ((2, 3), (3,)), lambda b, x, y: b.op("Div", x, y), lambda x, y: x / y, positive=True
     ),
     "square root": Case(((5,),), lambda b, x: b.op("Sqrt", x), torch.sqrt, positive=True),
+    "negative": Case(((2, 3),), lambda b, x: b.op("Neg", x), torch.neg),
+    "hyperbolic tangent": Case(((2, 3),), lambda b, x: b.op("Tanh", x), torch.tanh),
+    "clip": Case(
+        ((4, 5),),
+        lambda b, x: b.op("Clip", x, b.scalar(-0.5), b.scalar(0.7)),
+        lambda x: x.clip(-0.5, 0.7),
+    ),
     "sigmoid": Case(((2, 3),), lambda b, x: b.op("Sigmoid", x), torch.sigmoid),
     "relu": Case(((4, 5),), lambda b, x: b.op("Relu", x), F.relu),
     "leaky relu": Case(
@@ -107,6 +114,35 @@ CASES: dict[str, Case] = {
         lambda b, x: b.op("ReduceMean", x, b.integers(1), keepdims=1),
         lambda x: x.mean(1, keepdim=True),
     ),
+    "sum of all": Case(((2, 3),), lambda b, x: b.op("ReduceSum", x, keepdims=0), torch.sum),
+    "sum over axes": Case(
+        ((2, 3, 4),),
+        lambda b, x: b.op("ReduceSum", x, b.integers(0, 2), keepdims=1),
+        lambda x: x.sum((0, 2), keepdim=True),
+    ),
+    "mean over the plane, axes dropped": Case(
+        ((1, 2, 3, 4),),
+        lambda b, x: b.op("ReduceMean", x, b.integers(2, 3), keepdims=0),
+        lambda x: x.mean((2, 3)),
+    ),
+    "instance norm": Case(
+        ((1, 3, 4, 5), (3,), (3,)),
+        lambda b, x, s, c: b.op("InstanceNormalization", x, s, c, epsilon=1e-2),
+        lambda x, s, c: F.instance_norm(x, weight=s, bias=c, eps=1e-2),
+    ),
+    "repeated pixels": Case(
+        ((1, 2, 3, 4),),
+        lambda b, x: b.op(
+            "Resize",
+            x,
+            None,
+            b.constant("scales", np.array([1, 1, 2, 2], np.float32)),
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
+        ),
+        lambda x: F.interpolate(x, scale_factor=2, mode="nearest"),
+    ),
     "sum of squares over taps": Case(
         ((2, 3, 3, 3),),
         lambda b, x: b.op("ReduceSumSquare", x, b.integers(2, 3), keepdims=0),
@@ -145,6 +181,21 @@ CASES: dict[str, Case] = {
         ((1, 2, 8, 6), (3, 2, 3, 3)),
         conv(stride=2),
         lambda x, w: F.conv2d(x, w, stride=2, padding=1),
+    ),
+    "convolution with a bias": Case(
+        ((1, 3, 5, 6), (4, 3, 3, 3), (4,)),
+        lambda b, x, w, c: b.conv(x, w, c, padding=(1, 1)),
+        lambda x, w, c: F.conv2d(x, w, c, padding=1),
+    ),
+    "depthwise kernel": Case(
+        ((1, 3, 5, 6), (3, 1, 3, 2)),
+        conv(padding=1, group=3),
+        lambda x, w: F.conv2d(x, w, padding=1, groups=3),
+    ),
+    "strided depthwise kernel": Case(
+        ((1, 3, 6, 6), (3, 1, 2, 2)),
+        conv(stride=2, padding=0, group=3),
+        lambda x, w: F.conv2d(x, w, stride=2, groups=3),
     ),
     "one-pixel kernel": Case(
         ((1, 3, 4, 4), (2, 3, 1, 1)), conv(padding=0), lambda x, w: F.conv2d(x, w)

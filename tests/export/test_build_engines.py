@@ -397,7 +397,9 @@ def test_refinement_follows_lpips(command: Command, lpips_files: tuple[Path, Pat
     assert sizes["objective.onnx"] < 2 << 20  # the backbone is stored once
     model = Model.load(command.out, "cpu", threads=1)
     inversion, losses = model.invert(command.picture, 1), []
-    model.refine(inversion, command.picture, 3, on_step=lambda _n, loss, _i: losses.append(loss))
+    model.optimise(
+        inversion, command.picture, steps=3, on_step=lambda _n, loss, _i: losses.append(loss)
+    )
     assert losses[-1] < losses[0]
 
 

@@ -248,7 +248,7 @@ def test_equal_weights_are_stored_once(files: dict[str, Path], command: Command)
     twin = files["psp"].with_name("twin.pt")
     torch.save(contents, twin)
     with (
-        mock.patch.object(builder.save_model, "__defaults__", (1 << 10,)),
+        mock.patch.object(builder.save_model, "__defaults__", (1 << 13,)),
         mock.patch.object(sharing, "INTERNAL_BESIDE_SHARED", 1 << 10),
     ):
         bundle = command.succeed("--encoder", files["psp"], "--encoder", twin)

@@ -103,7 +103,17 @@ def test_a_folder_that_is_killed_in_the_middle(good: int, tiny_bundle: Path) -> 
 
 def test_interruption_leaves_whole_files_only(tiny_bundle: Path) -> None:
     make_pictures(*(f"in/{n:03}.png" for n in range(30)))
-    options = ("in", "-o", "out", "--bundle", tiny_bundle, "--save-inversion", "--steps", "-n", 2)
+    options = (
+        "in",
+        "-o",
+        "out",
+        "--bundle",
+        tiny_bundle,
+        "--save-inversion",
+        "--save-steps",
+        "-n",
+        2,
+    )
     process = start(*options, "--report", "r.json", stdout=-1, stderr=-1)
     wait_for(5, process)
     process.send_signal(signal.SIGINT)

@@ -113,7 +113,7 @@ def test_invert_writes_what_the_api_gives(face: Path, tiny_bundle: Path):
 
 
 def test_invert_as_json(face: Path, tiny_bundle: Path):
-    options = ("--bundle", tiny_bundle, "--save-inversion", "--steps", "--coupled", "--json")
+    options = ("--bundle", tiny_bundle, "--save-inversion", "--save-steps", "--coupled", "--json")
     document = json.loads(succeed("invert", face, "-o", "results", *options))
     bundle = Bundle.open(tiny_bundle)
     iterations = bundle.manifest.method().iterations
@@ -145,7 +145,7 @@ def test_invert_as_json(face: Path, tiny_bundle: Path):
 
 
 def test_steps_and_coupled_show_every_iteration(face: Path, tiny_bundle: Path):
-    succeed("invert", face, "--bundle", tiny_bundle, "-n", 3, "--steps", "--coupled")
+    succeed("invert", face, "--bundle", tiny_bundle, "-n", 3, "--save-steps", "--coupled")
     frames: list[Any] = []
     Model.load(tiny_bundle).invert(
         face, 3, on_iteration=lambda _n, image, _codes: frames.append(to_picture(image))
@@ -163,7 +163,7 @@ def test_steps_and_coupled_show_every_iteration(face: Path, tiny_bundle: Path):
 
 
 def test_until_ends_early_and_lists_only_what_was_written(face: Path, tiny_bundle: Path):
-    options = ("--bundle", tiny_bundle, "-n", 5, "--until", 1e9, "--steps", "--json")
+    options = ("--bundle", tiny_bundle, "-n", 5, "--until", 1e9, "--save-steps", "--json")
     (inversion,) = json.loads(succeed("invert", face, *options))["inversions"]
     assert inversion["iterations"] == 2
     assert inversion["outputs"]["steps"] == ["face.step1.png", "face.step2.png"]
@@ -171,14 +171,14 @@ def test_until_ends_early_and_lists_only_what_was_written(face: Path, tiny_bundl
 
 
 def test_no_iterations_leave_the_encoders_picture(face: Path, tiny_bundle: Path):
-    succeed("invert", face, "--bundle", tiny_bundle, "-n", 0, "--steps", "--coupled")
+    succeed("invert", face, "--bundle", tiny_bundle, "-n", 0, "--save-steps", "--coupled")
     assert files() == {"face.png", "face.inverted.png", "face.coupled.png"}
     width = read_picture("face.inverted.png").shape[1]
     assert 2 * width < read_picture("face.coupled.png").shape[1] < 3 * width
 
 
 def test_suffix_of_the_result_is_the_format_of_all(face: Path, tiny_bundle: Path):
-    options = ("--bundle", tiny_bundle, "-n", 1, "--steps", "--coupled")
+    options = ("--bundle", tiny_bundle, "-n", 1, "--save-steps", "--coupled")
     succeed("invert", face, "-o", "new/x.JPG", *options)
     assert files() == {"face.png", "new/x.JPG", "new/x.step1.JPG", "new/x.coupled.JPG"}
     assert Path("new/x.JPG").read_bytes().startswith(b"\xff\xd8\xff")
@@ -251,7 +251,7 @@ def test_existing_files_are_refused_before_any_work(
 
     monkeypatch.setattr(Model, "invert", work)
     Path(target).write_text("mine")
-    options = ("--bundle", tiny_bundle, "-n", 2, "--steps", "--coupled", "--save-inversion")
+    options = ("--bundle", tiny_bundle, "-n", 2, "--save-steps", "--coupled", "--save-inversion")
     text = refuse("invert", "missing.png", face, *options)
     assert text.startswith(f"{target} exists; ")
     assert "--force" in text

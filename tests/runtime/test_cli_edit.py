@@ -250,7 +250,7 @@ def test_an_adapted_generator_renders_every_inversion_of_its_base(
     coded = Inversion.load(faces[0])
     plain = Inversion(replace(coded.data, codes=None, code_space=None))
     zero = Inversion(replace(coded.data, codes=np.zeros_like(coded.codes)))
-    refined = model.refine(coded, np.zeros((32, 32, 3), np.uint8), 4)
+    refined = model.optimise(coded, np.zeros((32, 32, 3), np.uint8), steps=4)
     with Adaptation.load(toon, "cpu", threads=1) as adaptation:
         shown = adaptation.synthesise(plain, first=0)
         assert np.array_equal(shown, adaptation.synthesise(zero, first=0))

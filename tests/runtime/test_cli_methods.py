@@ -126,7 +126,7 @@ def test_all_methods_of_a_folder_can_be_resumed(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--steps",), "--steps goes with one method"),
+        (("--save-steps",), "--save-steps goes with one method"),
         (("--out", "-"), "takes the one result of one picture"),
     ],
 )

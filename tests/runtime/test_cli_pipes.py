@@ -153,7 +153,7 @@ def test_a_terminal_is_no_pipe(tiny_bundle: Path) -> None:
     assert done.stderr.startswith(b"error: standard input is no pipe")
 
 
-@pytest.mark.parametrize("more", [["--json"], ["--steps"], ["other.png"], ["--face", "all"]])
+@pytest.mark.parametrize("more", [["--json"], ["--save-steps"], ["other.png"], ["--face", "all"]])
 def test_only_one_result_goes_to_standard_output(more: list[str], tiny_bundle: Path) -> None:
     write_face()
     Path("other.png").write_bytes(Path("face.png").read_bytes())

@@ -244,8 +244,8 @@ def test_a_picture_without_a_face_is_used_with_a_warning(
 
 def test_refining_sees_the_crop_that_was_inverted(faces: Model, scene: Picture) -> None:
     found = faces.invert(scene, 1)
-    from_photo = faces.refine(found, scene, 2)
-    from_crop = faces.refine(found, find_portraits(scene)[0], 2)
+    from_photo = faces.optimise(found, scene, steps=2)
+    from_crop = faces.optimise(found, find_portraits(scene)[0], steps=2)
     assert np.array_equal(from_photo.channel_offsets, from_crop.channel_offsets)
     assert np.array_equal(from_photo.data.transform, found.data.transform)
 

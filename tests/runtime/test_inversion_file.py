@@ -12,6 +12,7 @@ import pytest
 from attacks import inversions, manifests, refusal
 from hyperstyle_rt.errors import InversionError
 from hyperstyle_rt.formats.inversion_file import (
+    HALVES,
     InversionData,
     parse_inversion,
     read_inversion,
@@ -38,7 +39,7 @@ def same_bits(one, other) -> bool:
 
 
 def same(one: InversionData, other: InversionData) -> bool:
-    arrays = {"latents", "codes", "transform", "channel_offsets"}
+    arrays = {"latents", "codes", "transform", *HALVES}
     names = {field.name for field in fields(InversionData)}
     return all(getattr(one, name) == getattr(other, name) for name in names - arrays) and all(
         same_bits(getattr(one, name), getattr(other, name)) for name in arrays
@@ -122,15 +123,55 @@ def test_a_file_says_what_a_reader_must_know(data):
         check_fits(stored, MANIFEST)
 
 
-def test_damaged_channel_offsets_are_refused(data):
+@pytest.mark.parametrize("name", HALVES)
+def test_damaged_halves_are_refused(data, name):
+    shape = (2,) * HALVES[name]
     refused = {
-        "float16": np.zeros(4, np.float32),
-        r"float16 \[\?\]": np.zeros((2, 2), np.float16),
-        "NaN or infinity": np.full(4, np.inf, np.float16),
+        f"{name} must be float16": np.zeros(shape, np.float32),
+        r"float16 \[\?[?, ]*\]": np.zeros((2, *shape), np.float16),
+        "NaN or infinity": np.full(shape, np.inf, np.float16),
     }
-    for complaint, offsets in refused.items():
+    for complaint, array in refused.items():
         with pytest.raises(InversionError, match=complaint):
-            replace(data, channel_offsets=offsets)
+            replace(data, **{name: array})
+
+
+def test_what_descent_has_changed_is_stored_and_needed(data, tmp_path):
+    halves = {
+        name: np.linspace(-2, 2, 2**axes, dtype=np.float16).reshape((2,) * axes)
+        for name, axes in HALVES.items()
+    }
+    stored = replace(data, **halves)
+    assert stored.needs == ("codes", "channel_offsets", "noise", "weights", "features")
+    write_inversion(tmp_path / "x.safetensors", stored)
+    assert same(read_inversion(tmp_path / "x.safetensors"), stored)
+    for name in ("noise", "weights", "features"):
+        one = replace(data, **{name: halves[name]})
+        assert f"needs {name}, and bundle 'tiny' cannot render it" in refusal(
+            InversionError, check_fits, one, MANIFEST
+        )
+
+
+def test_free_parts_of_other_shapes_are_refused(data):
+    """By a bundle that knows them all."""
+    document = copy.deepcopy(manifests.GOOD)
+    document["optional_inputs"] = {"styles": [], "noise": [{"name": "conv1", "side": 4}]}
+    document["parametric_inputs"] = {
+        "parameters": [{"name": "a", "shape": [2, 3]}],
+        "feature": {"layer": "b", "shape": [2, 4, 4]},
+    }
+    for role in ("styled_generator", "noise", "parametric_generator", "parameters"):
+        document["graphs"][role] = document["graphs"]["generator"]
+    manifest = Manifest.from_json(document)
+    fitting = {
+        "noise": np.zeros(16, np.float16),
+        "weights": np.zeros(6, np.float16),
+        "features": np.zeros((2, 4, 4), np.float16),
+    }
+    check_fits(replace(data, **fitting), manifest)
+    for name, array in fitting.items():
+        other = replace(data, **{name: np.concatenate([array, array])})
+        assert f"has {name} of shape" in refusal(InversionError, check_fits, other, manifest)
 
 
 def test_file_written_by_another_program_is_read(tmp_path):
@@ -274,7 +315,7 @@ def test_huge_file_is_refused_unread(tmp_path):
     path = tmp_path / "x.safetensors"
     path.write_bytes(struct.pack("<Q", 1 << 20))
     os.truncate(path, 1 << 40)
-    assert "is larger than 16777216 bytes" in refusal(InversionError, read_inversion, path)
+    assert "is larger than 134217728 bytes" in refusal(InversionError, read_inversion, path)
 
 
 # ------------------------------------------------------------------------------------- attacks

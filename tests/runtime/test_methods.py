@@ -164,12 +164,14 @@ def test_inversions_of_different_methods_are_rendered_together(
 def test_what_a_method_without_codes_found_is_refined(model: Model, picture: np.ndarray) -> None:
     nudged = model.invert(picture, method=NUDGED)
     losses: list[float] = []
-    refined = model.refine(nudged, picture, 6, on_step=lambda _n, loss, _r: losses.append(loss))
+    refined = model.optimise(
+        nudged, picture, steps=6, on_step=lambda _n, loss, _r: losses.append(loss)
+    )
     assert losses[-1] < losses[0]
     assert refined.data.needs == ("channel_offsets",)
     assert refined.settings["refine"] == [{"variable": "channel_offsets", "steps": 6}]
     with pytest.raises(HyperStyleError, match="inversion by 'nudged' has no codes to refine"):
-        model.refine(nudged, picture, variable="codes")
+        model.optimise(nudged, picture, variables=("codes",))
 
 
 def test_another_generator_is_another_space(
@@ -184,7 +186,7 @@ def test_another_generator_is_another_space(
         lambda: other.render(inversion),
         lambda: other.sweep(inversion, [{}]),
         lambda: other.interpolate(inversion, inversion, [0.5]),
-        lambda: other.refine(inversion, picture, 1),
+        lambda: other.optimise(inversion, picture, steps=1),
         lambda: other.offsets(inversion),
     ):
         with pytest.raises(InversionError, match="tiny"):

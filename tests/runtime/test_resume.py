@@ -103,7 +103,7 @@ def test_a_renamed_picture_is_not_inverted_again(folder: tuple[object, ...]) -> 
 
 def test_files_beside_the_result_are_renamed_with_it(tiny_bundle: Path) -> None:
     make_pictures("in/a.png")
-    beside = ("--steps", "--coupled", "--save-inversion")
+    beside = ("--save-steps", "--coupled", "--save-inversion")
     options = ("in", "-o", "out", "--bundle", tiny_bundle, *beside)
     outcomes(*options)
     before = contents()
@@ -174,7 +174,7 @@ def test_an_inversion_file_of_others_is_left_alone(tiny_bundle: Path) -> None:
 def test_results_are_no_pictures(tiny_bundle: Path) -> None:
     """A folder may be its own --out."""
     make_pictures("in/a.png")
-    options = ("in", "-o", "in", "--bundle", tiny_bundle, "--steps", "--coupled", "--resume")
+    options = ("in", "-o", "in", "--bundle", tiny_bundle, "--save-steps", "--coupled", "--resume")
     assert outcomes(*options)["inversions"] == ["a"]
     assert outcomes(*options) == {"inversions": [], "skipped": ["a"], "errors": []}
 

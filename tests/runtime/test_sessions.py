@@ -224,6 +224,6 @@ def test_a_bundle_that_is_gone_says_so(
     shutil.rmtree(tmp_path / "tiny")
     assert np.array_equal(model.render(inversion), inversion.image)  # which has its graphs
     with pytest.raises(BundleError, match=r"objective\.onnx|features\.onnx"):
-        model.refine(inversion, picture, 1)
+        model.optimise(inversion, picture, steps=1)
     with pytest.raises(BundleError, match="there is no"):
         pickle.loads(pickle.dumps(model))

@@ -13,7 +13,7 @@ from hyperstyle_export.networks.refinement import (
     channel_offset_count,
     loss_terms,
 )
-from hyperstyle_rt.optimising.descent import MOMENTS, TINY
+from hyperstyle_rt.optimising.adam import BRISK
 from hyperstyle_rt.optimising.variables import CHANNEL_OFFSETS_RATE
 from torch import Tensor
 
@@ -29,7 +29,7 @@ PTI_L2 = 1.0
 def torch_steps(
     model: HyperStyle, latents: Tensor, codes: Tensor, target: Tensor, small: Tensor, steps: int
 ) -> Tensor:
-    """The steps of `Model.refine` on channel offsets, with torch's autograd and Adam.
+    """The steps of `Model.optimise` on channel offsets, with torch's autograd and Adam.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def torch_steps(
         term = EncoderTerm(model)
         wanted = term.features(small)
     added = torch.zeros(channel_offset_count(model.config), requires_grad=True)
-    optimiser = torch.optim.Adam([added], CHANNEL_OFFSETS_RATE / 10, MOMENTS, TINY)
+    optimiser = torch.optim.Adam([added], CHANNEL_OFFSETS_RATE / 10, BRISK.decay, BRISK.epsilon)
     for _ in range(steps):
         optimiser.zero_grad()
         image, seen = model.generate(latents, add_channel_offsets(model.config, offsets, added))

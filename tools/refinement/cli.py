@@ -58,7 +58,7 @@ from hyperstyle_rt.errors import EditError, HyperStyleError
 from hyperstyle_rt.files import make_directory, write_atomically
 from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear, write_picture
 from hyperstyle_rt.model import Model
-from hyperstyle_rt.optimising.presets import DEFAULT_STEPS
+from hyperstyle_rt.optimising.presets import PRESETS
 from picture_sets.folders import FACTORS_FILE
 
 from refinement import edit_report
@@ -87,6 +87,8 @@ ThreadsOption = Annotated[int, typer.Option(min=1, help="CPU threads, of torch t
 IterationsOption = Annotated[int, typer.Option(min=0, max=100, help="Of the hypernetwork.")]
 LimitOption = Annotated[int | None, typer.Option(min=1, help="Take the first pictures only.")]
 EditsOption = Annotated[str, typer.Option(help="Direction=amount, by commas; each by itself.")]
+STEPS = PRESETS["refine"].steps
+
 VariableOption = Annotated[str, typer.Option(help="What is refined: channel_offsets or codes.")]
 VariablesOption = Annotated[str, typer.Option(help="What the refinements change.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
@@ -185,7 +187,7 @@ def edits_command(
     bundle: BundleOption = None,
     edits: EditsOption = DEFAULT_EDITS,
     iterations: IterationsOption = 5,
-    steps: Annotated[int, typer.Option(min=1, help="Gradient steps.")] = DEFAULT_STEPS,
+    steps: Annotated[int, typer.Option(min=1, help="Gradient steps.")] = STEPS,
     variable: VariableOption = "channel_offsets",
     photo: Annotated[
         list[Path] | None, typer.Option(help="Aligned picture to list by itself; repeatable.")
@@ -281,7 +283,7 @@ def sheet_command(
     iterations: IterationsOption = 5,
     steps: Annotated[str, typer.Option(help="Gradient steps, one refinement each.")] = "20,60,200",
     variable: VariableOption = "channel_offsets",
-    edited: Annotated[int, typer.Option(min=1, help="Steps before the edits.")] = DEFAULT_STEPS,
+    edited: Annotated[int, typer.Option(min=1, help="Steps before the edits.")] = STEPS,
     threads: ThreadsOption = 1,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing sheet.")] = False,
 ) -> None:

@@ -53,7 +53,9 @@ def step_against_generator(
             generators.append(timed(lambda: backend.run("generator", inputs), clock))
         mark = clock()
 
-    model.refine(inversion, picture, repeats + 1, variable=variable, on_step=note, align="never")
+    model.optimise(
+        inversion, picture, steps=repeats + 1, variables=(variable,), on_step=note, align="never"
+    )
     step, generator = statistics.median(steps), statistics.median(generators)
     return {"step": step, "generator": generator, "forward_passes": step / generator}
 
@@ -80,7 +82,7 @@ def beside_torch(
         )
     )
     contenders: Mapping[str, Callable[[], Any]] = {
-        "runtime": lambda: model.refine(inversion, picture, steps, align="never"),
+        "runtime": lambda: model.optimise(inversion, picture, steps=steps, align="never"),
         "torch": lambda: torch_steps(networks, latents, codes, target, small, steps),
     }
     seconds: dict[str, list[float]] = {name: [] for name in contenders}

@@ -124,7 +124,9 @@ def run_trial(model: Model, target: Picture, trial: Trial) -> NDArray[np.uint8]:
     uint8 [S,E+1,H,W,3]: of the unrefined inversion and of the refined one, unedited and edited.
     """
     inversion = model.invert(target, trial.iterations, align="never")
-    refined = model.refine(inversion, target, trial.steps, variable=trial.variable, align="never")
+    refined = model.optimise(
+        inversion, target, steps=trial.steps, variables=(trial.variable,), align="never"
+    )
     edits = [{name: amount} for name, amount in trial.edits.items()]
     return np.stack([[one.image, *model.sweep(one, edits)] for one in (inversion, refined)])
 

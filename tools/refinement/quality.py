@@ -74,7 +74,9 @@ def run_methods(model: Model, target: Picture, methods: Methods, judges: Judges)
     for variable in methods.variables:
         for steps in methods.marks:
             start = time.perf_counter()
-            refined = model.refine(inversion, target, steps, variable=variable, align="never")
+            refined = model.optimise(
+                inversion, target, steps=steps, variables=(variable,), align="never"
+            )
             label = f"{variable} {steps}"
             results[label] = refined.image
             seconds[label] = times[-1] + time.perf_counter() - start
@@ -120,7 +122,7 @@ def measure_quality(
     first = model.invert(targets[0], 1, align="never")
     for variable in methods.variables:
         # The first run prepares kernels.
-        model.refine(first, targets[0], 1, variable=variable, align="never")
+        model.optimise(first, targets[0], steps=1, variables=(variable,), align="never")
     table: dict[str, Figures] = {}
     all_done = []
     for number, target in enumerate(targets, 1):

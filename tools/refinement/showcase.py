@@ -41,7 +41,9 @@ class Showcase:
         trial = self.trial
         inversion = model.invert(picture, trial.iterations, align="never")
         refined = {
-            steps: model.refine(inversion, picture, steps, variable=trial.variable, align="never")
+            steps: model.optimise(
+                inversion, picture, steps=steps, variables=(trial.variable,), align="never"
+            )
             for steps in sorted({*self.marks, trial.steps})
         }
         edits = [{name: amount} for name, amount in trial.edits.items()]

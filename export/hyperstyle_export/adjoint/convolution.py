@@ -1,4 +1,4 @@
-"""Vector-Jacobian products of convolutions and poolings; see `adjoint`.
+"""Vector-Jacobian products of convolutions, poolings and what else knows planes; see `adjoint`.
 
 The adjoint of a convolution is a transposed one, and the other way round. The gradient by a kernel
 is one matrix product per tap, of the output's gradient with the input shifted by the tap: that is
@@ -219,11 +219,44 @@ def _sub_sampling(b: GraphBuilder, node: ir.Node, gradient: ir.Value) -> ir.Valu
     return b.op("Slice", x, b.integers(0, 0), stop, b.integers(2, 3))
 
 
+def _resize(b: GraphBuilder, node: ir.Node, gradient: ir.Value, _position: int) -> ir.Value:
+    """Of pixels that were repeated a whole number of times: the sum over their copies."""
+    (_, channels, height, width), after = shape_of(node.inputs[0]), shape_of(node.outputs[0])
+    rows, columns = after[2] // height, after[3] // width
+    assert after == (1, channels, height * rows, width * columns)
+    assert attribute(node, "mode", "nearest") == "nearest"
+    assert attribute(node, "coordinate_transformation_mode", None) == "asymmetric"
+    assert attribute(node, "nearest_mode", None) == "floor"
+    x = reshaped(b, gradient, [1, channels, height, rows, width, columns])
+    return b.op("ReduceSum", x, b.integers(3, 5), keepdims=0)
+
+
+def _instance_norm(b: GraphBuilder, node: ir.Node, gradient: ir.Value, position: int) -> ir.Value:
+    """Of y = s n + c, where n has mean 0 and variance 1 over every plane of x."""
+    if position == 2:
+        return b.op("ReduceSum", gradient, b.integers(0, 2, 3), keepdims=0)
+    x, scale, plane = input_of(node, 0), input_of(node, 1), b.integers(2, 3)
+    centred = b.op("Sub", x, b.op("ReduceMean", x, plane, keepdims=1))
+    variance = b.op("ReduceMean", b.op("Mul", centred, centred), plane, keepdims=1)
+    epsilon = b.scalar(attribute(node, "epsilon", 1e-5))
+    deviation = b.op("Sqrt", b.op("Add", variance, epsilon))  # [1,C,1,1]
+    normal = b.op("Div", centred, deviation)
+    if position == 1:
+        return b.op("ReduceSum", b.op("Mul", gradient, normal), b.integers(0, 2, 3), keepdims=0)
+    along = b.op("ReduceMean", b.op("Mul", gradient, normal), plane, keepdims=1)
+    across = b.op("Sub", gradient, b.op("ReduceMean", gradient, plane, keepdims=1))
+    across = b.op("Sub", across, b.op("Mul", normal, along))
+    factor = b.op("Div", reshaped(b, scale, [1, shape_of(x)[1], 1, 1]), deviation)
+    return b.op("Mul", across, factor)
+
+
 CONVOLUTION_RULES: dict[str, Rule] = {
     "AveragePool": _average_pool,
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
     "GlobalAveragePool": _global_average_pool,
+    "InstanceNormalization": _instance_norm,
     "MaxPool": _max_pool,
+    "Resize": _resize,
 }
 """Operator -> its rule."""

@@ -84,6 +84,10 @@ def _divide(b: GraphBuilder, node: ir.Node, gradient: ir.Value, position: int) -
     return _to_input(b, node, gradient, position)
 
 
+def _negative(b: GraphBuilder, _node: ir.Node, gradient: ir.Value, _position: int) -> ir.Value:
+    return b.op("Neg", gradient)
+
+
 def _square_root(b: GraphBuilder, node: ir.Node, gradient: ir.Value, _position: int) -> ir.Value:
     return b.op("Div", b.op("Mul", gradient, b.scalar(0.5)), node.outputs[0])
 
@@ -122,6 +126,17 @@ def _prelu(b: GraphBuilder, node: ir.Node, gradient: ir.Value, position: int) ->
 def _sigmoid(b: GraphBuilder, node: ir.Node, gradient: ir.Value, _position: int) -> ir.Value:
     y = node.outputs[0]
     return b.op("Mul", gradient, b.op("Mul", y, b.op("Sub", b.scalar(1.0), y)))
+
+
+def _tanh(b: GraphBuilder, node: ir.Node, gradient: ir.Value, _position: int) -> ir.Value:
+    y = node.outputs[0]
+    return b.op("Mul", gradient, b.op("Sub", b.scalar(1.0), b.op("Mul", y, y)))
+
+
+def _clip(b: GraphBuilder, node: ir.Node, gradient: ir.Value, position: int) -> ir.Value:
+    """What was not changed has the gradient; the bounds are constants."""
+    assert position == 0, "the bounds of a Clip are constants"
+    return b.op("Where", b.op("Equal", node.inputs[0], node.outputs[0]), gradient, b.scalar(0.0))
 
 
 def _reshape(b: GraphBuilder, node: ir.Node, gradient: ir.Value, _position: int) -> ir.Value:
@@ -200,6 +215,11 @@ def _reduce_mean(b: GraphBuilder, node: ir.Node, gradient: ir.Value, _position: 
     return b.op("Expand", gradient, b.integers(*shape))
 
 
+def _reduce_sum(b: GraphBuilder, node: ir.Node, gradient: ir.Value, _position: int) -> ir.Value:
+    shape = shape_of(node.inputs[0])
+    return b.op("Expand", _kept(b, node, gradient), b.integers(*shape))
+
+
 def _kept(b: GraphBuilder, node: ir.Node, gradient: ir.Value) -> ir.Value:
     """A gradient of a reduction's output with the reduced axes put back, of length 1."""
     shape = list(shape_of(node.inputs[0]))
@@ -243,6 +263,7 @@ def _gemm(b: GraphBuilder, node: ir.Node, gradient: ir.Value, position: int) -> 
 
 RULES: dict[str, Rule] = {
     "Add": _to_input,
+    "Clip": _clip,
     "Concat": _concat,
     "Div": _divide,
     "Expand": _expand,
@@ -252,8 +273,10 @@ RULES: dict[str, Rule] = {
     "LeakyRelu": _leaky_relu,
     "MatMul": _matmul,
     "Mul": _multiply,
+    "Neg": _negative,
     "PRelu": _prelu,
     "ReduceMean": _reduce_mean,
+    "ReduceSum": _reduce_sum,
     "ReduceSumSquare": _reduce_sum_square,
     "Relu": _relu,
     "Reshape": _reshape,
@@ -261,6 +284,7 @@ RULES: dict[str, Rule] = {
     "Slice": _slice,
     "Sqrt": _square_root,
     "Sub": _subtract,
+    "Tanh": _tanh,
     "Transpose": _transpose,
     "Unsqueeze": _reshape,
 }

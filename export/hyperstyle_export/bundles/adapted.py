@@ -177,9 +177,10 @@ def measure_adapted(
     BuildError
         If they differ by more than rounding explains.
     """
+    iterates = base.manifest.method().iterating_phase is not None
     with on_cpu(base) as runtime:
-        inversion = runtime.invert(picture, ITERATIONS, align="never")
-        expanded = runtime.offsets(inversion)
+        inversion = runtime.invert(picture, ITERATIONS if iterates else None, align="never")
+        expanded = {} if inversion.codes is None else runtime.offsets(inversion)
     offsets = {index: torch.from_numpy(offset)[None] for index, offset in expanded.items()}
     reference, _ = model.generate(torch.from_numpy(inversion.latents)[None], offsets)
     with Adaptation.load(adapted.directory, "cpu") as adaptation:
@@ -195,7 +196,7 @@ def measure_adapted(
         )
     return {
         "against": f"torch {torch.__version__} generator, float32, offsets of the base bundle",
-        "iterations": ITERATIONS,
+        "iterations": inversion.iterations,
         "image_max_abs": error,
         "image_psnr_db": ratio,
     }

@@ -96,8 +96,27 @@ class LayerForms:
     to_rgb: LayerForm
 
 
-def build_generator(model: HyperStyle, extras: Collection[str] = ()) -> ir.Model:
-    """Latents [N,L,W] and all weight.<layer> -> rendering [N,3,H,W], reconstruction [N,3,h,w].
+def build_generator(model: HyperStyle) -> ir.Model:
+    """Latents [N,L,W] and all weight.<layer> -> rendering [N,3,H,W], reconstruction [N,3,h,w]."""
+    return assemble_generator(GraphBuilder("generator"), model, FP32_FORMS)
+
+
+def build_styled_generator(model: HyperStyle) -> ir.Model:
+    """`generator` with style offsets and noise as inputs."""
+    b = GraphBuilder("styled_generator")
+    return assemble_generator(b, model, FP32_FORMS, (STYLE_OFFSETS, NOISE))
+
+
+def build_parametric_generator(model: HyperStyle) -> ir.Model:
+    """The forward pass with all that may vary as inputs: tuned generators and features."""
+    b, extras = GraphBuilder("parametric_generator"), (STYLE_OFFSETS, NOISE, FEATURE_OFFSET)
+    return assemble_generator(b, model, FP32_FORMS, (*extras, PARAMETERS))
+
+
+def assemble_generator(
+    b: GraphBuilder, model: HyperStyle, forms: LayerForms, extras: Collection[str] = ()
+) -> ir.Model:
+    """The whole graph; weight.<layer> in the builder's compute type, all else outside float32.
 
     Parameters
     ----------
@@ -110,25 +129,6 @@ def build_generator(model: HyperStyle, extras: Collection[str] = ()) -> ir.Model
         - FEATURE_OFFSET: feature_offset [1,C,h,h], added to the output of `feature_layer`;
         - PARAMETERS: parameter.<name>, all `synthesis_parameters`; in place of weight.<layer>.
     """
-    return assemble_generator(GraphBuilder("generator"), model, _FORMS, extras)
-
-
-def build_styled_generator(model: HyperStyle) -> ir.Model:
-    """`generator` with style offsets and noise as inputs."""
-    b = GraphBuilder("styled_generator")
-    return assemble_generator(b, model, _FORMS, (STYLE_OFFSETS, NOISE))
-
-
-def build_parametric_generator(model: HyperStyle) -> ir.Model:
-    """The forward pass with all that may vary as inputs: tuned generators and features."""
-    b, extras = GraphBuilder("parametric_generator"), (STYLE_OFFSETS, NOISE, FEATURE_OFFSET)
-    return assemble_generator(b, model, _FORMS, (*extras, PARAMETERS))
-
-
-def assemble_generator(
-    b: GraphBuilder, model: HyperStyle, forms: LayerForms, extras: Collection[str] = ()
-) -> ir.Model:
-    """The whole graph; weight.<layer> in the builder's compute type, all else outside float32."""
     config, state = model.config, model.state_dict()
     rows, width = config.generator.num_latents, config.generator.style_width
     latents = b.input("latents", [BATCH, rows, width])
@@ -355,4 +355,5 @@ def face_pool(
     return b.reshape(x, 0, 3, out_height, out_width)
 
 
-_FORMS = LayerForms(base_weight, _styled_conv, _to_rgb)
+FP32_FORMS = LayerForms(base_weight, _styled_conv, _to_rgb)
+"""Forms of layers in float32, for any batch."""

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
+from ..adjoint.pacing import paced
 from ..adjoint.pull_back import pull_back
 from ..adjoint.rules import shape_of
 from .averaging import averaged
@@ -92,7 +93,7 @@ def build_objective(role: str, forward: ir.Model, term: PerceptualTerm) -> ir.Mo
         b.output(name, values[name], shape_of(values[name]))
     for name, gradient in zip(leaves, gradients, strict=True):
         b.output(gradient_name(name), gradient, shape_of(inputs[name]))
-    return prune(b.build())
+    return paced(prune(b.build()))
 
 
 def gradient_name(leaf: str) -> str:

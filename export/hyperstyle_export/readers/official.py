@@ -18,6 +18,7 @@ from torch import Tensor
 from ..networks.config import HyperStyleConfig
 from ..networks.generator import Generator
 from ..networks.hyperstyle import HyperStyle
+from . import network_pickles
 from .checkpoints import (
     State,
     average_rows,
@@ -33,6 +34,7 @@ from .checkpoints import (
     with_prefix,
 )
 from .layouts import infer_encoder, infer_generator, infer_hypernetwork
+from .stylegan2_ada import read_stylegan2_ada
 from .torch_files import CheckpointError, read_torch_file
 
 logger = logging.getLogger(__name__)
@@ -135,13 +137,20 @@ def read_w_encoder(path: Path) -> State:
 
 
 def read_generator(path: Path) -> tuple[Generator, Tensor | None]:
-    """Read a rosinality StyleGAN2 file (`g_ema`), trained or fine-tuned.
+    """Read a StyleGAN2 generator, trained or fine-tuned.
+
+    Parameters
+    ----------
+    path:
+        rosinality's file (`g_ema`), or a `.pkl` of stylegan2-ada-pytorch.
 
     Returns
     -------
     Generator, Tensor or None
         The network in eval mode, and the average latent [W] if the file has one.
     """
+    if path.suffix.lower() == network_pickles.SUFFIX:
+        return read_stylegan2_ada(path)
     contents = read_torch_file(path)
     state = contents.get("g_ema")
     if not isinstance(state, Mapping):

@@ -1,5 +1,6 @@
 #include "manifest.hpp"
 
+#include <algorithm>
 #include <set>
 #include <stdexcept>
 
@@ -17,6 +18,9 @@ constexpr int64_t kMaxSide = 4096;
 constexpr int64_t kMaxWidth = 65536;
 constexpr int64_t kMaxLatents = 4096;
 constexpr int64_t kMaxNoiseSide = 4096;
+constexpr int64_t kMaxParameters = int64_t{1} << 27;  // numbers of all parameters together
+constexpr size_t kMaxAxes = 5;
+constexpr double kMaxWeight = 1e6;
 constexpr size_t kMaxPhases = 32;
 
 // Refuse other formats first: in another version every other field may differ.
@@ -216,6 +220,67 @@ void check_optional_inputs(const Fields& fields, const Graphs& graphs) {
   }
 }
 
+// Numbers of the array whose shape a field is.
+int64_t checked_size(const Fields& fields, size_t axes) {
+  int64_t size = 1;
+  for (const int64_t length : fields.integers("shape", axes, 1, kMaxWidth)) {
+    size = std::min(size, kMaxParameters + 1) * length;
+  }
+  return size;
+}
+
+// Likewise for what the graphs parametric_generator and parameters are fed and give.
+void check_parametric_inputs(const Fields& fields, const Graphs& graphs) {
+  const size_t count = graphs.count("parametric_generator") + graphs.count("parameters");
+  const bool given = fields.has("parametric_inputs");
+  if (given) {
+    const Fields inputs = fields.child("parametric_inputs");
+    std::set<std::string> names;
+    int64_t size = 0;
+    for (const Fields& parameter : inputs.children("parameters")) {
+      const auto* shape = parameter.value("shape").as<Json::Array>();
+      const size_t axes = shape == nullptr ? 0 : shape->size();
+      if (axes < 1 || axes > kMaxAxes) {
+        throw invalid("field " + parameter.path("shape") + " must be a list of 1 to " +
+                      std::to_string(kMaxAxes) + " integers");
+      }
+      if (!names.insert(parameter.plain_name("name")).second) {
+        throw invalid("field " + inputs.path("parameters") + " gives two parameters one name");
+      }
+      size = std::min(size + checked_size(parameter, axes), kMaxParameters + 1);
+    }
+    const Fields feature = inputs.child("feature");
+    feature.plain_name("layer");
+    const std::string limit = " has more than " + std::to_string(kMaxParameters) + " numbers";
+    if (size > kMaxParameters) throw invalid("field " + inputs.path("parameters") + limit);
+    if (checked_size(feature, 3) > kMaxParameters) {
+      throw invalid("field " + feature.path("shape") + limit);
+    }
+  }
+  if (count != (given ? 2 : 0)) {
+    throw invalid(
+        "must give the field parametric_inputs and the graphs parametric_generator and "
+        "parameters, or none of them");
+  }
+  if (given && !fields.has("optional_inputs")) {
+    throw invalid("must not give the field parametric_inputs without optional_inputs");
+  }
+}
+
+// What the objective graphs compare with; these are not opened here, either.
+void check_objective(const Fields& fields) {
+  if (!fields.has("objective")) return;
+  const Fields objective = fields.child("objective");
+  objective.plain_name("perceptual");
+  const Json& value = objective.value("weight");
+  double weight = 0;
+  if (const auto* real = value.as<double>()) weight = *real;
+  if (const auto* whole = value.as<uint64_t>()) weight = static_cast<double>(*whole);
+  if (weight > 0 && weight <= kMaxWeight) return;
+  throw invalid("field " + objective.path("weight") + " must be a number above 0, up to 1e+06, not " +
+                shown(value));
+}
+
 void read_generator(const Fields& fields, Manifest& manifest) {
   manifest.space = fields.digest("space");
   manifest.resolution = integer(fields, "resolution", 1, kMaxSide);
@@ -287,6 +352,8 @@ Manifest Manifest::parse(std::string_view text) {
   check_graphs(manifest);
   check_methods(manifest);
   check_optional_inputs(fields, manifest.graphs);
+  check_parametric_inputs(fields, manifest.graphs);
+  check_objective(fields);
   return manifest;
 }
 

@@ -36,14 +36,14 @@ class Settings:
     bundle:
         The bundle's digest.
     method:
-        By name.
+        By name: one of the bundle's, or the preset of a descent from nothing.
     precision:
         Of the graphs that run. (Not where they run: a batch may end on another machine.)
     iterations, until:
         As for :meth:`Model.invert`; 0 for a method that does not iterate.
     then, then_steps, variables, mask:
-        Preset of the descent afterwards, None for none; its steps, None for the preset's own; what
-        it changes, None likewise; a picture of the mask, as for :meth:`Model.optimise`.
+        Preset of the descent afterwards, None for none; its steps, None for its own number; what it
+        changes, None likewise; its mask, as the SHA-256 of a picture's file or ``face``.
     align:
         ``auto``, ``always`` or ``never``.
     face:

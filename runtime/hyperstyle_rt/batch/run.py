@@ -149,6 +149,8 @@ class Batch:
         called then; None to skip nothing and to replace nothing.
     force:
         Replace whatever files are in the way.
+    mask:
+        What the settings name as their mask, as for :meth:`Model.optimise`.
     """
 
     def __init__(
@@ -159,8 +161,10 @@ class Batch:
         *,
         root: Path | None = None,
         force: bool = False,
+        mask: Picture | str | None = None,
     ) -> None:
         self._model = model
+        self._mask = mask
         self._settings = settings
         self._tasks = tasks
         self._root = root
@@ -253,29 +257,43 @@ class Batch:
 
         # A backend that can record a whole inversion does so only without a callback.
         watched = frames_wanted or on_iteration is not None
-        method = self._model.bundle.manifest.method(settings.method)
-        inversion = self._model.invert(
-            crop,
-            None if method.iterating_phase is None else settings.iterations,
-            settings.until,
-            watch if watched else None,
-            method=settings.method,
-        )
-        if settings.refine:
-            inversion = self._refine(inversion, crop, on_iteration)
+        manifest = self._model.bundle.manifest
+        inversion: Inversion | None = None
+        if settings.method in manifest.methods:
+            iterates = manifest.method(settings.method).iterating_phase is not None
+            inversion = self._model.invert(
+                crop,
+                settings.iterations if iterates else None,
+                settings.until,
+                watch if watched else None,
+                method=settings.method,
+            )
+        if settings.then is not None:
+            inversion = self._optimise(inversion, crop, settings.then, on_iteration)
+        assert inversion is not None  # a method of the bundle, or a preset
         data = replace(inversion.data, picture=digest)
         return InvertedFace(number, crop.picture, replace(inversion, data=data), frames)
 
-    def _refine(
-        self, inversion: Inversion, crop: Crop, on_progress: OnProgress | None
+    def _optimise(
+        self,
+        inversion: Inversion | None,
+        crop: Crop,
+        preset: str,
+        on_progress: OnProgress | None,
     ) -> Inversion:
         def watch(done: int, loss: float, _rendering: Array) -> None:
             if done and on_progress is not None:
                 on_progress(f"loss {loss:.5f}")
 
         settings = self._settings
-        return self._model.refine(
-            inversion, crop, settings.refine, variable=settings.refine_variable, on_step=watch
+        return self._model.optimise(
+            inversion,
+            crop,
+            preset,
+            steps=settings.then_steps,
+            variables=settings.variables,
+            mask=self._mask,
+            on_step=watch,
         )
 
     def _finish(self, inverted: _Inverted | Finished) -> Finished:

@@ -21,7 +21,7 @@ from ..formats.bundle import Bundle
 from ..formats.manifest import BASE_PRECISION
 from ..inversion import Inversion
 from ..model import Model
-from ..optimising.losses import OBJECTIVE
+from ..optimising.objective import OBJECTIVE
 from ..types import Array, Picture
 from .comparison import Contender
 
@@ -232,15 +232,15 @@ class _Run:
             self._add_task(REFINEMENT_STEP, self._refinement_step(inversion, picture))
         self._watched.invert(picture, method=method, align="never")
         if self._refines:
-            self._watched.refine(inversion, picture, 1, align="never")
+            self._watched.optimise(inversion, picture, steps=1, align="never")
 
     def _refinement_step(self, inversion: Inversion, picture: Picture) -> float:
         """Seconds from the first gradient to the loss after it."""
         times: list[float] = []
-        self._model.refine(
+        self._model.optimise(
             inversion,
             picture,
-            1,
+            steps=1,
             on_step=lambda *_: times.append(time.perf_counter()),
             align="never",
         )

@@ -152,6 +152,7 @@ def _bundle_tables(bundle: Bundle, problems: Mapping[str, str]) -> list[Table]:
     tables = [facts_table(f"Bundle {manifest.name}", facts)]
     if manifest.methods:
         tables.append(_methods_table(manifest))
+        tables.append(facts_table("Gradient steps", _presets(manifest)))
     free_form = {
         "Provenance": manifest.provenance,
         "Accuracy": manifest.accuracy,
@@ -183,6 +184,19 @@ def _costs(manifest: Manifest) -> dict[str, int | None]:
     """Multiply-accumulates of an inversion by every method; null where they were not counted."""
     macs = {role: graph.macs for role, graph in manifest.graphs.items()}
     return {name: method.cost(macs) for name, method in manifest.methods.items()}
+
+
+def _presets(manifest: Manifest) -> dict[str, str]:
+    """The presets of descent by name: what each is, or which graphs the bundle lacks for it."""
+    from ..optimising.names import PRESET_LINES
+    from ..optimising.presets import PRESETS
+    from ..optimising.running import missing_graphs
+
+    described = {}
+    for name, line in PRESET_LINES.items():
+        missing = missing_graphs(manifest, PRESETS[name].stages)
+        described[name] = f"needs the graph {', '.join(missing)}" if missing else line
+    return described
 
 
 def _free_form_table(title: str, facts: Mapping[str, Any]) -> Table:
@@ -297,8 +311,10 @@ def _layer_names(inversion: Inversion, bundle: str | None) -> list[str]:
 def _inversion_document(
     path: Path, inversion: Inversion, magnitudes: Mapping[str, float]
 ) -> dict[str, Any]:
+    from ..formats.inversion_file import HALVES
+
     data = inversion.data
-    codes, offsets = data.codes, data.channel_offsets
+    codes = data.codes
     return {
         "bytes": path.stat().st_size,
         "space": data.space,
@@ -310,7 +326,10 @@ def _inversion_document(
         "iterations": inversion.iterations,
         "latents": list(inversion.latents.shape),
         "codes": None if codes is None else list(codes.shape),
-        "channel_offsets": None if offsets is None else offsets.size,
+        **{
+            name: None if getattr(data, name) is None else getattr(data, name).size
+            for name in HALVES
+        },
         "transform": None if data.transform is None else data.transform.tolist(),
         "magnitudes": dict(magnitudes),
     }
@@ -321,8 +340,11 @@ def _inversion_tables(
 ) -> list[Table]:
     from rich.filesize import decimal
 
+    from ..formats.inversion_file import HALVES
+
     data = inversion.data
-    codes, offsets = data.codes, data.channel_offsets
+    codes = data.codes
+    halves = {name: getattr(data, name) for name in HALVES}
     facts = {
         "space": data.space,
         "bundle": data.bundle_name,
@@ -333,7 +355,11 @@ def _inversion_tables(
         "iterations": str(inversion.iterations),
         "latents": _dimensions(inversion.latents.shape),
         "offset codes": "none" if codes is None else _dimensions(codes.shape),
-        "channel offsets": "none" if offsets is None else f"{offsets.size} (refined)",
+        **{
+            name.replace("_", " "): f"{array.size} (by gradient steps)"
+            for name, array in halves.items()
+            if array is not None
+        },
         "photo to crop": "not stored" if data.transform is None else str(data.transform.tolist()),
         "size": decimal(path.stat().st_size),
     }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..batch.streams import is_pipe_out, write_pipe
 from ..errors import HyperStyleError
 from . import options
+from .invert_descent import check_descent, mask_of, total_steps
 from .invert_methods import ALL_METHODS, all_settings, tasks_of_methods
 from .invert_options import InvertRequest
 from .invert_report import Report
@@ -52,10 +53,13 @@ hyperstyle-rt invert 'photos/**/*.jpg' --out results --coupled --jobs 4
 
 hyperstyle-rt invert party.jpg --bundle engines/faces --face all --paste
 
-hyperstyle-rt invert face.png --iterations 20 --until 0.001 --steps
+hyperstyle-rt invert face.png --iterations 20 --until 0.001 --save-steps
 
-hyperstyle-rt invert face.png --refine 60 --save-inversion
+hyperstyle-rt invert face.png --then refine --steps 60 --save-inversion
 
+hyperstyle-rt invert face.png --method pti --steps 200
+
+hyperstyle-rt invert face.png --method hyperstyle --then pti
 hyperstyle-rt invert face.png --bundle engines/faces --method restyle-e4e
 
 hyperstyle-rt invert face.png --bundle engines/faces --method all --coupled
@@ -84,9 +88,12 @@ def invert(request: InvertRequest) -> None:
         threads=running.threads,
         precision=running.precision,
     )
-    every = all_settings(request, model)
+    mask = mask_of(request)
+    every = all_settings(request, model, mask)
     settings = every[0]
     _check_photos(settings, model)
+    for each in every:
+        check_descent(each, model)
     if is_pipe_out(out):
         _check_pipe(found, out, request, printing.json_)
     elif folders.resume and not is_directory_for(out, found):
@@ -100,7 +107,10 @@ def invert(request: InvertRequest) -> None:
         every_task = [task for _, tasks in planned for task in tasks]
         results = Report(every_task, found.passed_over, None if file == out else out)
         root = out if folders.resume else None
-        batches = [Batch(model, s, tasks, root=root, force=request.force) for s, tasks in planned]
+        batches = [
+            Batch(model, s, tasks, root=root, force=request.force, mask=mask)
+            for s, tasks in planned
+        ]
         try:
             _run(batches, every, results, folders.jobs, printing, to_pipe=file != out)
         finally:
@@ -118,7 +128,7 @@ def _check_pipe(found: Found, out: Path, request: InvertRequest, json_: bool) ->
 
     refuse_json_to_pipe(out, json_)
     written, photos = request.written, request.photos
-    more = written.steps or written.coupled or written.save_inversion or photos.paste
+    more = written.save_steps or written.coupled or written.save_inversion or photos.paste
     many = len(found.sources) > 1 or photos.face == ALL or request.search.method == ALL_METHODS
     if more or many or request.folders.resume:
         raise HyperStyleError(
@@ -156,7 +166,7 @@ def _run(
     many = len(results.tasks) > len(batches) or settings[0].face == ALL
     quiet = printing.quiet or to_pipe
     with batch_progress(quiet) if many else progress_bar(quiet) as progress:
-        total = len(results.tasks) if many else sum(s.iterations + s.refine for s in settings)
+        total = len(results.tasks) if many else sum(map(total_steps, settings))
         bar = progress.add_task("", total=total, rate="")
 
         def advance(said: str) -> None:
@@ -187,4 +197,4 @@ def _conclude(results: Report, printing: options.Printing) -> None:
         print_passed_over(results.passed_over)
     if len(results.tasks) > 1 and printing.shows_lines:
         print_line(results.summary())
-    exit_with_errors(results.failed.values())
+    exit_with_errors(dict.fromkeys(text for _, text in results.failed))

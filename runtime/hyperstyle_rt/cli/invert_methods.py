@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from ..errors import HyperStyleError
+from .invert_descent import iterations_of, preset_of, variables_of
 from .invert_options import InvertRequest
 
 if TYPE_CHECKING:
     from ..batch.results import Settings
     from ..batch.run import Task
     from ..model import Model
+    from ..types import Picture
 
 ALL_METHODS = "all"
 
 
-def all_settings(request: InvertRequest, model: Model) -> list[Settings]:
+def all_settings(
+    request: InvertRequest, model: Model, mask: Picture | str | None
+) -> list[Settings]:
     """What tells one result from another, for every method that is asked for.
 
     With all methods, numbers of iterations hold for those that iterate, and what is written side by
@@ -31,15 +36,17 @@ def all_settings(request: InvertRequest, model: Model) -> list[Settings]:
     manifest, search = model.bundle.manifest, request.search
     if search.method != ALL_METHODS:
         name = search.method or manifest.default_method or ""
-        return [_settings(request, model, name, request.written.coupled)]
+        return [_settings(request, model, name, request.written.coupled, mask)]
     if not manifest.methods:
         manifest.method(None)  # says what the bundle is for
-    if request.written.steps:
-        raise HyperStyleError("--steps goes with one method, not with all; leave it out")
+    if request.written.save_steps:
+        raise HyperStyleError("--save-steps goes with one method, not with all; leave it out")
     *others, last = manifest.methods
-    settings = [_settings(_suited(request, model, name), model, name, False) for name in others]
+    settings = [
+        _settings(_suited(request, model, name), model, name, False, mask) for name in others
+    ]
     request = _suited(request, model, last)
-    return [*settings, _settings(request, model, last, request.written.coupled)]
+    return [*settings, _settings(request, model, last, request.written.coupled, mask)]
 
 
 def tasks_of_methods(
@@ -73,24 +80,28 @@ def _suited(request: InvertRequest, model: Model, method: str) -> InvertRequest:
     return replace(request, search=replace(request.search, iterations=None, until=None))
 
 
-def _settings(request: InvertRequest, model: Model, method: str, coupled: bool) -> Settings:
+def _settings(
+    request: InvertRequest, model: Model, method: str, coupled: bool, mask: Picture | str | None
+) -> Settings:
     from ..batch.results import Settings
-    from ..inverting.inverter import count_iterations
 
     written, search, photos = request.written, request.search, request.photos
-    manifest = model.bundle.manifest
+    descent = request.descent
+    then = preset_of(request, model, method)
     return Settings(
         bundle=model.bundle.digest,
         method=method,
         precision=request.running.precision,
-        iterations=count_iterations(manifest, method or None, search.iterations, search.until),
+        iterations=iterations_of(request, model, method),
         until=search.until,
         align=photos.align.value,
         face=photos.face,
-        steps=written.steps,
+        steps=written.save_steps,
         coupled=coupled,
         inversion=written.save_inversion,
         paste=photos.paste,
-        refine=search.refine,
-        refine_variable=search.refine_variable.value,
+        then=then,
+        then_steps=descent.steps,
+        variables=variables_of(descent.variables),
+        mask=mask if mask is None or isinstance(mask, str) else sha256(mask.tobytes()).hexdigest(),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,14 +10,8 @@ import typer
 
 from ..batch.pipeline import JOBS
 from ..formats.methods import MAX_ITERATIONS
+from ..optimising.names import MAX_STEPS, PRESET_LINES, VARIABLE_NAMES
 from . import options
-
-
-class RefineVariable(str, Enum):
-    """What the gradient steps of a refinement change."""
-
-    CHANNEL_OFFSETS = "channel_offsets"
-    CODES = "codes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +22,8 @@ class Written:
     save_inversion: Annotated[
         bool, options.flag("--save-inversion", says="Also write NAME.safetensors.")
     ] = False
-    steps: Annotated[
-        bool, options.flag("--steps", says="Also write every iteration: NAME.step1.png, ...")
+    save_steps: Annotated[
+        bool, options.flag("--save-steps", says="Also write every iteration: NAME.step1.png, ...")
     ] = False
     coupled: Annotated[
         bool,
@@ -74,20 +67,48 @@ class Search:
             metavar="X",
         ),
     ] = None
-    refine: Annotated[
-        int,
+
+
+@dataclass(frozen=True, kw_only=True)
+class Descent:
+    """How gradient steps bring it closer."""
+
+    then: Annotated[
+        str | None,
+        typer.Option(
+            help="Gradient steps after the method, closer but slower: "
+            f"{options.listed(list(PRESET_LINES))}.",
+            metavar="METHOD",
+            rich_help_panel=options.DESCENT,
+        ),
+    ] = None
+    steps: Annotated[
+        int | None,
         typer.Option(
             min=0,
-            help="Gradient steps on the weight offsets afterwards: closer, but slower.",
+            max=MAX_STEPS,
+            help="At most so many. Default: the method's.",
             metavar="N",
+            rich_help_panel=options.DESCENT,
         ),
-    ] = 0
-    refine_variable: Annotated[
-        RefineVariable,
+    ] = None
+    variables: Annotated[
+        str | None,
         typer.Option(
-            help="What they change: channel offsets, or the codes, which change less.",
+            help="What `refine` changes, one or several with commas: "
+            f"{options.listed(list(VARIABLE_NAMES))}. Default: channel_offsets.",
+            metavar="NAMES",
+            rich_help_panel=options.DESCENT,
         ),
-    ] = RefineVariable.CHANNEL_OFFSETS
+    ] = None
+    mask: Annotated[
+        str | None,
+        typer.Option(
+            help="A picture laid over what is inverted: white counts, black does not; or `face`.",
+            metavar="PICTURE",
+            rich_help_panel=options.DESCENT,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +151,7 @@ class InvertRequest:
     pictures: options.Pictures
     written: Written
     search: Search
+    descent: Descent
     running: options.Running
     force: options.Force = False
     photos: Photos

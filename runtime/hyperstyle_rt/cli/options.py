@@ -15,10 +15,12 @@ import typer
 
 from ..backends.registry import BACKEND_NAMES, BACKENDS, PRECISIONS
 from ..formats.manifest import BASE_PRECISION
+from ..optimising.names import PRESET_LINES
 
 # Panels of the help.
 PHOTOS = "Photos"
 FOLDERS = "Folders"
+DESCENT = "Gradient steps"
 
 
 class When(str, Enum):
@@ -93,8 +95,8 @@ SubjectBundle = Annotated[
 Method = Annotated[
     str | None,
     typer.Option(
-        help="How pictures are inverted: a method of the bundle, as `info` lists them. Default: "
-        "the bundle's.",
+        help="How pictures are inverted: a method of the bundle, as `info` lists them, or gradient "
+        f"steps from nothing: {listed(list(PRESET_LINES))}. Default: the bundle's.",
         metavar="NAME",
     ),
 ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import HyperStyleError
+from .names import MAX_STEPS
 
-MAX_STEPS = 100_000
 SETTLED_OVER = 10  # steps over which an improvement is looked for
 
 

@@ -17,6 +17,7 @@ from ..rendering import LATENTS, RECONSTRUCTION, RENDERING, Renderer
 from ..types import Array
 from .point import Point
 
+OBJECTIVE = "objective"
 FEATURES = "features"
 LOSS, TERMS = "loss", "terms"
 MASK, TERM_WEIGHTS, PULL = "mask", "term_weights", "pull"
@@ -25,7 +26,7 @@ MASK, TERM_WEIGHTS, PULL = "mask", "term_weights", "pull"
 KERNELS, NOISE, WEIGHTS = "kernels", "noise", "weights"
 
 ROLES: Mapping[str, frozenset[str]] = {
-    "objective": frozenset({KERNELS}),
+    OBJECTIVE: frozenset({KERNELS}),
     "latents_objective": frozenset({LATENTS, NOISE}),
     "stored_noise_objective": frozenset({LATENTS, KERNELS}),
     "joint_objective": frozenset({LATENTS, NOISE, KERNELS}),
@@ -34,7 +35,7 @@ ROLES: Mapping[str, frozenset[str]] = {
 """What each graph gives the gradients of, the cheapest first."""
 
 GIVEN_STATE: Mapping[str, frozenset[str]] = {
-    "objective": frozenset(),
+    OBJECTIVE: frozenset(),
     "latents_objective": frozenset({NOISE}),
     "stored_noise_objective": frozenset(),
     "joint_objective": frozenset({NOISE}),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from .adam import BRISK, PUBLISHED
 from .descent import Pace
+from .names import REFINE
 from .noise_maps import normalised
 from .schedules import constant, cosine, projector_rate, settling
 
@@ -111,15 +112,12 @@ class Preset:
 
     Attributes
     ----------
-    says:
-        One line for people.
     stages:
         One after the other.
     needs_inversion:
         Whether it starts from an inversion, by the bundle's default method where none is given.
     """
 
-    says: str
     stages: tuple[Stage, ...]
     needs_inversion: bool = False
 
@@ -168,13 +166,11 @@ _BOTH_FINISHING = {**_BOTH, "latents": Pace(0.04, settling, BRISK)}
 _TUNING = Stage({"weights": _published(3e-4)}, 350, enough=0.06)
 
 PRESETS: Mapping[str, Preset] = {
-    "refine": Preset(
-        "gradient steps on the weight offsets of an inversion",
+    REFINE: Preset(
         (refining_stage(("channel_offsets",), 60),),
         needs_inversion=True,
     ),
     "photo": Preset(
-        "steps on latents and weight offsets together, most of them on the bundle's draft",
         (
             Stage(_BOTH, 60, Weights(1.0, 0.3, 0.8), draft=True, renew=10),
             Stage(_BOTH_FINISHING, 24, Weights(1.0, 0.3, 0.8)),
@@ -182,19 +178,15 @@ PRESETS: Mapping[str, Preset] = {
         needs_inversion=True,
     ),
     "projector": Preset(
-        "StyleGAN2's projector (Karras et al. 2020): one latent and the noise",
         (_projecting(0.1, 1000, 10_000, drops_noise=False),),
     ),
     "image2stylegan": Preset(
-        "Image2StyleGAN (Abdal et al. 2019): a latent for every layer",
         (Stage({"latents": _published(0.01)}, 5000, from_mean=10_000),),
     ),
     "ii2s": Preset(
-        "II2S (Zhu et al. 2020): the same, kept where the mapping network puts latents",
         (Stage({"latents": _published(0.01)}, 1300, prior=0.001),),
     ),
     "idinvert": Preset(
-        "IDInvert's second stage (Zhu et al. 2020): latents that the encoder finds again",
         (
             Stage(
                 {"latents": _published(0.01)},
@@ -206,11 +198,9 @@ PRESETS: Mapping[str, Preset] = {
         needs_inversion=True,
     ),
     "pti": Preset(
-        "Pivotal tuning (Roich et al. 2022): one latent, then all weights of the generator",
         (_projecting(0.01, 450, 600, drops_noise=True), _TUNING),
     ),
     "hybrid": Preset(
-        "after DHR (Cao et al. 2023): weights inside a mask, a feature map outside it",
         (
             Stage({"weights": Pace(3e-4, cosine, PUBLISHED)}, 100, _AS_REFINED),
             Stage({"features": Pace(0.02, cosine, PUBLISHED)}, 100, _AS_REFINED, mask=OUTSIDE),
@@ -218,6 +208,6 @@ PRESETS: Mapping[str, Preset] = {
         needs_inversion=True,
     ),
 }
-"""Those there are, by name."""
+"""Those there are, by the names of :data:`~.names.PRESET_LINES`."""
 
-DEFAULT_PRESET = "refine"
+DEFAULT_PRESET = REFINE

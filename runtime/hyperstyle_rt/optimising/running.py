@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from ..backends.protocol import Backend, Buffers
 from ..errors import BundleError, HyperStyleError
 from ..formats.bundle import Bundle
 from ..formats.inversion_file import InversionData
-from ..formats.manifest import BASE_PRECISION
+from ..formats.manifest import BASE_PRECISION, Manifest
 from ..free_inputs import noise_size
 from ..imaging.pictures import to_input
 from ..rendering import RECONSTRUCTION, RENDERING, Renderer
@@ -22,7 +22,7 @@ from .descent import Disturb, Moving, OnStep, Problem, descend
 from .draft import DraftObjective, serves
 from .latent_statistics import MAPPING, Spread, draw_latents, spread_of, whitening_of
 from .limits import Limits
-from .objective import FEATURES, LossResult, Objective, Target, choose_role
+from .objective import FEATURES, ROLES, LossResult, Objective, Target, choose_role
 from .point import Point
 from .presets import DEFAULT_PRESET, INSIDE, PRESETS, Preset, Stage, Weights, refining_stage
 from .schedules import projector_disturbance
@@ -133,17 +133,29 @@ def check_bundle(bundle: Bundle, backend: Backend, request: Request, has_latents
             f"gradients need {BASE_PRECISION} graphs, not {backend.graph_precision}; open the "
             f"bundle with --precision {BASE_PRECISION} to optimise"
         )
-    needed = {FEATURES}
-    for stage in stages:
-        for name in stage.variables:
-            needed |= set(VARIABLES[name].graphs)
-        needed |= {ENCODER_TERM} if stage.encoder_term else set()
-        needed |= {MAPPING} if stage.prior or stage.disturbed or stage.locality else set()
-    if missing := sorted(needed - manifest.graphs.keys()):
+    if missing := missing_graphs(manifest, stages):
         raise BundleError(
             f"bundle {manifest.name!r} lacks the graph {', '.join(missing)}, which "
             f"{request.preset!r} needs; build it again with this version, or choose another method"
         )
+
+
+def missing_graphs(manifest: Manifest, stages: Sequence[Stage]) -> list[str]:
+    """Graphs that stages need and a bundle has not, by name.
+
+    One of the objectives that cover a stage's variables is needed; the cheapest is named.
+    """
+    needed = {FEATURES}
+    for stage in stages:
+        kinds = {VARIABLES[name].kind for name in stage.variables if name not in stage.optional}
+        roles = [role for role, gives in ROLES.items() if kinds <= gives]
+        if not set(roles) & manifest.graphs.keys():
+            needed.add(roles[0])
+        for name in stage.variables:
+            needed |= set(VARIABLES[name].graphs)
+        needed |= {ENCODER_TERM} if stage.encoder_term else set()
+        needed |= {MAPPING} if stage.prior or stage.disturbed or stage.locality else set()
+    return sorted(needed - manifest.graphs.keys())
 
 
 class Optimiser:

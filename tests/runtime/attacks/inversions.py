@@ -126,13 +126,17 @@ ATTACKS = {
     "needs_long": (metadata(needs=" " * 70_000), "has needs of more than 65536 characters"),
     "needs_twice": (metadata(needs='["codes","codes"]'), "lists a need twice"),
     "needs_what_is_to_come": (
-        metadata(needs='["codes","features"]'),
-        "needs 'features', which this version of hyperstyle-rt does not know; update",
+        metadata(needs='["codes","textures"]'),
+        "needs 'textures', which this version of hyperstyle-rt does not know; update",
     ),
     "needs_escapes": (metadata(needs='["\\u001b[2J"]'), "needs '\\x1b[2J', which this version"),
     "needs_without_tensor": (
         metadata(needs='["codes","channel_offsets"]'),
         "does not agree in needs and tensors about channel_offsets",
+    ),
+    "weights_without_need": (
+        tensors({"needs": '["codes"]'}, weights=np.zeros(4, "f2")),
+        "does not agree in needs and tensors about weights",
     ),
     "tensor_without_need": (
         metadata(needs="[]"),

@@ -76,7 +76,7 @@ def test_torch_takes_the_same_first_step(
         to_input(picture, size),
     )
     theirs = torch_steps(load_model(*tiny_checkpoints), *map(torch.from_numpy, arrays), 1)
-    ours = model.refine(inversion, picture, 1).channel_offsets
+    ours = model.optimise(inversion, picture, steps=1).channel_offsets
     assert np.mean(np.sign(ours) == np.sign(theirs.numpy())) > 0.995
 
 
@@ -167,7 +167,7 @@ def test_both_states_are_edited_alike(edited_bundle: Path, picture: np.ndarray) 
     results = run_trial(model, target, TRIAL)
     assert results.shape == (2, 3, 32, 32, 3)
     inversion = model.invert(target, 1)
-    refined = model.refine(inversion, target, 4)
+    refined = model.optimise(inversion, target, steps=4)
     for row, one in zip(results, (inversion, refined), strict=True):
         assert np.array_equal(row[0], one.image)
         assert np.array_equal(row[2], model.edit(one, {"yaw": -1.5}).image)
@@ -283,7 +283,7 @@ def test_the_sheet(edited_bundle: Path, tmp_path: Path, picture: np.ndarray) -> 
     row = drawn[-32:].reshape(32, 9, 32, 3).swapaxes(0, 1)
     model = Model.load(edited_bundle, "cpu", threads=1)
     inversion = model.invert(picture, 1)
-    refined = model.refine(inversion, picture, 2)
+    refined = model.optimise(inversion, picture, steps=2)
     assert np.array_equal(row[2], inversion.image)
     assert np.array_equal(row[6], model.edit(inversion, {"yaw": 1.5}).image)
     assert np.array_equal(row[7], model.edit(refined, {"smile": 2}).image)

@@ -6,8 +6,8 @@
  * 40 KB. Rendered with other latents it gives edits of the same picture. How a picture is inverted
  * is a *method* of the bundle: a list of its graphs, run one after the other
  * (docs/architecture.md). This library runs any; HyperStyle is the usual one. An inversion that the
- * Python package has refined (invert --refine) is one like any other here, if a larger one: 5.2 MB
- * at 1024 px.
+ * Python package has refined (invert --then refine) is one like any other here, if a larger one:
+ * 5.2 MB at 1024 px. One with noise, free weights or a feature map of its own is refused by name.
  *
  * A first program (examples/invert.c is this with error handling):
  *

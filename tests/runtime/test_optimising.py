@@ -1,4 +1,4 @@
-"""Refining inversions through the public API, on a small bundle of the official layout."""
+"""Optimising inversions through the public API, on a small bundle of the official layout."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from command_line import succeed
 from hyperstyle_rt import BundleError, HyperStyleError, Inversion, InversionError, Model
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.imaging.pictures import read_picture, to_input, to_picture, write_picture
-from hyperstyle_rt.optimising import descent
-from hyperstyle_rt.optimising.descent import Adam, Limits
+from hyperstyle_rt.optimising import descent, limits
+from hyperstyle_rt.optimising.adam import BRISK, PUBLISHED, Adam, AdamSettings
+from hyperstyle_rt.optimising.limits import Limits
 
 STEPS = 12
 
@@ -31,7 +32,7 @@ def inversion(model: Model, picture: np.ndarray) -> Inversion:
 
 @pytest.fixture(scope="module")
 def refined(model: Model, inversion: Inversion, picture: np.ndarray) -> Inversion:
-    return model.refine(inversion, picture, STEPS)
+    return model.optimise(inversion, picture, steps=STEPS)
 
 
 def distance(inversion: Inversion, picture: np.ndarray) -> float:
@@ -46,11 +47,11 @@ def test_steps_bring_the_picture_closer(
 ) -> None:
     """The weights are noise: within the hypernetwork's space of offsets little can be done."""
     losses: list[float] = []
-    refined = model.refine(
+    refined = model.optimise(
         inversion,
         picture,
-        STEPS,
-        variable=variable,
+        steps=STEPS,
+        variables=(variable,),
         on_step=lambda _n, loss, _i: losses.append(loss),
     )
     assert len(losses) == STEPS + 1
@@ -60,7 +61,7 @@ def test_steps_bring_the_picture_closer(
     assert refined.iterations == inversion.iterations == 2
     assert refined.settings == {
         "iterations": 2,
-        "refine": [{"variable": variable, "steps": STEPS}],
+        "optimise": [{"preset": "refine", "variables": [variable], "steps": STEPS}],
     }
     if variable == "codes":
         assert refined.channel_offsets is None
@@ -75,7 +76,7 @@ def test_steps_bring_the_picture_closer(
 
 def test_every_state_is_reported(model: Model, inversion: Inversion, picture: np.ndarray) -> None:
     seen: list[tuple[int, float, np.ndarray]] = []
-    refined = model.refine(inversion, picture, 3, on_step=lambda *step: seen.append(step))
+    refined = model.optimise(inversion, picture, steps=3, on_step=lambda *step: seen.append(step))
     assert [done for done, _, _ in seen] == [0, 1, 2, 3]
     assert np.abs(seen[0][2] - inversion.output).max() < 1e-5
     assert np.abs(seen[-1][2] - refined.output).max() < 1e-2  # rounded to halves since
@@ -125,8 +126,12 @@ def test_refining_goes_on_from_where_it_was(
     model: Model, refined: Inversion, picture: np.ndarray, variable: str
 ) -> None:
     losses: list[float] = []
-    further = model.refine(
-        refined, picture, 8, variable=variable, on_step=lambda _n, loss, _i: losses.append(loss)
+    further = model.optimise(
+        refined,
+        picture,
+        steps=8,
+        variables=(variable,),
+        on_step=lambda _n, loss, _i: losses.append(loss),
     )
     assert further.channel_offsets is not None
     assert losses[-1] < losses[0]
@@ -134,7 +139,7 @@ def test_refining_goes_on_from_where_it_was(
 
 
 def test_no_steps_change_nothing(model: Model, inversion: Inversion, picture: np.ndarray) -> None:
-    same = model.refine(inversion, picture, 0, variable="codes")
+    same = model.optimise(inversion, picture, steps=0, variables=("codes",))
     assert np.array_equal(same.codes, inversion.codes)
     assert np.array_equal(same.image, inversion.image)
 
@@ -146,7 +151,9 @@ def test_time_limits(
     ticks = iter(range(1000))
     monkeypatch.setattr(descent, "time", type("Clock", (), {"monotonic": lambda: next(ticks)}))
     seen: list[int] = []
-    model.refine(inversion, picture, 60, seconds=4, on_step=lambda n, _l, _i: seen.append(n))
+    model.optimise(
+        inversion, picture, steps=60, seconds=4, on_step=lambda n, _l, _i: seen.append(n)
+    )
     assert seen == [0, 1, 2, 3]
 
 
@@ -156,8 +163,8 @@ def test_stops_when_settled(model: Model, inversion: Inversion, picture: np.ndar
     def note(done: int, _loss: float, _image: np.ndarray) -> None:
         seen.append(done)
 
-    model.refine(inversion, picture, 40, until=0.999, on_step=note)
-    assert seen[-1] == descent.SETTLED_OVER  # no ten steps make the loss a thousandth
+    model.optimise(inversion, picture, steps=40, until=0.999, on_step=note)
+    assert seen[-1] == limits.SETTLED_OVER  # no ten steps make the loss a thousandth
     assert Limits(5, until=0.1).settled([1.0] * 11)
     assert not Limits(5, until=0.1).settled([1.0] * 10)
     assert not Limits(5, until=0.1).settled([1.0] * 10 + [0.8])
@@ -171,7 +178,7 @@ def test_an_exception_in_the_callback_aborts(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        model.refine(inversion, picture, on_step=stop)
+        model.optimise(inversion, picture, on_step=stop)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +189,12 @@ def test_an_exception_in_the_callback_aborts(
         ({"seconds": -1.0}, "seconds"),
         ({"seconds": float("nan")}, "seconds"),
         ({"until": -0.1}, "until"),
-        ({"variable": "pixels"}, "channel_offsets or codes"),
+        ({"variables": ["pixels"]}, "choose of latents, w, noise, codes"),
+        ({"variables": []}, "no variable is named"),
+        ({"variables": ["codes", "codes"]}, "named twice"),
+        ({"variables": ["latents", "w"]}, "the same numbers"),
+        ({"preset": "ransac"}, "choose of refine, photo, projector"),
+        ({"preset": "pti", "variables": ["w"]}, "are its own"),
     ],
 )
 def test_senseless_options_are_refused(
@@ -193,7 +205,7 @@ def test_senseless_options_are_refused(
     complaint: str,
 ) -> None:
     with pytest.raises(HyperStyleError, match=complaint):
-        model.refine(inversion, picture, **options)
+        model.optimise(inversion, picture, **options)
 
 
 def test_what_cannot_be_refined_is_refused(
@@ -201,10 +213,10 @@ def test_what_cannot_be_refined_is_refused(
 ) -> None:
     stranger = Inversion(replace(inversion.data, bundle_name="cats", space="0" * 64))
     with pytest.raises(InversionError, match="cats"):
-        model.refine(stranger, picture)
+        model.optimise(stranger, picture)
     styled = replace(inversion, styles=np.zeros(3, np.float32))
     with pytest.raises(InversionError, match="before the edit"):
-        model.refine(styled, picture)
+        model.optimise(styled, picture)
     offsets = np.zeros(3, np.float16)
     foreign = Inversion(replace(inversion.data, channel_offsets=offsets))
     with pytest.raises(InversionError, match=r"channel_offsets of shape \[3\]"):
@@ -216,18 +228,22 @@ def test_another_precision_is_refused(
 ) -> None:
     monkeypatch.setattr(model.backend, "graph_precision", "fp16")
     with pytest.raises(HyperStyleError, match="--precision fp32"):
-        model.refine(inversion, picture)
+        model.optimise(inversion, picture)
 
 
 def test_a_bundle_without_the_graphs_says_so(
     model: Model, inversion: Inversion, refined: Inversion, picture: np.ndarray
 ) -> None:
     manifest = model.bundle.manifest
-    graphs = {r: g for r, g in manifest.graphs.items() if not r.startswith(("channel", "objec"))}
+    graphs = {
+        role: graph
+        for role, graph in manifest.graphs.items()
+        if not (role.startswith("channel") or role.endswith("objective"))
+    }
     old = Model(Bundle(model.bundle.directory, replace(manifest, graphs=graphs)), model.backend)
     assert np.array_equal(old.render(inversion), inversion.image)
     with pytest.raises(BundleError, match="build it again"):
-        old.refine(inversion, picture)
+        old.optimise(inversion, picture)
     with pytest.raises(BundleError, match="build it again"):
         old.render(refined)
 
@@ -242,7 +258,7 @@ def test_no_graph_is_opened_before_all_it_reads_is_verified(
     graph[-1] ^= 1
     (copy / "objective.onnx").write_bytes(graph)
     with pytest.raises(BundleError, match=r"objective.onnx.*SHA-256"):
-        Model.load(copy, "cpu").refine(inversion, picture, 1)
+        Model.load(copy, "cpu").optimise(inversion, picture, steps=1)
     shutil.copy(tiny_bundle / "objective.onnx", copy)
     bundle = Bundle.open(copy)
     entry = replace(bundle.manifest.files["objective.onnx"], sha256="0" * 64, size=3)
@@ -261,16 +277,17 @@ def test_no_graph_is_opened_before_all_it_reads_is_verified(
     assert set(altered.graph_digests("encoder", "fp32")) == {"encoder.onnx"}
 
 
-def test_adam_is_adam() -> None:
+@pytest.mark.parametrize("settings", [BRISK, PUBLISHED])
+def test_adam_is_adam(settings: AdamSettings) -> None:
     """Against torch's, with rates of its own for every number, scaled from step to step."""
     torch = pytest.importorskip("torch")
     rates = np.array([0.1, 0.01, 0.0], np.float32)
-    adam, state = Adam(rates), np.array([1.0, -2.0, 3.0], np.float32)
+    adam, state = Adam(rates, settings), np.array([1.0, -2.0, 3.0], np.float32)
     parameters = [torch.tensor([value], requires_grad=True) for value in state]
     optimiser = torch.optim.Adam(
         [{"params": [p], "lr": r} for p, r in zip(parameters, rates, strict=True)],
-        betas=descent.MOMENTS,
-        eps=descent.TINY,
+        betas=settings.decay,
+        eps=settings.epsilon,
     )
     for factor in (1.0, 0.5, 0.25):
         state = state + adam.step(2 * state, factor)
@@ -296,11 +313,11 @@ def test_a_second_of_limit_is_a_second(
     model: Model, inversion: Inversion, picture: np.ndarray
 ) -> None:
     began = time.monotonic()
-    model.refine(inversion, picture, 100_000, seconds=0.2)
+    model.optimise(inversion, picture, steps=100_000, seconds=0.2)
     assert 0.2 <= time.monotonic() - began < 20
 
 
-def test_the_command_line_refines(
+def test_the_command_line_optimises(
     tiny_bundle: Path, model: Model, picture: np.ndarray, tmp_path: Path
 ) -> None:
     write_picture(tmp_path / "face.png", picture)
@@ -308,7 +325,7 @@ def test_the_command_line_refines(
     for variable in ("channel_offsets", "codes"):
         out = tmp_path / variable
         words = ["invert", tmp_path / "face.png", "--out", out, *options, "--coupled"]
-        succeed(*words, "--refine", 5, "--refine-variable", variable)
+        succeed(*words, "--then", "refine", "--steps", 5, "--variables", variable)
         loaded = Inversion.load(out / "face.safetensors")
         assert (loaded.channel_offsets is not None) == (variable == "channel_offsets")
         written = read_picture(out / "face.inverted.png")
