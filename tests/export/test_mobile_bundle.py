@@ -227,7 +227,7 @@ def test_the_manifest_says_what_every_bundle_says(model: MobileModel, bundle: Bu
     assert manifest.objective is not None
     assert manifest.objective.perceptual == "lpips_alexnet"
     assert list(manifest.methods) == ["restyle", "encoder"]
-    assert manifest.default_method == "restyle"
+    assert (manifest.default_method, manifest.then) == ("restyle", "photo")
 
 
 def test_the_space_is_that_of_the_generator_alone(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ pytest.importorskip("torch")
 from hyperstyle_export.bundles.mobile_writer import write_mobile_bundle
 from hyperstyle_export.bundles.writer import BundleFacts
 from hyperstyle_rt import Model
+from hyperstyle_rt.cli.invert_descent import preset_of
+from hyperstyle_rt.cli.invert_options import Descent
 from hyperstyle_rt.imaging.pictures import to_input, to_picture
 from hyperstyle_rt.optimising.draft import DRAFT_OBJECTIVE, DraftObjective, serves
 from hyperstyle_rt.optimising.objective import averaged
@@ -117,3 +121,17 @@ def test_a_mask_of_the_rendering_is_averaged_to_the_drafts_size() -> None:
     mask[:3] = 1
     assert averaged(mask, (4, 4))[:, 0].tolist() == [1, 0.5, 0, 0]
     assert np.array_equal(averaged(mask, (8, 8)), mask)
+
+
+@pytest.mark.parametrize(
+    ("method", "then", "expected"),
+    [(None, None, "photo"), ("restyle", None, None), (None, "refine", "refine")],
+)
+def test_a_bundle_says_which_gradient_steps_follow_where_a_user_says_nothing(
+    model: Model, method: str | None, then: str | None, expected: str | None
+) -> None:
+    assert model.bundle.manifest.then == "photo"
+    request: Any = SimpleNamespace(
+        search=SimpleNamespace(method=method), descent=Descent(then=then)
+    )
+    assert preset_of(request, model, method or "restyle") == expected

@@ -58,6 +58,8 @@ def test_every_field_the_manifest_writes_is_documented() -> None:
         "feature": {"layer": "convs.3", "shape": [8, 16, 16]},
     }
     document["objective"] = {"perceptual": "encoder", "weight": 0.25}
+    document["graphs"]["features"] = document["graphs"]["generator"]
+    document["then"] = "refine"
     written = set(manifest.Manifest.from_json(document).to_json())
     names = {name for name, *_ in table("field")}
     assert names - written == {"base"}  # excludes methods

@@ -107,6 +107,17 @@ def test_a_method_is_any_phases_over_any_graphs():
     assert manifest.method("psp").iterating_phase is None
 
 
+def test_gradient_steps_that_follow_the_default_method():
+    document = manifests.edited(("then",), "photo")
+    document["graphs"]["features"] = document["graphs"]["encoder"]
+    SCHEMA.validate(document)
+    manifest = Manifest.from_json(document)
+    assert manifest.then == "photo"
+    assert manifest.to_json() == document
+    del document["graphs"]["features"]
+    assert "field then" in refusal(BundleError, Manifest.from_json, document)
+
+
 def test_an_unknown_method_is_refused_with_those_there_are():
     manifest = Manifest.from_json(
         with_methods("psp", psp=[{"graph": "encoder"}], e4e=[{"graph": "encoder"}])

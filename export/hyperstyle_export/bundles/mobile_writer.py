@@ -41,6 +41,8 @@ GraphOf = Callable[[], ir.Model]
 
 ENCODER = "encoder"
 RESTYLE_ITERATIONS = 5
+DEFAULT_PRESET = "photo"
+"""A photograph is met by descent: what feed-forward methods give is a likeness."""
 
 
 def write_mobile_bundle(
@@ -165,6 +167,7 @@ def _manifest(model: MobileModel, written: GraphFiles, facts: BundleFacts) -> Ma
         default_method=next(iter(methods)),
         optional_inputs=mobile_optional_inputs(model.generator),
         objective=objective,
+        then=None if model.lpips is None else DEFAULT_PRESET,
     )
 
 

@@ -25,6 +25,8 @@ def preset_of(request: InvertRequest, model: Model, method: str) -> str | None:
     from ..optimising.running import find_preset
 
     manifest, then = model.bundle.manifest, request.descent.then
+    if then is None and request.search.method is None:
+        then = manifest.then  # the bundle's own way with a picture
     if then is not None:
         find_preset(then)
     if method in manifest.methods or method not in PRESET_LINES:

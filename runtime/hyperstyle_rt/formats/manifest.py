@@ -169,6 +169,9 @@ class Manifest:
         What ``styled_generator`` is fed beside latents and kernels; None without that graph.
     parametric_inputs:
         What ``parametric_generator`` is fed beside that; None without that graph.
+    then:
+        Preset of the gradient steps that `invert` takes after the default method where a user names
+        neither; None for a bundle that is used as published.
     objective:
         What the objective graphs compare with; None where a bundle does not say it.
 
@@ -203,6 +206,7 @@ class Manifest:
     optional_inputs: OptionalInputs | None = None
     parametric_inputs: ParametricInputs | None = None
     objective: ObjectiveFacts | None = None
+    then: str | None = None
 
     def __post_init__(self) -> None:
         check_manifest(self)
@@ -301,6 +305,7 @@ class Manifest:
             optional_inputs=optional(fields, "optional_inputs", OptionalInputs.from_fields),
             parametric_inputs=optional(fields, "parametric_inputs", ParametricInputs.from_fields),
             objective=optional(fields, "objective", ObjectiveFacts.from_fields),
+            then=fields.plain_name("then") if fields.has("then") else None,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -330,6 +335,8 @@ class Manifest:
         }
         if self.default_method is not None:
             document["default_method"] = self.default_method
+        if self.then is not None:
+            document["then"] = self.then
         if self.codes is not None:
             document["codes"] = {"width": self.codes.width, "space": self.codes.space}
         if self.training is not None:

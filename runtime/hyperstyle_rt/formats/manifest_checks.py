@@ -90,6 +90,8 @@ def _check_methods(manifest: Manifest) -> None:
         raise invalid(
             f"field default_method names {shown(default)}, which is not among the methods"
         )
+    if manifest.then is not None and (default is None or "features" not in manifest.graphs):
+        raise invalid("must give the field then with a default method and the graph features")
     if manifest.base is not None and manifest.methods:
         raise invalid("must not give both the field base and methods")
 
