@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,7 @@ def test_newton_steps_approach_pictures_the_generator_made(
     target = draft.picture(model, rows(truth)).detach()
     figures = StepTrainer(RUN, first, gradient).train_batch(target, rows(average.expand(8, -1)))
     l2 = [square for square, _ in figures]
-    assert all(after < 1.05 * before for before, after in zip(l2, l2[1:], strict=False))
+    assert all(after < 1.05 * before for before, after in itertools.pairwise(l2))
     assert l2[-1] < 0.9 * l2[0]
 
 
