@@ -35,8 +35,7 @@ def small_step(limit: float, share: float = 1e6, size: float = 30.0) -> DraftSte
     step = DraftStep(config).requires_grad_(False)
     filled(step, "step")
     for matrix in (step.shared, step.own):  # as trained ones: never against the gradient
-        matrix.copy_(matrix @ matrix.T * size)
-    step.row_gains.add_(1)
+        matrix.copy_(matrix @ matrix.mT * size)
     return step
 
 
@@ -85,7 +84,7 @@ def test_rows_the_draft_does_not_read_go_with_its_last(gradient: DraftGradient) 
 def test_steps_against_the_gradient_approach_the_picture(gradient: DraftGradient) -> None:
     """With the plain gradient's own direction the draft's picture comes nearer to its aim."""
     step = DraftStep(DraftStepConfig(TINY.style_width, ROWS, limit=0.05)).requires_grad_(False)
-    step.own.copy_(torch.eye(TINY.style_width))
+    step.own.copy_(torch.eye(TINY.style_width).expand_as(step.own))
     latents = some_latents()
     target = gradient.draft.picture(gradient.generator, latents + 0.3).detach()
     losses = []

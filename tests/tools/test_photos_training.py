@@ -99,6 +99,15 @@ def test_the_small_generators_graph_is_its_torch_twin(
     assert np.abs(made - truth).max() < 1e-4 * np.abs(truth).max()
 
 
+def test_a_set_of_whole_renders_is_averaged(model: MobileStyleGan, tmp_path: Path) -> None:
+    render_set(model, None, 1, tmp_path, 3, 4, lambda _: None)
+    made = read_set(tmp_path)
+    whole = model.synthesis(torch.from_numpy(made.w[:4]))
+    small = torch.nn.functional.avg_pool2d(whole, whole.shape[-1] // 16)
+    assert made.pictures.shape[1:] == (3, 16, 16)
+    assert np.abs(to_bytes(small.numpy()).astype(int) - made.pictures[:4]).max() <= 1
+
+
 def test_a_head_learns_pictures_that_a_head_made(
     model: MobileStyleGan, average: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,9 +53,11 @@ def heads(
 @app.command()
 def render(
     wheel: Wheel,
-    head: Head,
     out: Out,
     count: Annotated[int, typer.Option(min=1, help="Pictures, rounded up to shards of 256.")],
+    head: Annotated[
+        Path | None, typer.Option(help="Head from `heads`; without it the whole generator.")
+    ] = None,
     blocks: Blocks = 4,
     seed: Annotated[int, typer.Option(min=1, help="Of the set.")] = 1,
 ) -> None:
@@ -68,7 +70,7 @@ def render(
     from photos.small import read_generator, read_head
 
     model = read_generator(wheel)
-    small = read_head(head, model, blocks)
+    small = None if head is None else read_head(head, model, blocks)
     render_set(model, small, blocks, out, seed, count, lambda n: print_line(f"{n} pictures"))
 
 
@@ -100,6 +102,33 @@ def encoder(
     command = EncoderCommand(wheel, head, blocks, tuple(train), held_out, out)
     judges = Judges.read(lpips_backbone, lpips_heads, identity)
     command.run(config, judges, views, minutes)
+
+
+@app.command()
+def step(
+    wheel: Wheel,
+    encoder_file: Annotated[Path, typer.Argument(help="encoder.safetensors of a run.")],
+    head: Head,
+    train: Annotated[list[Path], typer.Option(help="Folder of shards; may be repeated.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="restyle.safetensors; gone on with.")],
+    lpips_backbone: Backbone,
+    lpips_heads: Linear,
+    config: Annotated[Path | None, typer.Option(help="TOML file; see photos/steps.py.")] = None,
+    blocks: Blocks = 4,
+    minutes: Annotated[float, typer.Option(min=0, help="0: the mean curvature alone.")] = 30,
+) -> None:
+    """Train the step that iterates after the encoder.
+
+    Example: python tools/photos step random_face.whl runs/encoder/encoder.safetensors
+    --head head128.safetensors --train sets/train --train sets/real --out restyle.safetensors
+    """
+    from photos.commands import StepCommand
+    from photos.evaluation import Judges
+
+    judges = Judges.read(lpips_backbone, lpips_heads, None)
+    command = StepCommand(wheel, encoder_file, head, blocks, tuple(train), out)
+    for line in command.run(config, judges, minutes):
+        print_line(line)
 
 
 @app.command()

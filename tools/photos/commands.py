@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from hyperstyle_export.networks.draft_step import DraftGradient, DraftStep, DraftStepConfig
 from hyperstyle_export.networks.latent_encoder import LatentEncoder
+from hyperstyle_export.networks.mobile_draft import Draft
 from hyperstyle_export.networks.mobilestylegan import MobileStyleGan
+from hyperstyle_export.readers.mobile_parts import read_draft_step
 from hyperstyle_rt.imaging.pictures import to_picture, write_picture
 from picture_sets.folders import pictures_in
 from training.config_files import read_config
@@ -37,6 +41,7 @@ from .small import (
     read_head,
     save_head,
 )
+from .steps import StepData, StepRun, StepTrainer, curvature_samples, newton_step, save_step
 from .trunks import features_of, load_trunks
 
 logger = logging.getLogger(__name__)
@@ -48,6 +53,7 @@ DAMPINGS = (0.3, 1.0, 3.0, 10.0)
 RIDGE_CLEAN = 0.4  # of the pictures that ridge regression sees are as they are
 UNIT_LATENTS = 20_000
 UNIT_SEED = 7
+REPORTED = 8  # batches between lines, and between writing the step
 
 
 def fit_heads(
@@ -159,3 +165,51 @@ def evaluate_encoder(
         write_picture(sheet, np.concatenate(rows))
     figures = compared(made, truth, judges).summary()
     return f"{len(truth)} photographs: " + ", ".join(f"{k} {v:.4f}" for k, v in figures.items())
+
+
+@dataclass(frozen=True)
+class StepCommand:
+    """Paths of a run of the step."""
+
+    wheel: Path
+    encoder: Path
+    head: Path
+    blocks: int
+    train: tuple[Path, ...]
+    out: Path
+
+    def run(self, config: Path | None, judges: Judges, minutes: float) -> Iterator[str]:
+        """Begin with the mean curvature, or with the file that is there; a line now and then."""
+        run = StepRun() if config is None else read_config(config, StepRun)
+        model = read_generator(self.wheel)
+        encoder, average = read_encoder(self.encoder)
+        draft = Draft(read_head(self.head, model, self.blocks), self.blocks)
+        if self.out.exists():
+            step, draft = read_draft_step(self.out, model)
+        else:
+            step = self._newton(model, draft, average, run)
+            save_step(step, draft, self.out)
+        gradient = DraftGradient(model, draft, judges.lpips, run.perceptual)
+        trainer = StepTrainer(run, step, gradient)
+        data = StepData(self.train, encoder, average, model.config.num_latents)
+        began, window = time.monotonic(), []
+        for number, (pictures, latents) in enumerate(data.batches(run), start=1):
+            if time.monotonic() - began > 60 * minutes:
+                break
+            window.append(trainer.train_batch(pictures, latents))
+            if number % REPORTED == 0:
+                save_step(trainer.trained(), draft, self.out)
+                means = np.mean(window, axis=0)
+                yield f"{number} batches: L2 " + " ".join(f"{l2:.4f}" for l2, _ in means)
+                window = []
+        save_step(trainer.trained(), draft, self.out)
+
+    def _newton(
+        self, model: MobileStyleGan, draft: Draft, average: torch.Tensor, run: StepRun
+    ) -> DraftStep:
+        random = torch.Generator().manual_seed(run.seed)
+        latents = draw_latents(model, average, UNIT_SEED, 0, UNIT_LATENTS)
+        samples = curvature_samples(model, draft, latents[: run.curvature], random)
+        width = model.config.style_width
+        config = DraftStepConfig(width, draft.row + 1, run.perceptual, run.limit, run.share)
+        return newton_step(config, samples, torch.cov(latents.T), 3 * draft.side**2, run)

@@ -62,7 +62,7 @@ def draw_latents(
 
 def render_set(
     model: MobileStyleGan,
-    head: PictureHead,
+    head: PictureHead | None,
     blocks: int,
     folder: Path,
     seed: int,
@@ -74,7 +74,7 @@ def render_set(
     Parameters
     ----------
     model, head, blocks:
-        The small generator.
+        The small generator; without a head the whole one, averaged to the same side.
     folder:
         Of the set.
     seed:
@@ -130,7 +130,7 @@ def _read_shard(path: Path) -> tuple[Latents, Pictures]:
 
 
 def _renderer(
-    model: MobileStyleGan, head: PictureHead, blocks: int
+    model: MobileStyleGan, head: PictureHead | None, blocks: int
 ) -> Callable[[Latents], NDArray[np.float32]]:
     """W [N,W] -> pictures, by OpenVINO where it is installed (twice as fast), or ONNX Runtime."""
     with tempfile.TemporaryDirectory() as folder:

@@ -116,13 +116,20 @@ def read_head(path: Path, model: MobileStyleGan, blocks: int) -> PictureHead:
     return head.eval().requires_grad_(False)
 
 
-def build_small_generator(model: MobileStyleGan, head: PictureHead, blocks: int) -> ir.Model:
-    """`SmallGenerator` as a graph, for rendering: w [N,W] -> picture [N,3,side,side]."""
-    b = GraphBuilder("small_generator")
+def build_small_generator(model: MobileStyleGan, head: PictureHead | None, blocks: int) -> ir.Model:
+    """`SmallGenerator` as a graph, for rendering: w [N,W] -> picture [N,3,side,side].
+
+    Without a head, the whole generator's picture averaged to that side.
+    """
+    b, side = GraphBuilder("small_generator"), picture_side(blocks)
     latents = b.input("w", [BATCH, model.config.style_width])
     synthesis = MobileSynthesis(b, model, latents)
-    state = {f"head.{key}": value for key, value in head.state_dict().items()}
-    picture = synthesis.head(synthesis.features(blocks), state)
-    side = picture_side(blocks)
+    if head is None:
+        window = [model.config.resolution // side] * 2
+        whole = synthesis.picture(synthesis.features(model.config.blocks))
+        picture = b.op("AveragePool", whole, kernel_shape=window, strides=window)
+    else:
+        state = {f"head.{key}": value for key, value in head.state_dict().items()}
+        picture = synthesis.head(synthesis.features(blocks), state)
     b.output("picture", picture, [BATCH, 3, side, side])
     return b.build()

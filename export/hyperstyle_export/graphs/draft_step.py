@@ -99,19 +99,20 @@ def _change(
     b.scoped("step")
     config = step.config
     deviations = b.constant("step.deviations", to_array(step.deviations))
-    shared, own, back = (
-        b.constant(f"step.{name}", to_array(tensor.T.contiguous()))
+    turned = {
+        name: b.constant(f"step.{name}_turned", to_array(tensor.mT.contiguous()))
         for name, tensor in (
             ("shared", step.shared),
             ("own", step.own),
-            ("deviations_turned", step.deviations),
+            ("deviations", step.deviations),
         )
-    )
+    }
     ends = [b.integers(n) for n in (0, config.rows, 1)]
     units = b.op("MatMul", b.op("Slice", gradient, *ends), deviations)  # [1,R,W]
-    change = b.op("MatMul", b.op("ReduceSum", units, b.integers(1), keepdims=1), shared)
-    gains = b.constant("step.row_gains", to_array(step.row_gains[:, None].contiguous()))
-    change = b.op("Add", change, b.op("Mul", b.op("MatMul", units, own), gains))
+    change = b.op("MatMul", b.op("ReduceSum", units, b.integers(1), keepdims=1), turned["shared"])
+    rows_apart = b.op("Unsqueeze", units, b.integers(2))  # [1,R,1,W]
+    own = b.op("Squeeze", b.op("MatMul", rows_apart, turned["own"]), b.integers(2))
+    change = b.op("Add", change, own)
     size = b.op("Sqrt", b.mean_square(change))
     limit = b.scalar(config.limit)
     change = b.op("Mul", change, b.op("Div", limit, b.op("Max", size, limit)))
@@ -120,4 +121,4 @@ def _change(
     shorter = b.op("Div", most, b.op("Max", promised, most, b.scalar(TINY)))
     change = b.op("Mul", change, shorter)
     sources = b.constant("step.sources", np.array(step.sources(rows), np.int64))
-    return b.op("Gather", b.op("MatMul", change, back), sources, axis=1)
+    return b.op("Gather", b.op("MatMul", change, turned["deviations"]), sources, axis=1)

@@ -45,7 +45,7 @@ class DraftStepConfig:
     rows: int
     perceptual: float = 0.25
     limit: float = 0.35
-    share: float = 0.5
+    share: float = 0.4
 
 
 class DraftStep(nn.Module):
@@ -59,7 +59,7 @@ class DraftStep(nn.Module):
     shared:
         [W,W]: of the sum of all rows' gradients, to what all rows are changed by.
     own:
-        [W,W]: of a row's gradient to that row's change, times `row_gains` [rows].
+        [R,W,W]: of a row's gradient to that row's change.
     """
 
     def __init__(self, config: DraftStepConfig) -> None:
@@ -68,14 +68,13 @@ class DraftStep(nn.Module):
         width = config.style_width
         self.deviations = nn.Parameter(torch.eye(width))
         self.shared = nn.Parameter(torch.zeros(width, width))
-        self.own = nn.Parameter(torch.zeros(width, width))
-        self.row_gains = nn.Parameter(torch.ones(config.rows))
+        self.own = nn.Parameter(torch.zeros(config.rows, width, width))
 
     def forward(self, latents: Tensor, gradient: Tensor, loss: Tensor) -> Tensor:
         """Latents [N,L,W], loss [N], its gradient by the rows that are read [N,R,W] -> [N,L,W]."""
         units = gradient @ self.deviations
         change = units.sum(1, keepdim=True) @ self.shared.T
-        change = change + units @ self.own.T * self.row_gains[:, None]
+        change = change + torch.einsum("nri,roi->nro", units, self.own)
         size = change.square().mean((1, 2), keepdim=True).sqrt()
         change = change * (self.config.limit / size.clamp(min=self.config.limit))
         promised = (change * units).sum((1, 2), keepdim=True)
