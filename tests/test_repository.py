@@ -82,6 +82,19 @@ def test_the_embedded_bundle_is_small_and_measured() -> None:
     assert accuracy["image_psnr_db"] >= 40
 
 
+def test_the_bundle_of_photographs_is_small_measured_and_says_whose_it_is() -> None:
+    bundle = ROOT / "engines" / "faces"
+    assert sum(f.stat().st_size for f in bundle.iterdir()) <= 60 << 20
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert manifest["accuracy"]["image_psnr_db"] >= 40
+    assert manifest["license"] == "Apache-2.0"
+    assert "Apache License" in (bundle / "LICENSE").read_text()
+    notice = (bundle / "NOTICE").read_text()
+    assert all(word in notice for word in ("random-face", "StyleGAN2", "LPIPS", "dlib"))
+    for name, file in manifest["files"].items():
+        assert (bundle / name).stat().st_size == file["bytes"], name
+
+
 def tracked_files() -> list[Path]:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
     if listed.returncode != 0:

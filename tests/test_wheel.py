@@ -84,6 +84,8 @@ def test_the_wheel_carries_the_default_bundle_and_nothing_of_the_exporter(wheel:
     names = zipfile.ZipFile(wheel).namelist()
     for name in ("manifest.json", "encoder.onnx", "LICENSE", "README.md"):
         assert f"hyperstyle_rt/engines/portraits/{name}" in names
+        assert f"hyperstyle_rt/engines/faces/{name}" in names
+    assert "hyperstyle_rt/engines/faces/NOTICE" in names
     assert "hyperstyle_rt/formats/manifest.schema.json" in names
     assert "hyperstyle_rt/py.typed" in names
     for name in (*MODEL_DIGESTS, "README.md", "LICENSE-APACHE-2.0", "LICENSE-MIT"):
