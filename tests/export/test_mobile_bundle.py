@@ -302,6 +302,7 @@ def test_the_command_builds_from_the_wheel(trained: CheckpointOptions, tmp_path:
     assert provenance["generator"].startswith("random_face-2021.7.21.1-py3-none-any.whl sha256:")
     assert provenance["encoder"].startswith("encoder.safetensors sha256:")
     assert provenance["SynthesisNetwork.bin"].startswith("sha256:")
+    assert "non-commercial" in provenance["origin"]
     assert bundle.manifest.files["generator.onnx"].stored == "fp16"
 
 

@@ -20,7 +20,7 @@ from ..networks.mobile_draft import Draft
 from ..networks.mobile_model import MobileModel
 from ..networks.mobilestylegan import MobileStyleGan, PictureHead, model_from_state
 from .lpips import load_lpips
-from .mobilestylegan_ir import read_random_face
+from .mobilestylegan_ir import ORIGIN, read_random_face
 from .torch_files import CheckpointError
 
 MAX_BYTES = 1 << 30
@@ -51,7 +51,7 @@ def read_mobile_model(
 
     Returns
     -------
-    The networks, and the digests of the generator's files for the provenance.
+    The networks, and for the provenance whose the generator is and the digests of its files.
 
     Raises
     ------
@@ -72,7 +72,8 @@ def read_mobile_model(
     files = None if lpips is None else load_lpips(*lpips.values())
     step = None if restyle is None else read_draft_step(restyle, model)
     read = MobileModel(model, average, network, (side, side), files, head, step)
-    return read, {name: f"sha256:{digest}" for name, digest in weights.digests.items()}
+    digests = {name: f"sha256:{digest}" for name, digest in weights.digests.items()}
+    return read, {"origin": ORIGIN, **digests}
 
 
 def read_latent_encoder(path: Path, generator: MobileStyleGan) -> tuple[LatentEncoder, Tensor]:

@@ -33,6 +33,14 @@ RANDOM_FACE = {
 """SHA-256 of the models of random-face 2021.7.21.1: 1024 px, distilled from StyleGAN2-FFHQ."""
 
 
+ORIGIN = (
+    "MobileStyleGAN by Sergei Belousov (arXiv:2104.04767), package random-face 2021.7.21.1, whose "
+    "LICENSE is Apache-2.0; distilled from NVIDIA's StyleGAN2 trained on FFHQ, which NVIDIA "
+    "publishes under non-commercial terms"
+)
+"""Whose they are: for provenances."""
+
+
 @dataclass(frozen=True)
 class MobileStyleGanWeights:
     """What the two models hold.
