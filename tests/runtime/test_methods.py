@@ -169,7 +169,7 @@ def test_what_a_method_without_codes_found_is_refined(model: Model, picture: np.
     )
     assert losses[-1] < losses[0]
     assert refined.data.needs == ("channel_offsets",)
-    assert refined.settings["refine"] == [{"variable": "channel_offsets", "steps": 6}]
+    assert refined.settings["optimise"] == [{"preset": "refine", "steps": 6}]
     with pytest.raises(HyperStyleError, match="inversion by 'nudged' has no codes to refine"):
         model.optimise(nudged, picture, variables=("codes",))
 
