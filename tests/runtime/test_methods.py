@@ -304,7 +304,7 @@ def test_the_command_takes_a_method(
     assert (shown["method"], shown["needs"], shown["codes"]) == (NUDGED, [], None)
     assert shown["magnitudes"] == {}
     listed = succeed("info", bundle)
-    assert "encoder, hypernet x 5 (default)" in listed
+    assert "encoder, hypernet x 5" in listed
     assert f"encoder, look, nudge x {STEPS}" in listed
 
     options = (*options, "-o", "again", "--resume")
