@@ -260,6 +260,6 @@ def test_latents_of_another_generator_are_refused(model: Model, face: Path) -> N
 
 
 def test_no_method_of_that_name(face: Path, family_bundle: Path, tmp_path: Path) -> None:
-    result = run("invert", face, "--bundle", family_bundle, "--method", "pti", "-o", tmp_path)
+    result = run("invert", face, "--bundle", family_bundle, "--method", "ransac", "-o", tmp_path)
     assert result.exit_code == 2
     assert "hyperstyle+restyle-e4e" in result.stderr

@@ -169,7 +169,7 @@ def test_what_a_method_without_codes_found_is_refined(model: Model, picture: np.
     )
     assert losses[-1] < losses[0]
     assert refined.data.needs == ("channel_offsets",)
-    assert refined.settings["refine"] == [{"variable": "channel_offsets", "steps": 6}]
+    assert refined.settings["optimise"] == [{"preset": "refine", "steps": 6}]
     with pytest.raises(HyperStyleError, match="inversion by 'nudged' has no codes to refine"):
         model.optimise(nudged, picture, variables=("codes",))
 
@@ -304,7 +304,7 @@ def test_the_command_takes_a_method(
     assert (shown["method"], shown["needs"], shown["codes"]) == (NUDGED, [], None)
     assert shown["magnitudes"] == {}
     listed = succeed("info", bundle)
-    assert "encoder, hypernet x 5 (default)" in listed
+    assert "encoder, hypernet x 5" in listed
     assert f"encoder, look, nudge x {STEPS}" in listed
 
     options = (*options, "-o", "again", "--resume")

@@ -151,6 +151,20 @@ def test_pivotal_tuning_of_an_inversion_keeps_its_latents(
     assert distance(further, picture) < distance(found, picture) < distance(inversion, picture)
 
 
+def test_locality_holds_the_rest_of_the_generator(
+    model: Model, inversion: Inversion, picture: np.ndarray
+) -> None:
+    """Away from the pivot, the tuned generator is closer to the old one than without the term."""
+    elsewhere = inversion.latents + np.random.default_rng(3).normal(0, 1, 16).astype(np.float32)
+    before = model.synthesise(inversion, elsewhere)
+
+    def moved(preset: str) -> float:
+        tuned = model.optimise(inversion, picture, preset, steps=15)
+        return float(np.abs(model.synthesise(tuned, elsewhere) - before).mean())
+
+    assert 0 < moved("pti_locality") < moved("pti")
+
+
 @pytest.mark.parametrize("preset", ["refine", "photo"])
 def test_a_preset_that_needs_an_inversion_makes_one(
     model: Model, picture: np.ndarray, preset: str

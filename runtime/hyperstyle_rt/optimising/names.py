@@ -16,6 +16,7 @@ PRESET_LINES: Mapping[str, str] = {
     "ii2s": "II2S (Zhu et al. 2020): the same, kept where the mapping network puts latents",
     "idinvert": "IDInvert's second stage (Zhu et al. 2020): latents that its encoder finds again",
     "pti": "pivotal tuning (Roich et al. 2022): one latent, then all weights of the generator",
+    "pti_locality": "the same; away from that latent the generator stays as it was",
     "hybrid": "after DHR (Cao et al. 2023): weights inside a mask, a feature map outside it",
 }
 """Name of a preset -> one line about it."""

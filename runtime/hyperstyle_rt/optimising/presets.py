@@ -6,7 +6,7 @@ Sources and traps: ``docs/spec-methods.md``, sections 1 and 2.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .adam import BRISK, PUBLISHED
 from .descent import Pace
@@ -199,6 +199,9 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "pti": Preset(
         (_projecting(0.01, 450, 600, drops_noise=True), _TUNING),
+    ),
+    "pti_locality": Preset(
+        (_projecting(0.01, 450, 600, drops_noise=True), replace(_TUNING, locality=True)),
     ),
     "hybrid": Preset(
         (

@@ -334,7 +334,9 @@ class Optimiser:
             return objective.target(lambda size: pictures[size])
 
         own = {**settings, **objective.settings(weights)}
-        return Locality(objective, own, target_of, draw)
+        size = noise_size(self._bundle.manifest)
+        silence = np.zeros(size, np.float32) if size else None
+        return Locality(objective, own, target_of, draw, silence)
 
     def _render(self, point: Point) -> Buffers:
         renderer = self._renderer

@@ -129,18 +129,20 @@ class Locality:
         Point -> what the old generator renders of its latents, as a target.
     draw:
         Gives a latent [W] of the mapping network, drawn towards the mean.
+    silence:
+        Noise of zeros [N], as published; None for a generator without noise.
     """
 
     objective: Objective
     settings: Buffers
     target_of: Callable[[Point], Target]
     draw: Callable[[], Array]
+    silence: Array | None
 
     def __call__(self, point: Point) -> TermResult:
         """See :class:`Term`."""
         latents = beside(point.latents, self.draw())
-        noise = None if point.noise is None else np.zeros_like(point.noise)
-        there = replace(point, latents=latents, noise=noise)
+        there = replace(point, latents=latents, noise=self.silence)
         result = self.objective(there, self.target_of(there), self.settings)
         download = self.objective.backend.download
         gradients = {name: download(buffer) for name, buffer in result.gradients.items()}
