@@ -18,6 +18,8 @@ from hyperstyle_export.readers.torch_files import CheckpointError
 from mobile_models import filled
 from mobilestylegan_files import TINY, tiny_model
 from models import narrow_lpips
+from photos import evaluation
+from photos.evaluation import Inverter, reconstructed
 from photos.renders import draw_latents
 from photos.small import average_latent
 from photos.steps import (
@@ -129,3 +131,26 @@ def test_batches_are_disturbed_pictures_with_the_encoders_latents(tmp_path: Path
     assert torch.allclose(latents, rows(encoder(seen) + average), atol=1e-5)
     known = torch.from_numpy(pictures).float() / 127.5 - 1
     assert not all((known == picture).all((1, 2, 3)).any() for picture in seen)
+
+
+def test_every_iteration_is_reconstructed(
+    model: MobileStyleGan,
+    draft: Draft,
+    average: torch.Tensor,
+    first: DraftStep,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(evaluation, "SIDE", TINY.resolution)
+    gradient = DraftGradient(model, draft, narrow_lpips(ALEXNET), RUN.perceptual)
+    features = FeaturesConfig(
+        TINY.resolution, widths=(4, 6), face_widths=(3, 4), face_blocks=(1, 1)
+    )
+    encoder = filled(LatentEncoder(features, TINY.style_width), "encoder")
+    inverter = Inverter(model, encoder, average, first, gradient)
+    pictures = model.synthesis(draw_latents(model, average, 4, 0, 2)).clamp(-1, 1)
+    made = reconstructed(inverter, pictures, 2)
+    assert [m.shape for m in made] == [pictures.shape] * 3
+    expected = model.synthesis(encoder(pictures) + average).clamp(-1, 1)
+    assert torch.allclose(made[0], expected, atol=1e-5)
+    assert not torch.equal(made[1], made[0])
+    assert not torch.equal(made[2], made[1])
