@@ -18,8 +18,11 @@ from hyperstyle_export.readers.torch_files import CheckpointError
 from mobile_models import filled
 from mobilestylegan_files import TINY, tiny_model
 from models import narrow_lpips
-from photos.renders import draw_latents
-from photos.small import average_latent
+from photos import commands, evaluation
+from photos.encoder import save_encoder
+from photos.evaluation import Inverter, Judges, reconstructed
+from photos.renders import draw_latents, render_set
+from photos.small import average_latent, save_head
 from photos.steps import (
     StepData,
     StepRun,
@@ -129,3 +132,63 @@ def test_batches_are_disturbed_pictures_with_the_encoders_latents(tmp_path: Path
     assert torch.allclose(latents, rows(encoder(seen) + average), atol=1e-5)
     known = torch.from_numpy(pictures).float() / 127.5 - 1
     assert not all((known == picture).all((1, 2, 3)).any() for picture in seen)
+
+
+def test_every_iteration_is_reconstructed(
+    model: MobileStyleGan,
+    draft: Draft,
+    average: torch.Tensor,
+    first: DraftStep,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(evaluation, "SIDE", TINY.resolution)
+    gradient = DraftGradient(model, draft, narrow_lpips(ALEXNET), RUN.perceptual)
+    features = FeaturesConfig(
+        TINY.resolution, widths=(4, 6), face_widths=(3, 4), face_blocks=(1, 1)
+    )
+    encoder = filled(LatentEncoder(features, TINY.style_width), "encoder")
+    inverter = Inverter(model, encoder, average, first, gradient)
+    pictures = model.synthesis(draw_latents(model, average, 4, 0, 2)).clamp(-1, 1)
+    made = reconstructed(inverter, pictures, 2)
+    assert [m.shape for m in made] == [pictures.shape] * 3
+    expected = model.synthesis(encoder(pictures) + average).clamp(-1, 1)
+    assert torch.allclose(made[0], expected, atol=1e-5)
+    assert not torch.equal(made[1], made[0])
+    assert not torch.equal(made[2], made[1])
+
+
+def test_the_command_begins_with_the_curvature_and_goes_on(
+    model: MobileStyleGan,
+    draft: Draft,
+    average: torch.Tensor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(commands, "read_generator", lambda _: model)
+    monkeypatch.setattr(commands, "UNIT_LATENTS", 400)
+    monkeypatch.setattr(commands, "REPORTED", 1)
+    features = FeaturesConfig(draft.side, (4, 6), face_widths=(3, 4), face_blocks=(1, 1))
+    encoder = filled(LatentEncoder(features, TINY.style_width), "encoder")
+    save_encoder(encoder, average, tmp_path / "encoder.safetensors")
+    save_head(draft.head, draft.blocks, tmp_path / "head.safetensors")
+    render_set(model, draft.head, BLOCKS, tmp_path / "train", 3, 8, lambda _: None)
+    (tmp_path / "run.toml").write_text("batch = 2\niterations = 2\ncurvature = 32\n")
+    command = commands.StepCommand(
+        tmp_path / "wheel",
+        tmp_path / "encoder.safetensors",
+        tmp_path / "head.safetensors",
+        BLOCKS,
+        (tmp_path / "train",),
+        tmp_path / "restyle.safetensors",
+    )
+    judges = Judges(narrow_lpips(ALEXNET), None)
+    assert list(command.run(tmp_path / "run.toml", judges, minutes=0)) == []
+    begun, _ = read_draft_step(tmp_path / "restyle.safetensors", model)
+    assert float(begun.own.abs().max()) > 0
+    lines = command.run(tmp_path / "run.toml", judges, minutes=5)
+    said = next(lines)
+    assert said.startswith("1 batches: L2 ")
+    assert len(said.removeprefix("1 batches: L2 ").split()) == 3  # before, and after two steps
+    trained, _ = read_draft_step(tmp_path / "restyle.safetensors", model)
+    assert not torch.equal(trained.own, begun.own)
+    assert torch.equal(trained.deviations, begun.deviations)

@@ -139,19 +139,27 @@ def evaluate(
     lpips_backbone: Backbone,
     lpips_heads: Linear,
     identity: Identity = None,
+    step_file: Annotated[
+        Path | None, typer.Option("--step", help="restyle.safetensors of `step`.")
+    ] = None,
+    iterations: Annotated[int, typer.Option(min=1, help="Of the step.")] = 5,
     sheet: Annotated[Path | None, typer.Option(help="Picture to write: inputs above.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Photographs measured.")] = None,
 ) -> None:
-    """Measure the encoder's reconstructions by the whole generator, at 256 px.
+    """Measure the reconstructions by the whole generator, at 256 px.
 
     Example: python tools/photos evaluate random_face.whl runs/encoder/encoder.safetensors orl
-    --identity face_recognition_model-weights_manifest.json --sheet sheet.png
+    --step restyle.safetensors --identity face_recognition_model-weights_manifest.json
     """
     from photos.commands import evaluate_encoder
     from photos.evaluation import Judges
 
     judges = Judges.read(lpips_backbone, lpips_heads, identity)
-    print_line(evaluate_encoder(wheel, encoder_file, pictures, judges, sheet, limit))
+    lines = evaluate_encoder(
+        wheel, encoder_file, step_file, pictures, judges, iterations, sheet, limit
+    )
+    for line in lines:
+        print_line(line)
 
 
 def main() -> None:

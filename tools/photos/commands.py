@@ -14,7 +14,7 @@ from hyperstyle_export.networks.draft_step import DraftGradient, DraftStep, Draf
 from hyperstyle_export.networks.latent_encoder import LatentEncoder
 from hyperstyle_export.networks.mobile_draft import Draft
 from hyperstyle_export.networks.mobilestylegan import MobileStyleGan
-from hyperstyle_export.readers.mobile_parts import read_draft_step
+from hyperstyle_export.readers.mobile_parts import read_draft_step, read_latent_encoder
 from hyperstyle_rt.imaging.pictures import to_picture, write_picture
 from picture_sets.folders import pictures_in
 from training.config_files import read_config
@@ -29,7 +29,7 @@ from .encoder import (
     randomised,
 )
 from .errors import PhotosError
-from .evaluation import Judges, compared, read_encoder, read_photographs, reconstructed
+from .evaluation import Inverter, Judges, compared, read_photographs, reconstructed
 from .heads import HeadSamples, fit_head, sample_heads
 from .renders import draw_latents, read_set
 from .ridge import fit_ridge
@@ -148,23 +148,37 @@ class EncoderCommand:
 def evaluate_encoder(
     wheel: Path,
     encoder_file: Path,
+    step_file: Path | None,
     folder: Path,
     judges: Judges,
+    iterations: int,
     sheet: Path | None,
     limit: int | None,
-) -> str:
-    """Measure an encoder on aligned photographs; writes a sheet and gives a line of figures."""
-    encoder, average = read_encoder(encoder_file)
+) -> Iterator[str]:
+    """Measure an encoder and its step on aligned photographs.
+
+    Writes a sheet, the photographs above, and gives a line of figures for the encoder and for every
+    iteration.
+    """
+    model = read_generator(wheel)
+    encoder, average = read_latent_encoder(encoder_file, model)
+    inverter = Inverter(model, encoder, average)
+    if step_file is not None:
+        step, draft = read_draft_step(step_file, model)
+        gradient = DraftGradient(model, draft, judges.lpips, step.config.perceptual)
+        inverter = Inverter(model, encoder, average, step, gradient)
     truth = read_photographs(pictures_in(folder, PhotosError)[:limit])
-    made = reconstructed(encoder, average, read_generator(wheel), truth)
+    made = reconstructed(inverter, truth, 0 if step_file is None else iterations)
     if sheet is not None:
         rows = [
             np.concatenate([to_picture(p) for p in row[:SHOWN].numpy()], axis=1)
-            for row in (truth, made)
+            for row in (truth, *made)
         ]
         write_picture(sheet, np.concatenate(rows))
-    figures = compared(made, truth, judges).summary()
-    return f"{len(truth)} photographs: " + ", ".join(f"{k} {v:.4f}" for k, v in figures.items())
+    for number, pictures in enumerate(made):
+        figures = compared(pictures, truth, judges).summary()
+        said = ", ".join(f"{k} {v:.4f}" for k, v in figures.items())
+        yield f"{len(truth)} photographs, iteration {number}: {said}"
 
 
 @dataclass(frozen=True)
@@ -182,7 +196,7 @@ class StepCommand:
         """Begin with the mean curvature, or with the file that is there; a line now and then."""
         run = StepRun() if config is None else read_config(config, StepRun)
         model = read_generator(self.wheel)
-        encoder, average = read_encoder(self.encoder)
+        encoder, average = read_latent_encoder(self.encoder, model)
         draft = Draft(read_head(self.head, model, self.blocks), self.blocks)
         if self.out.exists():
             step, draft = read_draft_step(self.out, model)

@@ -11,17 +11,14 @@ import torch
 import torch.nn.functional as F
 from evaluation.identity import load_identity
 from evaluation.metrics import squared_error
-from hyperstyle_export.networks.latent_encoder import FeaturesConfig, LatentEncoder
+from hyperstyle_export.networks.draft_step import DraftGradient, DraftStep
+from hyperstyle_export.networks.latent_encoder import LatentEncoder
 from hyperstyle_export.networks.lpips import Lpips
 from hyperstyle_export.networks.mobilestylegan import MobileStyleGan
 from hyperstyle_export.readers.lpips import load_lpips
 from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
-
-from .errors import PhotosError
 
 SIDE = 256
 
@@ -62,28 +59,6 @@ class Figures:
         return figures
 
 
-def read_encoder(path: Path) -> tuple[LatentEncoder, Tensor]:
-    """Read what `save_encoder` wrote: the network in float32, and the average latent.
-
-    Raises
-    ------
-    PhotosError
-        If the file cannot be read or is of another network.
-    """
-    try:
-        state = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise PhotosError(f"cannot read the encoder {path}: {error}") from error
-    encoder = LatentEncoder(FeaturesConfig(), state.get("latent_avg", torch.zeros(1)).numel())
-    own = encoder.state_dict()
-    read = {k: state[f"encoder.{k}"].float() for k in own if f"encoder.{k}" in state}
-    fits = "latent_avg" in state and all(k in read and read[k].shape == own[k].shape for k in own)
-    if not fits:
-        raise PhotosError(f"{path} is no encoder of photographs; train one")
-    encoder.load_state_dict(read)
-    return encoder.eval().requires_grad_(False), state["latent_avg"]
-
-
 def read_photographs(paths: Sequence[Path]) -> Tensor:
     """Aligned pictures as [N,3,256,256] in [-1,1].
 
@@ -98,16 +73,51 @@ def read_photographs(paths: Sequence[Path]) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def reconstructed(
-    encoder: LatentEncoder, average: Tensor, model: MobileStyleGan, pictures: Tensor
-) -> Tensor:
-    """What the whole generator makes of the pictures' latents, averaged to 256 px, in [-1,1]."""
-    made = []
-    with torch.inference_mode():
-        for picture in torch.split(pictures, 1):
-            rendered = model.synthesis(encoder(picture) + average)
-            made.append(F.avg_pool2d(rendered, rendered.shape[-1] // SIDE).clamp(-1, 1))
-    return torch.cat(made)
+@dataclass(frozen=True, eq=False)
+class Inverter:
+    """What finds latents, and the generator that shows them.
+
+    Attributes
+    ----------
+    average:
+        Latent that the encoder's are relative to, [W].
+    step, gradient:
+        What iterates after the encoder; None for the encoder alone.
+    """
+
+    model: MobileStyleGan
+    encoder: LatentEncoder
+    average: Tensor
+    step: DraftStep | None = None
+    gradient: DraftGradient | None = None
+
+    def latents(self, picture: Tensor) -> Tensor:
+        """The encoder's, of a picture [1,3,256,256]: [1,L,W]."""
+        with torch.inference_mode():
+            w = self.encoder(picture) + self.average
+        return w[:, None].repeat(1, self.model.config.num_latents, 1)
+
+    def shown(self, latents: Tensor) -> Tensor:
+        """What the whole generator makes of latents, averaged to 256 px, in [-1,1]."""
+        with torch.inference_mode():
+            rendered = self.model.synthesis(latents)
+            return F.avg_pool2d(rendered, rendered.shape[-1] // SIDE).clamp(-1, 1)
+
+
+def reconstructed(inverter: Inverter, pictures: Tensor, iterations: int) -> list[Tensor]:
+    """Reconstructions [N,3,256,256] after the encoder and after every iteration."""
+    made: list[list[Tensor]] = [[] for _ in range(iterations + 1)]
+    for picture in torch.split(pictures, 1):
+        latents = inverter.latents(picture)
+        for number in range(iterations + 1):
+            shown = inverter.shown(latents)
+            made[number].append(shown)
+            if number < iterations:
+                assert inverter.step is not None
+                assert inverter.gradient is not None
+                found, loss = inverter.gradient(picture, shown.clone(), latents)
+                latents = inverter.step(latents, found, loss)
+    return [torch.cat(shown) for shown in made]
 
 
 def compared(made: Tensor, truth: Tensor, judges: Judges) -> Figures:
