@@ -28,6 +28,12 @@ from .types import Array, Picture
 KEPT_FROM = 14
 """Offset index of the first layer whose offsets are kept: from 128 pixels up, as published."""
 
+LATENTS_METHOD = "restyle-e4e"
+"""Method whose latents are adapted with HyperStyle's offsets, as published; see `with_latents`."""
+
+LATENTS_ITERATIONS = 2
+"""How often it iterates there: fewer stay closer to what every generator knows."""
+
 
 class Adaptation(Closable):
     """An adapted bundle opened on a backend.
@@ -83,8 +89,13 @@ class Adaptation(Closable):
             )
         return bundle
 
-    def kept_layers(self, first: int = KEPT_FROM) -> list[int]:
-        """Rows of the offset codes that are kept: of the tuned layers from index `first` on."""
+    def kept_layers(self, first: int | None = KEPT_FROM) -> list[int]:
+        """Rows of the offset codes that are kept: of the tuned layers from index `first` on.
+
+        None keeps none: the latents alone are rendered, as StyleAlign translates between domains.
+        """
+        if first is None:
+            return []
         layers = self.bundle.manifest.tuned_layers
         return [row for row, layer in enumerate(layers) if layer.index >= first]
 
@@ -101,7 +112,7 @@ class Adaptation(Closable):
     def render(
         self,
         inversion: Inversion,
-        first: int = KEPT_FROM,
+        first: int | None = KEPT_FROM,
         noise: Mapping[str, Array] | None = None,
     ) -> Picture:
         """Render an inversion of the base: uint8 [H,W,3].
@@ -109,7 +120,7 @@ class Adaptation(Closable):
         Parameters
         ----------
         first:
-            Offset index of the first layer whose offsets are kept.
+            Offset index of the first layer whose offsets are kept; None to keep none.
         noise:
             From :meth:`draw_noise`; None for the stored noise.
 
@@ -123,7 +134,7 @@ class Adaptation(Closable):
     def synthesise(
         self,
         inversion: Inversion,
-        first: int = KEPT_FROM,
+        first: int | None = KEPT_FROM,
         noise: Mapping[str, Array] | None = None,
     ) -> Array:
         """Like :meth:`render`, as float32 [3,H,W], about [-1,1] and not clamped."""

@@ -14,7 +14,9 @@ from hyperstyle_rt import Model
 from hyperstyle_rt.adaptation import Adaptation
 from hyperstyle_rt.errors import BundleError, InversionError
 from hyperstyle_rt.formats.inversion_file import (
+    HALVES,
     MAX_FILE_SIZE,
+    parse_inversion,
     read_inversion,
     write_inversion,
 )
@@ -174,3 +176,13 @@ def test_offsets_of_another_number_are_refused(library, tiny_bundle, tmp_path):
     write_inversion(tmp_path / "x.safetensors", data)
     error = refusal_of(c.load, tmp_path / "x.safetensors")
     assert error.kind == "INVERSION" and str(error).endswith(str(caught.value))
+
+
+@pytest.mark.parametrize("name", ["noise", "weights", "features"])
+def test_what_only_python_renders_is_refused_by_name(library, tiny_bundle, tmp_path, name):
+    good = parse_inversion(inversions.GOOD)
+    path = tmp_path / "descended.safetensors"
+    write_inversion(path, replace(good, **{name: np.zeros((2,) * HALVES[name], np.float16)}))
+    error = refusal_of(capi.CModel(library, tiny_bundle).load, path)
+    assert error.kind == "INVERSION"
+    assert f"needs '{name}', which the C library does not render; use the Python" in str(error)

@@ -44,10 +44,10 @@ def test_the_graph_gives_every_row_the_networks_latent(tmp_path: Path, side: int
     encoder = small_encoder()
     average = torch.linspace(-1, 1, SMALL.style_width)
     save_model(build_latent_encoder(encoder, average, 5, (side, side)), tmp_path / "encoder.onnx")
-    image = np.float32(fakeweights.normal("image", (3, 3, side, side)))
+    target = np.float32(fakeweights.normal("target", (3, 3, side, side)))
     session = ort.InferenceSession(tmp_path / "encoder.onnx")
-    (latents,) = session.run(["latents"], {"image": image})
-    expected = (encoder(torch.from_numpy(image)) + average).numpy()
+    (latents,) = session.run(["latents"], {"target": target})
+    expected = (encoder(torch.from_numpy(target)) + average).numpy()
     assert latents.shape == (3, 5, SMALL.style_width)
     assert np.abs(latents - expected[:, None]).max() < 1e-4
     assert np.ptp(expected, axis=0).max() > 0.1

@@ -163,7 +163,7 @@ def test_stages_share_the_steps() -> None:
     assert steps(preset="pti") == [450, 350]
     assert steps(preset="pti", steps=100) == [56, 44]
     assert steps(preset="pti", steps=0) == [0, 0]
-    assert steps(preset="photo", steps=1) == [1, 0]
+    assert steps(preset="hybrid", steps=1) == [0, 1]
     given = stages_of(Request("pti", steps=100), has_latents=True)
     assert [stage.steps for stage in given] == [100]  # an inversion's latents are the pivot
     assert list(given[0].variables) == ["weights"]

@@ -117,7 +117,7 @@ def test_what_is_free_is_edited_and_interpolated(
         model.offsets(everything)
 
 
-FROM_NOTHING = ("projector", "image2stylegan", "ii2s", "pti", "photo")
+FROM_NOTHING = ("projector", "image2stylegan", "ii2s", "pti")
 
 
 @pytest.mark.parametrize("preset", FROM_NOTHING)
@@ -131,7 +131,7 @@ def test_presets_start_from_nothing(model: Model, picture: np.ndarray, preset: s
     assert found.codes is None
     assert found.settings == {"optimise": [{"preset": preset, "steps": 9}]}
     assert found.data.space == model.bundle.manifest.space
-    needs = {"projector": ("noise",), "pti": ("weights",), "photo": ("channel_offsets",)}
+    needs = {"projector": ("noise",), "pti": ("weights",)}
     assert found.data.needs == needs.get(preset, ())
     again = model.optimise(None, picture, preset, steps=9)
     assert np.array_equal(again.output, found.output)  # what is drawn is drawn alike
@@ -151,8 +151,11 @@ def test_pivotal_tuning_of_an_inversion_keeps_its_latents(
     assert distance(further, picture) < distance(found, picture) < distance(inversion, picture)
 
 
-def test_a_preset_that_needs_an_inversion_makes_one(model: Model, picture: np.ndarray) -> None:
-    found = model.optimise(None, picture, "refine", steps=2)
+@pytest.mark.parametrize("preset", ["refine", "photo"])
+def test_a_preset_that_needs_an_inversion_makes_one(
+    model: Model, picture: np.ndarray, preset: str
+) -> None:
+    found = model.optimise(None, picture, preset, steps=2)
     assert found.method == model.bundle.manifest.default_method
     assert found.codes is not None
 

@@ -33,8 +33,8 @@ def heads(
     wheel: Wheel,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for head<side>.safetensors.")],
     blocks: Annotated[list[int], typer.Option(help="Blocks before a head; repeat for more.")],
-    renders: Annotated[int, typer.Option(min=40, help="Whole renders to fit to.")] = 720,
-    steps: Annotated[int, typer.Option(min=1, help="Of the fit.")] = 500,
+    renders: Annotated[int, typer.Option(min=80, help="Whole renders to fit to.")] = 1200,
+    steps: Annotated[int, typer.Option(min=1, help="Of the fit.")] = 1400,
     seed: Annotated[int, typer.Option(min=0)] = 900,
 ) -> None:
     """Fit RGB heads for the small generator and state their error on held-out renders.

@@ -42,8 +42,8 @@ from .small import (
 logger = logging.getLogger(__name__)
 
 SHOWN = 10  # photographs on a sheet
-HEAD_BATCH, HEAD_PLACES = 4, 500
-HELD_OUT_RENDERS = 24
+HEAD_BATCH, HEAD_CROP = 4, 32
+HELD_OUT_RENDERS = 60
 DAMPINGS = (0.3, 1.0, 3.0, 10.0)
 RIDGE_CLEAN = 0.4  # of the pictures that ridge regression sees are as they are
 UNIT_LATENTS = 20_000
@@ -61,7 +61,7 @@ def fit_heads(
         draw_latents(model, average, seed, number, HEAD_BATCH)
         for number in range(-(-renders // HEAD_BATCH))
     )
-    samples = HeadSamples.joined(list(sample_heads(model, latents, blocks, HEAD_PLACES, random)))
+    samples = HeadSamples.joined(list(sample_heads(model, latents, blocks, HEAD_CROP, random)))
     out.mkdir(parents=True, exist_ok=True)
     for number in blocks:
         fit = fit_head(samples, number, average, HELD_OUT_RENDERS, steps, random)
@@ -69,7 +69,7 @@ def fit_heads(
         save_head(fit.head, number, path)
         yield (
             f"{path}: {fit.held_out_db:.2f} dB on {HELD_OUT_RENDERS} held-out renders "
-            f"({fit.least_squares_db:.2f} dB with one style for all)"
+            f"({fit.least_squares_db:.2f} dB by a linear map)"
         )
 
 

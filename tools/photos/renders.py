@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from hyperstyle_export.graphs.builder import save_model
-from hyperstyle_export.networks.mobilestylegan import MobileStyleGan, ToImage
+from hyperstyle_export.networks.mobilestylegan import MobileStyleGan, PictureHead
 from hyperstyle_rt.files import write_atomically
 from numpy.typing import NDArray
 
@@ -62,7 +62,7 @@ def draw_latents(
 
 def render_set(
     model: MobileStyleGan,
-    head: ToImage,
+    head: PictureHead,
     blocks: int,
     folder: Path,
     seed: int,
@@ -130,7 +130,7 @@ def _read_shard(path: Path) -> tuple[Latents, Pictures]:
 
 
 def _renderer(
-    model: MobileStyleGan, head: ToImage, blocks: int
+    model: MobileStyleGan, head: PictureHead, blocks: int
 ) -> Callable[[Latents], NDArray[np.float32]]:
     """W [N,W] -> pictures, by OpenVINO where it is installed (twice as fast), or ONNX Runtime."""
     with tempfile.TemporaryDirectory() as folder:

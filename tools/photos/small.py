@@ -1,9 +1,8 @@
 """The small twin of a generator: its first blocks and an RGB head fitted to them.
 
 MobileStyleGAN is published with its last head only, so a loss at 256 px would pay for 1024. A head
-like the ones it was trained with (a style, a 1x1 convolution, an inverse wavelet step), fitted to
-renders of the whole generator, gives pictures of twice the features' side for a fraction of the
-arithmetic.
+for the features of fewer blocks, fitted to renders of the whole generator, gives pictures of twice
+their side for a fraction of the arithmetic.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from hyperstyle_export.networks.mobilestylegan import (
     START_SIDE,
     Kernels,
     MobileStyleGan,
-    ToImage,
+    PictureHead,
     model_from_state,
 )
 from hyperstyle_export.readers.mobilestylegan_ir import read_random_face
@@ -42,13 +41,13 @@ class SmallGenerator(nn.Module):
     model:
         The whole generator.
     head:
-        Fitted to the features of its first blocks; their number follows from the head's width and
-        side.
+        Of the features of its first blocks: a fitted `PictureHead`, or, after all of them, the
+        generator's own.
     blocks:
         Blocks before the head.
     """
 
-    def __init__(self, model: MobileStyleGan, head: ToImage, blocks: int) -> None:
+    def __init__(self, model: MobileStyleGan, head: nn.Module, blocks: int) -> None:
         super().__init__()
         self.synthesis, self.head, self.blocks = model.synthesis, head, blocks
 
@@ -63,7 +62,9 @@ class SmallGenerator(nn.Module):
         The head's style is the row of the last convolution before it.
         """
         row = latents if latents.ndim == 2 else latents[:, 3 * self.blocks]
-        return self.head(self.synthesis.features(latents, kernels, self.blocks), row)
+        features = self.synthesis.features(latents, kernels, self.blocks)
+        picture: Tensor = self.head(features, row)
+        return picture
 
 
 def picture_side(blocks: int) -> int:
@@ -86,7 +87,7 @@ def average_latent(model: MobileStyleGan) -> Tensor:
         return model.mapping(torch.from_numpy(z)).mean(0)
 
 
-def save_head(head: ToImage, blocks: int, path: Path) -> None:
+def save_head(head: PictureHead, blocks: int, path: Path) -> None:
     """Write a fitted head as safetensors."""
     state = {key: value.contiguous() for key, value in head.state_dict().items()}
     temporary = path.with_name(f".{path.name}.part")
@@ -94,7 +95,7 @@ def save_head(head: ToImage, blocks: int, path: Path) -> None:
     temporary.replace(path)
 
 
-def read_head(path: Path, model: MobileStyleGan, blocks: int) -> ToImage:
+def read_head(path: Path, model: MobileStyleGan, blocks: int) -> PictureHead:
     """Read a head fitted to the features after `blocks` blocks.
 
     Raises
@@ -102,11 +103,12 @@ def read_head(path: Path, model: MobileStyleGan, blocks: int) -> ToImage:
     PhotosError
         If the file cannot be read or is of other features.
     """
-    head = ToImage(model.config.channels[blocks], model.config.style_width)
     try:
         state = load_file(path)
     except (OSError, SafetensorError) as error:
         raise PhotosError(f"cannot read the head {path}: {error}") from error
+    width = len(state.get("squeeze.bias", ()))
+    head = PictureHead(model.config.channels[blocks], model.config.style_width, width)
     own: Mapping[str, Tensor] = head.state_dict()
     if state.keys() != own.keys() or any(state[k].shape != own[k].shape for k in own):
         raise PhotosError(f"{path} is no head for the features after {blocks} blocks; fit one")
@@ -114,12 +116,12 @@ def read_head(path: Path, model: MobileStyleGan, blocks: int) -> ToImage:
     return head.eval().requires_grad_(False)
 
 
-def build_small_generator(model: MobileStyleGan, head: ToImage, blocks: int) -> ir.Model:
+def build_small_generator(model: MobileStyleGan, head: PictureHead, blocks: int) -> ir.Model:
     """`SmallGenerator` as a graph, for rendering: w [N,W] -> picture [N,3,side,side]."""
     b = GraphBuilder("small_generator")
     latents = b.input("w", [BATCH, model.config.style_width])
     synthesis = MobileSynthesis(b, model, latents)
-    state = {f"to_img.{key}": value for key, value in head.state_dict().items()}
+    state = {f"head.{key}": value for key, value in head.state_dict().items()}
     picture = synthesis.head(synthesis.features(blocks), state)
     side = picture_side(blocks)
     b.output("picture", picture, [BATCH, 3, side, side])

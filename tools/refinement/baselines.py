@@ -13,6 +13,7 @@ from hyperstyle_export.networks.refinement import (
     channel_offset_count,
     loss_terms,
 )
+from hyperstyle_rt.optimising.adam import BRISK
 from hyperstyle_rt.optimising.variables import CHANNEL_OFFSETS_RATE
 from torch import Tensor
 
@@ -28,7 +29,7 @@ PTI_L2 = 1.0
 def torch_steps(
     model: HyperStyle, latents: Tensor, codes: Tensor, target: Tensor, small: Tensor, steps: int
 ) -> Tensor:
-    """The steps of `Model.refine` on channel offsets, with torch's autograd and Adam.
+    """The steps of `Model.optimise` on channel offsets, with torch's autograd and Adam.
 
     Parameters
     ----------

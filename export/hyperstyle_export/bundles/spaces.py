@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..graphs.builder import to_array
 from ..networks.hyperstyle import HyperStyle
+from ..networks.mobilestylegan import MobileStyleGan
 
 _NOT_SYNTHESIS = ("decoder.style.",)  # the mapping network
 _HEADS = ("hypernet.refinement_blocks.", "hypernet.shared_weight_hypernet.")
@@ -37,6 +38,18 @@ def generator_space(model: HyperStyle) -> str:
         and not key.endswith(".kernel")  # the low-pass filter, the same in all
     }
     return _digest(layout, tensors)
+
+
+def mobile_space(generator: MobileStyleGan) -> str:
+    """Identity of a MobileStyleGAN: SHA-256 of its layout and its synthesis tensors."""
+    config = generator.config
+    layout = {
+        "family": "mobilestylegan",
+        "resolution": config.resolution,
+        "num_latents": config.num_latents,
+        "latent_width": config.style_width,
+    }
+    return _digest(layout, generator.synthesis.state_dict())
 
 
 def code_space(model: HyperStyle) -> str:

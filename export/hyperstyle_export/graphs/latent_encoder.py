@@ -1,4 +1,4 @@
-"""`encoder` graph of the photographic generator: image -> latents."""
+"""`encoder` graph of the photographic generator: target -> latents."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .builder import BATCH, GraphBuilder, to_array
 def build_latent_encoder(
     encoder: LatentEncoder, average: Tensor, rows: int, input_size: tuple[int, int]
 ) -> ir.Model:
-    """Image [N,3,h,w] -> latents [N,L,W] with the average added.
+    """Target [N,3,h,w] -> latents [N,L,W] with the average added.
 
     Parameters
     ----------
@@ -24,13 +24,13 @@ def build_latent_encoder(
     rows:
         L: rows of the generator's latents, all of which get the one w.
     input_size:
-        (height, width) of the image: equal multiples of the side the network reads, to which it is
+        (height, width) of the target: equal multiples of the side the network reads, to which it is
         averaged.
     """
     config, state = encoder.config, encoder.state_dict()
     b = GraphBuilder("encoder")
-    image = b.input("image", [BATCH, 3, *input_size])
-    x = _pooled(b, image, input_size[0] // config.side)
+    target = b.input("target", [BATCH, 3, *input_size])
+    x = _pooled(b, target, input_size[0] // config.side)
     flat = [_flat(b, _pooled(b, x, config.pixel_cell))]
     mean, std = (b.constant(name, to_array(getattr(encoder, name))) for name in ("mean", "std"))
     x = b.op("Div", b.op("Sub", x, mean), std)

@@ -1,4 +1,4 @@
-"""MobileStyleGAN's graphs: `mapping`, and `generator` with its kernels as inputs.
+"""MobileStyleGAN's graphs: `mapping`, `weights`, `noise`, and `generator` with kernels as inputs.
 
 A style only scales the input channels, and demodulation is in the stored kernels, so one face's
 kernels serve a batch of latents as they are.
@@ -6,17 +6,20 @@ kernels serve a batch of latents as they are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
+from hyperstyle_rt.formats.optional_inputs import NoiseLayer, OptionalInputs, StyleLayer
 from hyperstyle_rt.types import Array
 from torch import Tensor
 
 from ..networks.layers import ACTIVATION_GAIN, ACTIVATION_SLOPE
 from ..networks.mobilestylegan import BANDS, NORM_EPS, RGB, KernelLayer, MobileStyleGan
 from .builder import BATCH, GraphBuilder, State, to_array
-from .generator import face_pool
+from .generator import EDITS, NOISE, STYLE_OFFSETS, face_pool
+from .storage import STORED_NOISE
+from .weights import NEGLIGIBLE_WEIGHT
 
 
 def build_mobile_mapping(model: MobileStyleGan) -> ir.Model:
@@ -36,8 +39,48 @@ def build_mobile_mapping(model: MobileStyleGan) -> ir.Model:
     return b.build()
 
 
+def build_mobile_weights(model: MobileStyleGan) -> ir.Model:
+    """(nothing) -> weight.<layer> [O,I,k,k], the stored kernels of all tunable layers.
+
+    A bundle without codes has these as the kernels that every face begins with. A weight that is
+    exactly zero becomes 1e-30, so that offsets relative to it can be read back.
+    """
+    state = model.synthesis.state_dict()
+    b = GraphBuilder("weights")
+    for layer in model.config.tunable:
+        b.scoped(layer.name)
+        stored = to_array(state[f"{layer.name}.weight"])
+        kernel = np.where(stored == 0, NEGLIGIBLE_WEIGHT, stored)
+        value = b.op("Identity", b.constant(f"{layer.name}.weight", kernel))
+        b.output(f"weight.{layer.name}", value, layer.weight_shape)
+    return b.build()
+
+
+def build_mobile_noise(model: MobileStyleGan) -> ir.Model:
+    """(nothing) -> noise.<layer> [1,1,h,h], the stored noise in units of its deviation."""
+    b = GraphBuilder("noise")
+    for name, noise in _noises(model).items():
+        b.scoped(f"noise.{name}")
+        strength = noise_strength(noise)
+        value = b.op("Identity", b.constant(f"{STORED_NOISE}{name}", noise / strength))
+        b.output(f"noise.{name}", value, noise.shape)
+    return b.build()
+
+
+def mobile_optional_inputs(model: MobileStyleGan) -> OptionalInputs:
+    """What the manifest says of the inputs that `styled_generator` has and `generator` has not."""
+    return OptionalInputs(
+        tuple(StyleLayer(style.name, style.channels) for style in model.config.styles),
+        tuple(NoiseLayer(name, noise.shape[-1]) for name, noise in _noises(model).items()),
+    )
+
+
 def build_mobile_generator(
-    model: MobileStyleGan, tuned: Sequence[str], input_size: tuple[int, int]
+    model: MobileStyleGan,
+    tuned: Sequence[str],
+    input_size: tuple[int, int],
+    extras: Collection[str] = (),
+    name: str = "generator",
 ) -> ir.Model:
     """Latents [N,L,W] and all weight.<layer> -> rendering [N,3,S,S], reconstruction [N,3,h,w].
 
@@ -49,22 +92,55 @@ def build_mobile_generator(
         Names of the kernels that are inputs, ``weight.<layer>`` [O,I,k,k]; the others are stored.
     input_size:
         (height, width) of what the encoder reads, to which the reconstruction is pooled.
+    extras:
+        More inputs: `STYLE_OFFSETS`, style_offsets [1 or N,S], added to the styles of all layers
+        after one another; `NOISE`, noise.<layer> [1,1,h,h] in place of what `noise` gives.
+    name:
+        Of the graph.
     """
     config = model.config
-    b = GraphBuilder("generator")
+    b = GraphBuilder(name)
     latents = b.input("latents", [BATCH, config.num_latents, config.style_width])
-    weights = {
-        layer.name: b.input(f"weight.{layer.name}", layer.weight_shape)
-        for layer in config.tunable
-        if layer.name in tuned
-    }
-    synthesis = MobileSynthesis(b, model, latents, weights)
+    weights = kernel_inputs(b, [layer for layer in config.tunable if layer.name in tuned])
+    inputs: dict[str, ir.Value] = {}
+    if STYLE_OFFSETS in extras:
+        channels = sum(style.channels for style in config.styles)
+        inputs[STYLE_OFFSETS] = b.input(STYLE_OFFSETS, [EDITS, channels])
+    if NOISE in extras:
+        for layer, noise in _noises(model).items():
+            inputs[f"noise.{layer}"] = b.input(f"noise.{layer}", noise.shape)
+    synthesis = MobileSynthesis(b, model, latents, weights, inputs)
     rendering = synthesis.picture(synthesis.features(config.blocks))
     side = config.resolution
     b.output("rendering", rendering, [BATCH, 3, side, side])
     pooled = face_pool(b, rendering, (side, side), input_size)
     b.output("reconstruction", pooled, [BATCH, 3, *input_size])
     return b.build()
+
+
+def kernel_inputs(b: GraphBuilder, layers: Sequence[KernelLayer]) -> dict[str, ir.Value]:
+    """Declare the inputs weight.<layer> [O,I,k,k]; gives them by layer."""
+    return {layer.name: b.input(f"weight.{layer.name}", layer.weight_shape) for layer in layers}
+
+
+def noise_strength(noise: Array) -> Array:
+    """What a layer's stored noise, drawn with a deviation of 1, was multiplied by: a scalar."""
+    return np.asarray(noise.std(dtype=np.float64), np.float32)
+
+
+def _noises(model: MobileStyleGan) -> dict[str, Array]:
+    """Layer -> its stored noise [1,1,h,h], of those that have some."""
+    state = model.synthesis.state_dict()
+    found = {
+        key.removesuffix(".noise"): to_array(value)
+        for key, value in state.items()
+        if key.endswith(".noise")
+    }
+    return {
+        layer.name: found[layer.name]
+        for layer in model.config.kernels
+        if layer.name in found and found[layer.name].std() > 0
+    }
 
 
 class MobileSynthesis:
@@ -80,6 +156,8 @@ class MobileSynthesis:
         [N,L,W], or [N,W] for one row that all layers share.
     weights:
         Layer name -> a kernel that takes the stored one's place.
+    inputs:
+        ``style_offsets`` and ``noise.<layer>``, where the graph has them as inputs.
     """
 
     def __init__(
@@ -88,8 +166,10 @@ class MobileSynthesis:
         model: MobileStyleGan,
         latents: ir.Value,
         weights: Mapping[str, ir.Value] | None = None,
+        inputs: Mapping[str, ir.Value] | None = None,
     ) -> None:
         self.b, self.config, self._latents = b, model.config, latents
+        self._inputs = inputs or {}
         self._state: State = model.synthesis.state_dict()
         self._weights = weights or {}
         self._rows = {style.name: style for style in model.config.styles}
@@ -108,29 +188,42 @@ class MobileSynthesis:
 
     def picture(self, x: ir.Value) -> ir.Value:
         """Features after the last block [N,C,h,h] -> [N,3,2h,2h]."""
-        return self._to_image(x, self._state, self._kernel("to_img"), self._row("to_img"))
+        b, bias = self.b, "to_img.bias"
+        x = self._scaled(x, "to_img")
+        bands = b.conv(x, self._kernel("to_img"), b.parameter(self._state, bias))
+        return self._inverse_haar(bands, BANDS * RGB)
 
     def head(self, x: ir.Value, state: State, row: int | None = None) -> ir.Value:
-        """The same by another head, fitted to features [N,C,h,h] of fewer blocks.
+        """Features [N,C,h,h] of fewer blocks -> [N,3,2h,2h], by a `PictureHead`.
 
         Parameters
         ----------
         x:
             The features.
         state:
-            Its tensors: ``to_img.style.weight``, ``to_img.weight`` ...
+            The head's tensors: ``head.style.weight``, ``head.direct.weight`` ...
         row:
-            Of the latents, whose affine map is the head's style; None for a latent of one row.
+            Of the latents, whose affine maps are the head's styles; None for a latent of one row.
         """
-        kernel = self.b.parameter(state, "to_img.weight")
-        return self._to_image(x, state, kernel, self._latent(row))
-
-    def _to_image(self, x: ir.Value, state: State, kernel: ir.Value, row: ir.Value) -> ir.Value:
-        b, channels = self.b.scoped("to_img"), state["to_img.weight"].shape[1]
-        scale = linear(b, row, state, "to_img.style")
-        x = b.op("Mul", x, b.reshape(scale, 0, channels, 1, 1))
-        bands = b.conv(x, kernel, b.parameter(state, "to_img.bias"))
+        b, w = self.b.scoped("head"), self._latent(row)
+        x = self._styled(x, w, state, "head.style")
+        y = b.op("LeakyRelu", self._conv(x, state, "head.squeeze"), alpha=ACTIVATION_SLOPE)
+        y = self._conv(self._styled(y, w, state, "head.detail_style"), state, "head.hidden")
+        y = self._conv(b.op("LeakyRelu", y, alpha=ACTIVATION_SLOPE), state, "head.detail")
+        bands = b.op("Add", self._conv(x, state, "head.direct"), y)
         return self._inverse_haar(bands, BANDS * RGB)
+
+    def _conv(self, x: ir.Value, state: State, name: str) -> ir.Value:
+        """A convolution that keeps the side."""
+        kernel, bias = (self.b.parameter(state, f"{name}.{n}") for n in ("weight", "bias"))
+        pad = state[f"{name}.weight"].shape[-1] // 2
+        return self.b.conv(x, kernel, bias, padding=(pad, pad))
+
+    def _styled(self, x: ir.Value, w: ir.Value, state: State, name: str) -> ir.Value:
+        """X [N,C,h,h] scaled by an affine map of w [N,W]."""
+        scale = linear(self.b, w, state, name)
+        channels = state[f"{name}.weight"].shape[0]
+        return self.b.op("Mul", x, self.b.reshape(scale, 0, channels, 1, 1))
 
     def _styled_conv(self, x: ir.Value, layer: KernelLayer) -> ir.Value:
         """Scale, depthwise 3x3, across channels; noise, bias, leaky ReLU: [N,O,h,h]."""
@@ -142,9 +235,19 @@ class MobileSynthesis:
         pad = layer.kernel_size // 2
         bias = b.parameter(self._state, f"{name}.bias")
         x = b.conv(x, self._kernel(name), bias, padding=(pad, pad))
-        if self._state[f"{name}.noise"].any():
-            x = b.op("Add", x, b.parameter(self._state, f"{name}.noise"))
+        noise = self._noise(name)
+        if noise is not None:
+            x = b.op("Add", x, noise)
         return b.op("LeakyRelu", x, alpha=ACTIVATION_SLOPE)
+
+    def _noise(self, name: str) -> ir.Value | None:
+        """What is added to a layer's features: [1,1,h,h]; None where the layer has no noise."""
+        stored = to_array(self._state[f"{name}.noise"])
+        given = self._inputs.get(f"noise.{name}")
+        if given is not None:
+            strength = self.b.constant(f"{name}.noise_strength", noise_strength(stored))
+            return self.b.op("Mul", given, strength)
+        return self.b.parameter(self._state, f"{name}.noise") if stored.any() else None
 
     def _kernel(self, name: str) -> ir.Value:
         if name in self._weights:
@@ -155,6 +258,10 @@ class MobileSynthesis:
         """X [N or 1,C,h,w] times the style of the layer."""
         b, channels = self.b.scoped(name), self._rows[name].channels
         scale = linear(b, self._row(name), self._state, f"{name}.style")  # [N,C]
+        if STYLE_OFFSETS in self._inputs:
+            start = sum(s.channels for s in self.config.styles[: self._rows[name].row])
+            bounds = b.integers(start), b.integers(start + channels), b.integers(1)
+            scale = b.op("Add", scale, b.op("Slice", self._inputs[STYLE_OFFSETS], *bounds))
         return b.op("Mul", x, b.reshape(scale, 0, channels, 1, 1))
 
     def _row(self, name: str) -> ir.Value:

@@ -38,6 +38,7 @@ LEAVES: Mapping[str, tuple[str, ...]] = {
     "latents_objective": ("latents", "noise."),
     "joint_objective": ("latents", "noise.", KERNEL),
     "synthesis_objective": ("latents", "noise.", "feature_offset", PARAMETER),
+    "draft_objective": ("latents", KERNEL),
 }
 """Role -> how the names of its leaves begin."""
 

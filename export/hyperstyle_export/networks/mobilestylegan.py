@@ -227,6 +227,43 @@ class ToImage(nn.Module):
         return inverse_haar(F.conv2d(x, self.weight if kernel is None else kernel, self.bias))
 
 
+class PictureHead(nn.Module):
+    """Features of a few blocks to a picture of twice their side: an RGB head for a small twin.
+
+    What the missing blocks would have added is no linear map of one place's features, so beside
+    `ToImage`'s map there is a narrow path of two 3x3 convolutions.
+
+    Parameters
+    ----------
+    channels:
+        Of the features.
+    style_width:
+        Of w.
+    width:
+        Channels of the path.
+    """
+
+    def __init__(self, channels: int, style_width: int, width: int = 64) -> None:
+        super().__init__()
+        self.style = nn.Linear(style_width, channels)
+        self.detail_style = nn.Linear(style_width, width)
+        self.direct = nn.Conv2d(channels, BANDS * RGB, 1)
+        self.squeeze = nn.Conv2d(channels, width, 1)
+        self.hidden = nn.Conv2d(width, width, 3, padding=1)
+        self.detail = nn.Conv2d(width, BANDS * RGB, 3, padding=1)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """X [N,C,h,h], w [N,style_width] -> [N,3,2h,2h]."""
+        return inverse_haar(self.bands(x, w))
+
+    def bands(self, x: Tensor, w: Tensor) -> Tensor:
+        """The picture's wavelet bands, [N,12,h,h]."""
+        x = x * self.style(w)[:, :, None, None]
+        y = F.leaky_relu(self.squeeze(x), ACTIVATION_SLOPE)
+        y = self.hidden(y * self.detail_style(w)[:, :, None, None])
+        return self.direct(x) + self.detail(F.leaky_relu(y, ACTIVATION_SLOPE))
+
+
 class SynthesisNetwork(nn.Module):
     """Latents to pictures."""
 

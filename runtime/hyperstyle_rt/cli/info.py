@@ -99,6 +99,7 @@ def _describe_bundle(name: str | None, json_: bool) -> None:
             "directory": str(bundle.directory),
             "digest": bundle.digest,
             "manifest": bundle.manifest.to_json(),
+            "costs": _costs(bundle.manifest),
             "cached_plans": [asdict(plan) | {"path": str(plan.path)} for plan in cached],
             "problems": problems,
         }
@@ -150,7 +151,7 @@ def _bundle_tables(bundle: Bundle, problems: Mapping[str, str]) -> list[Table]:
     }
     tables = [facts_table(f"Bundle {manifest.name}", facts)]
     if manifest.methods:
-        tables.append(facts_table("Methods", _methods(manifest)))
+        tables.append(_methods_table(manifest))
         tables.append(facts_table("Gradient steps", _presets(manifest)))
     free_form = {
         "Provenance": manifest.provenance,
@@ -161,14 +162,28 @@ def _bundle_tables(bundle: Bundle, problems: Mapping[str, str]) -> list[Table]:
     return [*tables, _layers_table(bundle), _files_table(bundle, problems)]
 
 
-def _methods(manifest: Manifest) -> dict[str, str]:
-    """The methods by name, each as its phases; the default is marked."""
-    described = {}
+def _methods_table(manifest: Manifest) -> Table:
+    """The methods by name: phases, and what an inversion costs; the default is marked."""
+    columns = ("method", "graphs", "iterations", "GMAC", "")
+    table = columns_table("Methods", *columns, right=("iterations", "GMAC"))
+    costs = _costs(manifest)
     for name, method in manifest.methods.items():
         phases = (f"{p.graph} x {p.repeat}" if p.repeat else p.graph for p in method.phases)
-        mark = " (default)" if name == manifest.default_method else ""
-        described[name] = f"{', '.join(phases)}{mark}"
-    return described
+        cost = costs[name]
+        table.add_row(
+            cell(name, "cyan"),
+            ", ".join(phases),
+            str(method.iterations or ""),
+            "" if cost is None else f"{cost / 1e9:.3g}",
+            "default" if name == manifest.default_method else "",
+        )
+    return table
+
+
+def _costs(manifest: Manifest) -> dict[str, int | None]:
+    """Multiply-accumulates of an inversion by every method; null where they were not counted."""
+    macs = {role: graph.macs for role, graph in manifest.graphs.items()}
+    return {name: method.cost(macs) for name, method in manifest.methods.items()}
 
 
 def _presets(manifest: Manifest) -> dict[str, str]:
@@ -296,8 +311,10 @@ def _layer_names(inversion: Inversion, bundle: str | None) -> list[str]:
 def _inversion_document(
     path: Path, inversion: Inversion, magnitudes: Mapping[str, float]
 ) -> dict[str, Any]:
+    from ..formats.inversion_file import HALVES
+
     data = inversion.data
-    codes, offsets = data.codes, data.channel_offsets
+    codes = data.codes
     return {
         "bytes": path.stat().st_size,
         "space": data.space,
@@ -309,7 +326,10 @@ def _inversion_document(
         "iterations": inversion.iterations,
         "latents": list(inversion.latents.shape),
         "codes": None if codes is None else list(codes.shape),
-        "channel_offsets": None if offsets is None else offsets.size,
+        **{
+            name: None if getattr(data, name) is None else getattr(data, name).size
+            for name in HALVES
+        },
         "transform": None if data.transform is None else data.transform.tolist(),
         "magnitudes": dict(magnitudes),
     }
@@ -320,8 +340,11 @@ def _inversion_tables(
 ) -> list[Table]:
     from rich.filesize import decimal
 
+    from ..formats.inversion_file import HALVES
+
     data = inversion.data
-    codes, offsets = data.codes, data.channel_offsets
+    codes = data.codes
+    halves = {name: getattr(data, name) for name in HALVES}
     facts = {
         "space": data.space,
         "bundle": data.bundle_name,
@@ -332,7 +355,11 @@ def _inversion_tables(
         "iterations": str(inversion.iterations),
         "latents": _dimensions(inversion.latents.shape),
         "offset codes": "none" if codes is None else _dimensions(codes.shape),
-        "channel offsets": "none" if offsets is None else f"{offsets.size} (refined)",
+        **{
+            name.replace("_", " "): f"{array.size} (by gradient steps)"
+            for name, array in halves.items()
+            if array is not None
+        },
         "photo to crop": "not stored" if data.transform is None else str(data.transform.tolist()),
         "size": decimal(path.stat().st_size),
     }

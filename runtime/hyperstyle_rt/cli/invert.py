@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..batch.streams import is_pipe_out, write_pipe
 from ..errors import HyperStyleError
-from ..optimising.names import PRESET_LINES
 from . import options
-from .invert_options import Descent, InvertRequest
+from .invert_descent import check_descent, mask_of, total_steps
+from .invert_methods import ALL_METHODS, all_settings, tasks_of_methods
+from .invert_options import InvertRequest
 from .invert_report import Report
 from .outputs import (
     check_report,
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
     from ..batch.run import Batch
     from ..batch.sources import Found
     from ..model import Model
-    from ..types import Picture
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -59,6 +60,9 @@ hyperstyle-rt invert face.png --then refine --steps 60 --save-inversion
 hyperstyle-rt invert face.png --method pti --steps 200
 
 hyperstyle-rt invert face.png --method hyperstyle --then pti
+hyperstyle-rt invert face.png --bundle engines/faces --method restyle-e4e
+
+hyperstyle-rt invert face.png --bundle engines/faces --method all --coupled
 
 hyperstyle-rt invert face.png --bundle engines/cars --backend cuda --json
 """
@@ -67,8 +71,9 @@ hyperstyle-rt invert face.png --bundle engines/cars --backend cuda --json
 def invert(request: InvertRequest) -> None:
     """Invert pictures: find the latents and weight offsets that reproduce them.
 
-    Writes NAME.inverted.png. A picture that cannot be inverted does not stop the
-    others: its error is printed at the end, and the exit status is 2.
+    Writes NAME.inverted.png, with --method all NAME.METHOD.inverted.png. A picture that
+    cannot be inverted does not stop the others: its error is printed at the end, and the
+    exit status is 2.
     """
     from ..batch.run import Batch
     from ..batch.sources import find_sources
@@ -83,25 +88,31 @@ def invert(request: InvertRequest) -> None:
         threads=running.threads,
         precision=running.precision,
     )
-    mask = _mask(request)
-    settings = _settings(request, model, mask)
+    mask = mask_of(request)
+    every = all_settings(request, model, mask)
+    settings = every[0]
     _check_photos(settings, model)
-    _check_descent(settings, model)
+    for each in every:
+        check_descent(each, model)
     if is_pipe_out(out):
-        _check_pipe(found, out, settings, folders.resume, printing.json_)
+        _check_pipe(found, out, request, printing.json_)
     elif folders.resume and not is_directory_for(out, found):
         raise HyperStyleError(f"--resume needs a directory, and --out {out} is a picture")
     with instead_of_pipe(out) as file:
-        tasks = plan_tasks(found, file, settings)
+        planned = tasks_of_methods(plan_tasks(found, file, settings), every)
         if not request.force and not folders.resume:
-            refuse_existing([path for task in tasks for path in first_files(task, settings)])
+            refuse_existing([p for s, tasks in planned for t in tasks for p in first_files(t, s)])
         if folders.report is not None:
             check_report(folders.report, folders.resume, request.force)
-        results = Report(tasks, found.passed_over, None if file == out else out)
+        every_task = [task for _, tasks in planned for task in tasks]
+        results = Report(every_task, found.passed_over, None if file == out else out)
         root = out if folders.resume else None
-        batch = Batch(model, settings, tasks, root=root, force=request.force, mask=mask)
+        batches = [
+            Batch(model, s, tasks, root=root, force=request.force, mask=mask)
+            for s, tasks in planned
+        ]
         try:
-            _run(batch, settings, results, folders.jobs, printing, to_pipe=file != out)
+            _run(batches, every, results, folders.jobs, printing, to_pipe=file != out)
         finally:
             if folders.report is not None:
                 write_report(folders.report, results.to_json(model))
@@ -112,114 +123,14 @@ def invert(request: InvertRequest) -> None:
     _conclude(results, printing)
 
 
-def _settings(request: InvertRequest, model: Model, mask: Picture | str | None) -> Settings:
-    """What tells one result from another."""
-    from ..batch.results import Settings
-
-    written, search, photos, descent = (
-        request.written,
-        request.search,
-        request.photos,
-        request.descent,
-    )
-    method, then = _methods(request, model)
-    return Settings(
-        bundle=model.bundle.digest,
-        method=method,
-        precision=request.running.precision,
-        iterations=_iterations(request, model, method),
-        until=search.until,
-        align=photos.align.value,
-        face=photos.face,
-        steps=written.save_steps,
-        coupled=written.coupled,
-        inversion=written.save_inversion,
-        paste=photos.paste,
-        then=then,
-        then_steps=descent.steps,
-        variables=_variables(descent.variables),
-        mask=mask if mask is None or isinstance(mask, str) else sha256(mask.tobytes()).hexdigest(),
-    )
-
-
-def _methods(request: InvertRequest, model: Model) -> tuple[str, str | None]:
-    """The method, and the preset that follows; the same for a descent from nothing."""
-    from ..optimising.running import find_preset
-
-    manifest, then = model.bundle.manifest, request.descent.then
-    method = request.search.method or manifest.default_method or ""
-    if then is not None:
-        find_preset(then)
-    if method in manifest.methods or method not in PRESET_LINES:
-        manifest.method(request.search.method)  # refuses what is neither
-        if then is None and request.descent != Descent():
-            raise HyperStyleError(
-                "--steps, --variables and --mask are of gradient steps; name these with --then or "
-                "--method"
-            )
-        return method, then
-    if then is not None:
-        raise HyperStyleError(
-            f"--then follows a method of the bundle, and {method!r} takes gradient steps itself; "
-            "leave one of them out"
-        )
-    return method, method
-
-
-def _iterations(request: InvertRequest, model: Model, method: str) -> int:
-    """Iterations of a method of the bundle; a descent from nothing has none of its own."""
-    from ..inverting.inverter import count_iterations
-
-    search, manifest = request.search, model.bundle.manifest
-    if method in manifest.methods:
-        return count_iterations(manifest, search.method, search.iterations, search.until)
-    if search.iterations is not None or search.until is not None:
-        raise HyperStyleError(
-            f"--iterations and --until are of methods that iterate, and {method!r} takes gradient "
-            "steps; limit these with --steps"
-        )
-    return 0
-
-
-def _variables(listed: str | None) -> tuple[str, ...] | None:
-    return None if listed is None else tuple(name.strip() for name in listed.split(","))
-
-
-def _mask(request: InvertRequest) -> Picture | str | None:
-    """The mask that is named: a picture, or `face`."""
-    from ..imaging.pictures import read_picture
-    from ..optimising.masks import FACE
-
-    named = request.descent.mask
-    return named if named in (None, FACE) else read_picture(named)
-
-
-def _check_descent(settings: Settings, model: Model) -> None:
-    """Refuse gradient steps that cannot be taken, before the first picture."""
-    from ..optimising.running import Request, check_bundle
-
-    if settings.then is not None:
-        request = Request(settings.then, settings.variables, settings.then_steps)
-        has_latents = settings.method in model.bundle.manifest.methods
-        check_bundle(model.bundle, model.backend, request, has_latents)
-
-
-def _total_steps(settings: Settings) -> int:
-    """Iterations and gradient steps of one picture."""
-    if settings.then is None:
-        return settings.iterations
-    from ..optimising.presets import PRESETS
-
-    steps = PRESETS[settings.then].steps if settings.then_steps is None else settings.then_steps
-    return settings.iterations + steps
-
-
-def _check_pipe(found: Found, out: Path, settings: Settings, resume: bool, json_: bool) -> None:
+def _check_pipe(found: Found, out: Path, request: InvertRequest, json_: bool) -> None:
     from ..photos.portraits import ALL
 
     refuse_json_to_pipe(out, json_)
-    more = settings.steps or settings.coupled or settings.inversion or settings.paste or resume
-    if more or len(found.sources) > 1 or settings.face == ALL:
+    written, photos = request.written, request.photos
+    more = written.save_steps or written.coupled or written.save_inversion or photos.paste
+    many = len(found.sources) > 1 or photos.face == ALL or request.search.method == ALL_METHODS
+    if more or many or request.folders.resume:
         raise HyperStyleError(
             f"--out {out} takes the one result of one picture; give a directory for more files"
         )
@@ -242,20 +153,20 @@ def _check_photos(settings: Settings, model: Model) -> None:
 
 
 def _run(
-    batch: Batch,
-    settings: Settings,
+    batches: Sequence[Batch],
+    settings: Sequence[Settings],
     results: Report,
     jobs: int,
     printing: options.Printing,
     to_pipe: bool,
 ) -> None:
-    """Work through the batch; a bar counts pictures, or the iterations of a single one."""
+    """Work through the batches; a bar counts pictures, or the iterations of a single one."""
     from ..photos.portraits import ALL
 
-    many = len(results.tasks) > 1 or settings.face == ALL
+    many = len(results.tasks) > len(batches) or settings[0].face == ALL
     quiet = printing.quiet or to_pipe
     with batch_progress(quiet) if many else progress_bar(quiet) as progress:
-        total = len(results.tasks) if many else _total_steps(settings)
+        total = len(results.tasks) if many else sum(map(total_steps, settings))
         bar = progress.add_task("", total=total, rate="")
 
         def advance(said: str) -> None:
@@ -264,7 +175,7 @@ def _run(
         # Only where a bar is shown: without a callback a backend may replay a recording, which is
         # faster.
         watch = None if many or progress.disable else advance
-        for task, outcome in batch.run(jobs, watch):
+        for task, outcome in chain.from_iterable(batch.run(jobs, watch) for batch in batches):
             lines = results.add(task.picture, outcome)
             for line in lines if printing.shows_lines and not to_pipe else ():
                 print_line(line)
@@ -286,4 +197,4 @@ def _conclude(results: Report, printing: options.Printing) -> None:
         print_passed_over(results.passed_over)
     if len(results.tasks) > 1 and printing.shows_lines:
         print_line(results.summary())
-    exit_with_errors(results.failed.values())
+    exit_with_errors(dict.fromkeys(text for _, text in results.failed))

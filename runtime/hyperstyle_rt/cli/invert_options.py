@@ -28,7 +28,8 @@ class Written:
     coupled: Annotated[
         bool,
         options.flag(
-            "--coupled", says="Also write input and iterations side by side: NAME.coupled.png."
+            "--coupled",
+            says="Also write input and iterations, or all methods, side by side: NAME.coupled.png.",
         ),
     ] = False
 
@@ -38,7 +39,14 @@ class Search:
     """How latents and weight offsets are found."""
 
     bundle: options.Bundle = None
-    method: options.Method = None
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="A method of the bundle, as `info` lists them, or all of them. Default: the "
+            "bundle's.",
+            metavar="NAME|all",
+        ),
+    ] = None
     iterations: Annotated[
         int | None,
         typer.Option(

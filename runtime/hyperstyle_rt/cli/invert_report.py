@@ -34,8 +34,8 @@ class Report:
     passed_over: Sequence[Path] = ()
     pipe: Path | None = None
     done: list[tuple[Path, Done]] = field(default_factory=list)
-    skipped: dict[Path, tuple[Path, ...]] = field(default_factory=dict)
-    failed: dict[Path, str] = field(default_factory=dict)
+    skipped: list[tuple[Path, tuple[Path, ...]]] = field(default_factory=list)
+    failed: list[tuple[Path, str]] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     worked_on: int = 0
     _started: float = field(default_factory=time.perf_counter)
@@ -49,10 +49,10 @@ class Report:
         """
         if isinstance(outcome, Exception):
             self.worked_on += 1
-            self.failed[picture] = str(outcome)
+            self.failed.append((picture, str(outcome)))
             return []
         if outcome.earlier:
-            self.skipped[picture] = outcome.earlier
+            self.skipped.append((picture, outcome.earlier))
         else:
             self.worked_on += 1
         if outcome.notice is not None:
@@ -97,16 +97,18 @@ class Report:
                 "digest": bundle.digest,
             },
             "provider": model.backend.provider,
-            "pictures": len(self.tasks),
+            "pictures": len({task.picture for task in self.tasks}),
             "seconds": round(self.seconds, 3),
             "inversions": [_done_to_json(*each, self.pipe) for each in self.done],
             "skipped": [
                 {"input": str(picture), "results": [str(path) for path in results]}
-                for picture, results in self.skipped.items()
+                for picture, results in self.skipped
             ],
             "passed_over": [str(path) for path in self.passed_over],
             "notices": self.notices,
-            "errors": [{"input": str(path), "error": text} for path, text in self.failed.items()],
+            "errors": [
+                {"input": str(path), "error": text} for path, text in dict.fromkeys(self.failed)
+            ],
         }
 
 

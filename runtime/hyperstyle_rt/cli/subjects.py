@@ -15,6 +15,7 @@ from .terminal import print_note
 if TYPE_CHECKING:
     from ..imaging.pictures import Original
     from ..inversion import Inversion
+    from ..inverting.preparing import Crop
     from ..model import Model
     from ..types import Picture
 
@@ -49,14 +50,26 @@ def open_subject(model: Model, subject: Path, align: When, method: str | None = 
         If the file cannot be read, or a photo has no face where one is wanted.
     """
     from ..inversion import Inversion
-    from ..inverting.preparing import one_crop
 
     if is_inversion(subject):
         return Inversion.load(subject)
+    return model.invert(subject_crop(model, subject, align), method=method)
+
+
+def subject_crop(model: Model, subject: Path, align: When) -> Crop:
+    """What is inverted of a picture: its largest face, or all of it.
+
+    Raises
+    ------
+    HyperStyleError
+        If it cannot be read, or has no face where one is wanted.
+    """
+    from ..inverting.preparing import one_crop
+
     crop, notice = one_crop(subject, model.bundle.manifest, align.value)
     if notice is not None:
         print_note(notice)
-    return model.invert(crop, method=method)
+    return crop
 
 
 def pasted(

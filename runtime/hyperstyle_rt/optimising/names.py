@@ -10,7 +10,7 @@ REFINE = "refine"
 
 PRESET_LINES: Mapping[str, str] = {
     REFINE: "gradient steps on the weight offsets of an inversion",
-    "photo": "steps on latents, then on weight offsets",
+    "photo": "steps on latents and weight offsets together, most of them on the bundle's draft",
     "projector": "StyleGAN2's projector (Karras et al. 2020): one latent, and the noise",
     "image2stylegan": "Image2StyleGAN (Abdal et al. 2019): a latent for every layer",
     "ii2s": "II2S (Zhu et al. 2020): the same, kept where the mapping network puts latents",

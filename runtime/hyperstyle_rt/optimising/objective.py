@@ -98,6 +98,13 @@ class LossResult:
     rendering: Callable[[], Array]
 
 
+def averaged(mask: Array, size: tuple[int, int]) -> Array:
+    """A mask [H,W] averaged to another size, that of a smaller picture of the same: [h,w]."""
+    rows, columns = mask.shape[0] // size[0], mask.shape[1] // size[1]
+    means: Array = mask.reshape(size[0], rows, size[1], columns).mean((1, 3), dtype=np.float32)
+    return means
+
+
 class Objective:
     """An objective graph on a backend, fed with points.
 
@@ -144,8 +151,8 @@ class Objective:
         given: dict[str, Array] = {TERM_WEIGHTS: term_weights}
         if MASK in self.inputs:
             size = size_of(self.inputs[MASK])
-            ones = np.ones((1, 1, *size), np.float32)
-            given[MASK] = ones if mask is None else mask.reshape(ones.shape)
+            shown = np.ones(size, np.float32) if mask is None else averaged(mask, size)
+            given[MASK] = shown[None, None]
         elif mask is not None:
             raise self._too_old("a mask")
         if TERM_WEIGHTS not in self.inputs:
@@ -164,17 +171,39 @@ class Objective:
         pull:
             float32 [1,3,h,w]: the gradient of a further loss by the reconstruction; None for none.
         """
+        return self.result(self.evaluate(point, target, settings, pull))
+
+    def evaluate(
+        self,
+        point: Point,
+        target: Target,
+        settings: Buffers,
+        pull: Array | None = None,
+        more: Buffers | None = None,
+    ) -> Buffers:
+        """Run the graph; gives all its outputs.
+
+        Parameters
+        ----------
+        more:
+            Further inputs that the graph has.
+        """
         made = {
             LATENTS: self.backend.upload(point.latents[None]),
             **target.inputs,
             **settings,
             **self._free_inputs(point),
+            **(more or {}),
         }
         if PULL in self.inputs:
             made[PULL] = self._pull(pull)
         elif pull is not None:
             raise self._too_old("terms of other networks")
-        outputs = self.backend.run(self.role, {name: made[name] for name in self.inputs})
+        return self.backend.run(self.role, {name: made[name] for name in self.inputs})
+
+    def result(self, outputs: Buffers) -> LossResult:
+        """The outputs of the graph, told apart."""
+        outputs = dict(outputs)
         rendering, terms = outputs.pop(RENDERING), outputs.pop(TERMS, None)
         outputs.pop(RECONSTRUCTION, None)
         download = self.backend.download

@@ -12,7 +12,7 @@ from .adam import BRISK, PUBLISHED
 from .descent import Pace
 from .names import REFINE
 from .noise_maps import normalised
-from .schedules import constant, cosine, projector_rate
+from .schedules import constant, cosine, projector_rate, settling
 
 PENALTY = 1e-4
 """Of `refine`: on the mean square of what was added, in units of the rates squared."""
@@ -160,6 +160,9 @@ def _projecting(rate: float, steps: int, samples: int, drops_noise: bool) -> Sta
     )
 
 
+_BOTH = {"latents": Pace(0.1, settling, BRISK), "channel_offsets": Pace(None, settling, BRISK)}
+_BOTH_FINISHING = {**_BOTH, "latents": Pace(0.04, settling, BRISK)}
+
 _TUNING = Stage({"weights": _published(3e-4)}, 350, enough=0.06)
 
 PRESETS: Mapping[str, Preset] = {
@@ -169,9 +172,10 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "photo": Preset(
         (
-            Stage({"latents": Pace(0.08, cosine, BRISK)}, 60, Weights(1.0, 0.0, 0.8)),
-            refining_stage(("channel_offsets",), 40),
+            Stage(_BOTH, 60, Weights(1.0, 0.3, 0.8), draft=True, renew=10),
+            Stage(_BOTH_FINISHING, 12, Weights(1.0, 0.3, 0.8)),
         ),
+        needs_inversion=True,
     ),
     "projector": Preset(
         (_projecting(0.1, 1000, 10_000, drops_noise=False),),

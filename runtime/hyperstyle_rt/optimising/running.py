@@ -19,6 +19,7 @@ from ..imaging.pictures import to_input
 from ..rendering import RECONSTRUCTION, RENDERING, Renderer
 from ..types import Array, Picture
 from .descent import Disturb, Moving, OnStep, Problem, descend
+from .draft import DraftObjective, serves
 from .latent_statistics import MAPPING, Spread, draw_latents, spread_of, whitening_of
 from .limits import Limits
 from .objective import FEATURES, ROLES, LossResult, Objective, Target, choose_role
@@ -241,8 +242,7 @@ class Optimiser:
         moving = [Moving(VARIABLES[name](place), stage.variables[name]) for name in names]
         for each in moving:
             each.variable.place(point, each.value)
-        role = choose_role(manifest, {each.variable.kind for each in moving}, point)
-        objective = Objective(role, manifest, self._renderer, self._backend)
+        objective = self._objective(stage, {each.variable.kind for each in moving}, point)
         settings = objective.settings(self._term_weights(stage.weights), self._mask(stage))
         return Problem(
             point,
@@ -254,6 +254,14 @@ class Optimiser:
             self._disturb(stage, spread),
             self._enough(stage),
         )
+
+    def _objective(self, stage: Stage, gradients: set[str], point: Point) -> Objective:
+        """The objective of a stage; a draft's where the stage wants one and the bundle has it."""
+        manifest = self._bundle.manifest
+        if stage.draft and serves(manifest, gradients, point):
+            return DraftObjective(manifest, self._renderer, self._backend, stage.renew)
+        role = choose_role(manifest, gradients, point)
+        return Objective(role, manifest, self._renderer, self._backend)
 
     def _variables(self, stage: Stage) -> list[str]:
         """The variables of a stage that the generator has."""

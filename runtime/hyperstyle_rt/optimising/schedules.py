@@ -14,6 +14,8 @@ Schedule = Callable[[int, float], float]
 
 WARM_UP = 5  # steps
 
+SETTLED = 0.1
+
 RAMP_DOWN = 0.25  # share of the descent in which the rates fall to zero
 RAMP_UP = 0.05  # share in which they rise
 
@@ -34,6 +36,11 @@ def cosine(_done: int, progress: float) -> float:
 def warm_cosine(done: int, progress: float) -> float:
     """Rise over the first steps, then fall to zero along half a cosine."""
     return min(1.0, (done + 1) / WARM_UP) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def settling(done: int, progress: float) -> float:
+    """Like :func:`warm_cosine`, but to a tenth: a further descent goes on from there."""
+    return min(1.0, (done + 1) / WARM_UP) * (SETTLED + (1 - SETTLED) * cosine(done, progress))
 
 
 def projector_rate(_done: int, progress: float) -> float:

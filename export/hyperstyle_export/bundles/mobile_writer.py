@@ -1,0 +1,159 @@
+"""MobileStyleGAN's networks -> an engine bundle on disk, in the format of all bundles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import onnx_ir as ir
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.manifest import Manifest, TunedLayer
+from hyperstyle_rt.formats.methods import Method, Phase
+from hyperstyle_rt.formats.parametric_inputs import ObjectiveFacts
+
+from ..graphs.channel_offsets import channel_offsets_adjoint_graph, channel_offsets_graph
+from ..graphs.generator import NOISE, STYLE_OFFSETS
+from ..graphs.latent_encoder import build_latent_encoder
+from ..graphs.mobile_objectives import (
+    DRAFT_OBJECTIVE,
+    EXTRAS,
+    build_draft_objective,
+    build_mobile_objective,
+    perceptual_nodes,
+)
+from ..graphs.mobilestylegan import (
+    build_mobile_generator,
+    build_mobile_mapping,
+    build_mobile_noise,
+    build_mobile_weights,
+    mobile_optional_inputs,
+)
+from ..graphs.objective import build_features
+from ..graphs.storage import Storage
+from ..networks.mobile_model import MobileModel
+from .spaces import mobile_space
+from .writer import BundleFacts, GraphFiles, OnProgress, stored_graph, write_average, write_manifest
+
+GraphOf = Callable[[], ir.Model]
+
+ENCODER = "encoder"
+
+
+def write_mobile_bundle(
+    model: MobileModel,
+    directory: Path,
+    facts: BundleFacts,
+    storage: Storage,
+    on_progress: OnProgress,
+) -> Bundle:
+    """Write all graphs, the average latent and a manifest (without measured accuracy).
+
+    The bundle has no codes: its graph `weights` gives the kernels that every face begins with.
+
+    Parameters
+    ----------
+    directory:
+        An existing directory; usually a staged one.
+    storage:
+        Type the weights are stored in; all arithmetic stays in float32.
+    """
+    written = GraphFiles(directory)
+    for role, build in own_graphs(model).items():
+        on_progress(f"{role} graph")
+        written.write(role, stored_graph(build, storage), role, storage)
+    for role, build in shared_graphs(model).items():
+        on_progress(f"{role} graph")
+        graph = stored_graph(build, storage)
+        written.write_sharing(role, graph, role, storage, list(written.graphs))
+    written.files |= write_average(directory, model.latent_avg.expand(_rows(model), -1))
+    on_progress("digests")
+    write_manifest(directory, _manifest(model, written, facts))
+    return Bundle.open(directory)
+
+
+def own_graphs(model: MobileModel) -> dict[str, GraphOf]:
+    """Role to graph, of those with data files of their own."""
+    generator, tuned = model.generator, _tuned(model)
+    rows = _rows(model)
+    return {
+        ENCODER: partial(
+            build_latent_encoder, model.encoder, model.latent_avg, rows, model.input_size
+        ),
+        "weights": partial(build_mobile_weights, generator),
+        "generator": partial(build_mobile_generator, generator, tuned, model.input_size),
+        "mapping": partial(build_mobile_mapping, generator),
+    }
+
+
+def shared_graphs(model: MobileModel) -> dict[str, GraphOf]:
+    """Role to graph, of those that read tensors from the data files of the others."""
+    generator, layers = model.generator, model.generator.config.tunable
+    styled = partial(
+        build_mobile_generator,
+        generator,
+        _tuned(model),
+        model.input_size,
+        (STYLE_OFFSETS, NOISE),
+        "styled_generator",
+    )
+    graphs: dict[str, GraphOf] = {"styled_generator": styled}
+    if mobile_optional_inputs(generator).noise:
+        graphs["noise"] = partial(build_mobile_noise, generator)
+    if model.lpips is None:
+        return graphs
+    graphs["features"] = lambda: build_features(perceptual_nodes(model))
+    for role in EXTRAS:
+        graphs[role] = partial(build_mobile_objective, role, model)
+    if model.draft is not None:
+        graphs[DRAFT_OBJECTIVE] = partial(build_draft_objective, model)
+    graphs["channel_offsets"] = partial(channel_offsets_graph, layers)
+    graphs["channel_offsets_adjoint"] = partial(channel_offsets_adjoint_graph, layers)
+    return graphs
+
+
+def mobile_methods() -> Mapping[str, Method]:
+    """The methods of such a bundle, as its manifest lists them; the first is the default."""
+    return {ENCODER: Method((Phase(ENCODER),))}
+
+
+def _manifest(model: MobileModel, written: GraphFiles, facts: BundleFacts) -> Manifest:
+    config, methods = model.generator.config, mobile_methods()
+    objective = None
+    if model.lpips is not None:
+        term = perceptual_nodes(model)
+        objective = ObjectiveFacts(term.network, term.weight)
+    return Manifest(
+        name=facts.name,
+        domain=facts.domain,
+        license=facts.license,
+        provenance=facts.provenance,
+        space=mobile_space(model.generator),
+        resolution=config.resolution,
+        image_size=(config.resolution, config.resolution),
+        input_size=model.input_size,
+        crop_rows=None,
+        num_latents=config.num_latents,
+        latent_width=config.style_width,
+        codes=None,
+        tuned_layers=tuple(
+            TunedLayer(index, layer.name, layer.weight_shape)
+            for index, layer in enumerate(config.tunable)
+        ),
+        graphs=written.graphs,
+        files=dict(sorted(written.files.items())),
+        accuracy={},
+        training=facts.training,
+        methods=methods,
+        default_method=next(iter(methods)),
+        optional_inputs=mobile_optional_inputs(model.generator),
+        objective=objective,
+    )
+
+
+def _tuned(model: MobileModel) -> list[str]:
+    return [layer.name for layer in model.generator.config.tunable]
+
+
+def _rows(model: MobileModel) -> int:
+    return model.generator.config.num_latents
