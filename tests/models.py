@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import fakeweights
 import numpy as np
@@ -17,7 +19,7 @@ from hyperstyle_export.networks.config import (
 )
 from hyperstyle_export.networks.hyperstyle import HyperStyle
 from hyperstyle_export.networks.lpips import ALEXNET, BackboneLayer, Lpips
-from synthetic import latent_average, synthetic_state
+from synthetic import encoder_config, latent_average, synthetic_state, write_encoder
 
 # 32 px, seen at 64 px: the face pool repeats pixels. Layers 0, 2, 3 share a hypernetwork.
 TINY = HyperStyleConfig(
@@ -77,6 +79,27 @@ def finetuned_generator(path: Path, config: HyperStyleConfig = TINY) -> Path:
             state[key] = value + 0.3 * torch.randn(value.shape, generator=source)
     torch.save({"g_ema": state}, path)
     return path
+
+
+def tiny_encoder(
+    path: Path,
+    encoder_type: str,
+    opts: Mapping[str, Any] | None = None,
+    config: HyperStyleConfig = TINY,
+    in_channels: int | None = None,
+) -> Path:
+    """Write the file of a small encoder of an official class, for the generator of a config."""
+    is_resnet = encoder_type.startswith("ResNet")
+    network = encoder_config(
+        encoder_type,
+        config.generator,
+        trunk=config.hypernetwork.trunk if is_resnet else config.encoder.trunk,
+        se_reduction=config.encoder.se_reduction,
+        in_channels=in_channels,
+        depth=2,
+    )
+    options = {**TINY_OPTS, "input_size": list(config.input_size)} | dict(opts or {})
+    return write_encoder(path, encoder_type, network, config.generator, options)
 
 
 def narrow_lpips(layers: tuple[BackboneLayer, ...], width: int = 6) -> Lpips:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -17,13 +17,21 @@ from hyperstyle_rt.formats.bundle import MAX_MANIFEST_SIZE, Bundle, find_bundle
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from .requests import AdaptRequest, BuildRequest, BundleOptions, LpipsOptions, PlanOptions
+from .requests import (
+    AdaptRequest,
+    BuildRequest,
+    BundleOptions,
+    CheckpointOptions,
+    LpipsOptions,
+    PlanOptions,
+)
 
 if TYPE_CHECKING:
     from hyperstyle_rt.backends.plans.build import Target
 
     from .bundles.writer import BundleFacts
     from .graphs.storage import Storage
+    from .readers.family import Sources
 
 # torch and onnx take seconds to import: modules that need them are imported where they are used, so
 # that --help does without.
@@ -51,24 +59,30 @@ def build_bundle(request: BuildRequest) -> dict[str, Any]:
     from .bundles.staging import staged
     from .bundles.verification import check_accuracy, measure_accuracy, measure_half
     from .bundles.writer import write_bundle, write_manifest
+    from .readers.family import load_family
     from .readers.lpips import load_lpips
-    from .readers.official import load_model
 
     options = request.bundle
     storage: Storage = "fp16" if request.storage.value == "fp16" else "fp32"
-    files = {"checkpoint": request.checkpoint, "w_encoder": request.w_encoder}
+    sources = _sources(request.checkpoints)
     lpips_files = _lpips_files(request.lpips)
     facts, example = _facts(options), read_picture(options.picture)
     with progress("checkpoints") as on_progress, staged(options.out, options.force) as stage:
-        model = load_model(request.checkpoint, request.w_encoder, request.dataset_type)
+        family = load_family(sources)
+        model, encoders = family.model, family.encoders
+        if lpips_files is not None and not model.has_hypernetwork:
+            raise HyperStyleError(
+                "a bundle without HyperStyle refines nothing; leave out --refine-lpips, or give "
+                "--checkpoint and --w-encoder."
+            )
         lpips = None if lpips_files is None else load_lpips(*lpips_files.values())
-        facts = _from_files(facts, files | (lpips_files or {}))
-        bundle = write_bundle(model, stage, facts, storage, on_progress, lpips)
+        facts = _from_files(facts, _files(sources, encoders) | (lpips_files or {}))
+        bundle = write_bundle(model, stage, facts, storage, on_progress, lpips, encoders)
         on_progress("comparison with the torch reference")
-        figures = measure_accuracy(model, bundle, example)
+        figures = measure_accuracy(model, bundle, example, encoders)
         check_accuracy(figures, storage)
         if "fp16" in request.precision.value:
-            bundle = add_half_graphs(model, bundle, on_progress)
+            bundle = add_half_graphs(model, bundle, on_progress, encoders)
             on_progress("comparison of fp16 with fp32")
             figures["fp16"] = measure_half(bundle, example)
         write_manifest(stage, replace(bundle.manifest, accuracy=figures))
@@ -141,6 +155,40 @@ def _from_files(facts: BundleFacts, files: dict[str, Path]) -> BundleFacts:
 def _plain(directory: str) -> str:
     """Make a bundle's name of its directory's: ``my dir`` -> ``my-dir``."""
     return re.sub(r"[^A-Za-z0-9_.]+", "-", directory).strip("-.")[:100] or directory
+
+
+def _sources(options: CheckpointOptions) -> Sources:
+    """The files asked for, if they can make a bundle."""
+    from .readers.encoders import EncoderSource
+    from .readers.family import Sources
+
+    checkpoint, w_encoder = options.checkpoint, options.w_encoder
+    hyperstyle = None
+    if checkpoint is not None and w_encoder is not None:
+        hyperstyle = checkpoint, w_encoder
+    elif checkpoint is not None or w_encoder is not None:
+        raise HyperStyleError("HyperStyle needs both; give --checkpoint and --w-encoder.")
+    if hyperstyle is None and not options.encoder:
+        raise HyperStyleError(
+            "nothing to build; give --checkpoint and --w-encoder, or --encoder, or all three."
+        )
+    return Sources(
+        hyperstyle=hyperstyle,
+        encoders=tuple(EncoderSource.parse(text) for text in options.encoder or ()),
+        generator=options.generator,
+        dataset_type=options.dataset_type,
+        allow_other_generator=options.allow_other_generator,
+    )
+
+
+def _files(sources: Sources, methods: Iterable[str]) -> dict[str, Path]:
+    """Files by the names that the provenance gives them."""
+    files: dict[str, Path] = {}
+    if sources.hyperstyle is not None:
+        files["checkpoint"], files["w_encoder"] = sources.hyperstyle
+    if sources.generator is not None:
+        files["generator"] = sources.generator
+    return files | {m: source.path for m, source in zip(methods, sources.encoders, strict=True)}
 
 
 def _lpips_files(options: LpipsOptions) -> dict[str, Path] | None:

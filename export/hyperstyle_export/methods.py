@@ -1,12 +1,25 @@
-"""What the exporter writes: graphs by their roles, and methods as phases over them."""
+"""What the exporter writes: graphs by their roles, and methods as phases over them.
+
+========================== ================================= ==========================
+method                     read by, into                     its graphs
+========================== ================================= ==========================
+hyperstyle                 `readers.official`,               `graphs.encoder`,
+                           `networks.hyperstyle`             `graphs.hypernet`
+psp, psp-w, e4e, e4e-w     `readers.encoders`,               `graphs.style_encoder`
+                           `networks.style_encoder`
+restyle-psp, restyle-e4e   the same                          the same, on reconstructions
+hyperstyle+<encoder>       hyperstyle and the encoder        theirs
+========================== ================================= ==========================
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import onnx_ir as ir
+import torch
 from hyperstyle_rt.formats.methods import Method, Phase
 
 from .graphs.channel_offsets import (
@@ -20,7 +33,9 @@ from .graphs.generator_half import build_half_generator, build_half_styled_gener
 from .graphs.hypernet import build_hypernet
 from .graphs.mapping import build_mapping
 from .graphs.objective import build_features, build_objective
+from .graphs.style_encoder import build_average, build_style_encoder
 from .graphs.weights import build_weights
+from .networks.encoder_method import RESTYLE_ITERATIONS, EncoderMethod
 from .networks.hyperstyle import HyperStyle
 from .networks.lpips import Lpips
 
@@ -48,8 +63,10 @@ class MethodEntry:
     phases: Callable[[int], tuple[Phase, ...]]
 
 
+HYPERSTYLE = "hyperstyle"
+
 METHODS: Mapping[str, MethodEntry] = {
-    "hyperstyle": MethodEntry(
+    HYPERSTYLE: MethodEntry(
         graphs={"encoder": build_encoder, "hypernet": build_hypernet},
         half_graphs={
             "encoder": partial(build_encoder, precision="fp16"),
@@ -58,6 +75,7 @@ METHODS: Mapping[str, MethodEntry] = {
         phases=lambda iterations: (Phase("encoder"), Phase("hypernet", iterations)),
     ),
 }
+"""The methods that are the same for all checkpoints."""
 
 RENDERING_GRAPHS: Mapping[str, GraphWriter] = {
     "weights": build_weights,
@@ -108,10 +126,11 @@ def sharing_graphs(
     lpips:
         The perceptual term of the objective; None for the encoder's features.
     refinement:
-        Whether those that refine are wanted.
+        Whether those that refine are wanted; a model without a hypernetwork has none.
     """
     graphs = dict(STYLED_GRAPHS)
     state = model.state_dict()
+    refinement = refinement and model.has_hypernetwork
     if not any(has_noise(state, layer) for layer in model.config.generator.layers):
         del graphs["noise"]
     if refinement:
@@ -121,11 +140,40 @@ def sharing_graphs(
     return graphs
 
 
-def bundle_methods(roles: Iterable[str], iterations: int) -> dict[str, Method]:
-    """Give the methods whose graphs are all among `roles`."""
-    known = set(roles)
-    return {
-        name: Method(entry.phases(iterations))
-        for name, entry in METHODS.items()
-        if known.issuperset(entry.graphs)
-    }
+def encoder_entry(model: HyperStyle, encoder: EncoderMethod) -> MethodEntry:
+    """The method of one encoder; ReStyle's starts from its own average where it has another."""
+    role = encoder.role
+    graphs: dict[str, GraphWriter] = {role: partial(build_style_encoder, method=encoder)}
+    half = {role: partial(build_style_encoder, method=encoder, precision="fp16")}
+    if not encoder.kind.is_iterative:
+        return MethodEntry(graphs, half, lambda _iterations: (Phase(role),))
+    start: tuple[Phase, ...] = ()
+    if not torch.equal(encoder.latent_avg, model.latent_avg):
+        graphs[f"{role}_average"] = partial(build_average, method=encoder)
+        start = (Phase(f"{role}_average"),)
+    # The user's number of iterations is that of the last phase: of HyperStyle's where it follows.
+    return MethodEntry(graphs, half, lambda count: (*start, Phase(role, count)))
+
+
+def method_entries(
+    model: HyperStyle, encoders: Mapping[str, EncoderMethod]
+) -> dict[str, MethodEntry]:
+    """All methods of a bundle: HyperStyle, every encoder, and HyperStyle from its latents."""
+    entries: dict[str, MethodEntry] = dict(METHODS) if model.has_hypernetwork else {}
+    for name, encoder in encoders.items():
+        entry = entries[name] = encoder_entry(model, encoder)
+        if model.has_hypernetwork and encoder.reads_pictures:
+            entries[f"{HYPERSTYLE}+{name}"] = MethodEntry({}, {}, partial(_continued, entry))
+    return entries
+
+
+def _continued(encoder: MethodEntry, iterations: int) -> tuple[Phase, ...]:
+    return (*encoder.phases(RESTYLE_ITERATIONS), Phase("hypernet", iterations))
+
+
+def bundle_methods(
+    model: HyperStyle, encoders: Mapping[str, EncoderMethod], iterations: int
+) -> dict[str, Method]:
+    """All methods of a bundle, as its manifest lists them; the first is the default."""
+    entries = method_entries(model, encoders)
+    return {name: Method(entry.phases(iterations)) for name, entry in entries.items()}

@@ -116,16 +116,52 @@ class PlanOptions:
 
 
 @dataclass(frozen=True)
+class CheckpointOptions:
+    """The files of a bundle, all of one generator."""
+
+    checkpoint: Annotated[
+        Path | None, _option(says="HyperStyle checkpoint (.pt).", panel=CHECKPOINTS)
+    ] = None
+    w_encoder: Annotated[
+        Path | None, _option(says="Its W-encoder's checkpoint (.pt).", panel=CHECKPOINTS)
+    ] = None
+    encoder: Annotated[
+        list[str] | None,
+        _option(
+            says="pSp, e4e or ReStyle checkpoint (.pt); give one for each method. The file says "
+            "which it is, or you do: e4e=FILE.",
+            panel=CHECKPOINTS,
+            metavar="[METHOD=]FILE",
+        ),
+    ] = None
+    generator: Annotated[
+        Path | None,
+        _option(
+            says="StyleGAN2 generator (.pt with g_ema, or NVIDIA's .pkl) that the others are for; "
+            "default: the one in the first of them.",
+            panel=CHECKPOINTS,
+        ),
+    ] = None
+    dataset_type: Annotated[
+        str | None,
+        _option(says="Replaces the checkpoints' option; 'cars' crops rows.", panel=CHECKPOINTS),
+    ] = None
+    allow_other_generator: Annotated[
+        bool,
+        _flag(
+            "--allow-other-generator",
+            says="Take files whose generator differs in values; the bundle's serves all.",
+            panel=CHECKPOINTS,
+        ),
+    ] = False
+
+
+@dataclass(frozen=True)
 class BuildRequest:
     """Checkpoints -> bundle."""
 
-    checkpoint: Annotated[Path, _option(says="HyperStyle checkpoint (.pt).", panel=CHECKPOINTS)]
-    w_encoder: Annotated[Path, _option(says="W-encoder checkpoint (.pt).", panel=CHECKPOINTS)]
+    checkpoints: CheckpointOptions
     bundle: BundleOptions
-    dataset_type: Annotated[
-        str | None,
-        _option(says="Replaces the checkpoint's option; 'cars' crops rows.", panel=CHECKPOINTS),
-    ] = None
     storage: Annotated[
         Storage,
         typer.Option(help="fp16 halves the files; arithmetic stays in float32."),
@@ -143,7 +179,7 @@ class AdaptRequest:
     """A fine-tuned generator and its base -> adapted bundle."""
 
     adapt: Annotated[
-        Path, _option(says="Fine-tuned generator (.pt with g_ema).", panel=CHECKPOINTS)
+        Path, _option(says="Fine-tuned generator (.pt with g_ema, or .pkl).", panel=CHECKPOINTS)
     ]
     base: Annotated[
         Path, _option(says="Bundle the generator was fine-tuned from.", panel=CHECKPOINTS)

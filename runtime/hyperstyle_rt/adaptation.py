@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .backends.protocol import Backend
 from .backends.registry import open_backend
+from .closing import Closable
 from .errors import BundleError
 from .formats.bundle import Bundle, find_bundle
 from .formats.inversion_file import check_fits
@@ -24,14 +24,17 @@ from .inversion import Inversion
 from .rendering import Renderer
 from .types import Array, Picture
 
-if TYPE_CHECKING:
-    from types import TracebackType
-
 KEPT_FROM = 14
 """Offset index of the first layer whose offsets are kept: from 128 pixels up, as published."""
 
+LATENTS_METHOD = "restyle-e4e"
+"""Method whose latents are adapted with HyperStyle's offsets, as published; see `with_latents`."""
 
-class Adaptation:
+LATENTS_ITERATIONS = 2
+"""How often it iterates there: fewer stay closer to what every generator knows."""
+
+
+class Adaptation(Closable):
     """An adapted bundle opened on a backend.
 
     For one thread: open one per thread. Close it, or use it as a context manager, to get its memory
@@ -85,8 +88,13 @@ class Adaptation:
             )
         return bundle
 
-    def kept_layers(self, first: int = KEPT_FROM) -> list[int]:
-        """Rows of the offset codes that are kept: of the tuned layers from index `first` on."""
+    def kept_layers(self, first: int | None = KEPT_FROM) -> list[int]:
+        """Rows of the offset codes that are kept: of the tuned layers from index `first` on.
+
+        None keeps none: the latents alone are rendered, as StyleAlign translates between domains.
+        """
+        if first is None:
+            return []
         layers = self.bundle.manifest.tuned_layers
         return [row for row, layer in enumerate(layers) if layer.index >= first]
 
@@ -103,7 +111,7 @@ class Adaptation:
     def render(
         self,
         inversion: Inversion,
-        first: int = KEPT_FROM,
+        first: int | None = KEPT_FROM,
         noise: Mapping[str, Array] | None = None,
     ) -> Picture:
         """Render an inversion of the base: uint8 [H,W,3].
@@ -111,7 +119,7 @@ class Adaptation:
         Parameters
         ----------
         first:
-            Offset index of the first layer whose offsets are kept.
+            Offset index of the first layer whose offsets are kept; None to keep none.
         noise:
             From :meth:`draw_noise`; None for the stored noise.
 
@@ -125,7 +133,7 @@ class Adaptation:
     def synthesise(
         self,
         inversion: Inversion,
-        first: int = KEPT_FROM,
+        first: int | None = KEPT_FROM,
         noise: Mapping[str, Array] | None = None,
     ) -> Array:
         """Like :meth:`render`, as float32 [3,H,W], about [-1,1] and not clamped."""
@@ -142,17 +150,6 @@ class Adaptation:
         """Give back the memory; further use raises BackendError."""
         self._renderer.release()
         self.backend.close()
-
-    def __enter__(self) -> Adaptation:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _kept_channel_offsets(self, offsets: Array | None, kept: list[int]) -> Array | None:
         """Channel offsets [P] of a refined inversion, zero in the layers that are not kept."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,31 @@ class Inversion:
                 "before the edit"
             )
         write_inversion(path, self.data)
+
+    def with_latents(self, other: Inversion) -> Inversion:
+        """These weight offsets on the latents of another inversion of the same picture.
+
+        So HyperStyle adapts to other domains: latents of ReStyle-e4e, which are closer to what the
+        generator was trained on, and offsets of HyperStyle.
+
+        Returns
+        -------
+        Without a rendering.
+
+        Raises
+        ------
+        InversionError
+            If they are not of one generator.
+        """
+        if other.data.space != self.data.space:
+            raise InversionError(
+                f"the inversions are of two generators (space {self.data.space[:12]} and "
+                f"{other.data.space[:12]}), so that latents of one mean something else to the "
+                "other; invert the picture with bundles of one generator"
+            )
+        settings = {**self.settings, "latents": other.method}
+        data = replace(self.data, latents=other.latents, settings=settings)
+        return Inversion(data, None, self.styles)
 
     @classmethod
     def load(cls, path: str | Path) -> Inversion:

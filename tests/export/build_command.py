@@ -23,13 +23,18 @@ class Command:
         self.out = directory / "engines" / "tiny"
 
     def arguments(self, *more: object, **replaced: object) -> list[str]:
+        """Words of a command; an option that is None is left out."""
         options = {
             "checkpoint": self.checkpoint,
             "w_encoder": self.w_encoder,
             "out": self.out,
             "picture": self.picture,
         } | replaced
-        pairs = [(f"--{name.replace('_', '-')}", str(value)) for name, value in options.items()]
+        pairs = [
+            (f"--{name.replace('_', '-')}", str(value))
+            for name, value in options.items()
+            if value is not None
+        ]
         return [word for pair in pairs for word in pair] + [str(argument) for argument in more]
 
     def run(self, *more: object, **replaced: object) -> Result:

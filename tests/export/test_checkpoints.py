@@ -23,6 +23,7 @@ from checkpoint_files import (
     write_zip,
 )
 from hyperstyle_export.networks.hyperstyle import HyperStyle
+from hyperstyle_export.networks.layers import fir_kernel
 from hyperstyle_export.readers import official
 from hyperstyle_export.readers.official import (
     load_model,
@@ -194,7 +195,7 @@ def test_official_sizes_are_read(tmp_path: Path) -> None:
     average = torch.ones(512)
     for key in state:
         if key.endswith(".kernel"):
-            state[key] = official.fir_kernel()
+            state[key] = fir_kernel()
     torch.save({"state_dict": state, "latent_avg": average, "opts": {}}, tmp_path / "h.pt")
     torch.save({"state_dict": official_state("w_encoder_256")}, tmp_path / "w.pt")
     model = load_model(tmp_path / "h.pt", tmp_path / "w.pt")

@@ -49,3 +49,30 @@ def edit_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     shutil.copytree(tiny_bundle, path)
     add_to_bundle(Bundle.open(path), DIRECTIONS)
     return path
+
+
+@pytest.fixture(scope="session")
+def family_bundle(
+    tiny_checkpoints: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """HyperStyle, pSp, e4e and ReStyle-e4e of the tiny generator, with directions."""
+    from directions.files import add_to_bundle
+    from hyperstyle_export.bundles.writer import BundleFacts, write_bundle
+    from hyperstyle_export.readers.encoders import EncoderSource
+    from hyperstyle_export.readers.family import Sources, load_family
+    from models import tiny_encoder
+    from test_directions import DIRECTIONS
+
+    folder = tmp_path_factory.mktemp("family")
+    kinds = ("GradualStyleEncoder", "Encoder4Editing", "ProgressiveBackboneEncoder")
+    files = [tiny_encoder(folder / f"{kind}.pt", kind) for kind in kinds]
+    encoders = tuple(EncoderSource(file) for file in files)
+    family = load_family(Sources(tiny_checkpoints, encoders))
+    directory = folder / "family"
+    directory.mkdir()
+    facts = BundleFacts("family", "noise", "MIT")
+    bundle = write_bundle(
+        family.model, directory, facts, "fp32", lambda _step: None, encoders=family.encoders
+    )
+    add_to_bundle(bundle, DIRECTIONS)
+    return directory

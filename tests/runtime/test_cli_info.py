@@ -45,10 +45,13 @@ def test_info_without_argument_describes_the_default_bundle(
 ):
     monkeypatch.setattr(bundle_module, "default_bundle", lambda: tiny_bundle)
     bundle = Bundle.open(tiny_bundle)
+    macs = {role: graph.macs for role, graph in bundle.manifest.graphs.items()}
+    rendering = 6 * (macs["weights"] + macs["generator"])
     assert json.loads(succeed("info", "--json")) == {
         "directory": str(tiny_bundle),
         "digest": bundle.digest,
         "manifest": bundle.manifest.to_json(),
+        "costs": {"hyperstyle": macs["encoder"] + 5 * macs["hypernet"] + rendering},
         "cached_plans": [],
         "problems": {},
     }

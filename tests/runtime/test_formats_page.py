@@ -61,8 +61,8 @@ def test_parts_of_the_fields_are_the_schemas() -> None:
     for name, parts in {
         "codes": SCHEMA["properties"]["codes"]["required"],
         "tuned_layers": SCHEMA["properties"]["tuned_layers"]["items"]["required"],
-        "graphs": SCHEMA["$defs"]["graphs"]["additionalProperties"]["required"],
-        "precisions": SCHEMA["$defs"]["graphs"]["additionalProperties"]["required"],
+        "graphs": SCHEMA["$defs"]["graphs"]["additionalProperties"]["properties"],
+        "precisions": SCHEMA["$defs"]["graphs"]["additionalProperties"]["properties"],
         "files": SCHEMA["$defs"]["files"]["additionalProperties"]["required"],
         "plans": SCHEMA["$defs"]["files"]["additionalProperties"]["required"],
         "base": SCHEMA["properties"]["base"]["required"],

@@ -319,7 +319,7 @@ def test_damaged_bytes_are_refused_or_still_a_manifest(data):
     assert Manifest.from_json(manifest.to_json()) == manifest
 
 
-plain_names = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}", fullmatch=True)
+plain_names = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,20}", fullmatch=True)
 widths = st.integers(1, 1024)
 finite = st.floats(allow_nan=False, allow_infinity=False)
 json_values = st.dictionaries(st.text(), st.integers(-9, 9) | finite | st.text())

@@ -69,7 +69,7 @@ def torch_inversion(
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
     model = load_model(checkpoint, w_encoder)
-    x = torch.from_numpy(_picture(model.config.input_size))
+    x = torch.from_numpy(picture_input(model.config.input_size))
     encode, hypernet, generate = model.encode, model.hypernet, model.generate
     if form == "torch compiled":
         encode, hypernet, generate = map(torch.compile, (encode, hypernet, generate))
@@ -116,7 +116,7 @@ def runtime_inversion(bundle: Path, threads: int) -> Callable[[], Seconds]:
     opened = Bundle.open(bundle)
     backend = OnnxRuntimeBackend("cpu", opened, threads)
     model = Model(opened, backend)
-    picture = _picture_u8(opened.manifest.input_size)
+    picture = picture_u8(opened.manifest.input_size)
     stage = {"weights": "hypernet"}
     run_graph = backend.run
     times: Seconds = {}
@@ -132,16 +132,16 @@ def runtime_inversion(bundle: Path, threads: int) -> Callable[[], Seconds]:
     return run
 
 
-def _picture_u8(size: tuple[int, int]) -> np.ndarray:
+def picture_u8(size: tuple[int, int]) -> np.ndarray:
     import fakeweights
 
     return fakeweights.image_u8(1, *size)
 
 
-def _picture(size: tuple[int, int]) -> np.ndarray:
+def picture_input(size: tuple[int, int]) -> np.ndarray:
     import fakeweights
 
-    return fakeweights.to_input(_picture_u8(size))
+    return fakeweights.to_input(picture_u8(size))
 
 
 def worker(

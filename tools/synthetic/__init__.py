@@ -7,11 +7,15 @@ from .checkpoints import (
     synthetic_state,
     write_checkpoints,
 )
+from .encoders import encoder_config, encoder_state, write_encoder
 
 __all__ = [
     "OFFICIAL_CHANNELS",
+    "encoder_config",
+    "encoder_state",
     "latent_average",
     "official_config",
     "synthetic_state",
     "write_checkpoints",
+    "write_encoder",
 ]

@@ -26,7 +26,7 @@ from ..graphs.generator import optional_inputs
 from ..graphs.storage import Storage, store_weights
 from ..graphs.weights import base_weight, normalised_weight
 from ..methods import GRAPHS, sharing_graphs
-from ..networks.config import EncoderConfig, HypernetworkConfig, HyperStyleConfig, LayerSpec
+from ..networks.config import LayerSpec
 from ..networks.hyperstyle import HyperStyle
 from ..readers.official import read_generator
 from .half_graphs import write_half_graphs
@@ -69,18 +69,7 @@ def load_adapted(path: Path, base: Bundle) -> HyperStyle:
             f"({manifest.resolution} px, {manifest.latent_width}); give one that was fine-tuned "
             "from its generator."
         )
-    with torch.device("meta"):
-        model = HyperStyle(
-            HyperStyleConfig(
-                generator=config,
-                encoder=EncoderConfig(),
-                hypernetwork=HypernetworkConfig(indices, ()),
-                input_size=manifest.input_size,
-                crop_rows=manifest.crop_rows,
-            )
-        )
-    model.decoder = generator
-    return model.eval().requires_grad_(False)
+    return HyperStyle.of_generator(generator, indices, manifest.input_size, manifest.crop_rows)
 
 
 def write_adapted(
@@ -98,10 +87,11 @@ def write_adapted(
     manifest, written = base.manifest, GraphFiles(directory)
     stored = manifest.files[manifest.graphs["generator"].file].stored
     storage: Storage = "fp16" if stored == "fp16" else "fp32"
-    on_progress("weights graph")
-    source = ir.load(base.verified_path("weights"))
-    weights = with_base_weights(source, model, base_weight)
-    written.write("weights", weights, "weights", storage)
+    if "weights" in manifest.graphs:
+        on_progress("weights graph")
+        source = ir.load(base.verified_path("weights"))
+        weights = with_base_weights(source, model, base_weight)
+        written.write("weights", weights, "weights", storage)
     for role in ("generator", "mapping"):
         on_progress(f"{role} graph")
         written.write(role, store_weights(GRAPHS[role](model), storage), role, storage)
@@ -113,10 +103,11 @@ def write_adapted(
         written.write("channel_offsets", build_channel_offsets(model), "channel_offsets", storage)
     half = GraphFiles(directory)
     if "fp16" in manifest.precisions:
-        on_progress("weights graph in fp16")
-        source = ir.load(base.verified_path("weights", "fp16"))
-        weights = with_base_weights(source, model, normalised_weight)
-        half.write("weights", weights, "weights.fp16", "fp16")
+        if "weights" in manifest.graphs:
+            on_progress("weights graph in fp16")
+            source = ir.load(base.verified_path("weights", "fp16"))
+            weights = with_base_weights(source, model, normalised_weight)
+            half.write("weights", weights, "weights.fp16", "fp16")
         write_half_graphs(model, half, set(written.graphs) - {"weights"}, on_progress)
     adapted = replace(
         manifest,
@@ -184,9 +175,10 @@ def measure_adapted(
     BuildError
         If they differ by more than rounding explains.
     """
+    iterates = base.manifest.method().iterating_phase is not None
     with on_cpu(base) as runtime:
-        inversion = runtime.invert(picture, ITERATIONS, align="never")
-        expanded = runtime.offsets(inversion)
+        inversion = runtime.invert(picture, ITERATIONS if iterates else None, align="never")
+        expanded = {} if inversion.codes is None else runtime.offsets(inversion)
     offsets = {index: torch.from_numpy(offset)[None] for index, offset in expanded.items()}
     reference, _ = model.generate(torch.from_numpy(inversion.latents)[None], offsets)
     with Adaptation.load(adapted.directory, "cpu") as adaptation:
@@ -202,7 +194,7 @@ def measure_adapted(
         )
     return {
         "against": f"torch {torch.__version__} generator, float32, offsets of the base bundle",
-        "iterations": ITERATIONS,
+        "iterations": inversion.iterations,
         "image_max_abs": error,
         "image_psnr_db": ratio,
     }

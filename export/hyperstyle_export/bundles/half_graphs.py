@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import replace
 
 from hyperstyle_rt.formats.bundle import Bundle
 
-from ..methods import HALF_GRAPHS, HALF_SHARING_GRAPHS
+from ..methods import HALF_GRAPHS, HALF_SHARING_GRAPHS, encoder_entry
+from ..networks.encoder_method import EncoderMethod
 from ..networks.hyperstyle import HyperStyle
 from .staging import BuildError
 from .writer import GraphFiles, OnProgress, write_manifest
 
 
-def add_half_graphs(model: HyperStyle, bundle: Bundle, on_progress: OnProgress) -> Bundle:
+def add_half_graphs(
+    model: HyperStyle,
+    bundle: Bundle,
+    on_progress: OnProgress,
+    encoders: Mapping[str, EncoderMethod] | None = None,
+) -> Bundle:
     """Write `<role>.fp16.onnx` of the bundle's graphs and list them; gives the bundle reopened.
+
+    Parameters
+    ----------
+    encoders:
+        Method to encoder, of those in the bundle beside the model's own.
 
     Raises
     ------
@@ -22,7 +33,7 @@ def add_half_graphs(model: HyperStyle, bundle: Bundle, on_progress: OnProgress) 
         If a weight is too large for fp16.
     """
     manifest, written = bundle.manifest, GraphFiles(bundle.directory)
-    write_half_graphs(model, written, manifest.graphs, on_progress)
+    write_half_graphs(model, written, manifest.graphs, on_progress, encoders)
     write_manifest(
         bundle.directory,
         replace(
@@ -39,6 +50,7 @@ def write_half_graphs(
     written: GraphFiles,
     roles: Container[str],
     on_progress: OnProgress,
+    encoders: Mapping[str, EncoderMethod] | None = None,
 ) -> None:
     """Write the graphs that have a form in fp16, of those among `roles`.
 
@@ -47,7 +59,11 @@ def write_half_graphs(
     BuildError
         If a weight is too large for fp16.
     """
-    for role, build in {**HALF_GRAPHS, **HALF_SHARING_GRAPHS}.items():
+    added = [encoder_entry(model, encoder).half_graphs for encoder in (encoders or {}).values()]
+    sharing = {
+        role: build for graphs in (HALF_SHARING_GRAPHS, *added) for role, build in graphs.items()
+    }
+    for role, build in {**HALF_GRAPHS, **sharing}.items():
         if role not in roles:
             continue
         on_progress(f"{role} graph in fp16")

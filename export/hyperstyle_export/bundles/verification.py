@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,7 +14,10 @@ from hyperstyle_rt.formats.manifest import BASE_PRECISION
 from hyperstyle_rt.imaging.pictures import to_input
 from hyperstyle_rt.model import Model as Runtime
 from numpy.typing import NDArray
+from torch import Tensor
 
+from ..methods import HYPERSTYLE
+from ..networks.encoder_method import EncoderMethod
 from ..networks.hyperstyle import HyperStyle
 from .rounding import write_rounded_half
 from .staging import BuildError
@@ -35,7 +39,10 @@ MIN_PSNR_HALF = 45.0
 
 @torch.no_grad()
 def measure_accuracy(
-    model: HyperStyle, bundle: Bundle, picture: NDArray[np.uint8]
+    model: HyperStyle,
+    bundle: Bundle,
+    picture: NDArray[np.uint8],
+    encoders: Mapping[str, EncoderMethod] | None = None,
 ) -> dict[str, Any]:
     """Compare a bundle on ONNX Runtime's CPU provider with the torch reference.
 
@@ -43,37 +50,74 @@ def measure_accuracy(
     ----------
     picture:
         uint8 [H,W,3].
+    encoders:
+        Method to encoder, of those in the bundle beside the model's own.
 
     Returns
     -------
     JSON-able figures: largest absolute differences of latents, offsets and, after each iteration,
     images; the largest offset; the PSNR of the last image against the reference's in dB (peak 2).
+    The same for every encoder, under ``methods``.
     """
-    images: list[NDArray[np.float32]] = []
-    with on_cpu(bundle) as runtime:
-        inversion = runtime.invert(
-            picture,
-            ITERATIONS,
-            on_iteration=lambda _n, image, _codes: images.append(image),
-            align="never",
-        )
-        expanded = runtime.offsets(inversion)
-        provider = runtime.backend.provider
     x = torch.from_numpy(to_input(picture, bundle.manifest.input_size))
+    with on_cpu(bundle) as runtime:
+        figures: dict[str, Any] = {
+            "against": f"torch {torch.__version__} reference, float32",
+            "provider": runtime.backend.provider,
+            "iterations": ITERATIONS,
+        }
+        if model.has_hypernetwork:
+            figures |= _measure_hyperstyle(model, runtime, picture, x)
+        if encoders:
+            figures["methods"] = {
+                name: _measure_encoder(model, encoder, runtime, picture, x)
+                for name, encoder in encoders.items()
+            }
+    return figures
+
+
+def _measure_hyperstyle(
+    model: HyperStyle, runtime: Runtime, picture: NDArray[np.uint8], x: Tensor
+) -> dict[str, Any]:
+    images: list[NDArray[np.float32]] = []
+    inversion = runtime.invert(
+        picture,
+        ITERATIONS,
+        on_iteration=lambda _n, image, _codes: images.append(image),
+        method=HYPERSTYLE,
+        align="never",
+    )
+    expanded = runtime.offsets(inversion)
     latents = model.encode(x)
     *_, last = steps = list(model.iterate(x, ITERATIONS))
     reference = [step.image[0].numpy() for step in steps[1:]]
     errors = [float(np.abs(a - b).max()) for a, b in zip(images, reference, strict=True)]
     offsets = [(expanded[i], d[0].numpy()) for i, d in last.offsets.items()]
     return {
-        "against": f"torch {torch.__version__} reference, float32",
-        "provider": provider,
-        "iterations": ITERATIONS,
         "latents_max_abs": float(np.abs(inversion.latents - latents[0].numpy()).max()),
         "offsets_max_abs": float(np.max([np.abs(a - b).max() for a, b in offsets])),
         "offsets_largest": float(np.max([np.abs(b).max() for _, b in offsets])),
         "image_max_abs": errors,
         "image_psnr_db": psnr_db(images[-1], reference[-1]),
+    }
+
+
+def _measure_encoder(
+    model: HyperStyle,
+    encoder: EncoderMethod,
+    runtime: Runtime,
+    picture: NDArray[np.uint8],
+    x: Tensor,
+) -> dict[str, Any]:
+    iterations = ITERATIONS if encoder.kind.is_iterative else None
+    inversion = runtime.invert(picture, iterations, method=encoder.kind.method, align="never")
+    *_, latents = encoder.invert(model, x, ITERATIONS)
+    reference, image = model.generate(latents)[0][0].numpy(), inversion.output
+    assert image is not None
+    return {
+        "latents_max_abs": float(np.abs(inversion.latents - latents[0].numpy()).max()),
+        "image_max_abs": [float(np.abs(image - reference).max())],
+        "image_psnr_db": psnr_db(image, reference),
     }
 
 
@@ -85,25 +129,30 @@ def check_accuracy(figures: dict[str, Any], storage: str) -> None:
     BuildError
         If a figure is out of the bounds for its storage type.
     """
-    if storage == "fp32":
-        relative = MAX_OFFSETS_ERROR_FP32 * figures["offsets_largest"]
-        bounds = {
-            "image": (float(np.max(figures["image_max_abs"])), MAX_IMAGE_ERROR_FP32),
-            "offset": (figures["offsets_max_abs"], max(OFFSETS_ROUNDING, relative)),
-        }
-        problems = [
-            f"largest {name} error {error:.2g} above {bound:.2g}"
-            for name, (error, bound) in bounds.items()
-            if not error <= bound  # true of NaN, too
-        ]
-    else:
-        psnr = figures["image_psnr_db"]
-        problems = [] if psnr >= MIN_PSNR_FP16 else [f"PSNR {psnr} dB below {MIN_PSNR_FP16} dB"]
+    problems = _problems(figures, storage) if "offsets_max_abs" in figures else []
+    for method, found in figures.get("methods", {}).items():
+        problems += [f"{method}: {problem}" for problem in _problems(found, storage)]
     if problems:
         raise BuildError(
             f"the {storage} bundle differs from its torch reference ({', '.join(problems)}) and "
             "was not written; please report the checkpoint, or use --storage fp32 if this is fp16."
         )
+
+
+def _problems(figures: Mapping[str, Any], storage: str) -> list[str]:
+    """What of a method's figures is out of bounds."""
+    psnr = figures["image_psnr_db"]
+    if storage != "fp32":
+        return [] if psnr >= MIN_PSNR_FP16 else [f"PSNR {psnr} dB below {MIN_PSNR_FP16} dB"]
+    bounds = {"image": (float(np.max(figures["image_max_abs"])), MAX_IMAGE_ERROR_FP32)}
+    if "offsets_max_abs" in figures:
+        relative = MAX_OFFSETS_ERROR_FP32 * figures["offsets_largest"]
+        bounds["offset"] = figures["offsets_max_abs"], max(OFFSETS_ROUNDING, relative)
+    return [
+        f"largest {name} error {error:.2g} above {bound:.2g}"
+        for name, (error, bound) in bounds.items()
+        if not error <= bound  # true of NaN, too
+    ]
 
 
 def measure_half(bundle: Bundle, picture: NDArray[np.uint8]) -> dict[str, Any]:
@@ -116,27 +165,40 @@ def measure_half(bundle: Bundle, picture: NDArray[np.uint8]) -> dict[str, Any]:
 
     Returns
     -------
-    JSON-able figures: number of iterations, PSNR of the last image in dB (peak 2).
+    JSON-able figures: number of iterations, PSNR of the last image in dB (peak 2), of the default
+    method; that of the other encoders under ``methods``.
 
     Raises
     ------
     BuildError
         If the images differ by more than fp16 explains.
     """
+    names = [name for name in bundle.manifest.methods if "+" not in name]  # those reuse graphs
     with on_cpu(bundle) as runtime:
-        expected = runtime.invert(picture, HALF_ITERATIONS, align="never").output
+        expected = [_output(runtime, picture, name) for name in names]
     with TemporaryDirectory(prefix="hyperstyle-rt-") as directory:
         rounded = write_rounded_half(bundle, Path(directory))
         with on_cpu(rounded, "fp16") as half:
-            output = half.invert(picture, HALF_ITERATIONS, align="never").output
-    assert output is not None and expected is not None
-    psnr = psnr_db(output, expected)
-    if not psnr >= MIN_PSNR_HALF:  # not a number is out of bounds, too
-        raise BuildError(
-            f"the fp16 graphs differ from those in fp32 (PSNR {psnr} dB below {MIN_PSNR_HALF} dB) "
-            "and the bundle was not written; please report the checkpoint, or use --precision fp32."
-        )
-    return {"against": "fp32", "iterations": HALF_ITERATIONS, "image_psnr_db": psnr}
+            outputs = [_output(half, picture, name) for name in names]
+    ratios = {n: psnr_db(a, b) for n, a, b in zip(names, outputs, expected, strict=True)}
+    for name, psnr in ratios.items():
+        if not psnr >= MIN_PSNR_HALF:  # not a number is out of bounds, too
+            raise BuildError(
+                f"the fp16 graphs of {name} differ from those in fp32 (PSNR {psnr} dB below "
+                f"{MIN_PSNR_HALF} dB) and the bundle was not written; please report the "
+                "checkpoint, or use --precision fp32."
+            )
+    first, *others = ratios
+    figures = {"against": "fp32", "iterations": HALF_ITERATIONS, "image_psnr_db": ratios[first]}
+    return figures | ({"methods": {name: ratios[name] for name in others}} if others else {})
+
+
+def _output(runtime: Runtime, picture: NDArray[np.uint8], method: str) -> NDArray[np.float32]:
+    iterates = runtime.bundle.manifest.method(method).iterating_phase is not None
+    iterations = HALF_ITERATIONS if iterates else None
+    output = runtime.invert(picture, iterations, method=method, align="never").output
+    assert output is not None
+    return output
 
 
 def on_cpu(bundle: Bundle, precision: str = BASE_PRECISION) -> Runtime:

@@ -20,13 +20,24 @@ from hyperstyle_rt.formats.manifest import (
     Manifest,
     TunedLayer,
 )
+from hyperstyle_rt.formats.methods import Method
 from safetensors.numpy import save
 
 from ..graphs.builder import save_model, to_array
+from ..graphs.costs import multiply_accumulates
 from ..graphs.generator import optional_inputs
-from ..graphs.sharing import save_sharing
+from ..graphs.sharing import external_tensors, save_sharing
 from ..graphs.storage import Storage, store_weights
-from ..methods import DEFAULT_ITERATIONS, GRAPHS, GraphWriter, bundle_methods, sharing_graphs
+from ..methods import (
+    DEFAULT_ITERATIONS,
+    METHODS,
+    RENDERING_GRAPHS,
+    GraphWriter,
+    bundle_methods,
+    method_entries,
+    sharing_graphs,
+)
+from ..networks.encoder_method import EncoderMethod
 from ..networks.hyperstyle import HyperStyle
 from ..networks.lpips import Lpips
 from .spaces import code_space, generator_space
@@ -35,7 +46,6 @@ from .staging import BY_HAND, BuildError
 OnProgress = Callable[[str], None]
 """Called with what is done next, e.g. "weights graph"."""
 
-DEFAULT_METHOD = "hyperstyle"
 UNLISTED = (MANIFEST_NAME, *BY_HAND)
 
 
@@ -111,14 +121,13 @@ class GraphFiles:
     def _list(self, role: str, path: Path, written: Iterable[Path], stored: str) -> None:
         for file in written:
             self.files[file.name] = BundleFile(sha256(file), file.stat().st_size, stored)
-        self.graphs[role] = GraphFile(path.name, data_files(path))
+        macs = multiply_accumulates(path)
+        self.graphs[role] = GraphFile(path.name, data_files(path), macs)
 
 
 def data_files(path: Path) -> tuple[str, ...]:
     """Names of the files beside a graph that it reads tensors from."""
-    constants = ir.load(path).graph.initializers.values()
-    tensors = (value.const_value for value in constants)
-    return tuple(sorted({str(t.location) for t in tensors if isinstance(t, ir.ExternalTensor)}))
+    return tuple(sorted({str(tensor.location) for tensor in external_tensors(path)}))
 
 
 def write_bundle(
@@ -128,8 +137,11 @@ def write_bundle(
     storage: Storage,
     on_progress: OnProgress,
     lpips: Lpips | None = None,
+    encoders: Mapping[str, EncoderMethod] | None = None,
 ) -> Bundle:
     """Write all graphs, the average latent and a manifest (without measured accuracy).
+
+    A model that has no hypernetwork makes a bundle without codes: its kernels are in the generator.
 
     Parameters
     ----------
@@ -139,12 +151,16 @@ def write_bundle(
         Type the weights are stored in; all arithmetic stays in float32.
     lpips:
         The objective's perceptual term; None for the encoder's features.
+    encoders:
+        Method to encoder, of those that invert into the same generator.
     """
-    written = GraphFiles(directory)
-    for role, build in GRAPHS.items():
+    written, encoders = GraphFiles(directory), encoders or {}
+    entries = method_entries(model, encoders)
+    for role, build in _own_graphs(model).items():
         on_progress(f"{role} graph")
         written.write(role, _stored(build, model, storage), role, storage)
-    for role, build in sharing_graphs(model, lpips).items():
+    added = {role: build for name in encoders for role, build in entries[name].graphs.items()}
+    for role, build in {**added, **sharing_graphs(model, lpips)}.items():
         on_progress(f"{role} graph")
         graph = _stored(build, model, storage)
         written.write_sharing(role, graph, role, storage, list(written.graphs))
@@ -153,8 +169,21 @@ def write_bundle(
     path.write_bytes(average)
     written.files[path.name] = BundleFile(sha256(path), len(average), "fp32")
     on_progress("digests")
-    write_manifest(directory, _manifest(model, written, facts))
+    methods = bundle_methods(model, encoders, facts.iterations)
+    write_manifest(directory, _manifest(model, written, facts, methods))
     return Bundle.open(directory)
+
+
+def _own_graphs(model: HyperStyle) -> dict[str, GraphWriter]:
+    """The graphs of a model that are written with data files of their own."""
+    graphs = dict(RENDERING_GRAPHS)
+    if not model.config.tuned:
+        del graphs["weights"]
+    if not model.has_hypernetwork:
+        return graphs
+    return {role: build for entry in METHODS.values() for role, build in entry.graphs.items()} | (
+        graphs
+    )
 
 
 def _stored(build: GraphWriter, model: HyperStyle, storage: Storage) -> ir.Model:
@@ -170,8 +199,13 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
     write_atomically(directory / MANIFEST_NAME, f"{text}\n".encode(), BuildError)
 
 
-def _manifest(model: HyperStyle, written: GraphFiles, facts: BundleFacts) -> Manifest:
+def _manifest(
+    model: HyperStyle, written: GraphFiles, facts: BundleFacts, methods: Mapping[str, Method]
+) -> Manifest:
     config = model.config
+    codes = None
+    if model.has_hypernetwork:
+        codes = CodeLayout(config.hypernetwork.code_width + 1, code_space(model))
     return Manifest(
         name=facts.name,
         domain=facts.domain,
@@ -184,7 +218,7 @@ def _manifest(model: HyperStyle, written: GraphFiles, facts: BundleFacts) -> Man
         crop_rows=config.crop_rows,
         num_latents=config.generator.num_latents,
         latent_width=config.generator.style_width,
-        codes=CodeLayout(config.hypernetwork.code_width + 1, code_space(model)),
+        codes=codes,
         tuned_layers=tuple(
             TunedLayer(spec.index, spec.name, spec.weight_shape) for spec in config.tuned
         ),
@@ -192,7 +226,7 @@ def _manifest(model: HyperStyle, written: GraphFiles, facts: BundleFacts) -> Man
         files=dict(sorted(written.files.items())),
         accuracy={},
         training=facts.training,
-        methods=bundle_methods(written.graphs, facts.iterations),
-        default_method=DEFAULT_METHOD,
+        methods=methods,
+        default_method=next(iter(methods)),
         optional_inputs=optional_inputs(model),
     )

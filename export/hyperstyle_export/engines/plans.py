@@ -14,7 +14,7 @@ from hyperstyle_rt.backends.plans.build import (
 )
 from hyperstyle_rt.files import sha256, write_atomically
 from hyperstyle_rt.formats.bundle import PLANS_DIRECTORY, Bundle
-from hyperstyle_rt.formats.manifest import BundleFile
+from hyperstyle_rt.formats.manifest import BundleFile, Manifest
 
 from ..bundles.writer import OnProgress, write_manifest
 from ..methods import GRAPHS
@@ -49,9 +49,7 @@ def add_plans(
     directory = bundle.directory / PLANS_DIRECTORY / key
     directory.mkdir(parents=True, exist_ok=True)
     listed, plans = {}, {}
-    for role in GRAPHS:
-        if role not in bundle.manifest.graphs:
-            continue
+    for role in _planned(bundle.manifest):
         graph = bundle.verified_path(role, precision)
         step = _prefixed(f"{role} {precision}: ", on_progress)
         plan = directory / f"{role}.plan"
@@ -69,6 +67,12 @@ def add_plans(
     manifest = replace(bundle.manifest, plans={**bundle.manifest.plans, key: listed})
     write_manifest(bundle.directory, manifest)
     return Bundle.open(bundle.directory), plans
+
+
+def _planned(manifest: Manifest) -> list[str]:
+    """Roles of the graphs that invert and render, those of every method among them."""
+    phases = (phase.graph for method in manifest.methods.values() for phase in method.phases)
+    return [role for role in dict.fromkeys((*phases, *GRAPHS)) if role in manifest.graphs]
 
 
 def _prefixed(prefix: str, on_progress: OnProgress) -> Callable[[str], None]:

@@ -23,6 +23,7 @@ OPSET = 18
 IR_VERSION = 10
 BATCH = "batch"
 EXTERNAL_ABOVE = 1 << 20  # bytes of weights that stay in the graph's own file
+SMALLEST_EXTERNAL = 1024  # bytes of a tensor in a data file
 SMALLEST_HALF = np.float32(2.0**-24)  # the smallest subnormal number
 
 Dim = int | str
@@ -272,6 +273,11 @@ def save_model(model: ir.Model, path: Path, external_above: int = EXTERNAL_ABOVE
     size = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value)
     data = path.with_name(path.name + ".data")
     external = size > external_above
-    ir.save(model, path, external_data=data.name if external else None, size_threshold_bytes=1024)
+    ir.save(
+        model,
+        path,
+        external_data=data.name if external else None,
+        size_threshold_bytes=SMALLEST_EXTERNAL,
+    )
     onnx.checker.check_model(str(path), full_check=True)
     return [path, data] if external else [path]

@@ -36,7 +36,7 @@ def build_encoder(model: HyperStyle, precision: Precision = "fp32") -> ir.Model:
 def trunk_features(
     b: GraphBuilder, picture: ir.Value, state: State, trunk: TrunkConfig
 ) -> Iterator[ir.Value]:
-    """Features of a picture [B,3,h,w] after the stem and every unit, in the compute type."""
+    """Features of an input [B,C,h,w] after the stem and every unit, in the compute type."""
     stem = "encoder.input_layer"
     x = b.scoped(stem).to_compute(picture)
     x = conv_batchnorm(b, x, state, f"{stem}.0", f"{stem}.1")

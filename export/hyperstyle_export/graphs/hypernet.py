@@ -5,9 +5,11 @@ docs/spec.md, section 5.2; docs/architecture.md, section 1.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import onnx_ir as ir
 
-from ..networks.config import HypernetworkConfig, LayerSpec
+from ..networks.config import HypernetworkConfig, LayerSpec, TrunkConfig
 from ..networks.hypernetwork import REFINEMENT_SLOPE, refinement_strides
 from ..networks.hyperstyle import HyperStyle
 from .batchnorm import conv_batchnorm
@@ -24,12 +26,8 @@ def build_hypernet(model: HyperStyle, precision: Precision = "fp32") -> ir.Model
     reconstruction = b.input("reconstruction", [BATCH, 3, *config.input_size])
     codes = b.input("codes", codes_shape)
 
-    x = b.scoped("hypernet.conv1").op("Concat", target, reconstruction, axis=1)
-    x = conv_batchnorm(b, b.to_compute(x), state, "hypernet.conv1", "hypernet.bn1", stride=2)
-    x = b.prelu(x, state, "hypernet.relu")
-    for index, stride in enumerate(block_strides(hypernetwork)):
-        x = _basic_block(b, x, state, f"hypernet.body.{index}", stride)
-
+    both = b.scoped("hypernet.conv1").op("Concat", target, reconstruction, axis=1)
+    *_, x = resnet_features(b, both, state, "hypernet", hypernetwork.trunk)
     new = [_code(b, x, state, spec, hypernetwork) for spec in config.tuned]
     b.scoped("codes")
     stacked = b.op("Concat", *(b.op("Unsqueeze", code, b.integers(1)) for code in new), axis=1)
@@ -39,11 +37,31 @@ def build_hypernet(model: HyperStyle, precision: Precision = "fp32") -> ir.Model
     return b.build()
 
 
-def block_strides(config: HypernetworkConfig) -> list[int]:
+def resnet_features(
+    b: GraphBuilder, picture: ir.Value, state: State, name: str, trunk: TrunkConfig
+) -> Iterator[ir.Value]:
+    """Features of an input [B,C,h,w] after the stem and every block, in the compute type.
+
+    Parameters
+    ----------
+    name:
+        Key prefix of the network in the state.
+    """
+    b.scoped(f"{name}.conv1")
+    x = b.to_compute(picture)
+    x = conv_batchnorm(b, x, state, f"{name}.conv1", f"{name}.bn1", stride=2)
+    x = b.prelu(x, state, f"{name}.relu")
+    yield x
+    for index, stride in enumerate(block_strides(trunk)):
+        x = _basic_block(b, x, state, f"{name}.body.{index}", stride)
+        yield x
+
+
+def block_strides(trunk: TrunkConfig) -> list[int]:
     """The first block of every group but the first halves the resolution."""
     return [
         2 if group and block == 0 else 1
-        for group, (_, count) in enumerate(config.trunk.groups)
+        for group, (_, count) in enumerate(trunk.groups)
         for block in range(count)
     ]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 # The 3x3 layers, i.e. all but toRGB: HyperStyle's default `layers_to_tune`, docs/spec.md, section 1
 DEFAULT_TUNED_LAYERS = (0, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18, 20, 21, 23, 24)
@@ -119,6 +120,62 @@ class EncoderConfig:
     trunk: TrunkConfig = IR_SE50_TRUNK
     se_reduction: int = 16
     style_width: int = 512
+
+
+COARSE_ROWS, MIDDLE_ROWS = 3, 7  # rows of the latents below which a pyramid's level is read
+
+Body = Literal["ir_se", "resnet"]
+Head = Literal["pyramid", "last", "mean"]
+
+
+@dataclass(frozen=True)
+class StyleEncoderConfig:
+    """An encoder of pSp, e4e or ReStyle (docs/spec.md, sections 5.3 to 5.5).
+
+    Attributes
+    ----------
+    body:
+        Kind of the trunk: IR-SE units, or ResNet basic blocks after a strided stem.
+    head:
+        What the rows of the latents are read from: ``pyramid``, three feature maps; ``last``, the
+        last one; ``mean``, its mean, which gives one vector for all rows.
+    in_channels:
+        Of the input: 3 or another number for one picture, 6 for a picture and its reconstruction.
+    num_latents, style_width:
+        L and W.
+    block_depths:
+        Convolutions of each row's style block, each of which halves the feature map; empty with the
+        head ``mean``.
+    is_progressive:
+        Whether the rows after the first are offsets from it, as in e4e.
+    """
+
+    body: Body
+    head: Head
+    trunk: TrunkConfig
+    in_channels: int
+    num_latents: int
+    style_width: int = 512
+    block_depths: tuple[int, ...] = ()
+    is_progressive: bool = False
+    se_reduction: int = 16
+
+    @property
+    def row_levels(self) -> tuple[int, ...]:
+        """Which feature map each row reads, 0 the coarsest."""
+        if self.head != "pyramid":
+            return (0,) * self.num_latents
+        return tuple(
+            0 if row < COARSE_ROWS else 1 if row < MIDDLE_ROWS else 2
+            for row in range(self.num_latents)
+        )
+
+    def level_size(self, level: int, input_size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) of a level's feature map for pictures of a size."""
+        height, width = input_size
+        for _ in range(len(self.trunk.groups) - level):
+            height, width = -(-height // 2), -(-width // 2)
+        return height, width
 
 
 @dataclass(frozen=True)

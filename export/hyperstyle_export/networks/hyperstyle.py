@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import HyperStyleConfig
+from .config import EncoderConfig, HypernetworkConfig, HyperStyleConfig
 from .encoder import WEncoder
 from .generator import Generator, Offsets
 from .hypernetwork import Hypernetwork
@@ -42,6 +42,39 @@ class HyperStyle(nn.Module):
             "latent_avg", torch.zeros(config.generator.num_latents, config.generator.style_width)
         )
 
+    @classmethod
+    def of_generator(
+        cls,
+        decoder: Generator,
+        tuned_layers: tuple[int, ...] = (),
+        input_size: tuple[int, int] = (256, 256),
+        crop_rows: tuple[int, int] | None = None,
+    ) -> HyperStyle:
+        """A model of which only the generator has values: it renders and cannot invert.
+
+        Parameters
+        ----------
+        tuned_layers:
+            Offset indices of the layers whose kernels are to be inputs of the generator's graph.
+        """
+        with torch.device("meta"):
+            model = cls(
+                HyperStyleConfig(
+                    generator=decoder.config,
+                    encoder=EncoderConfig(),
+                    hypernetwork=HypernetworkConfig(tuned_layers, ()),
+                    input_size=input_size,
+                    crop_rows=crop_rows,
+                )
+            )
+        model.decoder = decoder
+        return model.eval().requires_grad_(False)
+
+    @property
+    def has_hypernetwork(self) -> bool:
+        """Whether encoder and hypernetwork have values."""
+        return not self.hypernet.conv1.weight.is_meta
+
     def encode(self, image: Tensor) -> Tensor:
         """Image [B,3,h,w] in [-1,1] -> latents [B,L,W], the average added."""
         return self.encoder(image)[:, None] + self.latent_avg
@@ -53,7 +86,10 @@ class HyperStyle(nn.Module):
 
     def iterate(self, image: Tensor, iterations: int = 5) -> Iterator[Step]:
         """Yields iterations + 1 steps; offsets are summed and applied to the original weights."""
-        latents = self.encode(image)
+        yield from self.iterate_from(self.encode(image), image, iterations)
+
+    def iterate_from(self, latents: Tensor, image: Tensor, iterations: int) -> Iterator[Step]:
+        """The same from latents [B,L,W] of whatever encoder."""
         output, reconstruction = self.generate(latents)
         total: dict[int, Tensor] = {}
         yield Step(0, output, reconstruction, total)

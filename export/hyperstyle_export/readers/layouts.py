@@ -8,7 +8,14 @@ from itertools import groupby
 from hyperstyle_rt.errors import HyperStyleError
 from torch import Tensor
 
-from ..networks.config import EncoderConfig, GeneratorConfig, HypernetworkConfig, TrunkConfig
+from ..networks.config import (
+    EncoderConfig,
+    GeneratorConfig,
+    HypernetworkConfig,
+    StyleEncoderConfig,
+    TrunkConfig,
+)
+from ..networks.encoder_kinds import EncoderKind
 
 State = Mapping[str, Tensor]
 
@@ -40,6 +47,77 @@ def infer_encoder(state: State) -> EncoderConfig:
     linear = _tensor(state, "linear.weight", "encoder", 2)
     trunk = TrunkConfig(stem.shape[0], _groups(widths))
     return EncoderConfig(trunk, max(1, widths[0] // squeezed), linear.shape[0])
+
+
+def infer_style_encoder(
+    state: State, kind: EncoderKind, generator: GeneratorConfig
+) -> StyleEncoderConfig:
+    """Trunk and style blocks of an encoder of pSp, e4e or ReStyle, for the latents of a generator.
+
+    Raises
+    ------
+    LayoutError
+        If the state dict is of no known layout, or its latents are not those of the generator.
+    """
+    if kind.body == "ir_se":
+        stem = _tensor(state, "input_layer.0.weight", "encoder", 4)
+        widths = _block_widths(state, "body.{}.res_layer.1.weight", "encoder")
+        squeezed = _tensor(state, "body.0.res_layer.5.fc1.weight", "encoder", 4).shape[0]
+        reduction = max(1, widths[0] // squeezed)
+    else:
+        stem = _tensor(state, "conv1.weight", "encoder", 4)
+        widths, reduction = _block_widths(state, "body.{}.conv1.weight", "encoder"), 1
+    config = StyleEncoderConfig(
+        body=kind.body,
+        head=kind.head,
+        trunk=TrunkConfig(stem.shape[0], _groups(widths)),
+        in_channels=stem.shape[1],
+        num_latents=generator.num_latents,
+        style_width=_latent_width(state, kind),
+        block_depths=() if kind.head == "mean" else _block_depths(state),
+        is_progressive=kind.is_progressive,
+        se_reduction=reduction,
+    )
+    _check_latents(config, generator)
+    if kind.is_iterative and config.in_channels != 6:
+        raise LayoutError(
+            f"the encoder reads {config.in_channels} channels, where ReStyle's read 6: a picture "
+            "and its reconstruction."
+        )
+    return config
+
+
+def _latent_width(state: State, kind: EncoderKind) -> int:
+    key = "linear.weight" if kind.head == "mean" else "styles.0.linear.weight"
+    return _tensor(state, key, "encoder", 2).shape[0]
+
+
+def _block_depths(state: State) -> tuple[int, ...]:
+    """Numbers of convolutions of style blocks 0, 1, ..."""
+    depths: list[int] = []
+    while (block := f"styles.{len(depths)}") and f"{block}.linear.weight" in state:
+        keys = (key for key in state if key.startswith(f"{block}.convs."))
+        depths.append(sum(key.endswith(".weight") for key in keys))
+    return tuple(depths)
+
+
+def _check_latents(config: StyleEncoderConfig, generator: GeneratorConfig) -> None:
+    """Refuse an encoder of another generator's latents."""
+    rows = len(config.block_depths)
+    if config.style_width != generator.style_width:
+        raise LayoutError(
+            f"the encoder makes latents of width {config.style_width}, but the generator wants "
+            f"{generator.style_width}: the two are not of one model."
+        )
+    if config.block_depths and rows != generator.num_latents:
+        made_for = f"{2 * 2 ** (rows // 2)} px" if rows % 2 == 0 and rows < 24 else "another size"
+        raise LayoutError(
+            f"the encoder makes {rows} rows of latents (for a generator of {made_for}), but the "
+            f"generator of {generator.resolution} px wants {generator.num_latents}: the two are "
+            "not of one model."
+        )
+    if config.head == "pyramid" and len(config.trunk.groups) < 3:
+        raise LayoutError("the encoder's trunk has no three feature maps to make a pyramid of.")
 
 
 def infer_hypernetwork(state: State, generator: GeneratorConfig) -> HypernetworkConfig:

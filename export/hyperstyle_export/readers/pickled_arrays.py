@@ -26,7 +26,7 @@ def unpickle_arrays(data: bytes, path: Path) -> Any:
         If it is damaged or names anything else: nothing is run.
     """
     try:
-        return _finished(_Unpickler(data).load())
+        return finished(_Unpickler(data).load())
     except CheckpointError as error:
         raise CheckpointError(f"{path} {error}") from None
     except Exception as error:  # in a damaged pickle any operation of the reader may fail
@@ -83,16 +83,22 @@ def _encoded(text: str, _encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-_ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
+ARRAY_NAMES: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy", "dtype"): _Type,
     ("numpy", "ndarray"): _Array,
     ("_codecs", "encode"): _encoded,
+}
+"""Names in pickles of arrays -> what stands for them; see :func:`finished`."""
+
+for _core in ("numpy.core", "numpy._core"):
+    ARRAY_NAMES[f"{_core}.multiarray", "_reconstruct"] = _Array
+    ARRAY_NAMES[f"{_core}.multiarray", "scalar"] = _scalar
+    ARRAY_NAMES[f"{_core}.numeric", "_frombuffer"] = _from_buffer
+
+_ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
+    **ARRAY_NAMES,
     ("collections", "OrderedDict"): dict,
 }
-for _core in ("numpy.core", "numpy._core"):
-    _ALLOWED[f"{_core}.multiarray", "_reconstruct"] = _Array
-    _ALLOWED[f"{_core}.multiarray", "scalar"] = _scalar
-    _ALLOWED[f"{_core}.numeric", "_frombuffer"] = _from_buffer
 
 
 class _Unpickler(pickle.Unpickler):
@@ -110,11 +116,12 @@ class _Unpickler(pickle.Unpickler):
         return _ALLOWED[module, name]
 
 
-def _finished(value: Any) -> Any:
+def finished(value: Any) -> Any:
+    """Replace the stand-ins of arrays, in dictionaries and lists, by the arrays themselves."""
     if isinstance(value, _Array):
         return value.array
     if isinstance(value, dict):
-        return {key: _finished(item) for key, item in value.items()}
+        return {key: finished(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finished(item) for item in value]
+        return [finished(item) for item in value]
     return value

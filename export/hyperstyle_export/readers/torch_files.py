@@ -8,7 +8,7 @@ import stat
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -91,6 +91,11 @@ def _scalar(kind: _ScalarType, data: bytes) -> bool | int | float:
     return number
 
 
+def _path(*parts: str) -> str:
+    """Stands for a class of `pathlib`; gives the path as text."""
+    return str(PurePosixPath(*map(str, parts)))
+
+
 def _stand_in(path: str, function: Callable[..., object]) -> Callable[..., object]:
     """A function that torch finds where a file names `path`."""
 
@@ -107,6 +112,11 @@ _SAFE_GLOBALS: list[Any] = [
     _ScalarType,
     _stand_in("numpy._core.multiarray.scalar", _scalar),
     _stand_in("numpy.core.multiarray.scalar", _scalar),  # NumPy 1, as in the official files
+    *(
+        _stand_in(f"{module}.{kind}", _path)
+        for module in ("pathlib", "pathlib._local")  # the latter in Python 3.13
+        for kind in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
+    ),
 ]
 
 

@@ -7,7 +7,8 @@ namespace hsrt {
 namespace {
 
 constexpr size_t kLongestName = 100;
-constexpr const char* kPlainName = "a plain name of at most 100 letters, digits, '_', '-', '.'";
+constexpr const char* kPlainName =
+    "a plain name of at most 100 letters, digits, '_', '-', '+', '.'";
 
 bool is_letter_or_digit(char c) {  // ASCII, whatever the locale
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
@@ -34,9 +35,9 @@ std::string range(int64_t low, int64_t high) {
 
 bool is_plain_name(std::string_view text) {
   if (text.empty() || text.size() > kLongestName) return false;
-  if (text[0] == '.' || text[0] == '-') return false;
+  if (text[0] == '.' || text[0] == '-' || text[0] == '+') return false;
   return std::all_of(text.begin(), text.end(), [](char c) {
-    return is_letter_or_digit(c) || c == '_' || c == '.' || c == '-';
+    return is_letter_or_digit(c) || c == '_' || c == '.' || c == '-' || c == '+';
   });
 }
 

@@ -13,7 +13,13 @@ from ..files import make_directory, read_regular, write_atomically
 from ..formats.inversion_file import MAX_FILE_SIZE
 from ..formats.tensors import parse
 from ..imaging.metadata import NO_METADATA, Metadata
-from ..imaging.pictures import Original, encode_picture, resize_bilinear, side_by_side
+from ..imaging.pictures import (
+    Original,
+    encode_picture,
+    read_picture,
+    resize_bilinear,
+    side_by_side,
+)
 from ..inversion import Inversion
 from ..types import Picture
 from .records import Record, is_result, with_record
@@ -99,12 +105,35 @@ class Outputs:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """One picture of the input and of what several methods made of it, side by side.
+
+    Attributes
+    ----------
+    stem:
+        Of its file.
+    others:
+        Where the results of the methods are that ran before.
+    """
+
+    stem: str
+    others: tuple[Target, ...]
+
+
+@dataclass(frozen=True)
 class Target:
-    """Folder, stem and suffix of the files of one picture."""
+    """Folder, stem and suffix of the files of one picture.
+
+    Attributes
+    ----------
+    comparison:
+        What is written as ``coupled`` instead of the input and all iterations.
+    """
 
     folder: Path
     stem: str
     ending: str = RESULT_ENDING
+    comparison: Comparison | None = None
 
     def file(self, ending: str) -> Path:
         """Name a file."""
@@ -118,10 +147,11 @@ class Target:
         """Name all files; the pictures are of the result's format."""
         begin, suffix = _face_ending(face), f".{self.ending.rpartition('.')[2]}"
         steps = settings.iterations if settings.steps else 0
+        whole = self if self.comparison is None else replace(self, stem=self.comparison.stem)
         return Outputs(
             result=self.result(face),
             steps=tuple(self.file(f"{begin}.step{n}{suffix}") for n in range(1, steps + 1)),
-            coupled=self.file(f"{begin}.coupled{suffix}") if settings.coupled else None,
+            coupled=whole.file(f"{begin}.coupled{suffix}") if settings.coupled else None,
             inversion=self.file(f"{begin}.safetensors") if settings.inversion else None,
             pasted=self.file(f".pasted{suffix}") if settings.paste else None,
         )
@@ -227,6 +257,8 @@ class BatchFiles:
         pasted = every[0].pasted
         for face, outputs in zip(faces, every, strict=True):
             files = [path for path in outputs.beside() if path != pasted or face is faces[0]]
+            if target.comparison is not None and outputs.coupled is not None:
+                files.remove(outputs.coupled)  # it is not this method's alone
             record = Record(
                 picture=digest,
                 settings=self.settings.to_json(),
@@ -239,6 +271,9 @@ class BatchFiles:
             if pasted in files:
                 whole = _pasted(photo, faces)
                 _write_picture(pasted, whole.stored, record, whole.metadata)
+            if outputs.coupled is not None:
+                frames = _frames_beside(target, face)
+                _write_picture(outputs.coupled, side_by_side(frames), record)
             _write_face(outputs, face, record)
         return every
 
@@ -257,15 +292,22 @@ def _write_face(outputs: Outputs, face: InvertedFace, record: Record) -> None:
     picture = face.inversion.image
     for path, frame in zip(outputs.steps, face.frames, strict=False):
         _write_picture(path, frame, record)
-    if outputs.coupled is not None:
-        shown = resize_bilinear(face.crop, (picture.shape[0], picture.shape[1]))
-        frames = list(face.frames)
-        if not frames or (frames[-1] != picture).any():  # refined since
-            frames.append(picture)
-        _write_picture(outputs.coupled, side_by_side([shown, *frames]), record)
     if outputs.inversion is not None:
         face.inversion.save(outputs.inversion)
     _write_picture(outputs.result, picture, record)
+
+
+def _frames_beside(target: Target, face: InvertedFace) -> list[Picture]:
+    """The input, and beside it all iterations, or what the methods of a comparison have made."""
+    picture = face.inversion.image
+    shown = resize_bilinear(face.crop, (picture.shape[0], picture.shape[1]))
+    if target.comparison is not None:
+        results = [other.result(face.number) for other in target.comparison.others]
+        return [shown, *(read_picture(path) for path in results if path.exists()), picture]
+    frames = list(face.frames)
+    if not frames or (frames[-1] != picture).any():  # refined since
+        frames.append(picture)
+    return [shown, *frames]
 
 
 def _pasted(photo: Original, faces: Sequence[InvertedFace]) -> Original:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..batch.streams import is_pipe_out
-from ..formats.manifest import BASE_PRECISION
+from ..errors import HyperStyleError
 from . import options
 from .frames import film_path, write_frames
 from .pipes import as_file, name_of, refuse_json_to_pipe
-from .subjects import is_inversion, open_subject, pasted
+from .subjects import is_inversion, open_subject, pasted, subject_crop
 from .terminal import print_done
+
+if TYPE_CHECKING:
+    from ..inversion import Inversion
+    from ..model import Model
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -24,27 +30,41 @@ hyperstyle-rt adapt face.safetensors --bundle engines/toon
 hyperstyle-rt adapt face.png --bundle engines/toon --offsets-from 11 --out toon.png
 
 hyperstyle-rt adapt face.png --bundle engines/toon --noise-seed 1
+
+hyperstyle-rt adapt face.png --bundle engines/toon --latents restyle-e4e --method hyperstyle
+
+hyperstyle-rt adapt face.png --bundle engines/toon --method e4e --offsets none
 """
 
 
-def adapt(
-    subject: options.Subject,
+class Offsets(str, Enum):
+    """Which weight offsets an adapted generator is given."""
+
+    FINE = "fine"
+    NONE = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptRequest:
+    """What `adapt` is asked for."""
+
+    subject: options.Subject
     bundle: Annotated[
         str,
         typer.Option(
             help="Bundle built with build_engines.py --adapt.", metavar="BUNDLE", show_default=False
         ),
-    ],
+    ]
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="A picture: .png, .jpg or .webp.", show_default=False),
-    ] = None,
+    ] = None
     base: Annotated[
         str | None,
         typer.Option(
             help="Bundle it was adapted from. Default: the one of that name.", metavar="BUNDLE"
         ),
-    ] = None,
+    ] = None
     offsets_from: Annotated[
         int | None,
         typer.Option(
@@ -52,43 +72,58 @@ def adapt(
             help="Offset index of the first layer that keeps its offsets. Default: 14.",
             metavar="INDEX",
         ),
-    ] = None,
+    ] = None
+    offsets: Annotated[
+        Offsets,
+        typer.Option(help="Weight offsets of the fine layers, or none: the latents alone."),
+    ] = Offsets.FINE
     noise_seed: Annotated[
         int | None,
         typer.Option(min=0, help="Draw fresh noise. Default: the stored noise.", metavar="N"),
-    ] = None,
-    method: options.Method = None,
-    backend: options.Backend = "auto",
-    precision: options.Precision = BASE_PRECISION,
-    threads: options.Threads = None,
-    force: options.Force = False,
-    align: options.Align = options.When.AUTO,
-    paste: options.PasteInto = None,
-    json_: options.Json = False,
-    quiet: options.Quiet = False,
-) -> None:
+    ] = None
+    method: options.Method = None
+    latents: Annotated[
+        str | None,
+        typer.Option(
+            help="Take the latents from another method, or inversion file, than the offsets. "
+            "Default: restyle-e4e where the base has it, as published.",
+            metavar="METHOD|FILE",
+        ),
+    ] = None
+    running: options.Running
+    force: options.Force = False
+    align: options.Align = options.When.AUTO
+    paste: options.PasteInto = None
+    printing: options.Printing
+
+
+def adapt(request: AdaptRequest) -> None:
     """Render a face with a fine-tuned generator: as a drawing, a statue, another kind of being.
 
     A picture is inverted with the bundle that the generator was fine-tuned from;
     an inversion file must be of that bundle.
     Writes NAME.adapted.png without --out.
     """
-    from ..adaptation import KEPT_FROM, Adaptation
+    from ..adaptation import Adaptation
     from ..model import Model
 
-    out = film_path(out, f"{name_of(subject)}.adapted.png", force)
-    refuse_json_to_pipe(out, json_)
-    first = KEPT_FROM if offsets_from is None else offsets_from
-    adaptation = Adaptation.load(bundle, backend, threads=threads, precision=precision)
+    subject, running, printing = request.subject, request.running, request.printing
+    out = film_path(request.out, f"{name_of(subject)}.adapted.png", request.force)
+    refuse_json_to_pipe(out, printing.json_)
+    first = _first_layer(request)
+    more: dict[str, Any] = {"threads": running.threads, "precision": running.precision}
+    adaptation = Adaptation.load(request.bundle, running.backend, **more)
     started = time.perf_counter()
-    noise = None if noise_seed is None else adaptation.draw_noise(noise_seed)
-    inverter = adaptation.find_base(base).directory
+    seed = request.noise_seed
+    noise = None if seed is None else adaptation.draw_noise(seed)
+    inverter = adaptation.find_base(request.base).directory
     with as_file(subject) as file:
-        model_backend = "cpu" if is_inversion(file) else backend  # it runs nothing then
-        model = Model.load(inverter, model_backend, threads=threads, precision=precision)
-        face = open_subject(model, file, align, method)
-        frames = pasted(iter([adaptation.render(face, first, noise)]), paste, face, file, force)
-        write_frames(frames, 1, out, 1.0, subject.name, quiet or json_)
+        model_backend = "cpu" if is_inversion(file) else running.backend  # it runs nothing then
+        model = Model.load(inverter, model_backend, **more)
+        face = _adapted_face(model, file, request)
+        rendered = iter([adaptation.render(face, first, noise)])
+        frames = pasted(rendered, request.paste, face, file, request.force)
+        write_frames(frames, 1, out, 1.0, subject.name, not printing.shows_lines)
     seconds = time.perf_counter() - started
     kept = len(adaptation.kept_layers(first))
     document = {
@@ -101,4 +136,53 @@ def adapt(
         "seconds": round(seconds, 3),
     }
     line = f"{subject} -> {out}  (offsets of {kept} layers, {seconds:.1f} s)"
-    print_done(document, line, json_, quiet or is_pipe_out(out))
+    print_done(document, line, printing.json_, printing.quiet or is_pipe_out(out))
+
+
+def _first_layer(request: AdaptRequest) -> int | None:
+    """Offset index of the first layer that keeps its offsets; None for no layer.
+
+    Raises
+    ------
+    HyperStyleError
+        If the options contradict each other.
+    """
+    from ..adaptation import KEPT_FROM
+
+    if request.offsets is Offsets.NONE:
+        if request.offsets_from is not None:
+            raise HyperStyleError("--offsets none keeps no offsets; leave out --offsets-from")
+        return None
+    return KEPT_FROM if request.offsets_from is None else request.offsets_from
+
+
+def _adapted_face(model: Model, file: Path, request: AdaptRequest) -> Inversion:
+    """A face: offsets of one method, latents of the same or another one.
+
+    Raises
+    ------
+    HyperStyleError
+        If there is no such method or file, or a photo has no face where one is wanted.
+    """
+    from ..adaptation import LATENTS_ITERATIONS, LATENTS_METHOD
+    from ..inversion import Inversion
+
+    latents, manifest = request.latents, model.bundle.manifest
+    if latents is not None and is_inversion(Path(latents)):
+        face = open_subject(model, file, request.align, request.method)
+        return face.with_latents(Inversion.load(Path(latents)))
+    if is_inversion(file) and latents is not None:
+        raise HyperStyleError(
+            f"--latents {latents} inverts a picture, and {file} is an inversion; give an "
+            "inversion file of the same picture, or the picture itself"
+        )
+    if latents is None and request.method is None and LATENTS_METHOD in manifest.methods:
+        latents = LATENTS_METHOD
+    if is_inversion(file) or latents in (None, request.method or manifest.default_method):
+        return open_subject(model, file, request.align, request.method)
+    crop = subject_crop(model, file, request.align)
+    iterates = manifest.method(latents).iterating_phase is not None
+    other = model.invert(crop, LATENTS_ITERATIONS if iterates else None, method=latents)
+    if request.offsets is Offsets.NONE:
+        return other
+    return model.invert(crop, method=request.method).with_latents(other)

@@ -99,6 +99,7 @@ def _describe_bundle(name: str | None, json_: bool) -> None:
             "directory": str(bundle.directory),
             "digest": bundle.digest,
             "manifest": bundle.manifest.to_json(),
+            "costs": _costs(bundle.manifest),
             "cached_plans": [asdict(plan) | {"path": str(plan.path)} for plan in cached],
             "problems": problems,
         }
@@ -150,7 +151,7 @@ def _bundle_tables(bundle: Bundle, problems: Mapping[str, str]) -> list[Table]:
     }
     tables = [facts_table(f"Bundle {manifest.name}", facts)]
     if manifest.methods:
-        tables.append(facts_table("Methods", _methods(manifest)))
+        tables.append(_methods_table(manifest))
     free_form = {
         "Provenance": manifest.provenance,
         "Accuracy": manifest.accuracy,
@@ -160,14 +161,28 @@ def _bundle_tables(bundle: Bundle, problems: Mapping[str, str]) -> list[Table]:
     return [*tables, _layers_table(bundle), _files_table(bundle, problems)]
 
 
-def _methods(manifest: Manifest) -> dict[str, str]:
-    """The methods by name, each as its phases; the default is marked."""
-    described = {}
+def _methods_table(manifest: Manifest) -> Table:
+    """The methods by name: phases, and what an inversion costs; the default is marked."""
+    columns = ("method", "graphs", "iterations", "GMAC", "")
+    table = columns_table("Methods", *columns, right=("iterations", "GMAC"))
+    costs = _costs(manifest)
     for name, method in manifest.methods.items():
         phases = (f"{p.graph} x {p.repeat}" if p.repeat else p.graph for p in method.phases)
-        mark = " (default)" if name == manifest.default_method else ""
-        described[name] = f"{', '.join(phases)}{mark}"
-    return described
+        cost = costs[name]
+        table.add_row(
+            cell(name, "cyan"),
+            ", ".join(phases),
+            str(method.iterations or ""),
+            "" if cost is None else f"{cost / 1e9:.3g}",
+            "default" if name == manifest.default_method else "",
+        )
+    return table
+
+
+def _costs(manifest: Manifest) -> dict[str, int | None]:
+    """Multiply-accumulates of an inversion by every method; null where they were not counted."""
+    macs = {role: graph.macs for role, graph in manifest.graphs.items()}
+    return {name: method.cost(macs) for name, method in manifest.methods.items()}
 
 
 def _free_form_table(title: str, facts: Mapping[str, Any]) -> Table:

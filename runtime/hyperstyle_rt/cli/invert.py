@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from ..batch.pipeline import JOBS
 from ..batch.streams import is_pipe_out, write_pipe
 from ..errors import HyperStyleError
-from ..formats.manifest import BASE_PRECISION
-from ..formats.methods import MAX_ITERATIONS
 from . import options
+from .invert_methods import ALL_METHODS, all_settings, tasks_of_methods
+from .invert_options import InvertRequest
 from .invert_report import Report
-from .outputs import check_report, first_files, is_directory_for, plan_tasks, refuse_existing
+from .outputs import (
+    check_report,
+    first_files,
+    is_directory_for,
+    plan_tasks,
+    refuse_existing,
+    write_report,
+)
 from .pipes import instead_of_pipe, refuse_json_to_pipe
 from .terminal import (
     batch_progress,
@@ -51,157 +56,71 @@ hyperstyle-rt invert face.png --iterations 20 --until 0.001 --steps
 
 hyperstyle-rt invert face.png --refine 60 --save-inversion
 
-hyperstyle-rt invert face.png --method hyperstyle
+hyperstyle-rt invert face.png --bundle engines/faces --method restyle-e4e
+
+hyperstyle-rt invert face.png --bundle engines/faces --method all --coupled
 
 hyperstyle-rt invert face.png --bundle engines/cars --backend cuda --json
 """
 
 
-class RefineVariable(str, Enum):
-    """What the gradient steps of a refinement change."""
-
-    CHANNEL_OFFSETS = "channel_offsets"
-    CODES = "codes"
-
-
-def invert(
-    pictures: options.Pictures,
-    out: options.ResultsOut = Path(),
-    save_inversion: Annotated[
-        bool, options.flag("--save-inversion", says="Also write NAME.safetensors.")
-    ] = False,
-    steps: Annotated[
-        bool, options.flag("--steps", says="Also write every iteration: NAME.step1.png, ...")
-    ] = False,
-    coupled: Annotated[
-        bool,
-        options.flag(
-            "--coupled", says="Also write input and iterations side by side: NAME.coupled.png."
-        ),
-    ] = False,
-    bundle: options.Bundle = None,
-    method: options.Method = None,
-    iterations: Annotated[
-        int | None,
-        typer.Option(
-            "--iterations",
-            "-n",
-            min=0,
-            max=MAX_ITERATIONS,
-            help="Upper bound. Default: the method's.",
-            metavar="N",
-        ),
-    ] = None,
-    until: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            help="Stop when the reconstruction moves by less (mean difference; -1 is black, "
-            "1 white).",
-            metavar="X",
-        ),
-    ] = None,
-    refine: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="Gradient steps on the weight offsets afterwards: closer, but slower.",
-            metavar="N",
-        ),
-    ] = 0,
-    refine_variable: Annotated[
-        RefineVariable,
-        typer.Option(
-            help="What they change: channel offsets, or the codes, which change less.",
-        ),
-    ] = RefineVariable.CHANNEL_OFFSETS,
-    backend: options.Backend = "auto",
-    precision: options.Precision = BASE_PRECISION,
-    threads: options.Threads = None,
-    force: options.Force = False,
-    align: options.Align = options.When.AUTO,
-    face: options.Face = "largest",
-    paste: Annotated[
-        bool,
-        options.flag(
-            "--paste",
-            says="Also write the photo with what was found set back in: NAME.pasted.png.",
-            panel=options.PHOTOS,
-        ),
-    ] = False,
-    resume: options.Resume = False,
-    jobs: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Threads that read and write pictures beside the inference.",
-            metavar="N",
-            rich_help_panel=options.FOLDERS,
-        ),
-    ] = JOBS,
-    report: options.ReportTo = None,
-    json_: options.Json = False,
-    quiet: options.Quiet = False,
-) -> None:
+def invert(request: InvertRequest) -> None:
     """Invert pictures: find the latents and weight offsets that reproduce them.
 
-    Writes NAME.inverted.png. A picture that cannot be inverted does not stop the
-    others: its error is printed at the end, and the exit status is 2.
+    Writes NAME.inverted.png, with --method all NAME.METHOD.inverted.png. A picture that
+    cannot be inverted does not stop the others: its error is printed at the end, and the
+    exit status is 2.
     """
-    from ..batch.results import Settings
     from ..batch.run import Batch
     from ..batch.sources import find_sources
-    from ..inverting.inverter import count_iterations
     from ..model import Model
 
-    found = find_sources(pictures)
-    model = Model.load(bundle, backend, threads=threads, precision=precision)
-    settings = Settings(
-        bundle=model.bundle.digest,
-        method=method or model.bundle.manifest.default_method or "",
-        precision=precision,
-        iterations=count_iterations(model.bundle.manifest, method, iterations, until),
-        until=until,
-        align=align.value,
-        face=face,
-        steps=steps,
-        coupled=coupled,
-        inversion=save_inversion,
-        paste=paste,
-        refine=refine,
-        refine_variable=refine_variable.value,
+    out, folders, printing = request.written.out, request.folders, request.printing
+    running = request.running
+    found = find_sources(request.pictures)
+    model = Model.load(
+        request.search.bundle,
+        running.backend,
+        threads=running.threads,
+        precision=running.precision,
     )
+    every = all_settings(request, model)
+    settings = every[0]
     _check_photos(settings, model)
     if is_pipe_out(out):
-        _check_pipe(found, out, settings, resume, json_)
-    elif resume and not is_directory_for(out, found):
+        _check_pipe(found, out, request, printing.json_)
+    elif folders.resume and not is_directory_for(out, found):
         raise HyperStyleError(f"--resume needs a directory, and --out {out} is a picture")
     with instead_of_pipe(out) as file:
-        tasks = plan_tasks(found, file, settings)
-        if not force and not resume:
-            refuse_existing([path for task in tasks for path in first_files(task, settings)])
-        if report is not None:
-            check_report(report, resume, force)
-        results = Report(tasks, found.passed_over, None if file == out else out)
-        batch = Batch(model, settings, tasks, root=out if resume else None, force=force)
+        planned = tasks_of_methods(plan_tasks(found, file, settings), every)
+        if not request.force and not folders.resume:
+            refuse_existing([p for s, tasks in planned for t in tasks for p in first_files(t, s)])
+        if folders.report is not None:
+            check_report(folders.report, folders.resume, request.force)
+        every_task = [task for _, tasks in planned for task in tasks]
+        results = Report(every_task, found.passed_over, None if file == out else out)
+        root = out if folders.resume else None
+        batches = [Batch(model, s, tasks, root=root, force=request.force) for s, tasks in planned]
         try:
-            _run(batch, settings, results, jobs, quiet or file != out, json_)
+            _run(batches, every, results, folders.jobs, printing, to_pipe=file != out)
         finally:
-            if report is not None:
-                results.write(report, model)
+            if folders.report is not None:
+                write_report(folders.report, results.to_json(model))
         for _, done in results.done if file != out else ():
             write_pipe(out, done.outputs.result.read_bytes())
-    if json_:
+    if printing.json_:
         print_json(results.to_json(model))
-    _conclude(results, quiet, json_)
+    _conclude(results, printing)
 
 
-def _check_pipe(found: Found, out: Path, settings: Settings, resume: bool, json_: bool) -> None:
+def _check_pipe(found: Found, out: Path, request: InvertRequest, json_: bool) -> None:
     from ..photos.portraits import ALL
 
     refuse_json_to_pipe(out, json_)
-    more = settings.steps or settings.coupled or settings.inversion or settings.paste or resume
-    if more or len(found.sources) > 1 or settings.face == ALL:
+    written, photos = request.written, request.photos
+    more = written.steps or written.coupled or written.save_inversion or photos.paste
+    many = len(found.sources) > 1 or photos.face == ALL or request.search.method == ALL_METHODS
+    if more or many or request.folders.resume:
         raise HyperStyleError(
             f"--out {out} takes the one result of one picture; give a directory for more files"
         )
@@ -224,14 +143,20 @@ def _check_photos(settings: Settings, model: Model) -> None:
 
 
 def _run(
-    batch: Batch, settings: Settings, results: Report, jobs: int, quiet: bool, json_: bool
+    batches: Sequence[Batch],
+    settings: Sequence[Settings],
+    results: Report,
+    jobs: int,
+    printing: options.Printing,
+    to_pipe: bool,
 ) -> None:
-    """Work through the batch; a bar counts pictures, or the iterations of a single one."""
+    """Work through the batches; a bar counts pictures, or the iterations of a single one."""
     from ..photos.portraits import ALL
 
-    many = len(results.tasks) > 1 or settings.face == ALL
+    many = len(results.tasks) > len(batches) or settings[0].face == ALL
+    quiet = printing.quiet or to_pipe
     with batch_progress(quiet) if many else progress_bar(quiet) as progress:
-        total = len(results.tasks) if many else settings.iterations + settings.refine
+        total = len(results.tasks) if many else sum(s.iterations + s.refine for s in settings)
         bar = progress.add_task("", total=total, rate="")
 
         def advance(said: str) -> None:
@@ -240,9 +165,9 @@ def _run(
         # Only where a bar is shown: without a callback a backend may replay a recording, which is
         # faster.
         watch = None if many or progress.disable else advance
-        for task, outcome in batch.run(jobs, watch):
+        for task, outcome in chain.from_iterable(batch.run(jobs, watch) for batch in batches):
             lines = results.add(task.picture, outcome)
-            for line in [] if quiet or json_ else lines:
+            for line in lines if printing.shows_lines and not to_pipe else ():
                 print_line(line)
             if many:
                 progress.update(
@@ -254,12 +179,12 @@ def _run(
                 )
 
 
-def _conclude(results: Report, quiet: bool, json_: bool) -> None:
+def _conclude(results: Report, printing: options.Printing) -> None:
     """Print the summary of all pictures; exits with the status."""
-    if not quiet:
+    if not printing.quiet:
         for notice in results.notices:
             print_note(notice)
         print_passed_over(results.passed_over)
-    if len(results.tasks) > 1 and not quiet and not json_:
+    if len(results.tasks) > 1 and printing.shows_lines:
         print_line(results.summary())
-    exit_with_errors(results.failed.values())
+    exit_with_errors(dict.fromkeys(text for _, text in results.failed))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..batch.records import REPORT_FORMAT
-from ..errors import HyperStyleError
-from ..files import make_directory, write_atomically
 
 if TYPE_CHECKING:
     from ..batch.pipeline import Failure
@@ -37,8 +34,8 @@ class Report:
     passed_over: Sequence[Path] = ()
     pipe: Path | None = None
     done: list[tuple[Path, Done]] = field(default_factory=list)
-    skipped: dict[Path, tuple[Path, ...]] = field(default_factory=dict)
-    failed: dict[Path, str] = field(default_factory=dict)
+    skipped: list[tuple[Path, tuple[Path, ...]]] = field(default_factory=list)
+    failed: list[tuple[Path, str]] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     worked_on: int = 0
     _started: float = field(default_factory=time.perf_counter)
@@ -52,10 +49,10 @@ class Report:
         """
         if isinstance(outcome, Exception):
             self.worked_on += 1
-            self.failed[picture] = str(outcome)
+            self.failed.append((picture, str(outcome)))
             return []
         if outcome.earlier:
-            self.skipped[picture] = outcome.earlier
+            self.skipped.append((picture, outcome.earlier))
         else:
             self.worked_on += 1
         if outcome.notice is not None:
@@ -100,29 +97,19 @@ class Report:
                 "digest": bundle.digest,
             },
             "provider": model.backend.provider,
-            "pictures": len(self.tasks),
+            "pictures": len({task.picture for task in self.tasks}),
             "seconds": round(self.seconds, 3),
             "inversions": [_done_to_json(*each, self.pipe) for each in self.done],
             "skipped": [
                 {"input": str(picture), "results": [str(path) for path in results]}
-                for picture, results in self.skipped.items()
+                for picture, results in self.skipped
             ],
             "passed_over": [str(path) for path in self.passed_over],
             "notices": self.notices,
-            "errors": [{"input": str(path), "error": text} for path, text in self.failed.items()],
+            "errors": [
+                {"input": str(path), "error": text} for path, text in dict.fromkeys(self.failed)
+            ],
         }
-
-    def write(self, path: Path, model: Model) -> None:
-        """Write the document into a file, which is replaced.
-
-        Raises
-        ------
-        HyperStyleError
-            If it cannot be written.
-        """
-        text = json.dumps(self.to_json(model), indent=2)
-        make_directory(path.parent, HyperStyleError)
-        write_atomically(path, f"{text}\n".encode("ascii"), HyperStyleError)
 
 
 def _done_to_json(picture: Path, done: Done, pipe: Path | None) -> dict[str, Any]:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from ..batch.streams import INVERSION_SUFFIX, read_picture_source
 from ..errors import HyperStyleError, PictureError
-from .options import When
+from .options import Running, When
 from .terminal import print_note
 
 if TYPE_CHECKING:
     from ..imaging.pictures import Original
     from ..inversion import Inversion
+    from ..inverting.preparing import Crop
     from ..model import Model
     from ..types import Picture
 
@@ -24,13 +25,7 @@ def is_inversion(subject: Path) -> bool:
     return subject.suffix.lower() == INVERSION_SUFFIX
 
 
-def open_model(
-    bundle: str | None,
-    subject: Path,
-    backend: str,
-    threads: int | None,
-    precision: str,
-) -> Model:
+def open_model(bundle: str | None, subject: Path, running: Running) -> Model:
     """Open the bundle a user names, or the one the inversion file was made with.
 
     Raises
@@ -43,7 +38,7 @@ def open_model(
 
     if bundle is None and is_inversion(subject):
         bundle = Inversion.load(subject).data.bundle_name
-    return Model.load(bundle, backend, threads=threads, precision=precision)
+    return Model.load(bundle, running.backend, threads=running.threads, precision=running.precision)
 
 
 def open_subject(model: Model, subject: Path, align: When, method: str | None = None) -> Inversion:
@@ -55,14 +50,26 @@ def open_subject(model: Model, subject: Path, align: When, method: str | None = 
         If the file cannot be read, or a photo has no face where one is wanted.
     """
     from ..inversion import Inversion
-    from ..inverting.preparing import one_crop
 
     if is_inversion(subject):
         return Inversion.load(subject)
+    return model.invert(subject_crop(model, subject, align), method=method)
+
+
+def subject_crop(model: Model, subject: Path, align: When) -> Crop:
+    """What is inverted of a picture: its largest face, or all of it.
+
+    Raises
+    ------
+    HyperStyleError
+        If it cannot be read, or has no face where one is wanted.
+    """
+    from ..inverting.preparing import one_crop
+
     crop, notice = one_crop(subject, model.bundle.manifest, align.value)
     if notice is not None:
         print_note(notice)
-    return model.invert(crop, method=method)
+    return crop
 
 
 def pasted(

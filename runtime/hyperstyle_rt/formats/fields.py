@@ -13,14 +13,14 @@ T = TypeVar("T")
 
 MAX_INTEGER = 2**53 - 1  # what every JSON reader holds exactly
 
-# Names of files, bundles, layers and roles: never a path on any system.
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
-PLAIN_NAME = "a plain name of at most 100 letters, digits, '_', '-', '.'"
+# Names of files, bundles, layers, roles and methods: never a path on any system.
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")
+PLAIN_NAME = "a plain name of at most 100 letters, digits, '_', '-', '+', '.'"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def is_plain_name(text: str) -> bool:
-    """Whether ``text`` may name a file of a bundle, a bundle, a layer or a role."""
+    """Whether ``text`` may name a file of a bundle, a bundle, a layer, a role or a method."""
     return _PLAIN_NAME.fullmatch(text) is not None
 
 

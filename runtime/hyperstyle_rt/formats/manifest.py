@@ -78,10 +78,13 @@ class GraphFile:
         Name of its ONNX file.
     data:
         Every file it reads tensors from; some may be those of other graphs.
+    macs:
+        Multiply-accumulates of a run with a batch of one; None where they were not counted.
     """
 
     file: str
     data: tuple[str, ...] = ()
+    macs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -339,7 +342,11 @@ class Manifest:
 
 
 def _graphs_to_json(graphs: Mapping[str, GraphFile]) -> dict[str, dict[str, Any]]:
-    return {role: {"file": graph.file, "data": list(graph.data)} for role, graph in graphs.items()}
+    return {
+        role: {"file": graph.file, "data": list(graph.data)}
+        | ({} if graph.macs is None else {"macs": graph.macs})
+        for role, graph in graphs.items()
+    }
 
 
 def _files_to_json(files: Mapping[str, BundleFile]) -> dict[str, dict[str, Any]]:
@@ -375,7 +382,8 @@ def _texts(fields: Fields) -> dict[str, str]:
 
 
 def _graph_file(fields: Fields) -> GraphFile:
-    return GraphFile(fields.plain_name("file"), fields.plain_names("data"))
+    macs = fields.integer("macs", 0, MAX_INTEGER) if fields.has("macs") else None
+    return GraphFile(fields.plain_name("file"), fields.plain_names("data"), macs)
 
 
 def _file(fields: Fields) -> BundleFile:

@@ -6,6 +6,7 @@ output ``<name>_next`` the state ``<name>``. ``docs/architecture.md`` has the wh
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,33 @@ class Method:
         """Iterations when the user names no number; 0 where no phase repeats."""
         at = self.iterating_phase
         return 0 if at is None else self.phases[at].repeat or 0
+
+    @property
+    def renderings(self) -> int:
+        """How often latents are rendered: before every iteration, and at the end."""
+        return 1 + sum(phase.repeat or 0 for phase in self.phases)
+
+    @property
+    def graph_runs(self) -> dict[str, int]:
+        """How often its graphs run, when the user names no number of iterations."""
+        runs: dict[str, int] = {}
+        for phase in self.phases:
+            runs[phase.graph] = runs.get(phase.graph, 0) + (phase.repeat or 1)
+        return runs
+
+    def cost(self, macs: Mapping[str, int | None]) -> int | None:
+        """Multiply-accumulates of an inversion; None where those of a graph are not known.
+
+        Parameters
+        ----------
+        macs:
+            Role to those of one run, of all graphs of the bundle.
+        """
+        runs = self.graph_runs | {"generator": self.renderings}
+        if "weights" in macs:
+            runs["weights"] = self.renderings
+        known = [count * found for role, count in runs.items() if (found := macs[role]) is not None]
+        return sum(known) if len(known) == len(runs) else None
 
     @classmethod
     def from_fields(cls, fields: Fields) -> Method:

@@ -147,6 +147,8 @@ ILL_FORMED = {
     "graph_without_file": (ENCODER, REMOVED, "lacks the field graphs.encoder.file"),
     "data_absent": (("graphs", "encoder", "data"), REMOVED, "lacks the field graphs.encoder.data"),
     "data_is_a_name": (("graphs", "encoder", "data"), "x.data", "graphs.encoder.data must be a"),
+    "macs_a_text": (("graphs", "encoder", "macs"), "many", "macs must be an integer from 0"),
+    "macs_negative": (("graphs", "encoder", "macs"), -1, "macs must be an integer from 0"),
     "data_outside": (("graphs", "encoder", "data"), ["../x"], "data must be a list of plain names"),
     "data_absolute": (("graphs", "encoder", "data"), ["/x"], "data must be a list of plain names"),
     "data_twice": (

@@ -1,0 +1,148 @@
+"""Networks in NVIDIA's `.pkl` files, of which nothing is ever run (docs/spec-methods.md, 4.1).
+
+Such a file is a pickle in which every network carries the Python source of its class, and the
+original reader executes that source. Here a network is read as a plain record of its tensors and
+attributes; the few names that these files use stand for functions that only store what they are
+given, and every other name is refused.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hyperstyle_rt.errors import HyperStyleError
+from hyperstyle_rt.files import read_regular
+from torch import Tensor
+
+from .pickled_arrays import ARRAY_NAMES, finished
+from .torch_files import CheckpointError
+
+SUFFIX = ".pkl"
+LARGEST_FILE = 4 << 30  # bytes; that of a generator of 1024 px with its discriminator has 0.4 GB
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network as its file describes it.
+
+    Attributes
+    ----------
+    class_name:
+        Of its class, e.g. ``Generator``.
+    state:
+        Attributes of the module; other networks among ``state["_modules"]``.
+    """
+
+    class_name: str
+    state: Mapping[str, Any]
+
+    def tensors(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+        """Give parameters and buffers under the names of a state dict."""
+        for group in ("_parameters", "_buffers"):
+            for name, value in _mapping(self.state.get(group)).items():
+                if isinstance(value, Tensor):
+                    yield f"{prefix}{name}", value
+        for name, child in _mapping(self.state.get("_modules")).items():
+            if isinstance(child, Network):
+                yield from child.tensors(f"{prefix}{name}.")
+
+
+def read_network_pickle(path: Path) -> dict[str, Any]:
+    """Read the dictionary in a file; its networks as :class:`Network`.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged, of another kind, or names anything that is no part of it.
+    """
+    data = read_regular(path, LARGEST_FILE, CheckpointError)
+    try:
+        contents = finished(_Unpickler(data).load())
+    except HyperStyleError as error:
+        raise CheckpointError(f"{path} {error}") from None
+    except Exception as error:  # in a damaged pickle any operation of the reader may fail
+        raise CheckpointError(
+            f"{path} is damaged or no pickle of a network; download or copy it again."
+        ) from error
+    if not isinstance(contents, dict):
+        raise CheckpointError(
+            f"{path} holds a {type(contents).__name__}, not a dictionary of networks; give a file "
+            "of stylegan2-ada-pytorch."
+        )
+    return contents
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _network(described: Any) -> Network:
+    """Stands for the function that executes a network's source."""
+    if not isinstance(described, Mapping) or described.get("type") != "class":
+        raise ValueError("a network without a class")
+    return Network(str(described.get("class_name")), _mapping(described.get("state")))
+
+
+class _Options(dict[str, Any]):
+    """Stands for `dnnlib.util.EasyDict`."""
+
+
+def _storage(data: bytes) -> Any:
+    """Stands for torch's reader of a storage, which unpickles whatever it is given."""
+    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+
+
+def _tensor(
+    storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_more: object
+) -> Tensor:
+    """Stands for torch's function that makes a tensor of a storage."""
+    view, raw = torch.empty(0, dtype=storage.dtype), storage._untyped_storage
+    view.set_(raw, offset, size, stride)
+    if view.nbytes > raw.nbytes():  # a few bytes could stand for any number of elements
+        raise ValueError("a tensor larger than its storage")
+    return view
+
+
+def _parameter(data: Tensor, *_more: object) -> Tensor:
+    """Stands for torch's function that makes a parameter of a tensor."""
+    return data
+
+
+_ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
+    **ARRAY_NAMES,
+    ("torch_utils.persistence", "_reconstruct_persistent_obj"): _network,
+    ("dnnlib.util", "EasyDict"): _Options,
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch.storage", "_load_from_bytes"): _storage,
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_parameter"): _parameter,
+}
+
+_TENSORFLOW = "dnnlib.tflib"
+
+
+class _Unpickler(pickle.Unpickler):
+    """Finds nothing but the stand-ins above."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data), encoding="latin1")
+
+    def find_class(self, module: str, name: str) -> Callable[..., Any]:
+        if module.startswith(_TENSORFLOW):
+            raise CheckpointError(
+                "is a pickle of the TensorFlow versions of StyleGAN; convert it with the script "
+                "legacy.py of stylegan2-ada-pytorch and use that file."
+            )
+        if (module, name) not in _ALLOWED:
+            raise CheckpointError(
+                f"holds a {module}.{name}, which is no part of a network, and nothing in it was "
+                "run; give a file of stylegan2-ada-pytorch."
+            )
+        return _ALLOWED[module, name]

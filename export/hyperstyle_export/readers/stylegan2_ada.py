@@ -1,0 +1,152 @@
+"""Generators of stylegan2-ada-pytorch -> rosinality's layout (docs/spec-methods.md, 4.2)."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..networks.generator import Generator
+from .checkpoints import State, average_rows, check_fir, layout_of, load_strictly
+from .layouts import infer_generator
+from .network_pickles import Network, read_network_pickle
+from .torch_files import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+NETWORK = "G_ema"
+FIRST_SIDE = 4
+
+
+def read_stylegan2_ada(path: Path) -> tuple[Generator, Tensor | None]:
+    """Read the generator of a `.pkl`, the average of its training (`G_ema`).
+
+    Its activations are limited to what `conv_clamp` says; ours are not, which is the same wherever
+    none is larger.
+
+    Returns
+    -------
+    Generator, Tensor or None
+        The network in eval mode, and its average latent [W].
+
+    Raises
+    ------
+    CheckpointError
+        If the file is no such pickle, or its generator has no counterpart here.
+    """
+    contents = read_network_pickle(path)
+    network = contents.get(NETWORK)
+    if not isinstance(network, Network):
+        found = ", ".join(sorted(str(key) for key in contents)) or "none"
+        raise CheckpointError(
+            f"{path} has no network {NETWORK!r} (names: {found}); give a file of "
+            "stylegan2-ada-pytorch."
+        )
+    tensors = {name: value.detach().float() for name, value in network.tensors()}
+    _check_kind(network, tensors, path)
+    state = _rosinality(tensors, path)
+    check_fir(state, path, NETWORK)
+    with layout_of(path):
+        config = infer_generator(state)
+    with torch.device("meta"):
+        generator = Generator(config)
+    load_strictly(generator, state, path, NETWORK)
+    _note_clamp(network, path)
+    average = tensors.get("mapping.w_avg")
+    if average is not None:
+        average = average_rows(average, 1, config.style_width, path)[0]
+    return generator.eval().requires_grad_(False), average
+
+
+def _check_kind(network: Network, tensors: State, path: Path) -> None:
+    """Refuse generators of other architectures, each by its name."""
+    if "synthesis.input.affine.weight" in tensors:
+        kind = "is of StyleGAN3, whose layers are others"
+    elif "mapping.embed.weight" in tensors:
+        kind = "is conditional on classes"
+    elif any(".skip." in name for name in tensors):
+        kind = "is of the architecture 'resnet'"
+    elif "synthesis.b4.const" not in tensors or network.class_name != "Generator":
+        kind = f"is a network {network.class_name!r} of an unknown layout"
+    elif "synthesis.b4.torgb.weight" not in tensors:
+        kind = "is of the architecture 'orig'"
+    else:
+        return
+    raise CheckpointError(
+        f"the generator in {path} {kind}: it has no counterpart here; give an unconditional "
+        "StyleGAN2 generator of the architecture 'skip'."
+    )
+
+
+def _rosinality(tensors: State, path: Path) -> State:
+    """The tensors under rosinality's names; what has none is refused."""
+    left = dict(tensors)
+    left.pop("mapping.w_avg", None)
+    state: State = {}
+    depth = 0
+    while f"mapping.fc{depth}.weight" in left:
+        for kind in ("weight", "bias"):
+            state[f"style.{depth + 1}.{kind}"] = _taken(left, f"mapping.fc{depth}.{kind}", path)
+        depth += 1
+    state["input.input"] = _taken(left, "synthesis.b4.const", path)[None]
+    left.pop("synthesis.b4.resample_filter", None)
+    _convolution(state, left, "conv1", "synthesis.b4.conv1", 0, path)
+    _to_rgb(state, left, "to_rgb1", "synthesis.b4.torgb", path)
+    side, block = 2 * FIRST_SIDE, 0
+    while f"synthesis.b{side}.conv0.weight" in left:
+        name = f"synthesis.b{side}"
+        kernel = 4 * _taken(left, f"{name}.resample_filter", path)  # stored with sum 1
+        state[f"convs.{2 * block}.conv.blur.kernel"] = kernel
+        state[f"to_rgbs.{block}.upsample.kernel"] = kernel
+        _convolution(state, left, f"convs.{2 * block}", f"{name}.conv0", 2 * block + 1, path)
+        _convolution(state, left, f"convs.{2 * block + 1}", f"{name}.conv1", 2 * block + 2, path)
+        _to_rgb(state, left, f"to_rgbs.{block}", f"{name}.torgb", path)
+        side, block = 2 * side, block + 1
+    if left:
+        raise CheckpointError(
+            f"{path}: '{NETWORK}.{min(left)}' has no counterpart here; give an unconditional "
+            "StyleGAN2 generator of the architecture 'skip'."
+        )
+    return state
+
+
+def _convolution(state: State, left: State, name: str, own: str, noise: int, path: Path) -> None:
+    """A layer; kernels are neither flipped nor transposed, those that up-sample included."""
+    _modulated(state, left, name, own, path)
+    state[f"{name}.activate.bias"] = _taken(left, f"{own}.bias", path)
+    state[f"{name}.noise.weight"] = _taken(left, f"{own}.noise_strength", path).reshape(1)
+    state[f"noises.noise_{noise}"] = _taken(left, f"{own}.noise_const", path)[None, None]
+    left.pop(f"{own}.resample_filter", None)  # the block's
+
+
+def _to_rgb(state: State, left: State, name: str, own: str, path: Path) -> None:
+    _modulated(state, left, name, own, path)
+    state[f"{name}.bias"] = _taken(left, f"{own}.bias", path).reshape(1, -1, 1, 1)
+
+
+def _modulated(state: State, left: State, name: str, own: str, path: Path) -> None:
+    state[f"{name}.conv.weight"] = _taken(left, f"{own}.weight", path)[None]
+    for kind in ("weight", "bias"):
+        state[f"{name}.conv.modulation.{kind}"] = _taken(left, f"{own}.affine.{kind}", path)
+
+
+def _taken(left: State, name: str, path: Path) -> Tensor:
+    if name not in left:
+        raise CheckpointError(f"{path} lacks '{NETWORK}.{name}'; download or copy it again.")
+    return left.pop(name)
+
+
+def _note_clamp(network: Network, path: Path) -> None:
+    options: Any = network.state.get("_init_kwargs")
+    synthesis = options.get("synthesis_kwargs") if isinstance(options, dict) else None
+    clamp = synthesis.get("conv_clamp") if isinstance(synthesis, dict) else None
+    if clamp is not None:
+        logger.warning(
+            "%s limits its activations to %s; that limit is left out, which is the same wherever "
+            "none is larger.",
+            path,
+            clamp,
+        )
