@@ -35,8 +35,8 @@ def test_without_a_compiler_that_form_is_left_out_with_a_sentence(
 ) -> None:
     monkeypatch.setenv("CXX", str(tmp_path / "missing"))
     found = figures(command, tiny_checkpoints, tmp_path)
-    assert list(found["seconds"]) == ["torch", "torch bf16", "runtime"]
-    assert list(found["speed_up"]) == ["torch", "torch bf16"]
+    assert list(found["seconds"]) == ["torch", "torch half", "runtime"]
+    assert list(found["speed_up"]) == ["torch", "torch half"]
     assert "C++ compiler" in found["left_out"]["torch compiled"]
     assert all(seconds > 0 for stages in found["seconds"].values() for seconds in stages.values())
     for form, ratios in found["speed_up"].items():
