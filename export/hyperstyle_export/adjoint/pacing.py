@@ -159,7 +159,7 @@ class _Nodes:
         if name not in self._graph.initializers:
             tensor = ir.tensor(np.asarray(array), name=name)
             value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), const_value=tensor)
-            value.shape = ir.Shape(tensor.shape)
+            value.shape = ir.Shape(np.asarray(array).shape)
             self._graph.register_initializer(value)
         return self._graph.initializers[name]
 
