@@ -13,9 +13,8 @@ from typing import Any
 import fakeweights
 import numpy as np
 import pytest
-import torch
+from golden_lpips import fake_alexnet
 from hyperstyle_export.bundles.writer import BundleFacts, write_bundle
-from hyperstyle_export.networks.lpips import Lpips
 from hyperstyle_rt.imaging.pictures import to_input
 from hyperstyle_rt.model import Model as Runtime
 from hyperstyle_rt.optimising import noise_maps
@@ -41,9 +40,6 @@ CODES = np.float32(0.5) * fakeweights.normal("codes", (2, 14, 512))
 
 PIXELS = np.array([1, 0, 0], np.float32)
 
-# (out, in, kernel) of AlexNet's convolutions and their names in torchvision's file.
-ALEXNET = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3), 10: (256, 256, 3)}
-
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
@@ -65,25 +61,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
     )
     with Runtime.load(bundle.directory, "cpu") as opened:
         yield opened
-
-
-def fake_alexnet() -> Lpips:
-    convolutions = []
-    for name, (width, before, size) in ALEXNET.items():
-        key = f"alexnet.features.{name}"
-        tensors = {
-            f"{key}.weight": (width, before, size, size),
-            f"{key}.bias": (width,),
-        }
-        values = [fakeweights.value(k, shape, set(tensors)) for k, shape in tensors.items()]
-        convolutions.append(tuple(torch.from_numpy(np.asarray(v)) for v in values))
-    heads = [
-        torch.from_numpy(
-            np.abs(fakeweights.normal(f"lpips.lin{n}.model.1.weight", (1, width, 1, 1)))
-        )
-        for n, (width, *_) in enumerate(ALEXNET.values())
-    ]
-    return Lpips(convolutions, heads)
 
 
 class Bench:

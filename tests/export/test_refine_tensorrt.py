@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import pytest
 from hyperstyle_export.graphs.builder import save_model
-from hyperstyle_export.graphs.objective import build_objective
-from hyperstyle_export.methods import HALF_SHARING_GRAPHS, REFINEMENT_GRAPHS, STYLED_GRAPHS
+from hyperstyle_export.methods import (
+    HALF_SHARING_GRAPHS,
+    REFINEMENT_GRAPHS,
+    STYLED_GRAPHS,
+    descent_graphs,
+)
 from hyperstyle_export.networks.lpips import ALEXNET
 from hyperstyle_rt.backends.plans.build import EngineOptions, build_plan, rtx_target
 from models import ALL_LAYERS, build_model, narrow_lpips
@@ -17,7 +20,7 @@ GRAPHS = {
     **STYLED_GRAPHS,
     **REFINEMENT_GRAPHS,
     **{f"{role} in fp16": build for role, build in HALF_SHARING_GRAPHS.items()},
-    "objective with LPIPS": partial(build_objective, lpips=narrow_lpips(ALEXNET)),
+    "objective with LPIPS": descent_graphs(narrow_lpips(ALEXNET))["objective"],
 }
 
 

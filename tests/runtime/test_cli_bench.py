@@ -11,8 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import refuse, run, succeed
+from hyperstyle_rt.backends.ort_library import load_onnxruntime
+from hyperstyle_rt.checking import peak
 from hyperstyle_rt.checking.comparison import Contender, open_contender, sample_picture
-from hyperstyle_rt.checking.timing import TimedBackend, peak_memory, time_contenders
+from hyperstyle_rt.checking.timing import (
+    TimedBackend,
+    Timing,
+    Timings,
+    peak_memory,
+    time_contenders,
+)
+from hyperstyle_rt.cli.bench import timings_table
 from hyperstyle_rt.errors import BackendError, HyperStyleError
 from hyperstyle_rt.formats.bundle import Bundle
 
@@ -38,6 +47,34 @@ def test_everything_is_timed_and_the_first_time_is_told_apart(tiny_bundle: Path)
     assert {"objective", "features"} <= result["graphs"].keys()
     assert (document["threads"], document["rounds"]) == (1, 3)
     assert document["peak_memory"] > 1 << 20
+
+
+def test_graphs_are_told_with_what_they_cost(tiny_bundle: Path) -> None:
+    document = bench(tiny_bundle, "--rounds", 2, "--threads", 1)
+    graphs = document["results"][0]["graphs"]
+    manifest = Bundle.open(tiny_bundle).manifest
+    for role, timing in graphs.items():
+        assert timing["macs"] == manifest.graphs[role].macs > 0
+        assert timing["macs_per_second"] == pytest.approx(timing["macs"] / timing["median"])
+        assert timing["macs_per_second"] < 3 * document["matrix_product_macs_per_second"]
+    shown = succeed("bench", "--bundle", tiny_bundle, "--rounds", 1, "--threads", 1)
+    assert "GMAC/s" in shown
+    assert "of peak" in shown
+
+
+def test_without_counts_there_are_no_columns_for_them(tiny_bundle: Path) -> None:
+    timings = Timings("a", {"provider": "b", "precision": "fp32"}, {}, {"encoder": Timing(1.0)})
+    assert timings.rate("encoder") is None
+    assert [column.header for column in timings_table(timings, 1, 1e9).columns] == [
+        *("", "first", "median", "runs")
+    ]
+
+
+def test_a_product_of_matrices_is_what_it_says(tmp_path: Path) -> None:
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)[:, :2]
+    (y,) = load_onnxruntime().InferenceSession(peak.PRODUCT).run(None, {"x": x})
+    np.testing.assert_array_equal(y, x @ x)
+    assert peak.product_rate(1, 64) > 0
 
 
 def test_graphs_are_timed_as_often_as_the_method_runs_them(tiny_bundle: Path) -> None:

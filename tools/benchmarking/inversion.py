@@ -1,8 +1,10 @@
 """Runtime against the torch reference in its published form: time and peak memory, side by side.
 
-Both run in processes of their own, on the same weights and the same picture, turn by turn; the
-figures are medians and their ratios. Without --checkpoint the weights are synthetic, in any
-official size. The reference's FIR filter is the one-channel convolution of rosinality's CPU form.
+The reference runs as it is in fp32, under `torch.autocast("cpu", bfloat16)`, and through
+`torch.compile` where there is a compiler. All run in processes of their own, on the same weights
+and the same picture, turn by turn; the figures are medians and their ratios to the runtime's.
+Without --checkpoint the weights are synthetic, in any official size. The reference's FIR filter is
+the one-channel convolution of rosinality's CPU form.
 
     python tools/benchmark.py --size 1024
     python tools/benchmark.py --checkpoint hyperstyle.pt --w-encoder w_encoder.pt --json out.json
@@ -13,13 +15,14 @@ from __future__ import annotations
 import json
 import multiprocessing
 import multiprocessing.connection
+import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import typer
@@ -30,6 +33,11 @@ ITERATIONS = 5
 STAGES = ("encoder", "hypernet", "generator")
 Seconds = dict[str, float]
 
+RUNTIME = "runtime"
+Form = Literal["torch", "torch half", "torch compiled"]
+FORMS: tuple[Form, ...] = ("torch", "torch half", "torch compiled")
+"""How the reference runs: eager in fp32, under autocast (bfloat16; fp16 on a GPU), compiled."""
+
 
 def measure(times: Seconds, stage: str, function: Callable[[], Any]) -> Any:
     """Run `function`, adding its seconds to a stage's."""
@@ -39,28 +47,77 @@ def measure(times: Seconds, stage: str, function: Callable[[], Any]) -> Any:
     return result
 
 
-def torch_inversion(checkpoint: Path, w_encoder: Path, threads: int) -> Callable[[], Seconds]:
-    """The reference: offsets expanded every iteration, one grouped convolution per layer."""
+class Unavailable(Exception):
+    """A contender cannot run here; the message is a sentence that says why."""
+
+
+def torch_inversion(
+    checkpoint: Path, w_encoder: Path, threads: int, form: Form = "torch", device: str = "cpu"
+) -> Callable[[], Seconds]:
+    """The reference: offsets expanded every iteration, one grouped convolution per layer.
+
+    Parameters
+    ----------
+    device:
+        Of torch; results are waited for on it.
+
+    Raises
+    ------
+    Unavailable
+        If it is to be compiled and there is no compiler.
+    """
     import torch
     from hyperstyle_export.readers.official import load_model
 
+    if form == "torch compiled":
+        require_compiler()
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
-    model = load_model(checkpoint, w_encoder)
-    x = torch.from_numpy(picture_input(model.config.input_size))
+    model = load_model(checkpoint, w_encoder).to(device)
+    x = torch.from_numpy(picture_input(model.config.input_size)).to(device)
+    encode, hypernet, generate = model.encode, model.hypernet, model.generate
+    if form == "torch compiled":
+        encode, hypernet, generate = map(torch.compile, (encode, hypernet, generate))
+    kind = torch.device(device).type
+    half = torch.bfloat16 if kind == "cpu" else torch.float16
+
+    def waited(function: Callable[..., Any], *args: Any) -> Any:
+        result = function(*args)
+        if kind == "cuda":
+            torch.cuda.synchronize()
+        return result
 
     def run() -> Seconds:
         times: Seconds = {}
-        latents = measure(times, "encoder", lambda: model.encode(x))
-        _, y = measure(times, "generator", lambda: model.generate(latents))
-        total: dict[int, torch.Tensor] = {}
-        for _ in range(ITERATIONS):
-            new = measure(times, "hypernet", partial(model.hypernet, x, y))
-            total = {i: total[i] + d for i, d in new.items()} if total else new
-            _, y = measure(times, "generator", partial(model.generate, latents, total))
+        with torch.autocast(kind, half, enabled=form == "torch half"):
+            latents = measure(times, "encoder", partial(waited, encode, x))
+            _, y = measure(times, "generator", partial(waited, generate, latents))
+            total: dict[int, torch.Tensor] = {}
+            for _ in range(ITERATIONS):
+                new = measure(times, "hypernet", partial(waited, hypernet, x, y))
+                total = {i: total[i] + d for i, d in new.items()} if total else new
+                _, y = measure(times, "generator", partial(waited, generate, latents, total))
         return times
 
     return run
+
+
+def require_compiler() -> None:
+    """Refuse to compile where torch finds no C++ compiler.
+
+    Raises
+    ------
+    Unavailable
+        If it finds none.
+    """
+    from torch._inductor.cpp_builder import get_cpp_compiler
+
+    try:
+        found = shutil.which(get_cpp_compiler())
+    except Exception as error:  # torch raises its own types, which change
+        raise Unavailable(f"torch finds no C++ compiler ({type(error).__name__})") from error
+    if found is None:
+        raise Unavailable("torch finds no C++ compiler; install g++ or name one in CXX")
 
 
 def runtime_inversion(bundle: Path, threads: int) -> Callable[[], Seconds]:
@@ -103,8 +160,16 @@ def picture_input(size: tuple[int, int]) -> np.ndarray:
 def worker(
     pipe: multiprocessing.connection.Connection, make: Callable[..., Any], *args: Any
 ) -> None:
-    """Serve inversions on request; the answer to None is the peak memory in bytes."""
-    run = make(*args)
+    """Serve inversions on request; the answer to None is the peak memory in bytes.
+
+    First comes None, or the sentence that says why there are none.
+    """
+    try:
+        run = make(*args)
+    except Unavailable as error:
+        pipe.send(str(error))
+        return
+    pipe.send(None)
     while pipe.recv():
         start = time.perf_counter()
         stages = run()
@@ -123,7 +188,13 @@ def peak_memory() -> int:
 
 
 class Contender:
-    """One implementation in its own process."""
+    """One implementation in its own process.
+
+    Raises
+    ------
+    Unavailable
+        If it cannot run here.
+    """
 
     def __init__(self, make: Callable[..., Any], *args: Any) -> None:
         context = multiprocessing.get_context("spawn")
@@ -132,6 +203,10 @@ class Contender:
         self._process.start()
         theirs.close()
         self.runs: list[Seconds] = []
+        reason = self._pipe.recv()
+        if reason is not None:
+            self._process.join()
+            raise Unavailable(reason)
 
     def run(self) -> Seconds:
         """One inversion, not recorded."""
@@ -221,12 +296,17 @@ def compare(
     on_progress: Callable[[str], None],
 ) -> dict[str, Any]:
     """Alternate the contenders' inversions; medians, ratios, peaks."""
-    contenders = {
-        "torch": Contender(torch_inversion, checkpoint, w_encoder, threads),
-        "runtime": Contender(runtime_inversion, bundle, threads),
-    }
-    on_progress("warm-up")
-    for contender in contenders.values():
+    contenders: dict[str, Contender] = {}
+    left_out: dict[str, str] = {}
+    for form in FORMS:
+        on_progress(f"opening {form}")
+        try:
+            contenders[form] = Contender(torch_inversion, checkpoint, w_encoder, threads, form)
+        except Unavailable as error:
+            left_out[form] = str(error)
+    contenders[RUNTIME] = Contender(runtime_inversion, bundle, threads)
+    for name, contender in contenders.items():
+        on_progress(f"warm-up: {name}")
         contender.run()
     for turn in range(repeats):
         on_progress(f"inversion {turn + 1} of {repeats}")
@@ -235,33 +315,37 @@ def compare(
     seconds = {name: contender.medians() for name, contender in contenders.items()}
     peaks = {name: contender.stop() for name, contender in contenders.items()}
     on_progress("matrix product")
-    rate = generator_macs(bundle) * (ITERATIONS + 1) / seconds["runtime"]["generator"]
+    ours = seconds[RUNTIME]
+    rate = generator_macs(bundle) * (ITERATIONS + 1) / ours["generator"]
+    forms = [form for form in FORMS if form in contenders]
     return {
         "seconds": seconds,
-        "speed_up": {k: seconds["torch"][k] / seconds["runtime"][k] for k in seconds["torch"]},
+        "left_out": left_out,
+        "speed_up": {form: {k: seconds[form][k] / ours[k] for k in ours} for form in forms},
         "peak_bytes": peaks,
-        "peak_ratio": peaks["runtime"] / peaks["torch"],
+        "peak_ratio": {form: peaks[RUNTIME] / peaks[form] for form in forms},
         "generator_share_of_matmul_peak": rate / matmul_rate(threads),
     }
 
 
 def as_table(figures: dict[str, Any]) -> Table:
-    """The figures for people."""
+    """The figures for people: seconds, and how many times the runtime's they are."""
     title = (
         f"{figures['size']} px, {figures['iterations']} iterations, {figures['threads']} threads"
     )
-    table = Table("", "torch", "runtime", "ratio", title=title)
+    forms = list(figures["speed_up"])
+    table = Table("", RUNTIME, *forms, title=title)
     for stage in (*STAGES, "inversion"):
-        torch_seconds, ours = (figures["seconds"][c][stage] for c in ("torch", "runtime"))
-        ratio = figures["speed_up"][stage]
-        table.add_row(stage, f"{torch_seconds:.2f} s", f"{ours:.2f} s", f"{ratio:.2f} x faster")
-    peaks = figures["peak_bytes"]
-    table.add_row(
-        "peak memory",
-        f"{peaks['torch'] / 2**30:.2f} GiB",
-        f"{peaks['runtime'] / 2**30:.2f} GiB",
-        f"{figures['peak_ratio']:.2f} x",
-    )
+        cells = [
+            f"{figures['seconds'][form][stage]:.2f} s, {figures['speed_up'][form][stage]:.2f} x"
+            for form in forms
+        ]
+        table.add_row(stage, f"{figures['seconds'][RUNTIME][stage]:.2f} s", *cells)
+    gib = {name: f"{size / 2**30:.2f} GiB" for name, size in figures["peak_bytes"].items()}
+    shares = [f"{gib[form]}, runtime {figures['peak_ratio'][form]:.2f} of it" for form in forms]
+    table.add_row("peak memory", gib[RUNTIME], *shares)
     share = figures["generator_share_of_matmul_peak"]
-    table.caption = f"the generator reaches {share:.0%} of a 2048^3 fp32 matrix product's rate"
+    notes = [f"the generator reaches {share:.0%} of a 2048^3 fp32 matrix product's rate"]
+    notes += [f"without {form}: {reason}" for form, reason in figures["left_out"].items()]
+    table.caption = "\n".join(notes)
     return table

@@ -1,11 +1,11 @@
-"""Letting a backward pass proceed layer by layer, so that little is held in memory at a time.
+"""Letting a backward pass proceed node by node, so that little is held in memory at a time.
 
 A runtime may run nodes in any order that their inputs allow. ONNX Runtime computes what can be
 computed early: the slopes of all activations while it still runs the forward pass, the part of the
 gradient that every scale of the picture contributes; and the kernels' gradients, which nothing
 waits for, late, with all that they are computed from kept until then.
 
-So every stage (the adjoint of one layer) is made to wait for the one before it. A number that is
+So every stage (the adjoint of one node) is made to wait for the one before it. A number that is
 zero, but takes one value of everything the stage before gives away to be computed, is added to some
 small input of what would otherwise start early. Only a dependency is needed; adding zero to a few
 numbers is the operation for it that no optimiser may remove.
@@ -28,7 +28,7 @@ from ..graphs.inlining import INFERENCE_LOGGER
 from .pull_back import ADJOINT_SCOPE
 from .rules import input_of, shape_of
 
-LARGE = 1 << 18  # numbers from which on it matters when a tensor is made: 1 MB
+LARGE = 1 << 20  # numbers from which on it matters when a tensor is made: 4 MB
 SMALL = 16  # an input is small if the output is at least so many times as large
 DELAYED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Mul")
 """Operators that a stage may start with, and that have a small input."""
@@ -77,11 +77,11 @@ def _shapes(model: ir.Model) -> Shapes:
 
 
 def _stages(graph: ir.Graph) -> list[list[ir.Node]]:
-    """Nodes of the backward pass; a stage is those in a row that belong to one layer's adjoint."""
+    """Nodes of the backward pass; a stage is those in a row that belong to one node's adjoint."""
     named = [(node, node.name or "") for node in graph]
     backward = [(node, name) for node, name in named if name.startswith(f"{ADJOINT_SCOPE}/")]
-    by_layer = groupby(backward, lambda found: found[1].rsplit("/", 1)[0])
-    return [[node for node, _ in stage] for _, stage in by_layer]
+    by_node = groupby(backward, lambda found: found[1].rsplit("/", 1)[0])
+    return [[node for node, _ in stage] for _, stage in by_node]
 
 
 def _delay(nodes: _Nodes, stage: Sequence[ir.Node], zero: ir.Value, shapes: Shapes) -> None:
@@ -159,7 +159,7 @@ class _Nodes:
         if name not in self._graph.initializers:
             tensor = ir.tensor(np.asarray(array), name=name)
             value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), const_value=tensor)
-            value.shape = ir.Shape(tensor.shape)
+            value.shape = ir.Shape(np.asarray(array).shape)
             self._graph.register_initializer(value)
         return self._graph.initializers[name]
 

@@ -55,7 +55,7 @@ def pull_back(
             continue
         if node.op_type not in ALL_RULES:
             raise ValueError(f"{node.op_type} ({node.name}) has no rule of differentiation")
-        b.scoped(f"{ADJOINT_SCOPE}/{(node.name or '').rsplit('/', 1)[0]}")
+        b.scoped(f"{ADJOINT_SCOPE}/{node.name}")
         gradient = totals[output]
         for position, value in _carrying_inputs(node, carrying):
             part = ALL_RULES[node.op_type](b, node, gradient, position)

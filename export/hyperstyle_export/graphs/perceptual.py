@@ -198,7 +198,7 @@ class LpipsNodes:
             difference = compared.difference(b)
             square = b.op("Mul", difference, difference)
             weighted = b.op("Mul", square, b.constant(f"lpips.head.{number}", head))
-            mean = b.op("ReduceMean", weighted, keepdims=0)  # over channels: LPIPS sums them
+            mean = b.mean(weighted)  # over channels: LPIPS sums them
             terms.append(b.op("Mul", mean, b.scalar(LPIPS_WEIGHT * shape_of(compared.wanted)[1])))
         return terms
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LOADED_TENSORRT = "10."  # the major version that ONNX Runtime's TensorRT provider is linked to
+BACKWARD = "objective"  # how the roles of graphs with a backward pass end
 _DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 _DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
@@ -102,6 +103,8 @@ class SessionMaker:
         directory = self.bundle.directory
         files = [directory / name for name in self.bundle.graph_digests(role, self.precision)]
         options = session_options(self.threads)
+        # With a backward pass behind it, a buffer would be kept for one of the same size there.
+        options.enable_mem_reuse = not role.endswith(BACKWARD)
         if any(path.is_symlink() for path in files):
             verified = self.bundle.graph(role, self.precision)
             options.add_external_initializers_from_files_in_memory(

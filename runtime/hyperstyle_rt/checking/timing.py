@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..backends.protocol import Backend, Buffers, Signature
+from ..backends.registry import entry_of
 from ..errors import HyperStyleError
 from ..formats.bundle import Bundle
 from ..formats.manifest import BASE_PRECISION
@@ -66,12 +67,23 @@ class Timings:
     tasks, graphs:
         What was done, or the role of a graph -> its times. A graph's are those of single runs, its
         results waited for.
+    macs:
+        The role of a graph -> multiply-accumulates of a run; of those whose bundle tells.
+    on_cpu:
+        Whether a CPU computed.
     """
 
     contender: str
     computed: Mapping[str, str]
     tasks: dict[str, Timing]
     graphs: dict[str, Timing]
+    macs: Mapping[str, int] = field(default_factory=dict)
+    on_cpu: bool = True
+
+    def rate(self, role: str) -> float | None:
+        """Multiply-accumulates a second of a graph's median run; None if they are unknown."""
+        median = self.graphs[role].median
+        return self.macs[role] / median if median and role in self.macs else None
 
     def to_json(self) -> dict[str, Any]:
         """Make a JSON document: seconds."""
@@ -79,7 +91,14 @@ class Timings:
             "contender": self.contender,
             **self.computed,
             "tasks": {name: _document(timing) for name, timing in self.tasks.items()},
-            "graphs": {name: _document(timing) for name, timing in self.graphs.items()},
+            "graphs": {
+                role: {
+                    **_document(timing),
+                    "macs": self.macs.get(role),
+                    "macs_per_second": self.rate(role),
+                }
+                for role, timing in self.graphs.items()
+            },
         }
 
 
@@ -212,7 +231,10 @@ class _Run:
         self.backend = opener().backend
         opened = Timing(time.perf_counter() - began)
         computed = {"provider": self.backend.provider, "precision": self.backend.precision}
-        self.timings = Timings(name, computed, {OPENING: opened}, {})
+        graphs = bundle.manifest.graphs.items()
+        macs = {role: graph.macs for role, graph in graphs if graph.macs is not None}
+        on_cpu = entry_of(self.backend.name).memory == "cpu"
+        self.timings = Timings(name, computed, {OPENING: opened}, {}, macs, on_cpu)
         self._model = Model(bundle, self.backend)
         self._watched = Model(bundle, TimedBackend(self.backend, self._add_graph))
         self._refines = (

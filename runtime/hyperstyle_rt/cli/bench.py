@@ -55,6 +55,7 @@ def bench(
     """
     from ..backends.processors import useful_threads
     from ..checking.comparison import open_contender, sample_picture
+    from ..checking.peak import product_rate
     from ..checking.timing import peak_memory, time_contenders
     from ..formats.bundle import Bundle, find_bundle
 
@@ -67,6 +68,8 @@ def bench(
     with console.status("making a picture") as status:
         picture = sample_picture(opened, 0)
         timings = time_contenders(openers, opened, picture, rounds, edits, status.update, method)
+        on_cpu = any(timing.on_cpu for timing in timings)
+        rate = product_rate(threads) if on_cpu else None
     # The peak is of the whole process: of several backends nobody could tell whose it is.
     peak = peak_memory() if len(names) == 1 else None
     if json_:
@@ -79,26 +82,50 @@ def bench(
                 "threads": useful_threads(threads),
                 "processors": os.cpu_count(),
                 "peak_memory": peak,
+                "matrix_product_macs_per_second": rate,
                 "results": [timing.to_json() for timing in timings],
             }
         )
     elif not quiet:
-        print_tables(*(timings_table(timing, peak) for timing in timings))
+        print_tables(*(timings_table(timing, peak, rate) for timing in timings))
 
 
-def timings_table(timings: Timings, peak: int | None) -> Table:
-    """Make the table of one contender; `peak` in bytes, None if unknown."""
+def timings_table(timings: Timings, peak: int | None, rate: float | None = None) -> Table:
+    """Make the table of one contender.
+
+    Parameters
+    ----------
+    peak:
+        Bytes; None if unknown.
+    rate:
+        Multiply-accumulates a second of the processor's float32 matrix product; None without one.
+    """
     computed = timings.computed
     title = f"{timings.contender}: {computed['provider']}, {computed['precision']}"
-    columns = ("first", "median", "runs")
+    rate = rate if timings.on_cpu else None
+    columns = ["first", "median", "runs"]
+    if timings.macs:
+        columns += ["GMAC", "GMAC/s", *(["of peak"] if rate else [])]
     table = columns_table(title, "", *columns, right=columns)
     for name, timing in timings.tasks.items():
         table.add_row(name, *_cells(timing))
-    for name, timing in timings.graphs.items():
-        table.add_row(cell(f"graph {name}", "cyan"), *_cells(timing))
+    for role, timing in timings.graphs.items():
+        cells = [*_cells(timing), *(_cost_cells(timings, role, rate) if timings.macs else [])]
+        table.add_row(cell(f"graph {role}", "cyan"), *cells)
     if peak is not None:
-        table.add_row("peak memory", f"{peak / 1e6:.0f} MB", "", "")
+        table.add_row("peak memory", f"{peak / 1e6:.0f} MB")
+    if timings.macs and rate:
+        table.caption = f"peak: a float32 product of matrices, {rate / 1e9:.1f} GMAC/s"
     return table
+
+
+def _cost_cells(timings: Timings, role: str, rate: float | None) -> list[str]:
+    """Multiply-accumulates of a run, how many a second, and their share of the processor's."""
+    found = timings.rate(role)
+    if found is None:
+        return []
+    share = [f"{found / rate:.0%}"] if rate else []
+    return [f"{timings.macs[role] / 1e9:.2f}", f"{found / 1e9:.1f}", *share]
 
 
 def _names(listed: str) -> list[str]:

@@ -1,0 +1,99 @@
+"""`tools/gpu_report.py` on the CPU, with the tiny networks: whole, and with stages that fail."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from benchmarking import gpu_report
+from benchmarking.gpu_report import Stage, as_markdown
+from typer.testing import CliRunner, Result
+
+
+def report(folder: Path, checkpoints: tuple[Path, Path], *options: str) -> Result:
+    app = typer.Typer()
+    app.command()(gpu_report.main)
+    given = ["--device", "cpu", "--out", str(folder / "report"), "--rounds", "1", *options]
+    files = ["--checkpoint", str(checkpoints[0]), "--w-encoder", str(checkpoints[1])]
+    return CliRunner().invoke(app, [*given, *files])
+
+
+def read(folder: Path) -> tuple[dict[str, Any], str]:
+    document = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    return document["stages"], (folder / "report.md").read_text(encoding="utf-8")
+
+
+def test_every_stage_answers(tiny_checkpoints: tuple[Path, Path], tmp_path: Path) -> None:
+    result = report(tmp_path, tiny_checkpoints)
+    stages, page = read(tmp_path)
+    failed = {title: stage["error"] for title, stage in stages.items() if not stage["ok"]}
+    assert not failed
+    assert result.exit_code == 0
+    assert list(stages) == [stage.title for stage in gpu_report.STAGES]
+    times = stages["times fp32"]["found"]
+    assert {"encoder", "hypernet", "weights", "generator"} <= times["graphs"].keys()
+    assert stages["official"]["found"]["torch"]["inversion"] > 0
+    assert stages["accuracy fp16"]["found"]["candidate"] == "cpu-fp16"
+    assert stages["peak"]["found"]["fp32 macs_per_second"] > 0
+    for words in ("share of peak", "| generator |", "An inversion of ours in fp32 takes"):
+        assert words in page
+
+
+def test_a_stage_that_fails_is_reported_and_the_others_go_on(
+    tiny_checkpoints: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = (Stage("bundle", 60), Stage("times", 60, "fp8"), Stage("peak", 60))
+    monkeypatch.setattr(gpu_report, "STAGES", stages)
+    assert report(tmp_path, tiny_checkpoints).exit_code == 1
+    found, page = read(tmp_path)
+    assert [stage["ok"] for stage in found.values()] == [True, False, True]
+    assert "there is no 'cpu-fp8' to compare" in found["times fp8"]["error"]
+    assert "## times fp8 (failed" in page
+
+
+def test_a_stage_that_hangs_is_ended(
+    tiny_checkpoints: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu_report, "STAGES", (Stage("bundle", 0.01), Stage("peak", 60)))
+    assert report(tmp_path, tiny_checkpoints).exit_code == 1
+    found, _ = read(tmp_path)
+    assert found["bundle"]["error"].startswith("not done within")
+    assert found["peak"]["ok"]
+
+
+def test_stages_share_the_time_that_is_given(
+    tiny_checkpoints: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu_report.time, "monotonic", iter([0.0, 700.0, 700.0]).__next__)
+    monkeypatch.setattr(gpu_report, "STAGES", (Stage("bundle", 60), Stage("peak", 60)))
+    assert report(tmp_path, tiny_checkpoints).exit_code == 1
+    found, _ = read(tmp_path)
+    assert [stage["error"] for stage in found.values()] == ["no time was left"] * 2
+
+
+def test_wrong_options_are_refused(tiny_checkpoints: tuple[Path, Path], tmp_path: Path) -> None:
+    assert report(tmp_path, tiny_checkpoints, "--without", "everything").exit_code == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_page_tells_the_share_of_the_peak_of_its_precision() -> None:
+    graph = {"median": 0.5, "first": 1.0, "macs": 10**9}
+    times = {
+        "ok": True,
+        "seconds": 1.0,
+        "found": {
+            "graph_precision": "fp16",
+            "provider": "P",
+            "precision": "fp16",
+            "tasks": {"inversion": {"median": 0.002, "first": 1.0}},
+            "graphs": {"generator": graph},
+        },
+    }
+    peaks = {"fp32 macs_per_second": 1e9, "fp16 macs_per_second": 8e9}
+    stages = {"peak": {"ok": True, "found": peaks}, "times fp16": times}
+    page = as_markdown({"device": "cuda", "machine": "m", "stages": stages})
+    assert "| generator | 500.00 | 1.00 | 25.0% |" in page
+    assert "| inversion | 2.00 |  |  |" in page
