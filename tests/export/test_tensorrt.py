@@ -13,13 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from golden_encoders import load_graph_only
 from hyperstyle_export.bundles.half_graphs import add_half_graphs
 from hyperstyle_export.bundles.recovery import recover_model
 from hyperstyle_export.bundles.writer import BundleFacts, write_bundle
 from hyperstyle_export.engines import plans as engines
 from hyperstyle_export.engines.plans import add_plans
 from hyperstyle_export.graphs.builder import save_model
-from hyperstyle_export.methods import GRAPHS, HALF_GRAPHS
+from hyperstyle_export.methods import GRAPHS, HALF_GRAPHS, encoder_entry
+from hyperstyle_export.networks.encoder_method import EncoderMethod
+from hyperstyle_export.networks.hyperstyle import HyperStyle
+from hyperstyle_export.readers.encoders import EncoderSource
+from hyperstyle_export.readers.family import Sources, load_family
 from hyperstyle_rt.backends.plans.build import (
     BuiltPlan,
     EngineError,
@@ -30,7 +35,7 @@ from hyperstyle_rt.backends.plans.build import (
 )
 from hyperstyle_rt.errors import BundleError
 from hyperstyle_rt.formats.bundle import Bundle, default_bundle
-from models import ALL_LAYERS, CARS, TINY, build_model
+from models import ALL_LAYERS, CARS, TINY, build_model, tiny_encoder
 from synthetic import official_config
 
 REQUIRED = {"encoder", "hypernet", "weights", "generator"}
@@ -121,6 +126,41 @@ def test_the_official_layout_compiles(
                 record_property(f"{role}-{precision}-sm{sm}", figures)
                 print(f"{size} {role} {precision} sm{sm}: {figures}")
                 (tmp_path / "tensorrt" / target.key(precision) / f"{role}.plan").unlink()
+
+
+def compile_encoder(model: HyperStyle, encoder: EncoderMethod, folder: Path) -> None:
+    """Compile the graphs of an encoder in both precisions."""
+    entry = encoder_entry(model, encoder)
+    for precision, graphs in (("fp32", entry.graphs), ("fp16", entry.half_graphs)):
+        for role, build in graphs.items():
+            path, plan = folder / f"{role}.{precision}.onnx", folder / "encoder.plan"
+            save_model(build(model), path)
+            for sm in ARCHITECTURES:
+                built = build_plan(rtx_target(sm), path, role, plan, EngineOptions(), silent)
+                assert built.layers > (1 if role.endswith("_average") else 50)
+
+
+@needs_rtx
+@pytest.mark.parametrize(
+    "encoder_type", ["GradualStyleEncoder", "ResNetProgressiveBackboneEncoder"]
+)
+def test_encoders_of_other_methods_compile(encoder_type: str, tmp_path: Path) -> None:
+    file = tiny_encoder(tmp_path / "encoder.pt", encoder_type)
+    family = load_family(Sources(encoders=(EncoderSource(file),)))
+    (encoder,) = family.encoders.values()
+    encoder.latent_avg += 1  # not the bundle's: ReStyle's start is a graph, too
+    compile_encoder(family.model, encoder, tmp_path)
+
+
+@needs_rtx
+@pytest.mark.rtx
+@pytest.mark.parametrize("case", ["psp_1024", "restyle_e4e_256", "restyle_psp_resnet34_512"])
+def test_encoders_of_official_size_compile(case: str, tmp_path: Path) -> None:
+    model, encoder = load_graph_only(case)
+    model.latent_avg = encoder.latent_avg
+    compile_encoder(model, encoder, tmp_path)
+    for file in tmp_path.iterdir():
+        file.unlink()  # a gigabyte each
 
 
 def fake_build(target: Target, graph: Path, role: str, plan: Path, *_rest: Any) -> BuiltPlan:
