@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores; read when torch is imported
@@ -43,6 +44,19 @@ def tiny_bundle(
     model = load_model(*tiny_checkpoints)
     facts = BundleFacts("tiny", "noise", "MIT", {"checkpoint": "synthetic"}, {"steps": 0})
     write_bundle(model, directory, facts, "fp32", lambda _step: None)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_half_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle with graphs in fp16 added; to be copied by whoever changes it."""
+    from hyperstyle_export.bundles.half_graphs import add_half_graphs
+    from hyperstyle_rt.formats.bundle import Bundle
+    from models import TINY, build_model
+
+    directory = tmp_path_factory.mktemp("half") / "tiny"
+    shutil.copytree(tiny_bundle, directory)
+    add_half_graphs(build_model(TINY), Bundle.open(directory), lambda _step: None)
     return directory
 
 
