@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
+from collections.abc import Generator
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores; read when torch is imported
@@ -13,7 +15,21 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores; read when
 import numpy as np
 import pytest
 
+# What is imported and collected lives as long as the run. To look through it for garbage, again and
+# again, would take a third of the time of collecting, and a fifth of a second of many a test.
+gc.disable()
+
 GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect garbage from here on, of what the tests make."""
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")
