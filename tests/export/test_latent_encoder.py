@@ -6,12 +6,12 @@ from pathlib import Path
 
 import fakeweights
 import numpy as np
-import onnxruntime as ort
 import pytest
 import torch
 from hyperstyle_export.graphs.builder import save_model
 from hyperstyle_export.graphs.latent_encoder import build_latent_encoder
 from hyperstyle_export.networks.latent_encoder import LatentEncoder, LatentEncoderConfig
+from onnx_sessions import open_session
 
 SMALL = LatentEncoderConfig(side=96, widths=(4, 6, 5, 7, 3), style_width=10)
 
@@ -45,7 +45,7 @@ def test_the_graph_gives_every_row_the_networks_latent(tmp_path: Path, side: int
     average = torch.linspace(-1, 1, SMALL.style_width)
     save_model(build_latent_encoder(encoder, average, 5, (side, side)), tmp_path / "encoder.onnx")
     image = np.float32(fakeweights.normal("image", (3, 3, side, side)))
-    session = ort.InferenceSession(tmp_path / "encoder.onnx")
+    session = open_session(tmp_path / "encoder.onnx")
     (latents,) = session.run(["latents"], {"image": image})
     expected = (encoder(torch.from_numpy(image)) + average).numpy()
     assert latents.shape == (3, 5, SMALL.style_width)

@@ -35,7 +35,7 @@ from hyperstyle_rt.backends.plans.build import (
 )
 from hyperstyle_rt.errors import BundleError
 from hyperstyle_rt.formats.bundle import Bundle, default_bundle
-from models import ALL_LAYERS, CARS, TINY, build_model, tiny_encoder
+from models import ALL_LAYERS, CARS, build_model, tiny_encoder
 from synthetic import official_config
 
 REQUIRED = {"encoder", "hypernet", "weights", "generator"}
@@ -52,16 +52,15 @@ def silent(_step: str) -> None:
     """Show no progress."""
 
 
-def bundle_of(config: Any, directory: Path) -> Bundle:
-    """A bundle with graphs in fp32 and fp16."""
-    model = build_model(config)
-    bundle = write_bundle(model, directory, BundleFacts("built"), "fp32", silent)
-    return add_half_graphs(model, bundle, silent)
+@pytest.fixture
+def bundle(tiny_half_bundle: Path, tmp_path: Path) -> Bundle:
+    """A bundle with graphs in fp32 and fp16, to add plans to."""
+    return Bundle.open(shutil.copytree(tiny_half_bundle, tmp_path / "tiny"))
 
 
 @needs_rtx
-def test_all_graphs_compile_in_both_precisions(tmp_path: Path) -> None:
-    before = bundle = bundle_of(TINY, tmp_path)
+def test_all_graphs_compile_in_both_precisions(bundle: Bundle) -> None:
+    before = bundle
     for sm in ARCHITECTURES:
         for precision in ("fp32", "fp16"):
             target = rtx_target(sm)
@@ -77,7 +76,7 @@ def test_all_graphs_compile_in_both_precisions(tmp_path: Path) -> None:
     assert set(bundle.manifest.plans) == expected
     for key in expected:
         for role in GRAPHS:
-            path = tmp_path / "tensorrt" / key / f"{role}.plan"
+            path = bundle.directory / "tensorrt" / key / f"{role}.plan"
             assert bundle.verified_plan(key, role) == path
             assert path.stat().st_size > 1000
 
@@ -115,7 +114,9 @@ def test_the_default_bundle_compiles(tmp_path: Path) -> None:
 def test_the_official_layout_compiles(
     size: int, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    bundle = bundle_of(official_config(size), tmp_path)
+    model = build_model(official_config(size))
+    bundle = write_bundle(model, tmp_path, BundleFacts("built"), "fp32", silent)
+    bundle = add_half_graphs(model, bundle, silent)
     for sm in ARCHITECTURES:
         for precision in ("fp32", "fp16"):
             target = rtx_target(sm)
@@ -169,9 +170,7 @@ def fake_build(target: Target, graph: Path, role: str, plan: Path, *_rest: Any) 
     return BuiltPlan(len(role), engines.sha256(plan), 7, 0.1, '{"Layers": []}')
 
 
-def test_a_failed_build_lists_no_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bundle = bundle_of(TINY, tmp_path)
-
+def test_a_failed_build_lists_no_plan(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail_late(target: Target, graph: Path, role: str, *rest: Any) -> BuiltPlan:
         if role == "generator":
             raise EngineError("no")
@@ -180,14 +179,13 @@ def test_a_failed_build_lists_no_plan(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(engines, "build_plan", fail_late)
     with pytest.raises(EngineError):
         add_plans(bundle, Target("tensorrt", "T", "10.13", 89), "fp32", EngineOptions(), silent)
-    assert Bundle.open(tmp_path).manifest == bundle.manifest
+    assert Bundle.open(bundle.directory).manifest == bundle.manifest
 
 
 def test_classic_plans_come_with_a_model_and_a_layer_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engines, "build_plan", fake_build)
-    bundle = bundle_of(TINY, tmp_path)
     target = Target("tensorrt", "T", "10.13", 89)
     bundle, plans = add_plans(bundle, target, "fp16", EngineOptions(layer_report=True), silent)
     bundle.verify()
