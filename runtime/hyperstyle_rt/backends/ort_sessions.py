@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import BackendError, BundleError
-from ..files import reason
 from ..formats.bundle import Bundle
 from .cuda.driver import find_gpu
-from .ort_library import NEGATION, load_onnxruntime, return_freed_memory, session_options
+from .graph_files import unaltered_files
+from .native_memory import return_freed_memory
+from .ort_library import NEGATION, load_onnxruntime, session_options
 from .protocol import Signature, TensorSpec
 
 if TYPE_CHECKING:
@@ -100,9 +97,9 @@ class SessionMaker:
             If ONNX Runtime gives another provider.
         """
         directory = self.bundle.directory
-        files = [directory / name for name in self.bundle.graph_digests(role, self.precision)]
+        names = list(self.bundle.graph_digests(role, self.precision))
         options = session_options(self.threads)
-        if any(path.is_symlink() for path in files):
+        if any((directory / name).is_symlink() for name in names):
             verified = self.bundle.graph(role, self.precision)
             options.add_external_initializers_from_files_in_memory(
                 list(verified.data),
@@ -110,16 +107,12 @@ class SessionMaker:
                 [content.nbytes for content in verified.data.values()],
             )
             return self._make(verified.path, verified.model, options)
-        identities = [_identity(path) for path in files]
-        verified = self.bundle.graph(role, self.precision)
-        path, model = verified.path, verified.model
-        del verified  # and with it the mapping of the data
-        with _as_folder(directory) as folder:
+        with unaltered_files(directory, names) as folder:
+            verified = self.bundle.graph(role, self.precision)
+            path, model = verified.path, verified.model
+            del verified  # and with it the mapping of the data
             options.add_session_config_entry(_DATA_FOLDER, folder)
-            session = self._make(path, model, options)
-            _require_unchanged([Path(folder) / path.name for path in files], identities, files)
-        _require_unchanged(files, identities, files)
-        return session
+            return self._make(path, model, options)
 
     def open_plan(self, role: str) -> onnxruntime.InferenceSession:
         """Open the bundle's TensorRT plan of a graph, through the model that stands for it.
@@ -209,50 +202,3 @@ def first_line(error: Exception) -> str:
 def _spec(value: Any) -> TensorSpec:
     shape = tuple(length if isinstance(length, int) else None for length in value.shape)
     return TensorSpec(shape, dtype_of(value.type))
-
-
-def _require_unchanged(
-    paths: Iterable[Path], identities: Iterable[tuple[int, ...] | None], names: Iterable[Path]
-) -> None:
-    """Refuse files that were altered, replaced or moved since.
-
-    Every change of a file sets its status-change time (ctime), which no program can set back.
-    """
-    for path, identity, name in zip(paths, identities, names, strict=True):
-        if identity is None or _identity(path) != identity:
-            raise BundleError(
-                f"{name} was changed while it was opened; wait until nothing writes to the "
-                "bundle, and load it again"
-            )
-
-
-def _identity(path: Path) -> tuple[int, ...] | None:
-    try:
-        status = path.lstat()
-    except OSError:
-        return None
-    return (
-        status.st_dev,
-        status.st_ino,
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-    )
-
-
-@contextmanager
-def _as_folder(directory: Path) -> Iterator[str]:
-    """A path of a directory that any locale can encode, where the system has such paths."""
-    if sys.platform != "linux":
-        yield str(directory)
-        return
-    try:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise BundleError(
-            f"cannot open {directory} ({reason(error)}); restore the bundle"
-        ) from error
-    try:
-        yield f"/proc/self/fd/{descriptor}"
-    finally:
-        os.close(descriptor)
