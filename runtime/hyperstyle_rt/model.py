@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .backends.protocol import Backend
+from .backends.protocol import Backend, asked_precision
 from .backends.registry import open_backend
 from .errors import BackendError
 from .formats.bundle import Bundle, find_bundle
@@ -75,7 +75,7 @@ class Model(Operations):
         self.bundle = bundle
         self.backend = backend
         self._opening = opening or Opening(
-            bundle.directory, backend.name, None, backend.graph_precision
+            bundle.directory, backend.name, None, asked_precision(backend)
         )
         self._here = threading.local()
         self._opened: weakref.WeakSet[Work] = weakref.WeakSet()
@@ -103,7 +103,7 @@ class Model(Operations):
             CPU threads; None for as many processors as this process may use.
         precision:
             ``fp32``, or ``fp16`` for a GPU if the bundle was built with it. On a CPU fp16 graphs
-            are computed in float32 and save nothing.
+            are computed in float32 and save nothing. ``bf16`` is OpenVINO's, on a CPU that has it.
 
         Raises
         ------

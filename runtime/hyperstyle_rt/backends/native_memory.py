@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from pathlib import Path
 
 _M_ARENA_MAX = -8  # of malloc.h
 
@@ -29,3 +30,19 @@ def share_heaps_where_addresses_are_few() -> None:
         set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's
         if set_option is not None:
             set_option(_M_ARENA_MAX, 2)
+
+
+def addresses_left() -> int | None:
+    """Bytes of addresses that the process may still take; None where nothing limits them.
+
+    The limit is that of ``ulimit -v``, as Linux keeps it.
+    """
+    if sys.platform != "linux":
+        return None
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return None
+    pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
+    return max(0, limit - pages * resource.getpagesize())

@@ -19,7 +19,13 @@ logger = logging.getLogger(__name__)
 
 AUTOMATIC = "auto"
 NOT_OFFERED = "not in this build of ONNX Runtime"
-PRECISIONS = (BASE_PRECISION, "fp16")
+GRAPH_PRECISIONS = (BASE_PRECISION, "fp16")
+"""What a bundle's graphs are stored in."""
+
+BFLOAT16 = "bf16"
+PRECISIONS = (*GRAPH_PRECISIONS, BFLOAT16)
+"""What can be asked for, the most exact first: ``bf16`` are the fp32 graphs, computed in it."""
+
 
 Opener = Callable[[str, "Bundle", "int | None", str], "Backend"]
 """(name, bundle, threads, precision) -> an open backend."""
@@ -42,7 +48,7 @@ class BackendEntry:
     memory:
         Where its tensors are: ``cpu`` or ``cuda``.
     precisions:
-        Of the graphs it can run.
+        What can be asked of it.
     requires:
         What must be installed, for people.
     description:
@@ -60,6 +66,13 @@ class BackendEntry:
 
     def open(self, bundle: Bundle, threads: int | None, precision: str) -> Backend:
         """Open it; raises as :func:`open_backend`."""
+        if precision not in self.precisions:
+            others = [entry.name for entry in BACKENDS if precision in entry.precisions]
+            raise BackendError(
+                f"the backend {self.name} has no precision {precision!r}, only "
+                f"{', '.join(self.precisions)}; use one of these"
+                + (f", or --backend {' or '.join(others)}" if others else "")
+            )
         opener: Opener = getattr(import_module(self.module, __package__), self.opener)
         return opener(self.name, bundle, threads, precision)
 
@@ -79,9 +92,19 @@ BACKENDS = (
         opener="open_provider",
         probe="probe_provider",
         memory="cpu",
-        precisions=PRECISIONS,
+        precisions=GRAPH_PRECISIONS,
         requires="onnxruntime or onnxruntime-gpu",
         description="ONNX Runtime on the CPU",
+    ),
+    BackendEntry(
+        name="openvino",
+        module=".openvino",
+        opener="open_openvino",
+        probe="probe_openvino",
+        memory="cpu",
+        precisions=(BASE_PRECISION, BFLOAT16),
+        requires="openvino",
+        description="OpenVINO on the CPU, bf16 where the CPU has it",
     ),
     BackendEntry(
         name="cuda",
@@ -89,7 +112,7 @@ BACKENDS = (
         opener="open_provider",
         probe="probe_provider",
         memory="cuda",
-        precisions=PRECISIONS,
+        precisions=GRAPH_PRECISIONS,
         requires="onnxruntime-gpu, CUDA, cuDNN",
         description="ONNX Runtime's CUDA provider",
     ),
@@ -99,7 +122,7 @@ BACKENDS = (
         opener="open_tensorrt",
         probe="probe_tensorrt",
         memory="cuda",
-        precisions=PRECISIONS,
+        precisions=GRAPH_PRECISIONS,
         requires="TensorRT 10.4 to 11.x, cuda-python",
         description="TensorRT plans, a whole inversion as one CUDA graph",
     ),
@@ -109,7 +132,7 @@ BACKENDS = (
         opener="open_beside_pycuda",
         probe="probe_beside_pycuda",
         memory="cuda",
-        precisions=PRECISIONS,
+        precisions=GRAPH_PRECISIONS,
         requires="TensorRT 10.4 to 11.x, cuda-python, PyCUDA",
         description="the same in PyCUDA's primary context",
     ),
@@ -119,7 +142,7 @@ BACKENDS = (
         opener="open_provider",
         probe="probe_provider",
         memory="cuda",
-        precisions=PRECISIONS,
+        precisions=GRAPH_PRECISIONS,
         requires="onnxruntime-gpu, TensorRT 10",
         description="the bundle's TensorRT plans in ONNX Runtime",
     ),
@@ -127,6 +150,7 @@ BACKENDS = (
 BACKEND_NAMES = (AUTOMATIC, *(entry.name for entry in BACKENDS))
 _BY_NAME = {entry.name: entry for entry in BACKENDS}
 _AUTOMATIC_ORDER = ("cuda", "cpu")
+_AUTOMATIC_BFLOAT16 = "openvino"  # the only backend that has it
 
 
 def open_backend(
@@ -137,18 +161,19 @@ def open_backend(
     Parameters
     ----------
     name:
-        ``auto`` takes CUDA where ONNX Runtime can really use it, the CPU otherwise; the others
-        never fall back.
+        ``auto`` takes CUDA where ONNX Runtime can really use it, the CPU otherwise, and for bf16
+        OpenVINO; the others never fall back.
     threads:
         Threads of one operator on the CPU at most; None for as many as the processors that this
         process may use, more than which there never are.
     precision:
-        ``fp32`` or another one the bundle has graphs in.
+        ``fp32``; ``fp16``, if the bundle has graphs in it; ``bf16``, in which OpenVINO computes the
+        fp32 graphs.
 
     Raises
     ------
     BackendError
-        If there is no such backend, or it is not usable on this machine.
+        If there is no such backend, it has no such precision, or it is not usable on this machine.
     BundleError
         If the bundle has no graphs of that precision, or one is altered.
     """
@@ -173,7 +198,12 @@ def entry_of(name: str) -> BackendEntry:
 
 
 def _open_automatically(bundle: Bundle, threads: int | None, precision: str) -> Backend:
-    """The first of :data:`_AUTOMATIC_ORDER` that ONNX Runtime offers and can open."""
+    """The first of :data:`_AUTOMATIC_ORDER` that ONNX Runtime offers and can open.
+
+    Bfloat16, which loses digits, is only taken where it is asked for.
+    """
+    if precision == BFLOAT16:
+        return entry_of(_AUTOMATIC_BFLOAT16).open(bundle, threads, precision)
     from .ort import usable_providers
 
     *preferred, last = _AUTOMATIC_ORDER
