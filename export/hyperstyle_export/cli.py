@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 import typer
+from hyperstyle_rt.cli.option_groups import command
 from hyperstyle_rt.cli.program import Command
 from hyperstyle_rt.cli.terminal import NoteHandler, facts_table, print_error, print_tables
 from hyperstyle_rt.errors import HyperStyleError
 from typer.core import TyperGroup
 
 from .building import build_adapted, build_bundle, build_plans
-from .option_groups import command
 from .requests import AdaptRequest, BuildRequest, BundleOptions, PlanOptions
 
 BUILD_EXAMPLES = """

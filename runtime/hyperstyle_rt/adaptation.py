@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .backends.protocol import Backend
 from .backends.registry import open_backend
+from .closing import Closable
 from .errors import BundleError
 from .formats.bundle import Bundle, find_bundle
 from .formats.inversion_file import check_fits
@@ -24,14 +24,11 @@ from .inversion import Inversion
 from .rendering import Renderer
 from .types import Array, Picture
 
-if TYPE_CHECKING:
-    from types import TracebackType
-
 KEPT_FROM = 14
 """Offset index of the first layer whose offsets are kept: from 128 pixels up, as published."""
 
 
-class Adaptation:
+class Adaptation(Closable):
     """An adapted bundle opened on a backend.
 
     For one thread: open one per thread. Close it, or use it as a context manager, to get its memory
@@ -142,17 +139,6 @@ class Adaptation:
         """Give back the memory; further use raises BackendError."""
         self._renderer.release()
         self.backend.close()
-
-    def __enter__(self) -> Adaptation:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _kept_channel_offsets(self, offsets: Array | None, kept: list[int]) -> Array | None:
         """Channel offsets [P] of a refined inversion, zero in the layers that are not kept."""

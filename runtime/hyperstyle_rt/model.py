@@ -15,10 +15,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .backends.protocol import Backend, asked_precision
 from .backends.registry import open_backend
+from .closing import Closable
 from .errors import BackendError
 from .formats.bundle import Bundle, find_bundle
 from .formats.directions_file import Direction, bundle_directions
@@ -26,9 +27,6 @@ from .formats.manifest import BASE_PRECISION
 from .operations import Operations
 from .session import Session
 from .work import Work
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 MODELS_KEPT = 4
 """Models that a process keeps of those it has been sent by others; see :meth:`Model.__reduce__`."""
@@ -52,7 +50,7 @@ class Opening:
     precision: str
 
 
-class Model(Operations):
+class Model(Operations, Closable):
     """A bundle opened on a backend.
 
     It does not change, and threads may share it: each works in a session of its own, which is
@@ -146,17 +144,6 @@ class Model(Operations):
         for work in opened:
             work.close()
         self.backend.close()
-
-    def __enter__(self) -> Model:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def closed(self) -> bool:

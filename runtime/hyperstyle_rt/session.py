@@ -6,18 +6,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from .backends.protocol import Backend
+from .closing import Closable
 from .errors import BackendError
 from .formats.directions_file import Direction
 from .operations import Operations
 from .work import Work
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from .model import Model
 
 
-class Session(Operations):
+class Session(Operations, Closable):
     """One thread's work on a model, opened by `model.session()`.
 
     Sessions share the model's graphs. Each has its own device memory where the backend needs that,
@@ -49,14 +48,3 @@ class Session(Operations):
     def close(self) -> None:
         """Give back the session's memory; further use raises BackendError."""
         self._own.close()
-
-    def __enter__(self) -> Session:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -26,6 +26,7 @@ from command_line import (
 from hyperstyle_rt import Bundle, Inversion, Model
 from hyperstyle_rt.cli import doctor, info, invert
 from hyperstyle_rt.cli.app import app
+from hyperstyle_rt.formats.methods import MAX_ITERATIONS
 from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear, to_picture
 from typer.main import get_command
 
@@ -302,7 +303,7 @@ def test_invert_with_an_unknown_bundle(face: Path):
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--iterations", invert.MAX_ITERATIONS + 1), ("--until", "nan"), ("--threads", 0)],
+    [("--iterations", MAX_ITERATIONS + 1), ("--until", "nan"), ("--threads", 0)],
 )
 def test_numbers_out_of_range_are_errors_of_usage(
     option: str, value: object, face: Path, tiny_bundle: Path

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ..batch.streams import is_pipe_out
-from ..formats.manifest import BASE_PRECISION
 from . import options
 from .frames import film_path, write_frames
 from .pipes import as_file, name_of, refuse_json_to_pipe
@@ -27,24 +27,27 @@ hyperstyle-rt adapt face.png --bundle engines/toon --noise-seed 1
 """
 
 
-def adapt(
-    subject: options.Subject,
+@dataclass(frozen=True, kw_only=True)
+class AdaptRequest:
+    """What `adapt` is asked for."""
+
+    subject: options.Subject
     bundle: Annotated[
         str,
         typer.Option(
             help="Bundle built with build_engines.py --adapt.", metavar="BUNDLE", show_default=False
         ),
-    ],
+    ]
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="A picture: .png, .jpg or .webp.", show_default=False),
-    ] = None,
+    ] = None
     base: Annotated[
         str | None,
         typer.Option(
             help="Bundle it was adapted from. Default: the one of that name.", metavar="BUNDLE"
         ),
-    ] = None,
+    ] = None
     offsets_from: Annotated[
         int | None,
         typer.Option(
@@ -52,21 +55,20 @@ def adapt(
             help="Offset index of the first layer that keeps its offsets. Default: 14.",
             metavar="INDEX",
         ),
-    ] = None,
+    ] = None
     noise_seed: Annotated[
         int | None,
         typer.Option(min=0, help="Draw fresh noise. Default: the stored noise.", metavar="N"),
-    ] = None,
-    method: options.Method = None,
-    backend: options.Backend = "auto",
-    precision: options.Precision = BASE_PRECISION,
-    threads: options.Threads = None,
-    force: options.Force = False,
-    align: options.Align = options.When.AUTO,
-    paste: options.PasteInto = None,
-    json_: options.Json = False,
-    quiet: options.Quiet = False,
-) -> None:
+    ] = None
+    method: options.Method = None
+    running: options.Running
+    force: options.Force = False
+    align: options.Align = options.When.AUTO
+    paste: options.PasteInto = None
+    printing: options.Printing
+
+
+def adapt(request: AdaptRequest) -> None:
     """Render a face with a fine-tuned generator: as a drawing, a statue, another kind of being.
 
     A picture is inverted with the bundle that the generator was fine-tuned from;
@@ -76,19 +78,23 @@ def adapt(
     from ..adaptation import KEPT_FROM, Adaptation
     from ..model import Model
 
-    out = film_path(out, f"{name_of(subject)}.adapted.png", force)
-    refuse_json_to_pipe(out, json_)
-    first = KEPT_FROM if offsets_from is None else offsets_from
-    adaptation = Adaptation.load(bundle, backend, threads=threads, precision=precision)
+    subject, running, printing = request.subject, request.running, request.printing
+    out = film_path(request.out, f"{name_of(subject)}.adapted.png", request.force)
+    refuse_json_to_pipe(out, printing.json_)
+    first = KEPT_FROM if request.offsets_from is None else request.offsets_from
+    more: dict[str, Any] = {"threads": running.threads, "precision": running.precision}
+    adaptation = Adaptation.load(request.bundle, running.backend, **more)
     started = time.perf_counter()
-    noise = None if noise_seed is None else adaptation.draw_noise(noise_seed)
-    inverter = adaptation.find_base(base).directory
+    seed = request.noise_seed
+    noise = None if seed is None else adaptation.draw_noise(seed)
+    inverter = adaptation.find_base(request.base).directory
     with as_file(subject) as file:
-        model_backend = "cpu" if is_inversion(file) else backend  # it runs nothing then
-        model = Model.load(inverter, model_backend, threads=threads, precision=precision)
-        face = open_subject(model, file, align, method)
-        frames = pasted(iter([adaptation.render(face, first, noise)]), paste, face, file, force)
-        write_frames(frames, 1, out, 1.0, subject.name, quiet or json_)
+        model_backend = "cpu" if is_inversion(file) else running.backend  # it runs nothing then
+        model = Model.load(inverter, model_backend, **more)
+        face = open_subject(model, file, request.align, request.method)
+        rendered = iter([adaptation.render(face, first, noise)])
+        frames = pasted(rendered, request.paste, face, file, request.force)
+        write_frames(frames, 1, out, 1.0, subject.name, not printing.shows_lines)
     seconds = time.perf_counter() - started
     kept = len(adaptation.kept_layers(first))
     document = {
@@ -101,4 +107,4 @@ def adapt(
         "seconds": round(seconds, 3),
     }
     line = f"{subject} -> {out}  (offsets of {kept} layers, {seconds:.1f} s)"
-    print_done(document, line, json_, quiet or is_pipe_out(out))
+    print_done(document, line, printing.json_, printing.quiet or is_pipe_out(out))

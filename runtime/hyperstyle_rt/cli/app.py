@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import adapt, align, bench, check, doctor, edit, info, interpolate, invert
+from . import adapt, align, bench, check, doctor, edit, info, interpolate, invert, invert_options
+from .option_groups import command
 from .program import Command, CommandGroup
 from .terminal import print_line
 
@@ -47,10 +48,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EXAMPLES,
 )
-app.command(cls=Command, epilog=invert.EXAMPLES)(invert.invert)
-app.command(cls=Command, epilog=edit.EXAMPLES)(edit.edit)
-app.command(cls=Command, epilog=interpolate.EXAMPLES)(interpolate.interpolate)
-app.command(cls=Command, epilog=adapt.EXAMPLES)(adapt.adapt)
+app.command(cls=Command, epilog=invert.EXAMPLES)(
+    command(invert_options.InvertRequest, invert.invert)
+)
+app.command(cls=Command, epilog=edit.EXAMPLES)(command(edit.EditRequest, edit.edit))
+app.command(cls=Command, epilog=interpolate.EXAMPLES)(
+    command(interpolate.InterpolateRequest, interpolate.interpolate)
+)
+app.command(cls=Command, epilog=adapt.EXAMPLES)(command(adapt.AdaptRequest, adapt.adapt))
 app.command(cls=Command, epilog=align.EXAMPLES)(align.align)
 app.command(cls=Command, epilog=info.EXAMPLES)(info.info)
 app.command(cls=Command, epilog=check.EXAMPLES)(check.check)

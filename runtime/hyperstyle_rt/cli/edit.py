@@ -16,11 +16,10 @@ import typer
 
 from ..batch.streams import STANDARD, is_pipe_out
 from ..errors import HyperStyleError, InversionError
-from ..formats.manifest import BASE_PRECISION
 from . import options
 from .edit_report import Edited, EditReport
 from .frames import film_path, write_frames
-from .outputs import check_report, is_directory_for, refuse_existing
+from .outputs import check_report, is_directory_for, refuse_existing, write_report
 from .pipes import as_file, called_by_its_name, refuse_json_to_pipe
 from .subjects import digest_of, is_inversion, open_model, open_subject, pasted
 from .terminal import exit_with_errors, print_json, print_line, print_passed_over
@@ -46,7 +45,10 @@ hyperstyle-rt edit results 'more/*.png' smile=2 --out smiling --resume --report 
 ENDING = ".edited.png"
 
 
-def edit(
+@dataclass(frozen=True, kw_only=True)
+class EditRequest:
+    """What `edit` is asked for."""
+
     arguments: Annotated[
         list[str],
         typer.Argument(
@@ -55,22 +57,21 @@ def edit(
             "then steps along directions of the bundle, or sweeps, START:STOP:COUNT.",
             show_default=False,
         ),
-    ],
-    out: options.FilmOut = None,
-    rate: options.Rate = 25.0,
-    bundle: options.SubjectBundle = None,
-    method: options.Method = None,
-    backend: options.Backend = "auto",
-    precision: options.Precision = BASE_PRECISION,
-    threads: options.Threads = None,
-    force: options.Force = False,
-    align: options.Align = options.When.AUTO,
-    paste: options.PasteInto = None,
-    resume: options.Resume = False,
-    report: options.ReportTo = None,
-    json_: options.Json = False,
-    quiet: options.Quiet = False,
-) -> None:
+    ]
+    out: options.FilmOut = None
+    rate: options.Rate = 25.0
+    bundle: options.SubjectBundle = None
+    method: options.Method = None
+    running: options.Running
+    force: options.Force = False
+    align: options.Align = options.When.AUTO
+    paste: options.PasteInto = None
+    resume: options.Resume = False
+    report: options.ReportTo = None
+    printing: options.Printing
+
+
+def edit(request: EditRequest) -> None:
     """Edit faces: along directions such as smile or age, all renders with the same weights.
 
     Writes NAME.edited.png without --out; of several faces into the directory
@@ -82,20 +83,21 @@ def edit(
     from ..batch.sources import find_faces
     from ..editing.expressions import parse_edits
 
-    subjects, edits = split_arguments(arguments)
+    out, report, printing = request.out, request.report, request.printing
+    subjects, edits = split_arguments(request.arguments)
     steps = parse_edits(edits)
     found = find_faces(subjects)
-    tasks = _plan(found, out, force, resume)
+    tasks = _plan(found, request)
     if out is not None:
-        refuse_json_to_pipe(out, json_)
+        refuse_json_to_pipe(out, printing.json_)
     if report is not None:
-        check_report(report, resume, force)
+        check_report(report, request.resume, request.force)
     named = _of_known_bundle([task.subject for task in tasks])
-    say = not (quiet or json_ or is_pipe_out(tasks[0].out))
+    say = printing.shows_lines and not is_pipe_out(tasks[0].out)
     results = EditReport(found, steps)
     with as_file(named) as first:
-        model = open_model(bundle, first, backend, threads, precision)
-        work = _Work(model, method, steps, rate, align, paste, force, resume, quiet or json_)
+        model = open_model(request.bundle, first, request.running)
+        work = _Work(model, steps, request)
         try:
             for task in tasks:
                 line = results.add(task.subject, partial(work.edit, task, named, first))
@@ -103,10 +105,10 @@ def edit(
                     print_line(line)
         finally:
             if report is not None:
-                results.write(report, model)
-    if json_:
+                write_report(report, results.to_json(model))
+    if printing.json_:
         print_json(results.to_json(model))
-    if not quiet:
+    if not printing.quiet:
         print_passed_over(found.passed_over)
     exit_with_errors(results.failed.values())
 
@@ -144,10 +146,11 @@ class _Task:
     out: Path
 
 
-def _plan(found: Found, out: Path | None, force: bool, resume: bool) -> list[_Task]:
+def _plan(found: Found, request: EditRequest) -> list[_Task]:
     """Name what is written for each subject, and refuse what is there already."""
     from ..imaging.films import FILM_SUFFIXES
 
+    out, force, resume = request.out, request.force, request.resume
     sources = found.sources
     one = len(sources) == 1 and not (found.folders or found.patterns)
     if one and not resume:
@@ -176,45 +179,41 @@ def _of_known_bundle(subjects: Sequence[Path]) -> Path:
 @dataclass(frozen=True)
 class _Work:
     model: Model
-    method: str | None
     steps: list[Amounts]
-    rate: float
-    align: options.When
-    paste: Path | None
-    force: bool
-    resume: bool
-    quiet: bool
+    request: EditRequest
 
     def edit(self, task: _Task, piped: Path, spooled: Path) -> Edited:
         """Edit one subject and write the result, unless an earlier run has."""
         from ..batch.records import is_result, read_record
 
         started = time.perf_counter()
+        request = self.request
         subject = spooled if task.subject == piped else task.subject
         with as_file(subject) as file, called_by_its_name(file, task.subject):
             record = self._record(file)
-            if self.resume and read_record(task.out) == record:
+            if request.resume and read_record(task.out) == record:
                 return Edited(task.out, 0, 0.0, skipped=True)
-            if self.resume and not self.force and not is_result(task.out):
+            if request.resume and not request.force and not is_result(task.out):
                 refuse_existing([task.out])
-            face = open_subject(self.model, file, self.align, self.method)
+            face = open_subject(self.model, file, request.align, request.method)
             edited = self.model.sweep(face, self.steps)
-            frames = pasted(edited, self.paste, face, file, self.force)
+            frames = pasted(edited, request.paste, face, file, request.force)
             count = len(self.steps)
-            name = task.subject.name
-            write_frames(frames, count, task.out, self.rate, name, self.quiet, record)
+            name, silent = task.subject.name, not request.printing.shows_lines
+            write_frames(frames, count, task.out, request.rate, name, silent, record)
         return Edited(task.out, count, time.perf_counter() - started)
 
     def _record(self, file: Path) -> Record:
         from ..batch.records import Record
         from ..work import computed_by
 
+        paste = self.request.paste
         settings: dict[str, Any] = {
             "bundle": self.model.bundle.digest,
             "edits": [dict(step) for step in self.steps],
-            "align": self.align.value,
-            "method": self.method,
-            "paste": None if self.paste is None else str(self.paste),
+            "align": self.request.align.value,
+            "method": self.request.method,
+            "paste": None if paste is None else str(paste),
         }
         return Record(
             picture=digest_of(file),

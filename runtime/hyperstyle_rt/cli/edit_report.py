@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..batch.records import REPORT_FORMAT
 from ..batch.streams import spoken
-from ..errors import HyperStyleError, InversionError, PictureError
-from ..files import make_directory, write_atomically
+from ..errors import InversionError, PictureError
 
 if TYPE_CHECKING:
     from ..batch.sources import Found
@@ -98,15 +96,3 @@ class EditReport:
             "passed_over": [str(path) for path in self.found.passed_over],
             "errors": [{"input": str(path), "error": text} for path, text in self.failed.items()],
         }
-
-    def write(self, path: Path, model: Model) -> None:
-        """Write the document into a file, which is replaced.
-
-        Raises
-        ------
-        HyperStyleError
-            If it cannot be written.
-        """
-        text = json.dumps(self.to_json(model), indent=2)
-        make_directory(path.parent, HyperStyleError)
-        write_atomically(path, f"{text}\n".encode("ascii"), HyperStyleError)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..batch.streams import is_pipe_out
-from ..formats.manifest import BASE_PRECISION
 from . import options
 from .frames import film_path, write_frames
 from .pipes import as_file, name_of, refuse_json_to_pipe
@@ -27,7 +27,10 @@ hyperstyle-rt interpolate anna.png bert.png --frames 48 --spherical --out morph.
 """
 
 
-def interpolate(
+@dataclass(frozen=True, kw_only=True)
+class InterpolateRequest:
+    """What `interpolate` is asked for."""
+
     first: Annotated[
         Path,
         typer.Argument(
@@ -35,32 +38,31 @@ def interpolate(
             help="An inversion file (.safetensors), or a picture.",
             show_default=False,
         ),
-    ],
+    ]
     second: Annotated[
         Path, typer.Argument(metavar="B", help="Another of the same bundle.", show_default=False)
-    ],
-    out: options.FilmOut = None,
+    ]
+    out: options.FilmOut = None
     frames: Annotated[
         int,
         typer.Option(min=2, max=100_000, help="Pictures, both ends included.", metavar="N"),
-    ] = 50,
+    ] = 50
     spherical: Annotated[
         bool,
         options.flag(
             "--spherical", says="Latents on arcs about the average face instead of straight lines."
         ),
-    ] = False,
-    rate: options.Rate = 25.0,
-    bundle: options.SubjectBundle = None,
-    method: options.Method = None,
-    backend: options.Backend = "auto",
-    precision: options.Precision = BASE_PRECISION,
-    threads: options.Threads = None,
-    force: options.Force = False,
-    align: options.Align = options.When.AUTO,
-    json_: options.Json = False,
-    quiet: options.Quiet = False,
-) -> None:
+    ] = False
+    rate: options.Rate = 25.0
+    bundle: options.SubjectBundle = None
+    method: options.Method = None
+    running: options.Running
+    force: options.Force = False
+    align: options.Align = options.When.AUTO
+    printing: options.Printing
+
+
+def interpolate(request: InterpolateRequest) -> None:
     """Move from one face to another: latents and weight offsets change together.
 
     Writes A-B.mp4 without --out, A-B.gif without the extra `films`.
@@ -70,26 +72,30 @@ def interpolate(
     from ..imaging.films import default_film_suffix
     from ..imaging.pictures import Original
 
+    first, second, printing = request.first, request.second, request.printing
     default = f"{name_of(first)}-{name_of(second)}{default_film_suffix()}"
-    out = film_path(out, default, force)
-    refuse_json_to_pipe(out, json_)
+    out = film_path(request.out, default, request.force)
+    refuse_json_to_pipe(out, printing.json_)
     with as_file(first) as one, as_file(second) as other:
         named = one if is_inversion(one) else other
-        model = open_model(bundle, named, backend, threads, precision)
+        model = open_model(request.bundle, named, request.running)
         started = time.perf_counter()
-        start, end = (open_subject(model, file, align, method) for file in (one, other))
-        blend = spherical_about(model.bundle.latent_average()) if spherical else linear
-        pictures = map(Original, model.interpolate(start, end, evenly(0, 1, frames), blend))
+        start, end = (
+            open_subject(model, file, request.align, request.method) for file in (one, other)
+        )
+        blend = spherical_about(model.bundle.latent_average()) if request.spherical else linear
+        steps = evenly(0, 1, request.frames)
+        pictures = map(Original, model.interpolate(start, end, steps, blend))
         name = f"{first.name} to {second.name}"
-        write_frames(pictures, frames, out, rate, name, quiet or json_)
+        write_frames(pictures, request.frames, out, request.rate, name, not printing.shows_lines)
     seconds = time.perf_counter() - started
     document = {
         "inputs": [str(first), str(second)],
         "output": str(out),
         "bundle": model.bundle.manifest.name,
         "provider": model.backend.provider,
-        "frames": frames,
+        "frames": request.frames,
         "seconds": round(seconds, 3),
     }
-    line = f"{first}, {second} -> {out}  ({frames} pictures, {seconds:.1f} s)"
-    print_done(document, line, json_, quiet or is_pipe_out(out))
+    line = f"{first}, {second} -> {out}  ({request.frames} pictures, {seconds:.1f} s)"
+    print_done(document, line, printing.json_, printing.quiet or is_pipe_out(out))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..batch.records import REPORT_FORMAT
-from ..errors import HyperStyleError
-from ..files import make_directory, write_atomically
 
 if TYPE_CHECKING:
     from ..batch.pipeline import Failure
@@ -111,18 +108,6 @@ class Report:
             "notices": self.notices,
             "errors": [{"input": str(path), "error": text} for path, text in self.failed.items()],
         }
-
-    def write(self, path: Path, model: Model) -> None:
-        """Write the document into a file, which is replaced.
-
-        Raises
-        ------
-        HyperStyleError
-            If it cannot be written.
-        """
-        text = json.dumps(self.to_json(model), indent=2)
-        make_directory(path.parent, HyperStyleError)
-        write_atomically(path, f"{text}\n".encode("ascii"), HyperStyleError)
 
 
 def _done_to_json(picture: Path, done: Done, pipe: Path | None) -> dict[str, Any]:

@@ -1,8 +1,12 @@
-"""Options and arguments that several commands have, declared once: ``options.Bundle`` and so on."""
+"""Options and arguments that several commands have, declared once: ``options.Bundle`` and so on.
+
+The dataclasses at the end are groups of them; :mod:`.option_groups` makes commands of such.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from ..backends.registry import BACKEND_NAMES, BACKENDS, PRECISIONS
+from ..formats.manifest import BASE_PRECISION
 
 # Panels of the help.
 PHOTOS = "Photos"
@@ -160,3 +165,25 @@ ReportTo = Annotated[
 ]
 Json = Annotated[bool, flag("--json", says="Print one JSON document instead of text.")]
 Quiet = Annotated[bool, flag("--quiet", "-q", says="No progress bar, no lines; errors only.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """What the graphs run on."""
+
+    backend: Backend = "auto"
+    precision: Precision = BASE_PRECISION
+    threads: Threads = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Printing:
+    """What is printed."""
+
+    json_: Json = False
+    quiet: Quiet = False
+
+    @property
+    def shows_lines(self) -> bool:
+        """Whether people read along: neither silence nor JSON is asked for."""
+        return not (self.quiet or self.json_)

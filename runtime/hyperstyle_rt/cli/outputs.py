@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..batch.records import is_report
 from ..errors import HyperStyleError
-from ..files import is_directory
+from ..files import is_directory, make_directory, write_atomically
 
 if TYPE_CHECKING:
     from ..batch.results import Settings
@@ -86,6 +87,19 @@ def check_report(path: Path, resume: bool, force: bool) -> None:
     check_writable(path.parent)
     if not force and not (resume and is_report(path)):
         refuse_existing([path])
+
+
+def write_report(path: Path, document: Mapping[str, Any]) -> None:
+    """Write the document of ``--json`` into the file of ``--report``, which is replaced.
+
+    Raises
+    ------
+    HyperStyleError
+        If it cannot be written.
+    """
+    text = json.dumps(document, indent=2)
+    make_directory(path.parent, HyperStyleError)
+    write_atomically(path, f"{text}\n".encode("ascii"), HyperStyleError)
 
 
 def first_files(task: Task, settings: Settings) -> list[Path]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..batch.streams import INVERSION_SUFFIX, read_picture_source
 from ..errors import HyperStyleError, PictureError
-from .options import When
+from .options import Running, When
 from .terminal import print_note
 
 if TYPE_CHECKING:
@@ -24,13 +24,7 @@ def is_inversion(subject: Path) -> bool:
     return subject.suffix.lower() == INVERSION_SUFFIX
 
 
-def open_model(
-    bundle: str | None,
-    subject: Path,
-    backend: str,
-    threads: int | None,
-    precision: str,
-) -> Model:
+def open_model(bundle: str | None, subject: Path, running: Running) -> Model:
     """Open the bundle a user names, or the one the inversion file was made with.
 
     Raises
@@ -43,7 +37,7 @@ def open_model(
 
     if bundle is None and is_inversion(subject):
         bundle = Inversion.load(subject).data.bundle_name
-    return Model.load(bundle, backend, threads=threads, precision=precision)
+    return Model.load(bundle, running.backend, threads=running.threads, precision=running.precision)
 
 
 def open_subject(model: Model, subject: Path, align: When, method: str | None = None) -> Inversion:

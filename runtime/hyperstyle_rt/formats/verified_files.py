@@ -9,9 +9,9 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
+from ..closing import Closable
 from ..errors import BundleError
 from ..files import reason
 from .manifest import BundleFile
@@ -47,8 +47,8 @@ class VerifiedGraph:
     data: Mapping[str, memoryview]
 
 
-class BundleFileReader:
-    """A regular file that is open for reading; a context manager that closes it.
+class BundleFileReader(Closable):
+    """A regular file that is open for reading.
 
     Attributes
     ----------
@@ -63,15 +63,8 @@ class BundleFileReader:
         self.size = size
         self._file = file
 
-    def __enter__(self) -> BundleFileReader:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
     def read(self, limit: int) -> bytes:

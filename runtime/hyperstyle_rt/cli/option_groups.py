@@ -23,14 +23,14 @@ def command(kind: type[Options], run: Callable[[Options], None]) -> Callable[...
 
     Returns
     -------
-    A function of keyword parameters, one for every option.
+    A function of keyword parameters, one for every option, with the name and docstring of `run`.
     """
 
     def with_keywords(**values: Any) -> None:
         run(_filled(kind, values))
 
     parameters = list(_parameters(kind))
-    with_keywords.__doc__ = run.__doc__
+    with_keywords.__name__, with_keywords.__doc__ = run.__name__, run.__doc__
     with_keywords.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     with_keywords.__annotations__ = {p.name: p.annotation for p in parameters}
     return with_keywords
