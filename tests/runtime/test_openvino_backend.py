@@ -376,16 +376,25 @@ def test_a_file_that_is_swapped_after_its_verification_is_refused(
         encode(backend)
 
 
-def test_a_file_that_is_altered_later_changes_nothing(encoder: Path) -> None:
-    """Files are read, not mapped, and read at once."""
-    expected = encode(open_openvino(encoder))
-    backend = open_openvino(encoder)
-    backend.signature("encoder")
-    data = encoder / "encoder.onnx.data"
-    data.write_bytes(bytes(data.stat().st_size))
+def test_a_file_that_is_altered_later_is_refused(encoder: Path) -> None:
+    """Files are mapped; one that was replaced, as by the exporter, is still the old one."""
+    backend, data = open_openvino(encoder), encoder / "encoder.onnx.data"
+    expected = encode(backend)
+    new = encoder / "new"
+    new.write_bytes(bytes(data.stat().st_size))
+    shutil.copy(data, encoder / "old")
+    new.rename(data)
     assert np.array_equal(encode(backend), expected)
     with pytest.raises(BundleError, match=r"encoder\.onnx\.data is altered"):
         encode(open_openvino(encoder))
+    (encoder / "old").rename(data)
+    backend = open_openvino(encoder)
+    encode(backend)
+    with data.open("r+b") as file:
+        file.write(b"\0" * 1000)
+    with pytest.raises(BundleError, match=r"encoder\.onnx\.data was changed while it was in use"):
+        encode(backend)
+    backend.close()
 
 
 @LINUX

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from ..errors import BundleError
 from ..files import reason
@@ -26,15 +27,53 @@ def unaltered_files(directory: Path, names: Sequence[str]) -> Iterator[str]:
     Raises
     ------
     BundleError
-        At the end, if a file was altered, replaced or moved meanwhile: what was read may then be
-        something else than what was verified.
+        If a file is not there; at the end, if one was altered, replaced or moved meanwhile: what
+        was read may then be something else than what was verified.
     """
     files = [directory / name for name in names]
     identities = [_identity(path) for path in files]
+    for path, identity in zip(files, identities, strict=True):
+        if identity is None:
+            raise BundleError(f"cannot open {path}, which is not there; restore the bundle")
     with as_folder(directory) as folder:
         yield folder
         _require_unchanged([Path(folder) / name for name in names], identities, files)
     _require_unchanged(files, identities, files)
+
+
+class MappedFiles:
+    """Files that a library has mapped: what is written to them later changes what it computes."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._files: list[tuple[Path, BinaryIO, tuple[int, int]]] = []
+        for path in paths:
+            file = path.open("rb")
+            self._files.append((path, file, _content_stamp(file)))
+
+    def check(self) -> None:
+        """Refuse to go on if a file was written to; one that was replaced is mapped as it was.
+
+        Raises
+        ------
+        BundleError
+            If so.
+        """
+        for path, file, stamp in self._files:
+            if _content_stamp(file) != stamp:
+                raise BundleError(
+                    f"{path} was changed while it was in use; load the model again, and replace "
+                    "files of a bundle by others instead of writing to them"
+                )
+
+    def close(self) -> None:
+        """Let go of them."""
+        for _, file, _ in self._files:
+            file.close()
+
+
+def _content_stamp(file: BinaryIO) -> tuple[int, int]:
+    status = os.fstat(file.fileno())
+    return status.st_size, status.st_mtime_ns
 
 
 def _require_unchanged(

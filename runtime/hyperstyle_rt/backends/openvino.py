@@ -33,9 +33,9 @@ from .protocol import Buffers, Signature
 
 
 def open_openvino(
-    name: str, bundle: Bundle, threads: int | None, precision: str
+    name: str, bundle: Bundle, threads: int | None, precision: str, device: int | None
 ) -> OpenvinoBackend:
-    """Open the backend; raises as :class:`OpenvinoBackend`."""
+    """Open the backend, which has one device; raises as :class:`OpenvinoBackend`."""
     return OpenvinoBackend(name, bundle, threads, precision)
 
 
@@ -104,7 +104,8 @@ class OpenvinoBackend:
         Raises
         ------
         BundleError
-            If the bundle lacks the graph, or a file of it is altered; if OpenVINO cannot read it.
+            If the bundle lacks the graph, or a file of it is altered, also after it was opened; if
+            OpenVINO cannot read it.
         BackendError
             If an input is missing, unknown, or of another shape or type; if the graph fails; after
             :meth:`close`, and in a forked child.
@@ -120,6 +121,7 @@ class OpenvinoBackend:
         kinds = {name: (value.shape, value.dtype) for name, value in inputs.items()}
         check_inputs(role, signature, kinds)
         batch = _batch(role, signature, inputs)
+        graph.files.check()
         try:
             outputs = {
                 name: np.empty(shape_in_batch(spec, batch), spec.dtype)
@@ -168,6 +170,8 @@ class OpenvinoBackend:
     def close(self) -> None:
         """Destroy the compiled models and give their memory back."""
         if self._native.close():
+            for graph in self._graphs.values():
+                graph.files.close()
             self._graphs.clear()
             return_freed_memory()
 

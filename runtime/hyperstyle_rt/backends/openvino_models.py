@@ -14,7 +14,7 @@ from ..errors import BackendError, BundleError
 from ..files import reason
 from ..formats.bundle import Bundle
 from ..formats.manifest import BASE_PRECISION
-from .graph_files import unaltered_files
+from .graph_files import MappedFiles, unaltered_files
 from .native_memory import return_freed_memory
 from .openvino_constants import separate_shared_constants
 from .openvino_library import (
@@ -51,10 +51,13 @@ class CompiledGraph:
         ``openvino.CompiledModel``.
     signature:
         What the file says: there the batch is of any length.
+    files:
+        Its tensors, mapped.
     """
 
     model: Any
     signature: Signature
+    files: MappedFiles
 
 
 class ModelCompiler:
@@ -104,7 +107,7 @@ class ModelCompiler:
         try:
             with self._verified(role) as file:
                 model = self.core.read_model(file)
-                hold_constants(model)
+                files = MappedFiles(Path(file).parent / name for name in [*names][1:])
             signature = signature_of(role, model)
             model.reshape(
                 {name: shape_in_batch(spec, 1) for name, spec in signature.inputs.items()}
@@ -124,7 +127,7 @@ class ModelCompiler:
         del model
         return_freed_memory()
         logger.debug("%s by OpenVINO in %s", path.name, self.precision)
-        return CompiledGraph(compiled, signature)
+        return CompiledGraph(compiled, signature, files)
 
     def _settings(self) -> dict[str, Any]:
         """What is left to no default: on CPUs that have bfloat16 the default precision is that.
@@ -172,13 +175,6 @@ class ModelCompiler:
             f"OpenVINO {version()} computes the graph {role} in "
             f"{', '.join(sorted(found | {given}))}, not in {self.precision}; use --backend cpu"
         )
-
-
-def hold_constants(model: Any) -> None:
-    """Have a model read all its constants: OpenVINO reads them when they are first looked at."""
-    for node in model.get_ops():
-        if node.get_type_name() == "Constant":
-            _ = node.data
 
 
 def product_types(compiled: Any) -> set[str]:
@@ -233,9 +229,12 @@ def _spec(port: Any) -> TensorSpec:
 
 @contextmanager
 def _copies(bundle: Bundle, role: str) -> Iterator[str]:
-    """Copies of a graph's files, of the content that was verified, for as long as they are read."""
+    """Copies of a graph's files, of the content that was verified; once mapped they need no name.
+
+    Where files that are mapped cannot be removed, as on Windows, they stay.
+    """
     verified = bundle.graph(role)
-    with tempfile.TemporaryDirectory(prefix="hyperstyle-rt-") as folder:
+    with tempfile.TemporaryDirectory(prefix="hyperstyle-rt-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / verified.path.name
         try:
             path.write_bytes(verified.model)

@@ -113,6 +113,11 @@ def shrink_arena() -> None:
     return_freed_memory()
 
 
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, at most 300 characters."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+
+
 @functools.cache
 def _register_shared_arena() -> None:
     """One CPU arena for all sessions of the process, growing by what is asked for."""

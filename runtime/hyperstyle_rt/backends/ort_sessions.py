@@ -14,7 +14,8 @@ from ..formats.bundle import Bundle
 from .cuda.driver import find_gpu
 from .graph_files import unaltered_files
 from .native_memory import return_freed_memory
-from .ort_library import NEGATION, load_onnxruntime, session_options
+from .ort_library import NEGATION, first_line, load_onnxruntime, session_options
+from .ort_providers import ChosenProvider
 from .protocol import Signature, TensorSpec
 
 if TYPE_CHECKING:
@@ -45,14 +46,14 @@ class SessionMaker:
     precision:
         Of the graphs.
     provider:
-        ONNX Runtime's name of what is to run them.
+        What is to run them.
     threads:
         Most threads of one operator on the CPU; None for one per usable processor.
     """
 
     bundle: Bundle
     precision: str
-    provider: str
+    provider: ChosenProvider
     threads: int | None
 
     def check(self) -> None:
@@ -67,18 +68,16 @@ class SessionMaker:
         """
         for role in self.bundle.manifest.graphs:
             self.bundle.graph_digests(role, self.precision)
-        ort = load_onnxruntime()
         try:
-            probe = ort.InferenceSession(
-                NEGATION, session_options(1), providers=[self.provider], enable_fallback=0
-            )
+            self.provider.open_session(NEGATION, session_options(1))
+        except BackendError:
+            raise
         except Exception as error:  # ONNX Runtime raises its own types, which share no base
             raise BackendError(
-                f"ONNX Runtime {ort.__version__} cannot use {self.provider} "
+                f"ONNX Runtime {load_onnxruntime().__version__} cannot use {self.provider.name} "
                 f"({first_line(error)}); check this machine with hyperstyle-rt doctor, or use "
                 "--backend cpu"
             ) from error
-        self._check_provider(probe)
 
     def open(self, role: str) -> onnxruntime.InferenceSession:
         """Open a graph.
@@ -134,33 +133,24 @@ class SessionMaker:
     def _make(
         self, path: Path, model: bytes | str, options: onnxruntime.SessionOptions
     ) -> onnxruntime.InferenceSession:
-        ort = load_onnxruntime()
         try:
-            session: onnxruntime.InferenceSession = ort.InferenceSession(
-                model, options, providers=[self.provider], enable_fallback=0
-            )
+            session = self.provider.open_session(model, options)
+        except BackendError:
+            raise
         except Exception as error:  # ONNX Runtime raises its own types, which share no base
             if _is_out_of_memory(error):
                 raise BackendError(
                     f"there is not enough memory to load {path}; free some, or allow the process "
                     "more (ulimit -v)"
                 ) from error
+            version = load_onnxruntime().__version__
             raise BundleError(
-                f"ONNX Runtime {ort.__version__} cannot load {path}; build the bundle again with "
-                f"this version ({first_line(error)})"
+                f"ONNX Runtime {version} cannot load {path}; build the bundle again with this "
+                f"version ({first_line(error)})"
             ) from error
-        self._check_provider(session)
-        logger.debug("%s on %s", path.name, self.provider)
+        logger.debug("%s on %s", path.name, self.provider.label)
         return_freed_memory()
         return session
-
-    def _check_provider(self, session: onnxruntime.InferenceSession) -> None:
-        given = session.get_providers()[0]
-        if given != self.provider:
-            raise BackendError(
-                f"ONNX Runtime gave {given} where {self.provider} was asked for; install the CUDA "
-                "and cuDNN libraries its log names, or use --backend cpu"
-            )
 
 
 def signature_of(session: onnxruntime.InferenceSession) -> Signature:
@@ -192,11 +182,6 @@ def dtype_of(name: str) -> np.dtype[Any]:
 
 def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or "bad_alloc" in str(error)
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's text, at most 300 characters."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
 def _spec(value: Any) -> TensorSpec:

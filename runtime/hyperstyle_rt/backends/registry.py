@@ -27,8 +27,8 @@ PRECISIONS = (*GRAPH_PRECISIONS, BFLOAT16)
 """What can be asked for, the most exact first: ``bf16`` are the fp32 graphs, computed in it."""
 
 
-Opener = Callable[[str, "Bundle", "int | None", str], "Backend"]
-"""(name, bundle, threads, precision) -> an open backend."""
+Opener = Callable[[str, "Bundle", "int | None", str, "int | None"], "Backend"]
+"""(name, bundle, threads, precision, device) -> an open backend."""
 
 Probe = Callable[[str], "str | None"]
 """name -> why it cannot be used here, or None."""
@@ -53,6 +53,8 @@ class BackendEntry:
         What must be installed, for people.
     description:
         What it does, one line.
+    chooses_device:
+        Whether one of several devices can be asked for.
     """
 
     name: str
@@ -63,8 +65,11 @@ class BackendEntry:
     precisions: tuple[str, ...]
     requires: str
     description: str
+    chooses_device: bool = False
 
-    def open(self, bundle: Bundle, threads: int | None, precision: str) -> Backend:
+    def open(
+        self, bundle: Bundle, threads: int | None, precision: str, device: int | None
+    ) -> Backend:
         """Open it; raises as :func:`open_backend`."""
         if precision not in self.precisions:
             others = [entry.name for entry in BACKENDS if precision in entry.precisions]
@@ -73,8 +78,15 @@ class BackendEntry:
                 f"{', '.join(self.precisions)}; use one of these"
                 + (f", or --backend {' or '.join(others)}" if others else "")
             )
+        if device is not None and device < 0:
+            raise BackendError(f"there is no device {device}; the first is 0")
+        if device is not None and not self.chooses_device:
+            cure = "; CUDA_VISIBLE_DEVICES tells which GPU it uses" if self.memory == "cuda" else ""
+            raise BackendError(
+                f"the backend {self.name} has no devices to choose from; leave --device out{cure}"
+            )
         opener: Opener = getattr(import_module(self.module, __package__), self.opener)
-        return opener(self.name, bundle, threads, precision)
+        return opener(self.name, bundle, threads, precision, device)
 
     def problem(self) -> str | None:
         """Why it cannot be used on this machine, in few words; None if it can, as far as is known.
@@ -115,6 +127,7 @@ BACKENDS = (
         precisions=GRAPH_PRECISIONS,
         requires="onnxruntime-gpu, CUDA, cuDNN",
         description="ONNX Runtime's CUDA provider",
+        chooses_device=True,
     ),
     BackendEntry(
         name="tensorrt",
@@ -146,6 +159,50 @@ BACKENDS = (
         requires="onnxruntime-gpu, TensorRT 10",
         description="the bundle's TensorRT plans in ONNX Runtime",
     ),
+    BackendEntry(
+        name="tensorrt-rtx",
+        module=".ort",
+        opener="open_provider",
+        probe="probe_provider",
+        memory="cpu",
+        precisions=GRAPH_PRECISIONS,
+        requires="onnxruntime, onnxruntime-ep-nv-tensorrt-rtx-cu12 or -cu13",
+        description="TensorRT for RTX, a plug-in of ONNX Runtime",
+        chooses_device=True,
+    ),
+    BackendEntry(
+        name="webgpu",
+        module=".ort",
+        opener="open_provider",
+        probe="probe_provider",
+        memory="cpu",
+        precisions=GRAPH_PRECISIONS,
+        requires="onnxruntime, onnxruntime-ep-webgpu",
+        description="WebGPU (Vulkan, Direct3D, Metal), a plug-in of ONNX Runtime",
+        chooses_device=True,
+    ),
+    BackendEntry(
+        name="mlx",
+        module=".ort",
+        opener="open_provider",
+        probe="probe_provider",
+        memory="cpu",
+        precisions=GRAPH_PRECISIONS,
+        requires="onnxruntime, onnxruntime-ep-mlx",
+        description="MLX on Apple silicon, a plug-in of ONNX Runtime",
+        chooses_device=True,
+    ),
+    BackendEntry(
+        name="ort-openvino",
+        module=".ort",
+        opener="open_provider",
+        probe="probe_provider",
+        memory="cpu",
+        precisions=(BASE_PRECISION,),
+        requires="onnxruntime, onnxruntime-ep-openvino",
+        description="OpenVINO on Intel's GPUs and NPUs, a plug-in of ONNX Runtime",
+        chooses_device=True,
+    ),
 )
 BACKEND_NAMES = (AUTOMATIC, *(entry.name for entry in BACKENDS))
 _BY_NAME = {entry.name: entry for entry in BACKENDS}
@@ -154,7 +211,11 @@ _AUTOMATIC_BFLOAT16 = "openvino"  # the only backend that has it
 
 
 def open_backend(
-    name: str, bundle: Bundle, threads: int | None, precision: str = BASE_PRECISION
+    name: str,
+    bundle: Bundle,
+    threads: int | None,
+    precision: str = BASE_PRECISION,
+    device: int | None = None,
 ) -> Backend:
     """Open a backend by its name: one of :data:`BACKEND_NAMES`.
 
@@ -169,17 +230,21 @@ def open_backend(
     precision:
         ``fp32``; ``fp16``, if the bundle has graphs in it; ``bf16``, in which OpenVINO computes the
         fp32 graphs.
+    device:
+        Which of the devices that a backend has, from 0; None for the first, which is all that most
+        have.
 
     Raises
     ------
     BackendError
-        If there is no such backend, it has no such precision, or it is not usable on this machine.
+        If there is no such backend, it has no such precision or device, or it is not usable on this
+        machine.
     BundleError
         If the bundle has no graphs of that precision, or one is altered.
     """
     if name == AUTOMATIC:
-        return _open_automatically(bundle, threads, precision)
-    return entry_of(name).open(bundle, threads, precision)
+        return _open_automatically(bundle, threads, precision, device)
+    return entry_of(name).open(bundle, threads, precision, device)
 
 
 def entry_of(name: str) -> BackendEntry:
@@ -197,20 +262,22 @@ def entry_of(name: str) -> BackendEntry:
     return _BY_NAME[name]
 
 
-def _open_automatically(bundle: Bundle, threads: int | None, precision: str) -> Backend:
+def _open_automatically(
+    bundle: Bundle, threads: int | None, precision: str, device: int | None
+) -> Backend:
     """The first of :data:`_AUTOMATIC_ORDER` that ONNX Runtime offers and can open.
 
     Bfloat16, which loses digits, is only taken where it is asked for.
     """
     if precision == BFLOAT16:
-        return entry_of(_AUTOMATIC_BFLOAT16).open(bundle, threads, precision)
+        return entry_of(_AUTOMATIC_BFLOAT16).open(bundle, threads, precision, device)
     from .ort import usable_providers
 
     *preferred, last = _AUTOMATIC_ORDER
     for name in preferred:
         if name in usable_providers():
             try:
-                return entry_of(name).open(bundle, threads, precision)
+                return entry_of(name).open(bundle, threads, precision, device)
             except BackendError as error:
                 logger.warning("%s; using the CPU", error)
-    return entry_of(last).open(bundle, threads, precision)
+    return entry_of(last).open(bundle, threads, precision, device)

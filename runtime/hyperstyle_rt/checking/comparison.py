@@ -59,7 +59,9 @@ class Contender:
     has_stored_weights: bool = True
 
 
-def open_contender(name: str, bundle: Bundle, threads: int | None = None) -> Contender:
+def open_contender(
+    name: str, bundle: Bundle, threads: int | None = None, device: int | None = None
+) -> Contender:
     """Open one of :data:`CONTENDERS`.
 
     Raises
@@ -72,7 +74,7 @@ def open_contender(name: str, bundle: Bundle, threads: int | None = None) -> Con
     if name not in CONTENDERS:
         raise BackendError(f"there is no {name!r} to compare; choose among {', '.join(CONTENDERS)}")
     backend, precision = CONTENDERS[name]
-    return Contender(name, open_backend(backend, bundle, threads, precision))
+    return Contender(name, open_backend(backend, bundle, threads, precision, device))
 
 
 def contenders_at_hand(bundle: Bundle) -> list[str]:

@@ -72,12 +72,7 @@ def invert(request: InvertRequest) -> None:
     out, folders, printing = request.written.out, request.folders, request.printing
     running = request.running
     found = find_sources(request.pictures)
-    model = Model.load(
-        request.search.bundle,
-        running.backend,
-        threads=running.threads,
-        precision=running.precision,
-    )
+    model = Model.load(request.search.bundle, running.backend, **running.settings())
     settings = _settings(request, model)
     _check_photos(settings, model)
     if is_pipe_out(out):
