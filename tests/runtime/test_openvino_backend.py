@@ -117,7 +117,7 @@ def test_every_graph_computes_what_onnx_runtime_computes(
     rng = np.random.default_rng(0)
     feeds = {}
     for name, spec in signatures[0].inputs.items():
-        scale = 0.05 if name.startswith(("weight.", "gradient.")) else 1.0
+        scale = 0.05 if name.startswith(("weight.", "gradient.", "parameter.")) else 1.0
         shape = [length or 1 for length in spec.shape]
         feeds[name] = scale * rng.standard_normal(shape, np.float32)
     expected, actual = (

@@ -263,3 +263,10 @@ def test_options_name_the_backends_with_devices() -> None:
     text = " ".join(succeed("invert", "--help").split())
     for name in ("cuda", "webgpu"):
         assert name in text[text.index("--device") :]
+
+
+def test_the_page_on_speed_has_the_plug_ins_of_the_registry() -> None:
+    """With what each requires, in the same words, and that none was verified."""
+    page = (Path(__file__).parents[2] / "docs" / "speed.md").read_text(encoding="utf-8")
+    for entry in map(entry_of, PLUG_INS):
+        assert f"| `{entry.name}` | {entry.description} | {entry.requires} | no |" in page
