@@ -21,6 +21,7 @@ from hyperstyle_rt.backends import ort_providers
 from hyperstyle_rt.backends.ort_library import load_onnxruntime
 from hyperstyle_rt.backends.ort_providers import PLUG_INS, plug_in_devices
 from hyperstyle_rt.backends.registry import BACKENDS, entry_of, open_backend
+from hyperstyle_rt.formats import bundle as bundle_module
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.imaging.pictures import to_picture
 
@@ -173,6 +174,23 @@ def test_a_device_is_chosen_by_its_number(plug_ins: StandIn, tiny_bundle: Path) 
         "the backend webgpu has no device 2, only 0 (GPU Intel), 1 (GPU AMD); choose one of these "
         "with --device"
     )
+
+
+def test_doctor_lists_the_devices(
+    plug_ins: StandIn, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle_module, "default_bundle", lambda: tiny_bundle)
+    plug_ins.offered["webgpu"] = [
+        device("webgpu", vendor="Intel"),
+        device("webgpu", vendor="AMD", Description="Radeon"),
+    ]
+    text = " ".join(succeed("doctor").split())
+    assert "backend webgpu works on 0 GPU Intel, 1 GPU AMD Radeon" in text
+    backends = json.loads(succeed("doctor", "--json"))["backends"]
+    assert backends["webgpu"]["devices"] == ["GPU Intel", "GPU AMD Radeon"]
+    assert backends["webgpu"]["problem"] is None
+    assert (backends["cpu"]["devices"], backends["mlx"]["devices"]) == ([], [])
+    assert "finds no GPU to use" in backends["mlx"]["problem"]
 
 
 @pytest.mark.parametrize("name", ["cpu", "openvino", "tensorrt", "ort-tensorrt"])

@@ -14,10 +14,17 @@ from ..errors import BackendError
 from ..formats.bundle import Bundle
 from ..formats.manifest import BASE_PRECISION
 from ..types import Array
+from .cuda.driver import find_driver
 from .inputs import check_names, check_tensor
 from .lifetime import NativeObjects
 from .ort_library import NEGATION, first_line, load_onnxruntime, session_options, shrink_arena
-from .ort_providers import PLUG_INS, ChosenProvider, choose_plug_in
+from .ort_providers import (
+    PLUG_INS,
+    ChosenProvider,
+    choose_plug_in,
+    device_label,
+    plug_in_devices,
+)
 from .ort_sessions import SessionMaker, dtype_of, signature_of
 from .protocol import GPU_BATCH, Buffers, Signature
 from .registry import NOT_OFFERED, entry_of
@@ -63,6 +70,20 @@ def probe_provider(name: str) -> str | None:
     except Exception as error:  # ONNX Runtime raises its own types, which share no base
         return first_line(error)
     return None if y[0] == -1 else f"computes {y[0]} for -1"
+
+
+def list_devices(name: str) -> list[str]:
+    """Devices of a provider that one can be asked for of, for people, by number.
+
+    Raises
+    ------
+    BackendError
+        If a plug-in is missing or cannot be loaded.
+    """
+    if name in PLUG_INS:
+        return [device_label(device) for device in plug_in_devices(name)]
+    driver = find_driver()
+    return [] if driver is None else [gpu.name for gpu in driver.gpus]
 
 
 def choose_provider(name: str, threads: int | None, device: int | None) -> ChosenProvider:

@@ -30,6 +30,9 @@ PRECISIONS = (*GRAPH_PRECISIONS, BFLOAT16)
 Opener = Callable[[str, "Bundle", "int | None", str, "int | None"], "Backend"]
 """(name, bundle, threads, precision, device) -> an open backend."""
 
+Lister = Callable[[str], "list[str]"]
+"""name -> the devices that can be asked for, for people."""
+
 Probe = Callable[[str], "str | None"]
 """name -> why it cannot be used here, or None."""
 
@@ -53,8 +56,8 @@ class BackendEntry:
         What must be installed, for people.
     description:
         What it does, one line.
-    chooses_device:
-        Whether one of several devices can be asked for.
+    lister:
+        Function of the module of type :data:`Lister`, where a device can be asked for.
     """
 
     name: str
@@ -65,7 +68,12 @@ class BackendEntry:
     precisions: tuple[str, ...]
     requires: str
     description: str
-    chooses_device: bool = False
+    lister: str = ""
+
+    @property
+    def chooses_device(self) -> bool:
+        """Whether one of several devices can be asked for."""
+        return bool(self.lister)
 
     def open(
         self, bundle: Bundle, threads: int | None, precision: str, device: int | None
@@ -87,6 +95,16 @@ class BackendEntry:
             )
         opener: Opener = getattr(import_module(self.module, __package__), self.opener)
         return opener(self.name, bundle, threads, precision, device)
+
+    def devices(self) -> list[str]:
+        """What it can be asked to run on, for people, by number; empty where there is no choice.
+
+        Only of a backend without a :meth:`problem`.
+        """
+        if not self.chooses_device:
+            return []
+        lister: Lister = getattr(import_module(self.module, __package__), self.lister)
+        return lister(self.name)
 
     def problem(self) -> str | None:
         """Why it cannot be used on this machine, in few words; None if it can, as far as is known.
@@ -127,7 +145,7 @@ BACKENDS = (
         precisions=GRAPH_PRECISIONS,
         requires="onnxruntime-gpu, CUDA, cuDNN",
         description="ONNX Runtime's CUDA provider",
-        chooses_device=True,
+        lister="list_devices",
     ),
     BackendEntry(
         name="tensorrt",
@@ -168,7 +186,7 @@ BACKENDS = (
         precisions=GRAPH_PRECISIONS,
         requires="onnxruntime, onnxruntime-ep-nv-tensorrt-rtx-cu12 or -cu13",
         description="TensorRT for RTX, a plug-in of ONNX Runtime",
-        chooses_device=True,
+        lister="list_devices",
     ),
     BackendEntry(
         name="webgpu",
@@ -179,7 +197,7 @@ BACKENDS = (
         precisions=GRAPH_PRECISIONS,
         requires="onnxruntime, onnxruntime-ep-webgpu",
         description="WebGPU (Vulkan, Direct3D, Metal), a plug-in of ONNX Runtime",
-        chooses_device=True,
+        lister="list_devices",
     ),
     BackendEntry(
         name="mlx",
@@ -190,7 +208,7 @@ BACKENDS = (
         precisions=GRAPH_PRECISIONS,
         requires="onnxruntime, onnxruntime-ep-mlx",
         description="MLX on Apple silicon, a plug-in of ONNX Runtime",
-        chooses_device=True,
+        lister="list_devices",
     ),
     BackendEntry(
         name="ort-openvino",
@@ -201,7 +219,7 @@ BACKENDS = (
         precisions=(BASE_PRECISION,),
         requires="onnxruntime, onnxruntime-ep-openvino",
         description="OpenVINO on Intel's GPUs and NPUs, a plug-in of ONNX Runtime",
-        chooses_device=True,
+        lister="list_devices",
     ),
 )
 BACKEND_NAMES = (AUTOMATIC, *(entry.name for entry in BACKENDS))
