@@ -520,7 +520,7 @@ main()
 
 
 @LINUX
-@pytest.mark.parametrize("limit", [2_000_000_000, 900_000_000, 650_000_000])
+@pytest.mark.parametrize("limit", [3_000_000_000, 900_000_000, 650_000_000])
 def test_a_limit_of_memory_is_kept_or_a_sentence(limit: int, tmp_path: Path) -> None:
     """Where OpenVINO gets no memory it may crash the process."""
     ran = python(LIMITED, limit, PICTURE, "--out", tmp_path / "out.png")
