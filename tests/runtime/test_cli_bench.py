@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -38,6 +39,16 @@ def test_everything_is_timed_and_the_first_time_is_told_apart(tiny_bundle: Path)
     assert {"objective", "features"} <= result["graphs"].keys()
     assert (document["threads"], document["rounds"]) == (1, 3)
     assert document["peak_memory"] > 1 << 20
+
+
+def test_all_are_those_that_this_machine_has(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    results = bench(tiny_bundle, "--rounds", 1, "--edits", 1, "--backend", "all")["results"]
+    assert [result["contender"] for result in results] == ["cpu"]
+    sentence = refuse("bench", "--bundle", tiny_bundle, "--backend", "cpu", "--device", 1)
+    assert "has no devices to choose from" in sentence
 
 
 def test_graphs_are_timed_as_often_as_the_method_runs_them(tiny_bundle: Path) -> None:

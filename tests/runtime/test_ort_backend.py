@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hyperstyle_rt import BackendError, BundleError
-from hyperstyle_rt.backends import ort_sessions, processors
+from hyperstyle_rt.backends import graph_files, processors
 from hyperstyle_rt.backends.ort import OnnxRuntimeBackend
 from hyperstyle_rt.backends.ort_library import load_onnxruntime, session_options
 from hyperstyle_rt.backends.processors import Processors, useful_threads
@@ -230,7 +230,7 @@ def test_a_directory_that_is_swapped_after_its_verification_is_refused(
     data.write_bytes(data.read_bytes().swapcase())
     link.symlink_to(encoder)
     backend = open_cpu(link)
-    original = ort_sessions._as_folder
+    original = graph_files.as_folder
 
     @contextmanager
     def swapped(directory: Path) -> Iterator[str]:
@@ -241,7 +241,7 @@ def test_a_directory_that_is_swapped_after_its_verification_is_refused(
             link.symlink_to(encoder)
             yield folder
 
-    monkeypatch.setattr(ort_sessions, "_as_folder", swapped)
+    monkeypatch.setattr(graph_files, "as_folder", swapped)
     with pytest.raises(BundleError, match=r"encoder\.onnx\S* was changed while it was opened"):
         encode(backend)
 

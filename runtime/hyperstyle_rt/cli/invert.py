@@ -78,12 +78,7 @@ def invert(request: InvertRequest) -> None:
     out, folders, printing = request.written.out, request.folders, request.printing
     running = request.running
     found = find_sources(request.pictures)
-    model = Model.load(
-        request.search.bundle,
-        running.backend,
-        threads=running.threads,
-        precision=running.precision,
-    )
+    model = Model.load(request.search.bundle, running.backend, **running.settings())
     every = all_settings(request, model)
     settings = every[0]
     _check_photos(settings, model)

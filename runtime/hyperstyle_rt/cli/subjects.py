@@ -38,7 +38,7 @@ def open_model(bundle: str | None, subject: Path, running: Running) -> Model:
 
     if bundle is None and is_inversion(subject):
         bundle = Inversion.load(subject).data.bundle_name
-    return Model.load(bundle, running.backend, threads=running.threads, precision=running.precision)
+    return Model.load(bundle, running.backend, **running.settings())
 
 
 def open_subject(model: Model, subject: Path, align: When, method: str | None = None) -> Inversion:
