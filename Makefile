@@ -24,8 +24,8 @@ demo: $(DEMO)/installed
 # Whole files go to a process, those first that hold few tests and long ones: the many short ones of
 # the runtime then fill what is left evenly.
 test: $(DEV)/installed
-	$(DEV)/bin/python -m pytest -m "not slow and not gpu and not rtx" -n $(JOBS) --dist loadfile \
-	    --no-loadscope-reorder tests/test_wheel.py tests/export tests/tools tests
+	env -u PYTHONDONTWRITEBYTECODE $(DEV)/bin/python -m pytest -m "not slow and not gpu and not rtx" -n $(JOBS) --dist loadfile \
+	    --no-loadscope-reorder tests/test_wheel.py tests/test_readme.py tests/export tests/tools tests
 
 # The C library: build, ctest, Python against C; then under sanitizers; then the fuzzers' corpus.
 test-cpp: $(DEV)/installed

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import shutil
+from collections.abc import Generator
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores; read when torch is imported
@@ -12,7 +15,21 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores; read when
 import numpy as np
 import pytest
 
+# What is imported and collected lives as long as the run. To look through it for garbage, again and
+# again, would take a third of the time of collecting, and a fifth of a second of many a test.
+gc.disable()
+
 GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect garbage from here on, of what the tests make."""
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +60,19 @@ def tiny_bundle(
     model = load_model(*tiny_checkpoints)
     facts = BundleFacts("tiny", "noise", "MIT", {"checkpoint": "synthetic"}, {"steps": 0})
     write_bundle(model, directory, facts, "fp32", lambda _step: None)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_half_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle with graphs in fp16 added; to be copied by whoever changes it."""
+    from hyperstyle_export.bundles.half_graphs import add_half_graphs
+    from hyperstyle_rt.formats.bundle import Bundle
+    from models import TINY, build_model
+
+    directory = tmp_path_factory.mktemp("half") / "tiny"
+    shutil.copytree(tiny_bundle, directory)
+    add_half_graphs(build_model(TINY), Bundle.open(directory), lambda _step: None)
     return directory
 
 

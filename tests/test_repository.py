@@ -108,12 +108,9 @@ def test_no_registry_s_host_is_written_anywhere() -> None:
     found = []
     for path in tracked_files():
         data = path.read_bytes() if path.is_file() else b""
-        if b"\0" not in data:
-            found += [
-                f"{path}: {line}"
-                for line in data.decode(errors="replace").splitlines()
-                if host.search(line)
-            ]
+        text = "" if b"\0" in data else data.decode(errors="replace")
+        if any(name.lower() in text.lower() for name in REGISTRIES):  # sooner than by expressions
+            found += [f"{path}: {line}" for line in text.splitlines() if host.search(line)]
     assert not found
     assert host.search("http://deb." + REGISTRIES[0] + "/debian"), "the test finds nothing"
 

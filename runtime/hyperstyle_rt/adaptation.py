@@ -56,6 +56,7 @@ class Adaptation(Closable):
         *,
         threads: int | None = None,
         precision: str = BASE_PRECISION,
+        device: int | None = None,
     ) -> Adaptation:
         """Open an adapted bundle; parameters and errors are those of `Model.load`.
 
@@ -66,7 +67,7 @@ class Adaptation(Closable):
         """
         bundle = Bundle.open(find_bundle(path))
         _base_of(bundle)
-        return cls(bundle, open_backend(backend, bundle, threads, precision))
+        return cls(bundle, open_backend(backend, bundle, threads, precision, device))
 
     def find_base(self, path: str | Path | None = None) -> Bundle:
         """Find a bundle that inverts for this one: given, beside it, or by its name.

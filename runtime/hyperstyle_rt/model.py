@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .backends.protocol import Backend
+from .backends.protocol import Backend, asked_precision
 from .backends.registry import open_backend
 from .closing import Closable
 from .errors import BackendError
@@ -48,6 +48,7 @@ class Opening:
     backend: str
     threads: int | None
     precision: str
+    device: int | None = None
 
 
 class Model(Operations, Closable):
@@ -73,7 +74,7 @@ class Model(Operations, Closable):
         self.bundle = bundle
         self.backend = backend
         self._opening = opening or Opening(
-            bundle.directory, backend.name, None, backend.graph_precision
+            bundle.directory, backend.name, None, asked_precision(backend)
         )
         self._here = threading.local()
         self._opened: weakref.WeakSet[Work] = weakref.WeakSet()
@@ -88,6 +89,7 @@ class Model(Operations, Closable):
         *,
         threads: int | None = None,
         precision: str = BASE_PRECISION,
+        device: int | None = None,
     ) -> Model:
         """Open a bundle.
 
@@ -101,7 +103,9 @@ class Model(Operations, Closable):
             CPU threads; None for as many processors as this process may use.
         precision:
             ``fp32``, or ``fp16`` for a GPU if the bundle was built with it. On a CPU fp16 graphs
-            are computed in float32 and save nothing.
+            are computed in float32 and save nothing. ``bf16`` is OpenVINO's, on a CPU that has it.
+        device:
+            Which of several devices of a backend, from 0; None for the first.
 
         Raises
         ------
@@ -112,8 +116,8 @@ class Model(Operations, Closable):
         """
         bundle = Bundle.open(find_bundle(path))
         bundle.manifest.method()  # before a backend is opened for nothing
-        opening = Opening(bundle.directory, backend, threads, precision)
-        return cls(bundle, open_backend(backend, bundle, threads, precision), opening)
+        opening = Opening(bundle.directory, backend, threads, precision, device)
+        return cls(bundle, open_backend(backend, bundle, threads, precision, device), opening)
 
     def session(self) -> Session:
         """Open a session: the work of one thread, with an end that is up to the caller.
@@ -206,6 +210,7 @@ def _reopen(opening: Opening) -> Model:
                 opening.backend,
                 threads=opening.threads,
                 precision=opening.precision,
+                device=opening.device,
             )
         _reopened[opening] = model
         if len(_reopened) > MODELS_KEPT:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .backends.protocol import Backend
+from .backends.protocol import Backend, asked_precision
 from .backends.registry import open_backend
 from .editing.blending import (
     Blend,
@@ -209,9 +209,9 @@ class RenderingOperations(ABC):
                 "offsets of an inversion without them"
             )
         work = self._work
-        if work.backend.graph_precision == BASE_PRECISION:
+        if asked_precision(work.backend) == BASE_PRECISION:
             return self._offsets(inversion, work.renderer, work.backend)
-        backend = open_backend("cpu", self.bundle, None)  # half a kernel is too coarse to divide by
+        backend = open_backend("cpu", self.bundle, None)  # others are too coarse to divide by
         try:
             renderer = Renderer(self.bundle.manifest, backend)
             return self._offsets(inversion, renderer, backend)

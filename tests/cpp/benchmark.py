@@ -24,9 +24,8 @@ BUILD = Path(os.environ.get("HSRT_BUILD_DIR", capi.REPOSITORY / "build" / "cpp")
 ROUNDS = 5
 MILESTONES = ("the picture before the iterations", "the first inversion")
 
-PYTHON = f"""
+PYTHON = """
 import sys, numpy
-sys.path.insert(0, {str(capi.REPOSITORY / "runtime")!r})
 from hyperstyle_rt import Model
 picture = (numpy.arange(3 * 1024 * 1024) >> 6).astype(numpy.uint8).reshape(1024, 1024, 3)
 model = Model.load(sys.argv[1], "cpu")
@@ -60,7 +59,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.bundle.exists():
         maker = Path(__file__).with_name("make_bundle.py")
-        subprocess.run([sys.executable, maker, BUILD / "bundles", "official"], check=True)
+        environment = os.environ | {"PYTHONPATH": str(capi.REPOSITORY / "tests")}
+        command = [sys.executable, maker, BUILD / "bundles", "official"]
+        subprocess.run(command, check=True, env=environment)
     for path in arguments.bundle.iterdir():
         path.read_bytes()
     bundle = str(arguments.bundle)

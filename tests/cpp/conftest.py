@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import ctypes
-import sys
 from dataclasses import replace
 from pathlib import Path
 
+import capi
+import make_bundle
+import models
 import onnxruntime
 import pytest
-from hyperstyle_rt import Model
-from hyperstyle_rt.formats.bundle import Bundle
-from hyperstyle_rt.formats.manifest import BaseBundle
-
-sys.path[:0] = [str(Path(__file__).parent)]
-
-import capi  # noqa: E402
-import make_bundle  # noqa: E402
-import models  # noqa: E402
-from hyperstyle_export.bundles.writer import (  # noqa: E402
+from hyperstyle_export.bundles.writer import (
     BundleFacts,
     write_bundle,
     write_manifest,
 )
+from hyperstyle_rt import Model
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.manifest import BaseBundle
 
 
 @pytest.fixture(scope="session", autouse=True)

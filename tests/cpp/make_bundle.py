@@ -1,8 +1,8 @@
 """Write the bundles that the tests of the C library run, all with synthetic weights.
 
-python tests/cpp/make_bundle.py FOLDER tiny        # 32 px, seconds
-python tests/cpp/make_bundle.py FOLDER rich        # the same with all that a bundle can have
-python tests/cpp/make_bundle.py FOLDER official    # official layout at 256 px: 1.5 GB, a minute
+PYTHONPATH=tests python tests/cpp/make_bundle.py FOLDER tiny      # 32 px, seconds
+PYTHONPATH=tests python tests/cpp/make_bundle.py FOLDER rich      # with all there can be
+PYTHONPATH=tests python tests/cpp/make_bundle.py FOLDER official  # 256 px: 1.5 GB, a minute
 
 Each becomes a directory of its name in the folder; one that is there is left as it is.
 """
@@ -11,31 +11,26 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-for folder in ("runtime", "export", "tools", "tests"):
-    sys.path.insert(0, str(REPOSITORY / folder))
-
-import onnx_ir as ir  # noqa: E402
-from hyperstyle_export.bundles.half_graphs import add_half_graphs  # noqa: E402
-from hyperstyle_export.bundles.writer import (  # noqa: E402
+import onnx_ir as ir
+from hyperstyle_export.bundles.half_graphs import add_half_graphs
+from hyperstyle_export.bundles.writer import (
     BundleFacts,
     write_bundle,
     write_manifest,
 )
-from hyperstyle_export.graphs.builder import save_model  # noqa: E402
-from hyperstyle_export.networks.hyperstyle import HyperStyle  # noqa: E402
-from hyperstyle_export.readers.official import load_model  # noqa: E402
-from hyperstyle_rt.files import sha256  # noqa: E402
-from hyperstyle_rt.formats.bundle import Bundle  # noqa: E402
-from hyperstyle_rt.formats.manifest import BundleFile, GraphFile, Manifest  # noqa: E402
-from models import TINY, TINY_OPTS  # noqa: E402
-from synthetic import official_config, write_checkpoints  # noqa: E402
+from hyperstyle_export.graphs.builder import save_model
+from hyperstyle_export.networks.hyperstyle import HyperStyle
+from hyperstyle_export.readers.official import load_model
+from hyperstyle_rt.files import sha256
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.manifest import BundleFile, GraphFile, Manifest
+from models import TINY, TINY_OPTS
+from synthetic import official_config, write_checkpoints
 
 # What test_providers.cpp's stand-ins for TensorRT and the driver are.
 PLANNED_ROLES = ("encoder", "hypernet", "weights", "generator")

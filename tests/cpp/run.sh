@@ -33,7 +33,8 @@ fi
 bundle=$build/bundles/tiny
 rich=$build/bundles/rich
 if "$PYTHON" -c "import torch, onnx_ir" 2>/dev/null; then
-    "$PYTHON" "$repository/tests/cpp/make_bundle.py" "$build/bundles" tiny rich
+    PYTHONPATH=$repository/tests \
+        "$PYTHON" "$repository/tests/cpp/make_bundle.py" "$build/bundles" tiny rich
 else
     bundle=$repository/engines/portraits
     rich=

@@ -7,24 +7,20 @@ import json
 import os
 import re
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
+import capi
 import numpy as np
 import pytest
+from attacks import inversions, manifests
+from capi import random_picture, refusal_of, same_bytes
 from hyperstyle_rt import Model
 from hyperstyle_rt.adaptation import Adaptation
 from hyperstyle_rt.errors import BundleError, InversionError
 from hyperstyle_rt.formats.inversion_file import read_inversion, write_inversion
 from hyperstyle_rt.formats.manifest import Manifest
 from hyperstyle_rt.inversion import Inversion
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "runtime")]
-
-import capi  # noqa: E402
-from attacks import inversions, manifests  # noqa: E402
-from capi import random_picture, refusal_of, same_bytes  # noqa: E402
 
 # Manifests that C refuses in words of its own.
 C_WORDS = {"binary", "utf_16", "not_a_number", "infinity"}

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
+import capi
 import numpy as np
 import pytest
+from capi import random_picture, refusal_of, same_bytes
 from hyperstyle_rt import Model
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "runtime")]
-
-import capi  # noqa: E402
-from capi import random_picture, refusal_of, same_bytes  # noqa: E402
-from method_bundles import NUDGED, STEPS, add_method  # noqa: E402
+from method_bundles import NUDGED, STEPS, add_method
 
 NO_ITERATIONS = -1
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from dataclasses import replace
-from pathlib import Path
 
+import capi
 import numpy as np
 import pytest
+from attacks import inversions
+from capi import random_picture, refusal_of, same_bytes
 from hyperstyle_rt import Model
 from hyperstyle_rt.adaptation import Adaptation
 from hyperstyle_rt.errors import BundleError, InversionError
@@ -23,12 +24,6 @@ from hyperstyle_rt.formats.inversion_file import (
 from hyperstyle_rt.formats.inversion_fit import check_fits
 from hyperstyle_rt.formats.manifest import Manifest
 from hyperstyle_rt.inversion import Inversion
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "runtime")]
-
-import capi  # noqa: E402
-from attacks import inversions  # noqa: E402
-from capi import random_picture, refusal_of, same_bytes  # noqa: E402
 
 # Bundles that have the graph `channel_offsets`.
 REFINING = [

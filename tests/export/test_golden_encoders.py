@@ -26,15 +26,12 @@ from golden_encoders import (
     check_latents_after,
     close,
     golden,
+    load_graph_only,
     write_case,
 )
 from hyperstyle_export.bundles.writer import BundleFacts, write_bundle
 from hyperstyle_export.graphs.builder import save_model
 from hyperstyle_export.graphs.style_encoder import build_style_encoder
-from hyperstyle_export.networks.encoder_kinds import ENCODER_KINDS
-from hyperstyle_export.networks.encoder_method import EncoderMethod
-from hyperstyle_export.networks.generator import Generator
-from hyperstyle_export.networks.hyperstyle import HyperStyle
 from hyperstyle_export.networks.style_encoder import StyleEncoder
 from hyperstyle_export.readers.encoders import EncoderSource
 from hyperstyle_export.readers.family import Sources, load_family
@@ -88,29 +85,6 @@ def test_graphs_of_either_kind(name: str, tmp_path: Path) -> None:
         feeds |= {"reconstruction": reconstruction.numpy(), "latents": average.numpy()}
     (latents,) = session.run(None, feeds)
     close(latents[0], golden()[f"{name}/codes"][0], LATENTS_TOLERANCE)
-
-
-def load_graph_only(name: str) -> tuple[HyperStyle, EncoderMethod]:
-    """The encoder of a case; the generator only where its first latents are rendered."""
-    case = CASES[name]
-    config = encoder_config(case.encoder_type, case.generator)
-    kind = ENCODER_KINDS[case.encoder_type]
-    with torch.device("meta"):
-        modules = {"encoder": StyleEncoder(config), "decoder": Generator(case.generator)}
-    for prefix, module in modules.items():
-        if prefix == "encoder" or kind.is_iterative:
-            shapes = {f"{prefix}.{k}": tuple(v.shape) for k, v in module.state_dict().items()}
-            state = {
-                key.removeprefix(f"{prefix}."): torch.from_numpy(
-                    np.asarray(fakeweights.value(key, shape, set(shapes)))
-                )
-                for key, shape in shapes.items()
-            }
-            module.load_state_dict(state, assign=True)
-    method = EncoderMethod(kind, modules["encoder"]).eval().requires_grad_(False)
-    shape = (case.generator.num_latents, 512)
-    method.latent_avg = torch.from_numpy(fakeweights.value("latent_avg", shape, set()))
-    return HyperStyle.of_generator(modules["decoder"]), method
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from hyperstyle_export.networks.hypernetwork import with_count
 from hyperstyle_export.networks.hyperstyle import HyperStyle, crop_rows
 from models import CONFIGS, TINY, build_model
 from numpy.typing import NDArray
+from onnx_sessions import open_session
 
 Array = NDArray[np.float32]
 TOLERANCE = 2e-5
@@ -38,9 +39,7 @@ class Graphs:
             path = directory / f"{role}.onnx"
             save_model(build(model), path)
             self.protos[role] = onnx.load(path)
-            self._sessions[role] = ort.InferenceSession(
-                str(path), providers=["CPUExecutionProvider"]
-            )
+            self._sessions[role] = open_session(path)
 
     def run(self, role: str, **inputs: Array) -> dict[str, Array]:
         session = self._sessions[role]
@@ -256,7 +255,7 @@ def test_what_edits_styles_reads_the_generators_tensors(storage: str, tmp_path: 
         stored = onnx.load(path, load_external_data=False).graph.initializer
         locations = {e.value for t in stored for e in t.external_data if e.key == "location"}
         assert locations == {"generator.onnx.data"}
-    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = open_session(path)
     names = [output.name for output in session.get_outputs()]
     layers = [layer for layer in model.config.generator.layers if not layer.is_to_rgb]
     assert names == [f"noise.{layer.name}" for layer in layers]
@@ -271,7 +270,7 @@ def test_half_storage_halves_the_file_and_keeps_float_arithmetic(tmp_path: Path)
     for storage in ("fp32", "fp16"):
         path = tmp_path / f"{storage}.onnx"
         save_model(store_weights(GRAPHS["weights"](model), storage), path)
-        session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        session = open_session(path)
         results[storage] = session.run(["weight.convs.3"], {"codes": codes})[0]
         sizes[storage] = path.stat().st_size
     assert sizes["fp16"] < 0.6 * sizes["fp32"]
@@ -288,7 +287,7 @@ def test_a_weight_of_zero_leaves_its_offset_readable(tmp_path: Path) -> None:
     for storage in ("fp32", "fp16"):
         path = tmp_path / f"{storage}.onnx"
         save_model(store_weights(GRAPHS["weights"](model), storage), path)
-        session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        session = open_session(path)
         tuned, base = (
             session.run(["weight.convs.3"], {"codes": c})[0] for c in (codes, np.zeros_like(codes))
         )

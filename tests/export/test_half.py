@@ -29,6 +29,7 @@ from hyperstyle_rt.imaging.pictures import read_picture, write_picture
 from models import CONFIGS, TINY, build_model
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
+from onnx_sessions import open_session
 from synthetic import official_config
 from typer.testing import CliRunner
 
@@ -48,11 +49,11 @@ class Pair:
             single, half = directory / f"{role}.onnx", directory / f"{role}.fp16.onnx"
             save_model(GRAPHS[role](model), single)
             save_model(build(model), half)
-            self._sessions["fp32"][role] = _session(single)
+            self._sessions["fp32"][role] = open_session(single)
             rounded = round_half_tensors(onnx.load(half))
             onnx.save(rounded, half, save_as_external_data=True, location="rounded.data")
             onnx.checker.check_model(half)
-            self._sessions["fp16"][role] = _session(half)
+            self._sessions["fp16"][role] = open_session(half)
             (directory / "rounded.data").unlink(missing_ok=True)
 
     def run(self, precision: str, role: str, **inputs: Array) -> dict[str, Array]:
@@ -78,10 +79,6 @@ class Pair:
     def _generate(self, precision: str, latents: Array, codes: Array) -> dict[str, Array]:
         weights = self.run(precision, "weights", codes=codes)
         return self.run(precision, "generator", latents=latents, **weights)
-
-
-def _session(path: Path) -> ort.InferenceSession:
-    return ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
 
 def scale_styles(model: HyperStyle, factor: float) -> HyperStyle:
@@ -181,7 +178,7 @@ def test_the_styled_generator_in_half_follows_that_in_float(tmp_path: Path) -> N
 
         def run(role: str, graphs: Any = graphs, **inputs: Array) -> dict[str, Array]:
             save_model(graphs[role](model), tmp_path / "graph.onnx")
-            session = _session(tmp_path / "graph.onnx")
+            session = open_session(tmp_path / "graph.onnx")
             names = [output.name for output in session.get_outputs()]
             return dict(zip(names, session.run(names, inputs), strict=True))
 
@@ -323,9 +320,7 @@ def test_rounding_shows_the_overflow_that_onnx_runtime_hides() -> None:
         ("plain", overflowing()),
         ("rounded", round_half_tensors(overflowing())),
     ):
-        session = ort.InferenceSession(
-            model.SerializeToString(), providers=["CPUExecutionProvider"]
-        )
+        session = open_session(model.SerializeToString())
         results[name] = session.run(None, feeds)[0].item()
     assert abs(results["plain"] - 1) < 0.01
     assert results["rounded"] == np.inf

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import fakeweights
 import numpy as np
-import onnxruntime as ort
 import pytest
 import torch
 from hyperstyle_export.graphs.builder import save_model
@@ -19,6 +18,7 @@ from hyperstyle_export.networks.face_trunk import (
     FaceTrunk,
 )
 from hyperstyle_export.networks.latent_encoder import FeaturesConfig, LatentEncoder
+from onnx_sessions import open_session
 from torch import nn
 
 SMALL = FeaturesConfig(96, widths=(4, 6), face_widths=(3, 4, 6), face_blocks=(1, 2, 1))
@@ -69,7 +69,7 @@ def test_the_graph_gives_every_row_the_networks_latent(tmp_path: Path, side: int
     encoder, average = small_encoder(), torch.linspace(-1, 1, WIDTH)
     save_model(build_latent_encoder(encoder, average, 5, (side, side)), tmp_path / "encoder.onnx")
     image = picture("image", side)
-    session = ort.InferenceSession(tmp_path / "encoder.onnx")
+    session = open_session(tmp_path / "encoder.onnx")
     (latents,) = session.run(["latents"], {"target": image})
     expected = (encoder(torch.from_numpy(image)) + average).numpy()
     assert latents.shape == (3, 5, WIDTH)

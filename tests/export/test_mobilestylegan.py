@@ -28,6 +28,7 @@ from hyperstyle_export.readers.mobilestylegan_ir import (
 )
 from hyperstyle_export.readers.openvino_ir import IrError
 from mobilestylegan_files import TINY, tiny_files, tiny_model
+from onnx_sessions import open_session
 
 WHEEL = "RANDOM_FACE_WHEEL"  # environment variable: the wheel, or a folder with its package
 AGAINST_OPENVINO = 5e-4
@@ -159,7 +160,7 @@ def sessions(
     sessions = {}
     for name, graph in graphs.items():
         save_model(graph, folder / f"{name}.onnx")
-        sessions[name] = ort.InferenceSession(folder / f"{name}.onnx")
+        sessions[name] = open_session(folder / f"{name}.onnx")
     return sessions
 
 

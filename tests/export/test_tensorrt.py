@@ -13,13 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from golden_encoders import load_graph_only
 from hyperstyle_export.bundles.half_graphs import add_half_graphs
 from hyperstyle_export.bundles.recovery import recover_model
 from hyperstyle_export.bundles.writer import BundleFacts, write_bundle
 from hyperstyle_export.engines import plans as engines
 from hyperstyle_export.engines.plans import add_plans
 from hyperstyle_export.graphs.builder import save_model
-from hyperstyle_export.methods import GRAPHS, HALF_GRAPHS
+from hyperstyle_export.methods import GRAPHS, HALF_GRAPHS, encoder_entry
+from hyperstyle_export.networks.encoder_method import EncoderMethod
+from hyperstyle_export.networks.hyperstyle import HyperStyle
+from hyperstyle_export.readers.encoders import EncoderSource
+from hyperstyle_export.readers.family import Sources, load_family
 from hyperstyle_rt.backends.plans.build import (
     BuiltPlan,
     EngineError,
@@ -30,7 +35,7 @@ from hyperstyle_rt.backends.plans.build import (
 )
 from hyperstyle_rt.errors import BundleError
 from hyperstyle_rt.formats.bundle import Bundle, default_bundle
-from models import ALL_LAYERS, CARS, TINY, build_model
+from models import ALL_LAYERS, CARS, build_model, tiny_encoder
 from synthetic import official_config
 
 REQUIRED = {"encoder", "hypernet", "weights", "generator"}
@@ -47,16 +52,15 @@ def silent(_step: str) -> None:
     """Show no progress."""
 
 
-def bundle_of(config: Any, directory: Path) -> Bundle:
-    """A bundle with graphs in fp32 and fp16."""
-    model = build_model(config)
-    bundle = write_bundle(model, directory, BundleFacts("built"), "fp32", silent)
-    return add_half_graphs(model, bundle, silent)
+@pytest.fixture
+def bundle(tiny_half_bundle: Path, tmp_path: Path) -> Bundle:
+    """A bundle with graphs in fp32 and fp16, to add plans to."""
+    return Bundle.open(shutil.copytree(tiny_half_bundle, tmp_path / "tiny"))
 
 
 @needs_rtx
-def test_all_graphs_compile_in_both_precisions(tmp_path: Path) -> None:
-    before = bundle = bundle_of(TINY, tmp_path)
+def test_all_graphs_compile_in_both_precisions(bundle: Bundle) -> None:
+    before = bundle
     for sm in ARCHITECTURES:
         for precision in ("fp32", "fp16"):
             target = rtx_target(sm)
@@ -72,7 +76,7 @@ def test_all_graphs_compile_in_both_precisions(tmp_path: Path) -> None:
     assert set(bundle.manifest.plans) == expected
     for key in expected:
         for role in GRAPHS:
-            path = tmp_path / "tensorrt" / key / f"{role}.plan"
+            path = bundle.directory / "tensorrt" / key / f"{role}.plan"
             assert bundle.verified_plan(key, role) == path
             assert path.stat().st_size > 1000
 
@@ -110,7 +114,9 @@ def test_the_default_bundle_compiles(tmp_path: Path) -> None:
 def test_the_official_layout_compiles(
     size: int, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    bundle = bundle_of(official_config(size), tmp_path)
+    model = build_model(official_config(size))
+    bundle = write_bundle(model, tmp_path, BundleFacts("built"), "fp32", silent)
+    bundle = add_half_graphs(model, bundle, silent)
     for sm in ARCHITECTURES:
         for precision in ("fp32", "fp16"):
             target = rtx_target(sm)
@@ -123,15 +129,48 @@ def test_the_official_layout_compiles(
                 (tmp_path / "tensorrt" / target.key(precision) / f"{role}.plan").unlink()
 
 
+def compile_encoder(model: HyperStyle, encoder: EncoderMethod, folder: Path) -> None:
+    """Compile the graphs of an encoder in both precisions."""
+    entry = encoder_entry(model, encoder)
+    for precision, graphs in (("fp32", entry.graphs), ("fp16", entry.half_graphs)):
+        for role, build in graphs.items():
+            path, plan = folder / f"{role}.{precision}.onnx", folder / "encoder.plan"
+            save_model(build(model), path)
+            for sm in ARCHITECTURES:
+                built = build_plan(rtx_target(sm), path, role, plan, EngineOptions(), silent)
+                assert built.layers > (1 if role.endswith("_average") else 50)
+
+
+@needs_rtx
+@pytest.mark.parametrize(
+    "encoder_type", ["GradualStyleEncoder", "ResNetProgressiveBackboneEncoder"]
+)
+def test_encoders_of_other_methods_compile(encoder_type: str, tmp_path: Path) -> None:
+    file = tiny_encoder(tmp_path / "encoder.pt", encoder_type)
+    family = load_family(Sources(encoders=(EncoderSource(file),)))
+    (encoder,) = family.encoders.values()
+    encoder.latent_avg += 1  # not the bundle's: ReStyle's start is a graph, too
+    compile_encoder(family.model, encoder, tmp_path)
+
+
+@needs_rtx
+@pytest.mark.rtx
+@pytest.mark.parametrize("case", ["psp_1024", "restyle_e4e_256", "restyle_psp_resnet34_512"])
+def test_encoders_of_official_size_compile(case: str, tmp_path: Path) -> None:
+    model, encoder = load_graph_only(case)
+    model.latent_avg = encoder.latent_avg
+    compile_encoder(model, encoder, tmp_path)
+    for file in tmp_path.iterdir():
+        file.unlink()  # a gigabyte each
+
+
 def fake_build(target: Target, graph: Path, role: str, plan: Path, *_rest: Any) -> BuiltPlan:
     """A plan that says which role it is of, with a layer report."""
     plan.write_bytes(role.encode())
     return BuiltPlan(len(role), engines.sha256(plan), 7, 0.1, '{"Layers": []}')
 
 
-def test_a_failed_build_lists_no_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bundle = bundle_of(TINY, tmp_path)
-
+def test_a_failed_build_lists_no_plan(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail_late(target: Target, graph: Path, role: str, *rest: Any) -> BuiltPlan:
         if role == "generator":
             raise EngineError("no")
@@ -140,14 +179,13 @@ def test_a_failed_build_lists_no_plan(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(engines, "build_plan", fail_late)
     with pytest.raises(EngineError):
         add_plans(bundle, Target("tensorrt", "T", "10.13", 89), "fp32", EngineOptions(), silent)
-    assert Bundle.open(tmp_path).manifest == bundle.manifest
+    assert Bundle.open(bundle.directory).manifest == bundle.manifest
 
 
 def test_classic_plans_come_with_a_model_and_a_layer_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engines, "build_plan", fake_build)
-    bundle = bundle_of(TINY, tmp_path)
     target = Target("tensorrt", "T", "10.13", 89)
     bundle, plans = add_plans(bundle, target, "fp16", EngineOptions(layer_report=True), silent)
     bundle.verify()

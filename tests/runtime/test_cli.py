@@ -207,7 +207,8 @@ def test_backend_and_threads_reach_the_api(
 
     monkeypatch.setattr(Model, "load", record)
     succeed("invert", face, "--bundle", tiny_bundle, "--backend", "cpu", "--threads", 1)
-    assert calls == [((str(tiny_bundle), "cpu"), {"threads": 1, "precision": "fp32"})]
+    how = {"threads": 1, "precision": "fp32", "device": None}
+    assert calls == [((str(tiny_bundle), "cpu"), how)]
 
 
 def test_quiet_prints_nothing(face: Path, tiny_bundle: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -75,6 +76,16 @@ def test_a_product_of_matrices_is_what_it_says(tmp_path: Path) -> None:
     (y,) = load_onnxruntime().InferenceSession(peak.PRODUCT).run(None, {"x": x})
     np.testing.assert_array_equal(y, x @ x)
     assert peak.product_rate(1, 64) > 0
+
+
+def test_all_are_those_that_this_machine_has(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    results = bench(tiny_bundle, "--rounds", 1, "--edits", 1, "--backend", "all")["results"]
+    assert [result["contender"] for result in results] == ["cpu"]
+    sentence = refuse("bench", "--bundle", tiny_bundle, "--backend", "cpu", "--device", 1)
+    assert "has no devices to choose from" in sentence
 
 
 def test_graphs_are_timed_as_often_as_the_method_runs_them(tiny_bundle: Path) -> None:

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 from batch_folders import make_pictures
 from command_line import files, refuse, run, succeed
-from hyperstyle_rt import Inversion, Model
+from face_pictures import in_a_photo, known_faces
+from hyperstyle_rt import Inversion, Model, find_portraits
 from hyperstyle_rt.imaging.films import contact_sheet
 from hyperstyle_rt.imaging.pictures import read_picture, write_picture
 from hyperstyle_rt.inverting.preparing import Crop
 from hyperstyle_rt.photos.portraits import paste
+from hyperstyle_rt.types import Picture
 
 
 @pytest.fixture(autouse=True)
@@ -166,8 +168,6 @@ def test_another_photo_than_the_face_was_cut_from_is_refused(
 def test_a_photo_edited_by_itself_goes_back_only_into_itself(
     edit_bundle: Path, tmp_path: Path
 ) -> None:
-    from face_pictures import in_a_photo, known_faces
-
     first, *_ = known_faces()
     for name, shade in (("one.png", 0), ("two.png", 1)):
         scene = in_a_photo(first, (300, 400), np.array([200.0, 150.0]), 240, 5).picture
@@ -178,3 +178,72 @@ def test_a_photo_edited_by_itself_goes_back_only_into_itself(
     assert "two.png is not the file that the face of one.png was cut out of" in said
     succeed(*arguments, "--paste", "one.png", "-o", "x.png")
     assert read_picture("x.png").shape == (300, 400, 3)
+
+
+# One of several faces, or all
+
+
+@pytest.fixture
+def party(model: Model) -> tuple[Picture, list[Inversion]]:
+    """``party.png``, a photo of two people; its pixels, and the inversions of its faces."""
+    one, two = (
+        in_a_photo(known_faces()[n], (300, 600), np.array([x, 150.0]), side, turn).picture
+        for n, x, side, turn in ((3, 150.0, 250, 5), (5, 460.0, 180, -8))
+    )
+    photo = np.where(np.arange(600)[None, :, None] < 330, one, two)
+    write_picture("party.png", photo)
+    return photo, [model.invert(portrait) for portrait in find_portraits(photo)]
+
+
+def test_all_faces_of_a_photo_or_one_of_them_are_edited(
+    party: tuple[Picture, list[Inversion]], model: Model, edit_bundle: Path
+) -> None:
+    more = ("smile=2", "--align", "always", "--bundle", edit_bundle)
+    first, second = (model.edit(face, {"smile": 2.0}).image for face in party[1])
+    said = succeed("edit", "party.png", *more, "--face", "all")
+    assert [line.split("  ")[0] for line in said.splitlines()] == [
+        f"party.png -> party.face{number}.edited.png" for number in (1, 2)
+    ]
+    assert np.array_equal(read_picture("party.face1.edited.png"), first)
+    assert np.array_equal(read_picture("party.face2.edited.png"), second)
+    succeed("edit", "party.png", *more, "-q", "--face", "1", "-o", "second.png")
+    assert np.array_equal(read_picture("second.png"), second)
+    succeed("edit", "party.png", *more, "-q", "-o", "largest.png")
+    assert np.array_equal(read_picture("largest.png"), first)
+    Path("party.face1.edited.png").unlink()
+    said = refuse("edit", "party.png", *more, "--face", "all")
+    assert "party.face2.edited.png exists" in said
+    assert not Path("party.face1.edited.png").exists()
+    said = refuse("edit", "party.png", *more, "--face", "all", "-o", "-")
+    assert "--out - takes one face" in said
+    said = refuse("edit", "party.png", *more, "--face", "2", "-o", "third.png")
+    assert "there is no face 2 in the photo, which has 2 faces" in said
+
+
+def test_all_faces_go_back_into_their_photo(
+    party: tuple[Picture, list[Inversion]], model: Model, edit_bundle: Path
+) -> None:
+    photo, faces = party
+    more = ("--align", "always", "--bundle", edit_bundle, "-q", "--face", "all")
+    succeed("edit", "party.png", "smile=-1:1:2", *more, "--paste", "party.png", "-o", "frames")
+    for number, amount in enumerate((-1.0, 1.0)):
+        expected = photo
+        for face in faces:
+            rendered = model.edit(face, {"smile": amount}).image
+            expected = paste(expected, face.data.transform, rendered)
+        assert np.array_equal(read_picture(f"frames/frame_{number:05d}.png"), expected)
+
+
+def test_all_faces_are_edited_already(
+    party: tuple[Picture, list[Inversion]], edit_bundle: Path
+) -> None:
+    more = ("smile=1", "--align", "always", "--bundle", edit_bundle, "--resume", "--json")
+
+    def skipped(*arguments: object) -> list[tuple[int, bool]]:
+        document = json.loads(succeed("edit", "party.png", *more, "-o", "out", *arguments))
+        return [(entry["face"], entry["skipped"]) for entry in document["edited"]]
+
+    assert skipped("--face", "all") == [(1, False), (2, False)]
+    assert skipped("--face", "all") == [(1, True), (2, True)]
+    Path("out/party.face2.edited.png").unlink()
+    assert skipped("--face", "all") == [(1, False), (2, False)]

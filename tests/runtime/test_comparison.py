@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from hyperstyle_rt.backends.registry import BACKENDS
 from hyperstyle_rt.checking.comparison import (
     CONTENDERS,
     Contender,
+    _coarsest,
     compare,
+    contenders_at_hand,
     open_contender,
     sample_picture,
 )
@@ -149,9 +152,36 @@ def test_plans_and_precisions_are_compared(
 
 
 def test_everything_that_can_be_opened_can_be_compared() -> None:
-    names = {entry.name for entry in BACKENDS}
-    assert names <= CONTENDERS.keys()
-    assert {f"{name}-fp16" for name in names} <= CONTENDERS.keys()
+    assert {entry.name for entry in BACKENDS} <= CONTENDERS.keys()
+    for precision in ("fp16", "bf16"):
+        names = {f"{entry.name}-{precision}" for entry in BACKENDS if precision in entry.precisions}
+        assert names
+        assert names <= CONTENDERS.keys()
+    assert "openvino-fp16" not in CONTENDERS
+
+
+def test_what_is_at_hand_is_what_can_be_opened(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert contenders_at_hand(Bundle.open(tiny_bundle)) == ["cpu"]
+
+
+class Named(OnnxRuntimeBackend):
+    """A backend that says of itself that it computes in bf16."""
+
+    precision = "bf16"
+
+
+def test_the_bounds_are_those_of_the_coarsest_precision(tiny_bundle: Path) -> None:
+    """Also where the graphs are the fp32 ones."""
+    bundle = Bundle.open(tiny_bundle)
+    exact, coarse = open_contender("cpu", bundle), Contender("bf16", Named("cpu", bundle, 1))
+    assert _coarsest(exact, exact, bundle) == "fp32"
+    assert _coarsest(exact, coarse, bundle) == "bf16"
+    for kind in ("graph", "inversion"):
+        relative = [BOUNDS[precision, kind].relative for precision in ("fp32", "fp16", "bf16")]
+        assert relative == sorted(relative)
 
 
 def test_unknown_contenders_and_missing_precisions_are_named(tiny_bundle: Path) -> None:

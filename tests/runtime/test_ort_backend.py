@@ -1,8 +1,7 @@
-"""ONNX Runtime as a backend: threads, memory, verified files, forks, and what it may say."""
+"""ONNX Runtime as a backend: threads, memory, verified files, and what it may say."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -17,15 +16,15 @@ from typing import Any
 import numpy as np
 import pytest
 from hyperstyle_rt import BackendError, BundleError
-from hyperstyle_rt.backends import ort_sessions, processors
+from hyperstyle_rt.backends import graph_files, processors
 from hyperstyle_rt.backends.ort import OnnxRuntimeBackend
 from hyperstyle_rt.backends.ort_library import load_onnxruntime, session_options
 from hyperstyle_rt.backends.processors import Processors, useful_threads
 from hyperstyle_rt.backends.registry import open_backend
 from hyperstyle_rt.formats.bundle import Bundle, default_bundle
+from ort_processes import OPEN, python
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-FORKS = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
 
 
 def open_cpu(directory: Path, threads: int | None = 1) -> OnnxRuntimeBackend:
@@ -38,36 +37,6 @@ def encode(backend: OnnxRuntimeBackend, value: float = 0.5) -> np.ndarray:
     shape = [length or 1 for length in backend.signature("encoder").inputs["target"].shape]
     x = backend.upload(np.full(shape, value, np.float32))
     return backend.download(backend.run("encoder", {"target": x})["latents"])
-
-
-def python(
-    code: str, *arguments: str, timeout: float = 60, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """Run code in a process of its own; standard error is what any library writes to it."""
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env=os.environ | environment,
-    )
-
-
-OPEN = """
-import os, sys
-from pathlib import Path
-import numpy as np
-from hyperstyle_rt.backends.registry import open_backend
-from hyperstyle_rt.formats.bundle import Bundle
-
-def load(threads=2):
-    return open_backend("cpu", Bundle.open(Path(sys.argv[1])), threads)
-
-def encode(backend):
-    shape = [length or 1 for length in backend.signature("encoder").inputs["target"].shape]
-    x = backend.upload(np.zeros(shape, np.float32))
-    return backend.download(backend.run("encoder", {"target": x})["latents"])
-"""
 
 
 @pytest.fixture
@@ -261,7 +230,7 @@ def test_a_directory_that_is_swapped_after_its_verification_is_refused(
     data.write_bytes(data.read_bytes().swapcase())
     link.symlink_to(encoder)
     backend = open_cpu(link)
-    original = ort_sessions._as_folder
+    original = graph_files.as_folder
 
     @contextmanager
     def swapped(directory: Path) -> Iterator[str]:
@@ -272,7 +241,7 @@ def test_a_directory_that_is_swapped_after_its_verification_is_refused(
             link.symlink_to(encoder)
             yield folder
 
-    monkeypatch.setattr(ort_sessions, "_as_folder", swapped)
+    monkeypatch.setattr(graph_files, "as_folder", swapped)
     with pytest.raises(BundleError, match=r"encoder\.onnx\S* was changed while it was opened"):
         encode(backend)
 
@@ -309,73 +278,6 @@ def test_any_path_is_opened_in_any_locale(name: str, encoder: Path, tmp_path: Pa
     environment = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     ran = python(f"{OPEN}\nprint(encode(load()).shape)", str(copy), **environment)
     assert ran.stdout == "(1, 12, 256)\n", ran.stderr
-
-
-# ---------------------------------------------------------------------------------- forks
-
-
-FORK = (
-    OPEN
-    + """
-import threading, time
-backend = load()
-encode(backend)
-child = os.fork()
-if child == 0:
-    try:
-        encode(backend)
-    except Exception as error:
-        print(type(error).__name__, error, flush=True)
-    backend.close()
-    del backend
-    {in_child}
-    sys.exit(7)
-ended = time.monotonic() + 60
-while time.monotonic() < ended:
-    done, status = os.waitpid(child, os.WNOHANG)
-    if done:
-        break
-    time.sleep(0.05)
-else:
-    os.kill(child, 9)
-    sys.exit("the child hangs")
-print(os.waitstatus_to_exitcode(status), encode(backend).shape, flush=True)
-"""
-)
-
-
-@FORKS
-@pytest.mark.parametrize("in_child", ["pass", "print(encode(load()).shape, flush=True)"])
-def test_a_child_is_told_and_ends(in_child: str, tiny_bundle: Path) -> None:
-    """It can neither use nor hang on what its parent opened, and may open its own."""
-    ran = python(FORK.replace("{in_child}", in_child), str(tiny_bundle), timeout=120)
-    sentence, *rest = ran.stdout.splitlines()
-    assert sentence.startswith("BackendError this model was loaded before the process forked")
-    own = ["(1, 8, 16)"] if in_child != "pass" else []
-    assert rest == [*own, "7 (1, 8, 16)"], ran.stderr
-    assert ran.stderr == ""
-
-
-FACES = """
-import os, sys
-import numpy as np
-from hyperstyle_rt.photos.faces import find_faces
-photo = np.zeros((200, 300, 3), np.uint8)
-print(find_faces(photo), flush=True)
-child = os.fork()
-if child == 0:
-    print(find_faces(photo), flush=True)
-    sys.exit(7)
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-
-
-@FORKS
-def test_faces_are_found_in_a_child_too(tmp_path: Path) -> None:
-    """Its networks are opened anew; nothing is reported to anybody, nothing hangs."""
-    ran = python(FACES, HOME=str(tmp_path), XDG_CACHE_HOME=str(tmp_path / "cache"))
-    assert (ran.stdout, ran.stderr) == ("[]\n[]\n7\n", "")
-    assert list(tmp_path.iterdir()) == []
 
 
 # -------------------------------------------------------------------------------- library

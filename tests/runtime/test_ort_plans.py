@@ -25,11 +25,17 @@ class Session:
     falls_back = False
 
     def __init__(
-        self, model: str | bytes, _options: object, providers: list[str], **_rest: object
+        self,
+        model: str | bytes,
+        _options: object,
+        providers: list[tuple[str, object]],
+        **_rest: object,
     ) -> None:
         if isinstance(model, str):  # else it is the model that shows whether the provider works
             self.opened.append(Path(model))
-        self.providers = ["CPUExecutionProvider"] if self.falls_back else providers
+        self.providers = (
+            ["CPUExecutionProvider"] if self.falls_back else [name for name, _ in providers]
+        )
 
     def get_providers(self) -> list[str]:
         return self.providers

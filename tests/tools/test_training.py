@@ -253,7 +253,7 @@ def test_a_killed_run_goes_on(workshop: Workshop, tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     assert 0 < states(out)["seen"] < whole["seen"]
-    succeed(arguments)
+    succeed(workshop.arguments("generator", out))
     resumed = states(out)
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
 

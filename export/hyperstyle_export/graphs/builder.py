@@ -283,9 +283,10 @@ def save_model(model: ir.Model, path: Path, external_above: int = EXTERNAL_ABOVE
     list of Path
         The files written: the graph, and its data file if there is one.
     """
-    size = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value)
+    tensors = [v.const_value for v in model.graph.initializers.values() if v.const_value]
+    sizes = [tensor.nbytes for tensor in tensors if tensor.nbytes > SMALLEST_EXTERNAL]
     data = path.with_name(path.name + ".data")
-    external = size > external_above
+    external = sum(sizes) > external_above
     ir.save(
         model,
         path,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,8 +42,9 @@ def save_sharing(model: ir.Model, path: Path, saved: Iterable[Path]) -> list[Pat
     if len(own) == len(model.graph.initializers):
         return save_model(model, path)
     files = [path]
-    if sum(_size(value) for value in own) > INTERNAL_BESIDE_SHARED:
-        files.append(_externalise(own, path))
+    large = [value for value in own if _size(value) > SMALLEST_EXTERNAL]
+    if sum(_size(value) for value in large) > INTERNAL_BESIDE_SHARED:
+        files.append(_externalise(large, path))
     return [*save_model(model, path, external_above=1 << 31), *files[1:]]
 
 
@@ -57,13 +58,12 @@ def _offered(saved: Iterable[Path]) -> dict[str, list[ir.ExternalTensor]]:
     return {name: list(tensors.values()) for name, tensors in offered.items()}
 
 
-def _externalise(values: Iterable[ir.Value], path: Path) -> Path:
-    """Move the larger tensors of a graph into its own data file; gives that."""
-    large = [value for value in values if _size(value) > SMALLEST_EXTERNAL]
+def _externalise(values: Sequence[ir.Value], path: Path) -> Path:
+    """Move tensors of a graph into its own data file; gives that."""
     data = path.with_name(path.name + ".data")
-    tensors = [value.const_value for value in large if value.const_value is not None]
+    tensors = [value.const_value for value in values if value.const_value is not None]
     external = ir.external_data.convert_tensors_to_external(tensors, path.parent, data.name)
-    for value, tensor in zip(large, external, strict=True):
+    for value, tensor in zip(values, external, strict=True):
         value.const_value = tensor
     return data
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime: the CPU provider (the embedded default), CUDA's, and TensorRT's with our plans."""
+"""ONNX Runtime: its provider for the CPU (the default), CUDA's, TensorRT's, and plug-ins."""
 
 from __future__ import annotations
 
@@ -14,10 +14,18 @@ from ..errors import BackendError
 from ..formats.bundle import Bundle
 from ..formats.manifest import BASE_PRECISION
 from ..types import Array
+from .cuda.driver import find_driver
 from .inputs import check_names, check_tensor
 from .lifetime import NativeObjects
-from .ort_library import NEGATION, load_onnxruntime, session_options, shrink_arena
-from .ort_sessions import SessionMaker, dtype_of, first_line, signature_of
+from .ort_library import NEGATION, first_line, load_onnxruntime, session_options, shrink_arena
+from .ort_providers import (
+    PLUG_INS,
+    ChosenProvider,
+    choose_plug_in,
+    device_label,
+    plug_in_devices,
+)
+from .ort_sessions import SessionMaker, dtype_of, signature_of
 from .protocol import GPU_BATCH, Buffers, Signature
 from .registry import NOT_OFFERED, entry_of
 
@@ -30,15 +38,14 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     PLANS: "TensorrtExecutionProvider",
 }
-DEVICE_ID = 0
 _COMPUTES_HALVES_IN_FLOAT = ("x86_64", "AMD64")  # ONNX Runtime's CPU provider, on these
 
 
 def open_provider(
-    name: str, bundle: Bundle, threads: int | None, precision: str
+    name: str, bundle: Bundle, threads: int | None, precision: str, device: int | None
 ) -> OnnxRuntimeBackend:
-    """Open one of :data:`PROVIDERS`; raises as :class:`OnnxRuntimeBackend`."""
-    return OnnxRuntimeBackend(name, bundle, threads, precision)
+    """Open one of :data:`PROVIDERS` or :data:`PLUG_INS`; raises as :class:`OnnxRuntimeBackend`."""
+    return OnnxRuntimeBackend(name, bundle, threads, precision, device)
 
 
 def usable_providers() -> dict[str, str]:
@@ -53,22 +60,57 @@ def usable_providers() -> dict[str, str]:
 def probe_provider(name: str) -> str | None:
     """Run the smallest model on a provider; gives None, or why that does not work."""
     try:
-        ort = load_onnxruntime()
+        provider = choose_provider(name, None, None)
+        session = provider.open_session(NEGATION, session_options(1))
+        (y,) = session.run(None, {"x": np.ones(1, np.float32)})
+    except _NotOffered:
+        return NOT_OFFERED
     except BackendError as error:
         return str(error)
-    provider = PROVIDERS[name]
-    if provider not in ort.get_available_providers():
-        return NOT_OFFERED
-    try:
-        session = ort.InferenceSession(
-            NEGATION, session_options(1), providers=[provider], enable_fallback=0
-        )
-        if session.get_providers()[0] != provider:
-            return f"offered, but gives {session.get_providers()[0]}"
-        (y,) = session.run(None, {"x": np.ones(1, np.float32)})
     except Exception as error:  # ONNX Runtime raises its own types, which share no base
         return first_line(error)
     return None if y[0] == -1 else f"computes {y[0]} for -1"
+
+
+def list_devices(name: str) -> list[str]:
+    """Devices of a provider that one can be asked for of, for people, by number.
+
+    Raises
+    ------
+    BackendError
+        If a plug-in is missing or cannot be loaded.
+    """
+    if name in PLUG_INS:
+        return [device_label(device) for device in plug_in_devices(name)]
+    driver = find_driver()
+    return [] if driver is None else [gpu.name for gpu in driver.gpus]
+
+
+def choose_provider(name: str, threads: int | None, device: int | None) -> ChosenProvider:
+    """The provider that a backend is, on one of its devices; None for the first.
+
+    Raises
+    ------
+    BackendError
+        If ONNX Runtime is not installed or does not offer it, or there is no such device.
+    """
+    if name in PLUG_INS:
+        return choose_plug_in(name, threads, device)
+    ort, provider = load_onnxruntime(), PROVIDERS[name]
+    if name not in usable_providers():
+        raise _NotOffered(
+            f"ONNX Runtime {ort.__version__} cannot use {provider} here (it offers "
+            f"{', '.join(ort.get_available_providers())}); install onnxruntime-gpu with the CUDA "
+            "and cuDNN libraries it names, or use --backend cpu"
+        )
+    memory, number = entry_of(name).memory, 0 if device is None else device
+    settings = {"device_id": str(number)} if memory == "cuda" else {}
+    label = f"{provider} on GPU {number}" if number else provider
+    return ChosenProvider(provider, memory, number, label, settings)
+
+
+class _NotOffered(BackendError):
+    """The provider is not in this build of ONNX Runtime."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +129,7 @@ class OnnxRuntimeBackend:
     Attributes
     ----------
     name:
-        ``cpu``, ``cuda`` or ``ort-tensorrt``: what runs the graphs.
+        One of :data:`PROVIDERS` or :data:`PLUG_INS`: what runs the graphs.
     graph_precision:
         Of the graphs that are run: ``fp32``, or one of the bundle's others.
 
@@ -101,19 +143,18 @@ class OnnxRuntimeBackend:
     """
 
     def __init__(
-        self, name: str, bundle: Bundle, threads: int | None, precision: str = BASE_PRECISION
+        self,
+        name: str,
+        bundle: Bundle,
+        threads: int | None,
+        precision: str = BASE_PRECISION,
+        device: int | None = None,
     ) -> None:
         self.name = name
         self.graph_precision = precision
         self._ort = load_onnxruntime()
-        self._memory = entry_of(name).memory
-        if name not in usable_providers():
-            raise BackendError(
-                f"ONNX Runtime {self._ort.__version__} cannot use {PROVIDERS[name]} here (it "
-                f"offers {', '.join(self._ort.get_available_providers())}); install "
-                "onnxruntime-gpu with the CUDA and cuDNN libraries it names, or use --backend cpu"
-            )
-        self._maker = SessionMaker(bundle, precision, PROVIDERS[name], threads)
+        self._provider = choose_provider(name, threads, device)
+        self._maker = SessionMaker(bundle, precision, self._provider, threads)
         self._native = NativeObjects()
         self._graphs: dict[str, _OpenGraph] = {}
         self._opening = threading.Lock()
@@ -122,12 +163,12 @@ class OnnxRuntimeBackend:
     @property
     def provider(self) -> str:
         """What really runs the graphs."""
-        return f"ONNX Runtime {self._ort.__version__} {PROVIDERS[self.name]}"
+        return f"ONNX Runtime {self._ort.__version__} {self._provider.label}"
 
     @property
     def precision(self) -> str:
         """Type that is computed in: an x86 CPU computes fp16 graphs in float32."""
-        if self._memory == "cpu" and platform.machine() in _COMPUTES_HALVES_IN_FLOAT:
+        if self.name == "cpu" and platform.machine() in _COMPUTES_HALVES_IN_FLOAT:
             return BASE_PRECISION
         return self.graph_precision
 
@@ -137,7 +178,7 @@ class OnnxRuntimeBackend:
 
         In a batch, small products are summed in another order and pixels may differ by one level.
         """
-        return 1 if self._memory == "cpu" else GPU_BATCH
+        return 1 if self._provider.memory == "cpu" else GPU_BATCH
 
     def signature(self, role: str) -> Signature:
         """Inputs and outputs of a graph; raises as :meth:`run`."""
@@ -162,7 +203,7 @@ class OnnxRuntimeBackend:
             self._check(role, graph, name, value)
             binding.bind_ortvalue_input(name, value)
         for name in graph.signature.outputs:
-            binding.bind_output(name, self._memory, DEVICE_ID)
+            binding.bind_output(name, self._provider.memory, self._provider.device_id)
         try:
             graph.session.run_with_iobinding(binding)
         except Exception as error:  # ONNX Runtime raises its own types, which share no base
@@ -188,7 +229,9 @@ class OnnxRuntimeBackend:
                 f"the backend {self.name} takes arrays in the memory of the CPU ({error}); copy it "
                 "there, or use --backend tensorrt"
             ) from error
-        return self._ort.OrtValue.ortvalue_from_numpy(host, self._memory, DEVICE_ID)
+        return self._ort.OrtValue.ortvalue_from_numpy(
+            host, self._provider.memory, self._provider.device_id
+        )
 
     def download(self, buffer: onnxruntime.OrtValue) -> Array:
         """Copy an OrtValue into a float32 array of its own."""
@@ -196,7 +239,7 @@ class OnnxRuntimeBackend:
 
     def share(self, buffer: onnxruntime.OrtValue) -> Any:
         """A numpy array on a CPU; on a GPU the OrtValue itself, which has ``__dlpack__``."""
-        return buffer.numpy() if self._memory == "cpu" else buffer
+        return buffer.numpy() if self._provider.memory == "cpu" else buffer
 
     def for_session(self) -> OnnxRuntimeBackend:
         """Itself: sessions of ONNX Runtime may be run by several threads at a time."""

@@ -21,7 +21,6 @@ Every session of the package is made with :func:`session_options`:
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import os
 import sys
@@ -31,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import BackendError
+from .native_memory import return_freed_memory, share_heaps_where_addresses_are_few
 from .processors import useful_threads
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 MODULE = "onnxruntime"
 NO_REPORTS = "ORT_DISABLE_TELEMETRY"  # read once, when the library is loaded
-_M_ARENA_MAX = -8  # of malloc.h
 SILENT = 4  # log severity: errors are raised, too, and said once, by this package
 _NO_SPINNING = ("session.intra_op.allow_spinning", "session.inter_op.allow_spinning")
 
@@ -65,7 +64,7 @@ def load_onnxruntime() -> Any:
     loaded = MODULE in sys.modules
     os.environ.setdefault(NO_REPORTS, "1")
     if not loaded:
-        _share_heaps_where_addresses_are_few()
+        share_heaps_where_addresses_are_few()
     try:
         ort = import_module(MODULE)
     except ModuleNotFoundError as error:
@@ -98,13 +97,6 @@ def session_options(threads: int | None) -> onnxruntime.SessionOptions:
     return options
 
 
-def return_freed_memory() -> None:
-    """Return the memory freed since a graph was loaded: glibc keeps tens of megabytes a session."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
-
-
 def shrink_arena() -> None:
     """Return memory that the shared arena holds for sessions that were destroyed.
 
@@ -121,20 +113,9 @@ def shrink_arena() -> None:
     return_freed_memory()
 
 
-def _share_heaps_where_addresses_are_few() -> None:
-    """Let threads share two heaps in a process whose address space is limited (``ulimit -v``).
-
-    glibc reserves 64 MB of addresses for a heap of each thread, which ends such a process long
-    before its memory is used.
-    """
-    if sys.platform != "linux":
-        return
-    import resource
-
-    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
-        set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's
-        if set_option is not None:
-            set_option(_M_ARENA_MAX, 2)
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, at most 300 characters."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
 @functools.cache

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import BackendError, BundleError
-from ..files import reason
 from ..formats.bundle import Bundle
 from .cuda.driver import find_gpu
-from .ort_library import NEGATION, load_onnxruntime, return_freed_memory, session_options
+from .graph_files import unaltered_files
+from .native_memory import return_freed_memory
+from .ort_library import NEGATION, first_line, load_onnxruntime, session_options
+from .ort_providers import ChosenProvider
 from .protocol import Signature, TensorSpec
 
 if TYPE_CHECKING:
@@ -49,14 +47,14 @@ class SessionMaker:
     precision:
         Of the graphs.
     provider:
-        ONNX Runtime's name of what is to run them.
+        What is to run them.
     threads:
         Most threads of one operator on the CPU; None for one per usable processor.
     """
 
     bundle: Bundle
     precision: str
-    provider: str
+    provider: ChosenProvider
     threads: int | None
 
     def check(self) -> None:
@@ -71,18 +69,16 @@ class SessionMaker:
         """
         for role in self.bundle.manifest.graphs:
             self.bundle.graph_digests(role, self.precision)
-        ort = load_onnxruntime()
         try:
-            probe = ort.InferenceSession(
-                NEGATION, session_options(1), providers=[self.provider], enable_fallback=0
-            )
+            self.provider.open_session(NEGATION, session_options(1))
+        except BackendError:
+            raise
         except Exception as error:  # ONNX Runtime raises its own types, which share no base
             raise BackendError(
-                f"ONNX Runtime {ort.__version__} cannot use {self.provider} "
+                f"ONNX Runtime {load_onnxruntime().__version__} cannot use {self.provider.name} "
                 f"({first_line(error)}); check this machine with hyperstyle-rt doctor, or use "
                 "--backend cpu"
             ) from error
-        self._check_provider(probe)
 
     def open(self, role: str) -> onnxruntime.InferenceSession:
         """Open a graph.
@@ -101,11 +97,11 @@ class SessionMaker:
             If ONNX Runtime gives another provider.
         """
         directory = self.bundle.directory
-        files = [directory / name for name in self.bundle.graph_digests(role, self.precision)]
+        names = list(self.bundle.graph_digests(role, self.precision))
         options = session_options(self.threads)
         # With a backward pass behind it, a buffer would be kept for one of the same size there.
         options.enable_mem_reuse = not role.endswith(BACKWARD)
-        if any(path.is_symlink() for path in files):
+        if any((directory / name).is_symlink() for name in names):
             verified = self.bundle.graph(role, self.precision)
             options.add_external_initializers_from_files_in_memory(
                 list(verified.data),
@@ -113,16 +109,12 @@ class SessionMaker:
                 [content.nbytes for content in verified.data.values()],
             )
             return self._make(verified.path, verified.model, options)
-        identities = [_identity(path) for path in files]
-        verified = self.bundle.graph(role, self.precision)
-        path, model = verified.path, verified.model
-        del verified  # and with it the mapping of the data
-        with _as_folder(directory) as folder:
+        with unaltered_files(directory, names) as folder:
+            verified = self.bundle.graph(role, self.precision)
+            path, model = verified.path, verified.model
+            del verified  # and with it the mapping of the data
             options.add_session_config_entry(_DATA_FOLDER, folder)
-            session = self._make(path, model, options)
-            _require_unchanged([Path(folder) / path.name for path in files], identities, files)
-        _require_unchanged(files, identities, files)
-        return session
+            return self._make(path, model, options)
 
     def open_plan(self, role: str) -> onnxruntime.InferenceSession:
         """Open the bundle's TensorRT plan of a graph, through the model that stands for it.
@@ -144,33 +136,24 @@ class SessionMaker:
     def _make(
         self, path: Path, model: bytes | str, options: onnxruntime.SessionOptions
     ) -> onnxruntime.InferenceSession:
-        ort = load_onnxruntime()
         try:
-            session: onnxruntime.InferenceSession = ort.InferenceSession(
-                model, options, providers=[self.provider], enable_fallback=0
-            )
+            session = self.provider.open_session(model, options)
+        except BackendError:
+            raise
         except Exception as error:  # ONNX Runtime raises its own types, which share no base
             if _is_out_of_memory(error):
                 raise BackendError(
                     f"there is not enough memory to load {path}; free some, or allow the process "
                     "more (ulimit -v)"
                 ) from error
+            version = load_onnxruntime().__version__
             raise BundleError(
-                f"ONNX Runtime {ort.__version__} cannot load {path}; build the bundle again with "
-                f"this version ({first_line(error)})"
+                f"ONNX Runtime {version} cannot load {path}; build the bundle again with this "
+                f"version ({first_line(error)})"
             ) from error
-        self._check_provider(session)
-        logger.debug("%s on %s", path.name, self.provider)
+        logger.debug("%s on %s", path.name, self.provider.label)
         return_freed_memory()
         return session
-
-    def _check_provider(self, session: onnxruntime.InferenceSession) -> None:
-        given = session.get_providers()[0]
-        if given != self.provider:
-            raise BackendError(
-                f"ONNX Runtime gave {given} where {self.provider} was asked for; install the CUDA "
-                "and cuDNN libraries its log names, or use --backend cpu"
-            )
 
 
 def signature_of(session: onnxruntime.InferenceSession) -> Signature:
@@ -204,58 +187,6 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or "bad_alloc" in str(error)
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an error's text, at most 300 characters."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
-
-
 def _spec(value: Any) -> TensorSpec:
     shape = tuple(length if isinstance(length, int) else None for length in value.shape)
     return TensorSpec(shape, dtype_of(value.type))
-
-
-def _require_unchanged(
-    paths: Iterable[Path], identities: Iterable[tuple[int, ...] | None], names: Iterable[Path]
-) -> None:
-    """Refuse files that were altered, replaced or moved since.
-
-    Every change of a file sets its status-change time (ctime), which no program can set back.
-    """
-    for path, identity, name in zip(paths, identities, names, strict=True):
-        if identity is None or _identity(path) != identity:
-            raise BundleError(
-                f"{name} was changed while it was opened; wait until nothing writes to the "
-                "bundle, and load it again"
-            )
-
-
-def _identity(path: Path) -> tuple[int, ...] | None:
-    try:
-        status = path.lstat()
-    except OSError:
-        return None
-    return (
-        status.st_dev,
-        status.st_ino,
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-    )
-
-
-@contextmanager
-def _as_folder(directory: Path) -> Iterator[str]:
-    """A path of a directory that any locale can encode, where the system has such paths."""
-    if sys.platform != "linux":
-        yield str(directory)
-        return
-    try:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise BundleError(
-            f"cannot open {directory} ({reason(error)}); restore the bundle"
-        ) from error
-    try:
-        yield f"/proc/self/fd/{descriptor}"
-    finally:
-        os.close(descriptor)

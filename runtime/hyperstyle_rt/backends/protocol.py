@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from ..formats.manifest import BASE_PRECISION
 from ..types import Array
 
 Buffers = dict[str, Any]
@@ -61,7 +62,7 @@ class Backend(Protocol):
 
     @property
     def precision(self) -> str:
-        """Type that is really computed in: ``fp32``, ``fp16``."""
+        """Type that is really computed in: ``fp32``, ``fp16``, ``bf16``."""
         ...
 
     @property
@@ -131,6 +132,13 @@ class Backend(Protocol):
     def close(self) -> None:
         """Give back the memory; further use raises BackendError, to close again does nothing."""
         ...
+
+
+def asked_precision(backend: Backend) -> str:
+    """The precision that a backend was opened in: a CPU may compute fp16 graphs in fp32."""
+    if backend.graph_precision != BASE_PRECISION:
+        return backend.graph_precision
+    return backend.precision
 
 
 class Recording(Protocol):

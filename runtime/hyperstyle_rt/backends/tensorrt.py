@@ -29,9 +29,9 @@ logger = logging.getLogger(__name__)
 
 
 def open_tensorrt(
-    name: str, bundle: Bundle, threads: int | None, precision: str
+    name: str, bundle: Bundle, threads: int | None, precision: str, device: int | None
 ) -> TensorrtBackend:
-    """Open the backend; `threads`, which is for CPUs, is ignored.
+    """Open the backend; `threads`, which is for CPUs, and `device` are ignored.
 
     Raises
     ------

@@ -7,15 +7,16 @@ for a user: there is one loop.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..backends.protocol import Backend
-from ..backends.registry import BACKENDS, open_backend
-from ..errors import BackendError
+from ..backends.protocol import Backend, asked_precision
+from ..backends.registry import BACKENDS, PRECISIONS, open_backend
+from ..errors import BackendError, BundleError
 from ..formats.bundle import Bundle
 from ..formats.manifest import BASE_PRECISION
 from ..imaging.pictures import to_picture
@@ -58,7 +59,9 @@ class Contender:
     has_stored_weights: bool = True
 
 
-def open_contender(name: str, bundle: Bundle, threads: int | None = None) -> Contender:
+def open_contender(
+    name: str, bundle: Bundle, threads: int | None = None, device: int | None = None
+) -> Contender:
     """Open one of :data:`CONTENDERS`.
 
     Raises
@@ -71,7 +74,20 @@ def open_contender(name: str, bundle: Bundle, threads: int | None = None) -> Con
     if name not in CONTENDERS:
         raise BackendError(f"there is no {name!r} to compare; choose among {', '.join(CONTENDERS)}")
     backend, precision = CONTENDERS[name]
-    return Contender(name, open_backend(backend, bundle, threads, precision))
+    return Contender(name, open_backend(backend, bundle, threads, precision, device))
+
+
+def contenders_at_hand(bundle: Bundle) -> list[str]:
+    """Those of :data:`CONTENDERS` that this machine and the bundle have.
+
+    A backend that is offered may still fail when a graph is opened.
+    """
+    found = []
+    for name in CONTENDERS:
+        with contextlib.suppress(BackendError, BundleError):
+            open_contender(name, bundle).backend.close()
+            found.append(name)
+    return found
 
 
 def sample_picture(bundle: Bundle, seed: int) -> Picture:
@@ -155,12 +171,12 @@ def compare(
 def _coarsest(reference: Contender, candidate: Contender, bundle: Bundle) -> str:
     """The precision whose bounds apply."""
     contenders = (reference, candidate)
-    precisions = {contender.backend.graph_precision for contender in contenders}
+    precisions = {asked_precision(contender.backend) for contender in contenders}
     if not all(contender.has_stored_weights for contender in contenders):
         manifest = bundle.manifest
         names = {name for graph in manifest.graphs.values() for name in (graph.file, *graph.data)}
         precisions |= {manifest.files[name].stored for name in names}
-    return "fp16" if "fp16" in precisions else "fp32"
+    return max(precisions, key=PRECISIONS.index)
 
 
 def _graphs(

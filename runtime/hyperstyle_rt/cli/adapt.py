@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -111,15 +111,17 @@ def adapt(request: AdaptRequest) -> None:
     out = film_path(request.out, f"{name_of(subject)}.adapted.png", request.force)
     refuse_json_to_pipe(out, printing.json_)
     first = _first_layer(request)
-    more: dict[str, Any] = {"threads": running.threads, "precision": running.precision}
+    more = running.settings()
     adaptation = Adaptation.load(request.bundle, running.backend, **more)
     started = time.perf_counter()
     seed = request.noise_seed
     noise = None if seed is None else adaptation.draw_noise(seed)
     inverter = adaptation.find_base(request.base).directory
     with as_file(subject) as file:
-        model_backend = "cpu" if is_inversion(file) else running.backend  # it runs nothing then
-        model = Model.load(inverter, model_backend, **more)
+        if is_inversion(file):
+            model = Model.load(inverter, "cpu")  # which runs nothing
+        else:
+            model = Model.load(inverter, running.backend, **more)
         face = _adapted_face(model, file, request)
         rendered = iter([adaptation.render(face, first, noise)])
         frames = pasted(rendered, request.paste, face, file, request.force)

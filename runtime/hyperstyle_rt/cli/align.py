@@ -13,7 +13,7 @@ from ..batch.streams import is_pipe_out, read_picture_source, spoken, write_pipe
 from ..errors import PictureError
 from ..temporaries import remove_leftovers
 from . import options
-from .outputs import is_directory_for, refuse_existing
+from .outputs import is_directory_for, numbered, refuse_existing
 from .pipes import refuse_json_to_pipe
 from .terminal import (
     exit_with_errors,
@@ -40,6 +40,7 @@ hyperstyle-rt align party.jpg --face all --out faces
 hyperstyle-rt align photos --out faces --json
 """
 
+ENDING = ".aligned.png"
 LARGEST_SIDE = 4096
 
 
@@ -130,7 +131,7 @@ def _plan(found: Found, out: Path) -> list[Path]:
     if is_pipe_out(out) and len(found.sources) == 1:
         return [out]
     if is_directory_for(out, found):
-        return [out / f"{source.name}.aligned.png" for source in found.sources]
+        return [out / f"{source.name}{ENDING}" for source in found.sources]
     return [out]
 
 
@@ -150,7 +151,8 @@ def _align_one(photo: Path, crop: Path, face: str, size: int, force: bool) -> li
             raise PictureError(f"--out {crop} takes one face; give a directory for all")
         write_pipe(crop, encode_picture(Path("crop.png"), portraits[0].crop))
         return [Aligned(photo, crop, portraits[0])]
-    crops = [_numbered(crop, n) if face == ALL else crop for n in range(1, len(portraits) + 1)]
+    first = int(face == ALL)
+    crops = [numbered(crop, first + n, ENDING) for n in range(len(portraits))]
     for path in crops:
         if os.path.realpath(path) == os.path.realpath(photo):
             raise PictureError(f"{path} is the photo itself; give another --out")
@@ -160,9 +162,3 @@ def _align_one(photo: Path, crop: Path, face: str, size: int, force: bool) -> li
     for path, portrait in zip(crops, portraits, strict=True):
         write_picture(path, portrait.crop)
     return [Aligned(photo, *each) for each in zip(crops, portraits, strict=True)]
-
-
-def _numbered(crop: Path, number: int) -> Path:
-    """`x.aligned.png` as `x.face1.aligned.png`, `x.png` as `x.face1.png`."""
-    ending = ".aligned.png" if crop.name.endswith(".aligned.png") else crop.suffix
-    return crop.with_name(f"{crop.name.removesuffix(ending)}.face{number}{ending}")

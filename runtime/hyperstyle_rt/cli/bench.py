@@ -20,10 +20,14 @@ EXAMPLES = """
 
 hyperstyle-rt bench
 
+hyperstyle-rt bench --backend all
+
 hyperstyle-rt bench --backend cpu,cuda,cuda-fp16 --bundle engines/faces
 
 hyperstyle-rt bench --threads 1 --rounds 10 --json
 """
+
+ALL = "all"
 
 
 def bench(
@@ -33,7 +37,7 @@ def bench(
         typer.Option(
             "--backend",
             help=f"One or several with commas, of {options.BACKENDS_LISTED}; with -fp16 for "
-            "fp16 graphs.",
+            "fp16 graphs, openvino-bf16 for bfloat16; all for those that this machine has.",
             metavar="NAME,...",
         ),
     ] = "cpu",
@@ -45,6 +49,7 @@ def bench(
         int, typer.Option(min=1, help="Pictures of one face that are rendered.", metavar="N")
     ] = 8,
     threads: options.Threads = None,
+    device: options.Device = None,
     json_: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -54,15 +59,15 @@ def bench(
     the others. Run it on an idle machine, and compare only what one run has measured.
     """
     from ..backends.processors import useful_threads
-    from ..checking.comparison import open_contender, sample_picture
+    from ..checking.comparison import contenders_at_hand, open_contender, sample_picture
     from ..checking.peak import product_rate
     from ..checking.timing import peak_memory, time_contenders
     from ..formats.bundle import Bundle, find_bundle
 
-    names = _names(backends)
     opened = Bundle.open(find_bundle(bundle))
+    names = contenders_at_hand(opened) if backends == ALL else _names(backends)
     opened.manifest.method(method)
-    openers = {name: partial(open_contender, name, opened, threads) for name in names}
+    openers = {name: partial(open_contender, name, opened, threads, device) for name in names}
     console = error_console()
     console.quiet = quiet
     with console.status("making a picture") as status:

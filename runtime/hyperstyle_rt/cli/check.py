@@ -66,7 +66,8 @@ def check(
     candidate: Annotated[
         str,
         typer.Option(
-            help=f"{options.BACKENDS_LISTED}; with -fp16 for its fp16 graphs.",
+            help=f"{options.BACKENDS_LISTED}; with -fp16 for its fp16 graphs, openvino-bf16 for "
+            "bfloat16.",
             metavar="NAME",
         ),
     ],
@@ -77,6 +78,7 @@ def check(
     ] = "cpu",
     method: options.Method = None,
     iterations: IterationsOption = None,
+    device: options.Device = None,
     json_: options.Json = False,
 ) -> None:
     """Compare two backends on a bundle, graph by graph and over whole inversions.
@@ -87,7 +89,11 @@ def check(
     from ..checking.comparison import open_contender
 
     request = CheckRequest(reference, candidate, pictures or [], method, iterations)
-    compare_and_show(open_contender, bundle, request, json_)
+
+    def open_one(name: str, opened: Bundle) -> Contender:
+        return open_contender(name, opened, None, device if name == candidate else None)
+
+    compare_and_show(open_one, bundle, request, json_)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +73,8 @@ class Findings:
         Directory of the default bundle, None if there is none.
     bundle_problem:
         What is wrong with it, None if all its files are verified.
+    devices:
+        Backend -> devices that it can be asked to run on, by number.
     """
 
     versions: Mapping[str, str]
@@ -83,6 +85,7 @@ class Findings:
     driver: Driver | None
     bundle: str | None
     bundle_problem: str | None
+    devices: Mapping[str, list[str]] = field(default_factory=dict)
 
     def problems(self) -> list[str]:
         """List what keeps pictures from being inverted on the CPU, with the cure, in sentences."""
@@ -141,11 +144,12 @@ class Findings:
         return (
             {"ok": not problems}
             | facts
-            | asdict(self)
+            | {name: value for name, value in asdict(self).items() if name != "devices"}
             | {
                 "backends": {
                     entry.name: {
                         "problem": self.backends[entry.name],
+                        "devices": self.devices.get(entry.name, []),
                         "requires": entry.requires,
                         "description": entry.description,
                     }
@@ -191,15 +195,17 @@ def examine() -> Findings:
         except Exception as error:  # a broken package may raise anything when imported
             import_errors[module] = _first_line(error)
     bundle, bundle_problem = _default_bundle()
+    problems = {entry.name: entry.problem() for entry in BACKENDS}
     return Findings(
         versions=versions,
         import_errors=import_errors,
-        backends={entry.name: entry.problem() for entry in BACKENDS},
+        backends=problems,
         processors=find_processors(),
         threads=useful_threads(None),
         driver=find_driver(),
         bundle=bundle,
         bundle_problem=bundle_problem,
+        devices={entry.name: entry.devices() for entry in BACKENDS if problems[entry.name] is None},
     )
 
 
@@ -233,7 +239,10 @@ def _table(findings: Findings) -> Table:
         if problem == NOT_OFFERED:
             problem = f"{problem}; needs {entry.requires}"
         style = "red" if entry.name == CPU else "dim"
-        works = cell("works", "green") if problem is None else cell(problem, style)
+        devices = findings.devices.get(entry.name, [])
+        listed = ", ".join(f"{number} {device}" for number, device in enumerate(devices))
+        working = f"works on {listed}" if listed else "works"
+        works = cell(working, "green") if problem is None else cell(problem, style)
         facts[f"backend {entry.name}"] = works
     driver = findings.driver
     if driver is None:

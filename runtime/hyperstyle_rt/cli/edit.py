@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from glob import has_magic
 from pathlib import Path
@@ -14,20 +14,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..batch.records import Record, is_result, read_record
 from ..batch.streams import STANDARD, is_pipe_out
 from ..errors import HyperStyleError, InversionError
 from . import options
 from .edit_report import Edited, EditReport
 from .frames import film_path, write_frames
-from .outputs import check_report, is_directory_for, refuse_existing, write_report
+from .outputs import check_report, is_directory_for, numbered, refuse_existing, write_report
 from .pipes import as_file, called_by_its_name, refuse_json_to_pipe
-from .subjects import digest_of, is_inversion, open_model, open_subject, pasted
+from .subjects import digest_of, is_inversion, open_faces, open_model, pasted_together
 from .terminal import exit_with_errors, print_json, print_line, print_passed_over
 
 if TYPE_CHECKING:
-    from ..batch.records import Record
-    from ..batch.sources import Found
+    from ..batch.sources import Found, Source
     from ..editing.expressions import Amounts
+    from ..imaging.pictures import Original
+    from ..inversion import Inversion
     from ..model import Model
 
 EXAMPLES = """
@@ -38,6 +40,8 @@ hyperstyle-rt edit face.safetensors smile=2 age=-1
 hyperstyle-rt edit face.png smile=-3:3:7 --out smiles.png
 
 hyperstyle-rt edit face.safetensors yaw=-2:2:60 pitch=0.5 --out turning.mp4
+
+hyperstyle-rt edit party.jpg smile=2 --face all --paste party.jpg
 
 hyperstyle-rt edit results 'more/*.png' smile=2 --out smiling --resume --report smiling.json
 """
@@ -65,6 +69,7 @@ class EditRequest:
     running: options.Running
     force: options.Force = False
     align: options.Align = options.When.AUTO
+    face: options.Face = "largest"
     paste: options.PasteInto = None
     resume: options.Resume = False
     report: options.ReportTo = None
@@ -74,7 +79,7 @@ class EditRequest:
 def edit(request: EditRequest) -> None:
     """Edit faces: along directions such as smile or age, all renders with the same weights.
 
-    Writes NAME.edited.png without --out; of several faces into the directory
+    Writes NAME.edited.png without --out; of several pictures into the directory
     --out. One that cannot be edited does not stop the others: its error is
     printed at the end, and the exit status is 2. Sweeps of one command move
     together and have the same count. To name a direction that does not exist
@@ -100,8 +105,8 @@ def edit(request: EditRequest) -> None:
         work = _Work(model, steps, request)
         try:
             for task in tasks:
-                line = results.add(task.subject, partial(work.edit, task, named, first))
-                if say and line is not None:
+                lines = results.add(task.subject, partial(work.edit, task, named, first))
+                for line in lines if say else ():
                     print_line(line)
         finally:
             if report is not None:
@@ -142,26 +147,46 @@ def _is_subject(argument: str) -> bool:
 
 @dataclass(frozen=True)
 class _Task:
+    """An inversion or a picture, what is written for it, and whether by the numbers of faces."""
+
     subject: Path
     out: Path
+    by_faces: bool
+
+    def file(self, face: int) -> Path:
+        return numbered(self.out, face, ENDING)
+
+    @property
+    def first(self) -> Path:
+        """The file, or of several faces that of the first: the others are not known yet."""
+        return self.file(int(self.by_faces))
 
 
 def _plan(found: Found, request: EditRequest) -> list[_Task]:
     """Name what is written for each subject, and refuse what is there already."""
     from ..imaging.films import FILM_SUFFIXES
+    from ..photos.portraits import ALL
+
+    def task(source: Source, out: Path) -> _Task:
+        several = request.face == ALL and request.paste is None
+        return _Task(source.path, out, several and not is_inversion(source.path))
 
     out, force, resume = request.out, request.force, request.resume
     sources = found.sources
     one = len(sources) == 1 and not (found.folders or found.patterns)
     if one and not resume:
         (source,) = sources
-        return [_Task(source.path, film_path(out, f"{source.name}{ENDING}", force))]
+        only = task(source, Path(f"{source.name}{ENDING}") if out is None else out)
+        if only.by_faces and is_pipe_out(only.out):
+            raise HyperStyleError(f"--out {out} takes one face; give a file or directory for all")
+        film_path(only.first, "", force)
+        return [only]
     folder = Path() if out is None else out
     if not is_directory_for(folder, found, FILM_SUFFIXES):
         raise HyperStyleError(f"--out {out} names one file; --resume and folders need a directory")
-    tasks = [_Task(source.path, folder / f"{source.name}{ENDING}") for source in sources]
+    tasks = [task(source, folder / f"{source.name}{ENDING}") for source in sources]
     if not force and not resume:
-        refuse_existing([task.out for task in tasks])
+        refuse_existing([each.first for each in tasks])
     return tasks
 
 
@@ -182,37 +207,71 @@ class _Work:
     steps: list[Amounts]
     request: EditRequest
 
-    def edit(self, task: _Task, piped: Path, spooled: Path) -> Edited:
-        """Edit one subject and write the result, unless an earlier run has."""
-        from ..batch.records import is_result, read_record
+    def edit(self, task: _Task, piped: Path, spooled: Path) -> list[Edited]:
+        """Edit the faces of one subject and write the results, unless an earlier run has."""
+        from ..imaging.pictures import Original
 
-        started = time.perf_counter()
         request = self.request
         subject = spooled if task.subject == piped else task.subject
         with as_file(subject) as file, called_by_its_name(file, task.subject):
             record = self._record(file)
-            if request.resume and read_record(task.out) == record:
-                return Edited(task.out, 0, 0.0, skipped=True)
-            if request.resume and not request.force and not is_result(task.out):
-                refuse_existing([task.out])
-            face = open_subject(self.model, file, request.align, request.method)
-            edited = self.model.sweep(face, self.steps)
-            frames = pasted(edited, request.paste, face, file, request.force)
-            count = len(self.steps)
-            name, silent = task.subject.name, not request.printing.shows_lines
-            write_frames(frames, count, task.out, request.rate, name, silent, record)
-        return Edited(task.out, count, time.perf_counter() - started)
+            if request.resume and (earlier := _earlier(task, record)):
+                return earlier
+            if request.resume:
+                self._check_free([task.first])
+            started = time.perf_counter()
+            faces = open_faces(self.model, file, request.align, request.method, request.face)
+            if request.paste is not None:
+                inversions = [face for _, face in faces]
+                with self._pasted(inversions, request.paste, file) as frames:
+                    return [self._write(task, 0, frames, record, started)]
+            self._check_free([task.file(number) for number, _ in faces[1:]])
+            written = []
+            for number, face in faces:
+                frames = map(Original, self.model.sweep(face, self.steps))
+                of_face = replace(record, face=number, faces=len(faces) if number else 0)
+                written.append(self._write(task, number, frames, of_face, started))
+                started = time.perf_counter()
+            return written
+
+    @contextmanager
+    def _pasted(
+        self, faces: Sequence[Inversion], photo: Path, file: Path
+    ) -> Iterator[Iterator[Original]]:
+        """The photo with all its faces edited, step by step."""
+        with ExitStack() as opened:  # a session keeps the kernels of one face at a time
+            sessions = [opened.enter_context(self.model.session()) for _ in faces]
+            frames = [
+                session.sweep(face, self.steps)
+                for session, face in zip(sessions, faces, strict=True)
+            ]
+            yield pasted_together(frames, photo, faces, file, self.request.force)
+
+    def _write(
+        self, task: _Task, number: int, frames: Iterator[Original], record: Record, started: float
+    ) -> Edited:
+        request, count, out = self.request, len(self.steps), task.file(number)
+        name, silent = task.subject.name, not request.printing.shows_lines
+        write_frames(frames, count, out, request.rate, name, silent, record)
+        return Edited(out, count, time.perf_counter() - started, face=number)
+
+    def _check_free(self, paths: Sequence[Path]) -> None:
+        """Refuse to replace what is there, unless asked to, or an earlier run's where resuming."""
+        if self.request.force:
+            return
+        resume = self.request.resume
+        refuse_existing([path for path in paths if not (resume and is_result(path))])
 
     def _record(self, file: Path) -> Record:
-        from ..batch.records import Record
         from ..work import computed_by
 
-        paste = self.request.paste
+        request, paste = self.request, self.request.paste
         settings: dict[str, Any] = {
             "bundle": self.model.bundle.digest,
             "edits": [dict(step) for step in self.steps],
-            "align": self.request.align.value,
-            "method": self.request.method,
+            "align": request.align.value,
+            "face": request.face,
+            "method": request.method,
             "paste": None if paste is None else str(paste),
         }
         return Record(
@@ -224,3 +283,15 @@ class _Work:
             faces=0,
             beside=(),
         )
+
+
+def _earlier(task: _Task, record: Record) -> list[Edited]:
+    """What an earlier run has written for a subject, if all of it is there."""
+    first = read_record(task.first)
+    if first is None:
+        return []
+    numbers = range(1, first.faces + 1) if task.by_faces else (0,)
+    for number in numbers:
+        if read_record(task.file(number)) != replace(record, face=number, faces=first.faces):
+            return []
+    return [Edited(task.file(number), 0, 0.0, skipped=True, face=number) for number in numbers]

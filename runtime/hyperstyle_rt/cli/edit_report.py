@@ -29,12 +29,15 @@ class Edited:
         How many were rendered.
     skipped:
         Whether an earlier run had written it.
+    face:
+        Which of the photo's faces it is, from 1, where results are named by faces; else 0.
     """
 
     output: Path
     pictures: int
     seconds: float
     skipped: bool = False
+    face: int = 0
 
 
 @dataclass
@@ -43,15 +46,15 @@ class EditReport:
 
     found: Found
     steps: Sequence[Amounts]
-    done: dict[Path, Edited] = field(default_factory=dict)
+    done: list[tuple[Path, Edited]] = field(default_factory=list)
     failed: dict[Path, str] = field(default_factory=dict)
 
-    def add(self, subject: Path, work: Callable[[], Edited]) -> str | None:
-        """Do the work of a face and take up what becomes of it.
+    def add(self, subject: Path, work: Callable[[], Sequence[Edited]]) -> list[str]:
+        """Do the work of an inversion or a picture and take up what becomes of it.
 
         Returns
         -------
-        A line about what was written; None if nothing was.
+        A line about each file that was written.
 
         Raises
         ------
@@ -64,12 +67,9 @@ class EditReport:
             text = str(error)
             named = spoken(subject) in text or len(self.found.sources) == 1
             self.failed[subject] = text if named else f"{subject}: {text}"
-            return None
-        self.done[subject] = edited
-        if edited.skipped:
-            return None
-        pictures = "1 picture" if edited.pictures == 1 else f"{edited.pictures} pictures"
-        return f"{subject} -> {edited.output}  ({pictures}, {edited.seconds:.1f} s)"
+            return []
+        self.done += [(subject, each) for each in edited]
+        return [_line(subject, each) for each in edited if not each.skipped]
 
     def to_json(self, model: Model) -> dict[str, Any]:
         """Make the document of ``--json`` and ``--report``; of a single named face it is flat."""
@@ -83,11 +83,12 @@ class EditReport:
         entries = [
             {
                 "input": str(subject),
+                "face": edited.face or None,
                 "output": str(edited.output),
                 "seconds": round(edited.seconds, 3),
                 "skipped": edited.skipped,
             }
-            for subject, edited in self.done.items()
+            for subject, edited in self.done
         ]
         if len(self.found.sources) == 1 and not self.found.folders and len(entries) == 1:
             return about | entries[0]
@@ -96,3 +97,8 @@ class EditReport:
             "passed_over": [str(path) for path in self.found.passed_over],
             "errors": [{"input": str(path), "error": text} for path, text in self.failed.items()],
         }
+
+
+def _line(subject: Path, edited: Edited) -> str:
+    pictures = "1 picture" if edited.pictures == 1 else f"{edited.pictures} pictures"
+    return f"{subject} -> {edited.output}  ({pictures}, {edited.seconds:.1f} s)"

@@ -82,12 +82,7 @@ def invert(request: InvertRequest) -> None:
     out, folders, printing = request.written.out, request.folders, request.printing
     running = request.running
     found = find_sources(request.pictures)
-    model = Model.load(
-        request.search.bundle,
-        running.backend,
-        threads=running.threads,
-        precision=running.precision,
-    )
+    model = Model.load(request.search.bundle, running.backend, **running.settings())
     mask = mask_of(request)
     every = all_settings(request, model, mask)
     settings = every[0]

@@ -101,18 +101,31 @@ Method = Annotated[
     ),
 ]
 BACKENDS_LISTED = listed([entry.name for entry in BACKENDS])
+DEVICE_BACKENDS = [entry.name for entry in BACKENDS if entry.chooses_device]
 Backend = Annotated[
     str, typer.Option(help=f"{listed(BACKEND_NAMES)}.", show_choices=False, metavar="NAME")
 ]
 Precision = Annotated[
     str,
-    typer.Option(help=f"{listed(PRECISIONS)}, for a GPU, if the bundle has it.", metavar="NAME"),
+    typer.Option(
+        help=f"{listed(PRECISIONS)}: fp16 for a GPU, if the bundle has it; bf16 for OpenVINO, if "
+        "the CPU has it.",
+        metavar="NAME",
+    ),
 ]
 Threads = Annotated[
     int | None,
     typer.Option(
         min=1,
         help="CPU threads at most. Default: as many as the processors this process may use.",
+        metavar="N",
+    ),
+]
+Device = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help=f"Which of several, for {listed(DEVICE_BACKENDS)}. Default: the first, 0.",
         metavar="N",
     ),
 ]
@@ -176,6 +189,11 @@ class Running:
     backend: Backend = "auto"
     precision: Precision = BASE_PRECISION
     threads: Threads = None
+    device: Device = None
+
+    def settings(self) -> dict[str, Any]:
+        """How a backend is opened, by the names that `Model.load` gives its parameters."""
+        return {"threads": self.threads, "precision": self.precision, "device": self.device}
 
 
 @dataclass(frozen=True, kw_only=True)

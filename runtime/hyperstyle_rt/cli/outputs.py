@@ -109,6 +109,17 @@ def first_files(task: Task, settings: Settings) -> list[Path]:
     return task.target.outputs(settings, int(settings.face == ALL)).paths()
 
 
+def numbered(path: Path, number: int, ending: str) -> Path:
+    """Put a face's number into a name, before its suffix or `ending`; 0 is no number.
+
+    ``x.aligned.png`` becomes ``x.face1.aligned.png``, ``x.png`` becomes ``x.face1.png``.
+    """
+    if not number:
+        return path
+    ending = ending if path.name.endswith(ending) else path.suffix
+    return path.with_name(f"{path.name.removesuffix(ending)}.face{number}{ending}")
+
+
 def is_directory_for(out: Path, found: Found, suffixes: Sequence[str] = ()) -> bool:
     """Whether ``--out`` is a directory for the results of what was found, not the name of one.
 

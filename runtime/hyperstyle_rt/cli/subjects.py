@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,7 +38,7 @@ def open_model(bundle: str | None, subject: Path, running: Running) -> Model:
 
     if bundle is None and is_inversion(subject):
         bundle = Inversion.load(subject).data.bundle_name
-    return Model.load(bundle, running.backend, threads=running.threads, precision=running.precision)
+    return Model.load(bundle, running.backend, **running.settings())
 
 
 def open_subject(model: Model, subject: Path, align: When, method: str | None = None) -> Inversion:
@@ -91,27 +91,75 @@ def pasted(
     HyperStyleError
         If the face was not cut out of a photo or of another one, or the photo cannot be read.
     """
-    from ..imaging.pictures import Original, decode_original
-    from ..photos.portraits import paste_into
+    from ..imaging.pictures import Original
 
     if photo is None:
         return map(Original, frames)
+    return pasted_together([frames], photo, [face], subject, force)
 
-    transform = face.data.transform
-    if transform is None:
+
+def pasted_together(
+    frames: Sequence[Iterator[Picture]],
+    photo: Path,
+    faces: Sequence[Inversion],
+    subject: Path,
+    force: bool,
+) -> Iterator[Original]:
+    """Like :func:`pasted`, for several faces of one photo, each with its own pictures."""
+    from ..imaging.pictures import decode_original
+    from ..photos.portraits import paste_into
+
+    transforms = [face.data.transform for face in faces if face.data.transform is not None]
+    if len(transforms) < len(faces):
         raise HyperStyleError(
             "--paste needs a face that was cut out of a photo; invert the photo itself with "
             "--align always"
         )
     data = read_picture_source(photo)
-    cut_from = face.data.picture if is_inversion(subject) else digest_of(subject)
+    cut_from = faces[0].data.picture if is_inversion(subject) else digest_of(subject)
     if cut_from not in (None, sha256(data).hexdigest()) and not force:
         raise PictureError(
             f"{photo} is not the file that the face of {subject} was cut out of; give --paste that "
             "one, or take this all the same with --force"
         )
     whole = decode_original(data, photo)
-    return (paste_into(whole, transform, frame) for frame in frames)
+
+    def with_all(renderings: Sequence[Picture]) -> Original:
+        result = whole
+        for transform, rendering in zip(transforms, renderings, strict=True):
+            result = paste_into(result, transform, rendering)
+        return result
+
+    return map(with_all, zip(*frames, strict=True))
+
+
+def open_faces(
+    model: Model, subject: Path, align: When, method: str | None, which: str
+) -> list[tuple[int, Inversion]]:
+    """Read an inversion file, or invert the faces of a picture that ``--face`` names.
+
+    Returns
+    -------
+    Each with its number: from 1 where all of a picture are wanted, else 0.
+
+    Raises
+    ------
+    HyperStyleError
+        As :func:`open_subject`, or if the photo has no such face.
+    """
+    from ..imaging.inputs import as_picture
+    from ..inversion import Inversion
+    from ..inverting.preparing import crops_of
+    from ..photos.portraits import ALL
+
+    if is_inversion(subject):
+        return [(0, Inversion.load(subject))]
+    picture = as_picture(subject)
+    crops, notice = crops_of(picture, model.bundle.manifest, align.value, which)
+    if notice is not None:
+        print_note(notice)
+    inversions = (model.invert(crop, method=method) for crop in crops)
+    return list(enumerate(inversions, int(which == ALL)))
 
 
 def digest_of(subject: Path) -> str:

@@ -188,8 +188,8 @@ def test_the_regressor_learns_what_can_be_seen(tmp_path: Path) -> None:
     seen = explained(model, pictures, factors)
     assert seen[0] > 0.8
     assert seen[1] < 0.3
-    again = train(pictures, factors, both, 6, lambda *_: None)
-    assert np.array_equal(again.read(pictures[:4]), model.read(pictures[:4]))
+    once, again = (train(pictures[:64], factors[:64], both, 2, lambda *_: None) for _ in range(2))
+    assert np.array_equal(once.read(pictures[:4]), again.read(pictures[:4]))
 
 
 def test_the_judge_reads_steps_of_directions() -> None:

@@ -18,7 +18,7 @@ from .memory import DeviceBuffer
 
 
 def open_beside_pycuda(
-    name: str, bundle: Bundle, threads: int | None, precision: str
+    name: str, bundle: Bundle, threads: int | None, precision: str, device: int | None
 ) -> PycudaTensorrtBackend:
     """Open the backend; raises as :func:`~hyperstyle_rt.backends.tensorrt.open_tensorrt`."""
     require_pycuda()

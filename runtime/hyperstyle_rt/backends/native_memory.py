@@ -1,0 +1,48 @@
+"""What the C library holds for native code, and what of it is given back."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from pathlib import Path
+
+_M_ARENA_MAX = -8  # of malloc.h
+
+
+def return_freed_memory() -> None:
+    """Return the memory freed since a graph was loaded: glibc keeps tens of megabytes a session."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
+def share_heaps_where_addresses_are_few() -> None:
+    """Let threads share two heaps in a process whose address space is limited (``ulimit -v``).
+
+    To be called before a native library starts its threads: glibc reserves 64 MB of addresses for
+    a heap of each, which ends such a process long before its memory is used.
+    """
+    if sys.platform != "linux":
+        return
+    import resource
+
+    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's
+        if set_option is not None:
+            set_option(_M_ARENA_MAX, 2)
+
+
+def addresses_left() -> int | None:
+    """Bytes of addresses that the process may still take; None where nothing limits them.
+
+    The limit is that of ``ulimit -v``, as Linux keeps it.
+    """
+    if sys.platform != "linux":
+        return None
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return None
+    pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
+    return max(0, limit - pages * resource.getpagesize())
