@@ -84,10 +84,11 @@ def accuracy(request: Request, argument: str) -> dict[str, Any]:
         If a tensor is out of bounds; the sentence names it.
     """
     opened = Bundle.open(_bundle_folder(request))
-    contenders = [open_contender("cpu", opened), open_contender(_name(request, argument), opened)]
+    reference = open_contender("cpu", opened)
+    candidate = open_contender(_name(request, argument), opened)
     pictures = [sample_picture(opened, 0)]
-    found = compare(*contenders, opened, pictures, None, lambda _step: None)
-    for contender in contenders:
+    found = compare(reference, candidate, opened, pictures, None, lambda _step: None)
+    for contender in (reference, candidate):
         contender.backend.close()
     outside = found.outside()
     if outside:

@@ -71,14 +71,12 @@ def test_a_stage_that_hangs_is_ended(
     assert found["peak"]["ok"]
 
 
-def test_stages_share_the_time_that_is_given(
-    tiny_checkpoints: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gpu_report.time, "monotonic", iter([0.0, 700.0, 700.0]).__next__)
-    monkeypatch.setattr(gpu_report, "STAGES", (Stage("bundle", 60), Stage("peak", 60)))
-    assert report(tmp_path, tiny_checkpoints).exit_code == 1
-    found, _ = read(tmp_path)
+def test_without_time_left_stages_are_not_begun(tmp_path: Path) -> None:
+    stages = (Stage("bundle", 60), Stage("accuracy", 60, "fp32"))
+    found = gpu_report.run_stages(stages, tmp_path / "request.json", 0.0)
+    assert list(found) == ["bundle", "accuracy fp32"]
     assert [stage["error"] for stage in found.values()] == ["no time was left"] * 2
+    assert not list(tmp_path.iterdir())
 
 
 def test_wrong_options_are_refused(tiny_checkpoints: tuple[Path, Path], tmp_path: Path) -> None:
