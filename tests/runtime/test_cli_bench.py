@@ -55,23 +55,24 @@ def test_graphs_are_told_with_what_they_cost(tiny_bundle: Path) -> None:
     graphs = document["results"][0]["graphs"]
     manifest = Bundle.open(tiny_bundle).manifest
     for role, timing in graphs.items():
-        assert timing["macs"] == manifest.graphs[role].macs > 0
+        assert timing["macs"] == manifest.graphs[role].macs
         assert timing["macs_per_second"] == pytest.approx(timing["macs"] / timing["median"])
-        assert timing["macs_per_second"] < 3 * document["matrix_product_macs_per_second"]
+    assert graphs["generator"]["macs"] > 0
+    assert document["matrix_product_macs_per_second"] > 0
     shown = succeed("bench", "--bundle", tiny_bundle, "--rounds", 1, "--threads", 1)
     assert "GMAC/s" in shown
     assert "of peak" in shown
 
 
-def test_without_counts_there_are_no_columns_for_them(tiny_bundle: Path) -> None:
+def test_without_counts_there_are_no_columns_for_them() -> None:
     timings = Timings("a", {"provider": "b", "precision": "fp32"}, {}, {"encoder": Timing(1.0)})
     assert timings.rate("encoder") is None
-    assert [column.header for column in timings_table(timings, 1, 1e9).columns] == [
-        *("", "first", "median", "runs")
-    ]
+    table = timings_table(timings, 1, 1e9)
+    assert table.names == ("", "first", "median", "runs")
+    assert {len(row) for row in table.rows} == {4}
 
 
-def test_a_product_of_matrices_is_what_it_says(tmp_path: Path) -> None:
+def test_a_product_of_matrices_is_what_it_says() -> None:
     x = np.arange(6, dtype=np.float32).reshape(2, 3)[:, :2]
     (y,) = load_onnxruntime().InferenceSession(peak.PRODUCT).run(None, {"x": x})
     np.testing.assert_array_equal(y, x @ x)

@@ -75,9 +75,10 @@ def torch_inversion(
     torch.set_grad_enabled(False)
     model = load_model(checkpoint, w_encoder).to(device)
     x = torch.from_numpy(picture_input(model.config.input_size)).to(device)
-    encode, hypernet, generate = model.encode, model.hypernet, model.generate
+    networks: list[Callable[..., Any]] = [model.encode, model.hypernet, model.generate]
     if form == "torch compiled":
-        encode, hypernet, generate = map(torch.compile, (encode, hypernet, generate))
+        networks = [torch.compile(network) for network in networks]
+    encode, hypernet, generate = networks
     kind = torch.device(device).type
     half = torch.bfloat16 if kind == "cpu" else torch.float16
 

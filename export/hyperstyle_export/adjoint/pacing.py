@@ -157,9 +157,10 @@ class _Nodes:
     def constant(self, name: str, array: Any) -> ir.Value:
         """The initializer of that name, which is made if there is none."""
         if name not in self._graph.initializers:
-            tensor = ir.tensor(np.asarray(array), name=name)
+            array = np.asarray(array)
+            tensor = ir.tensor(array, name=name)
             value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), const_value=tensor)
-            value.shape = ir.Shape(np.asarray(array).shape)
+            value.shape = ir.Shape(array.shape)
             self._graph.register_initializer(value)
         return self._graph.initializers[name]
 

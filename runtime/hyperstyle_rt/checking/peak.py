@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 
 import numpy as np
@@ -47,8 +46,8 @@ def product_rate(threads: int | None, side: int = SIDE) -> float:
     )
     x = np.random.default_rng(0).standard_normal((side, side), dtype=np.float32)
     seconds = []
-    for _ in range(RUNS + 1):
+    for _ in range(RUNS):
         began = time.perf_counter()
         session.run(None, {"x": x})
         seconds.append(time.perf_counter() - began)
-    return side**3 / statistics.median(seconds[1:])  # the first run makes room
+    return side**3 / min(seconds)  # a peak is the best of some

@@ -13,6 +13,8 @@ from . import options
 from .terminal import Table, cell, columns_table, error_console, print_json, print_tables
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from ..checking.timing import Timing, Timings
 
 EXAMPLES = """
@@ -108,19 +110,22 @@ def timings_table(timings: Timings, peak: int | None, rate: float | None = None)
     computed = timings.computed
     title = f"{timings.contender}: {computed['provider']}, {computed['precision']}"
     rate = rate if timings.on_cpu else None
-    columns = ["first", "median", "runs"]
+    columns: tuple[str, ...] = ("first", "median", "runs")
     if timings.macs:
-        columns += ["GMAC", "GMAC/s", *(["of peak"] if rate else [])]
+        columns += ("GMAC", "GMAC/s", "of peak") if rate else ("GMAC", "GMAC/s")
     table = columns_table(title, "", *columns, right=columns)
+
+    def add(name: str | Text, *cells: str) -> None:
+        table.add_row(name, *cells, *[""] * (len(columns) - len(cells)))
+
     for name, timing in timings.tasks.items():
-        table.add_row(name, *_cells(timing))
+        add(name, *_cells(timing))
     for role, timing in timings.graphs.items():
-        cells = [*_cells(timing), *(_cost_cells(timings, role, rate) if timings.macs else [])]
-        table.add_row(cell(f"graph {role}", "cyan"), *cells)
-    if peak is not None:
-        table.add_row("peak memory", f"{peak / 1e6:.0f} MB")
+        add(cell(f"graph {role}", "cyan"), *_cells(timing), *_cost_cells(timings, role, rate))
     if timings.macs and rate:
-        table.caption = f"peak: a float32 product of matrices, {rate / 1e9:.1f} GMAC/s"
+        add("peak: product of matrices", "", "", "", "", f"{rate / 1e9:.1f}", "100%")
+    if peak is not None:
+        add("peak memory", f"{peak / 1e6:.0f} MB")
     return table
 
 
