@@ -21,19 +21,19 @@ BUILD_EXAMPLES = """
 [bold]Examples[/bold]
 
 python export/build_engines.py --checkpoint hyperstyle_ffhq.pt --w-encoder faces_w_encoder.pt \
---out engines/faces --domain faces
+--out engines/ffhq --domain faces
 
 python export/build_engines.py --checkpoint hyperstyle_cars.pt --w-encoder cars_w_encoder.pt \
 --out engines/cars --storage fp16
 
 python export/build_engines.py --checkpoint hyperstyle_ffhq.pt --w-encoder faces_w_encoder.pt \
---out engines/faces --precision fp32,fp16 --tensorrt
+--out engines/ffhq --precision fp32,fp16 --tensorrt
 
 python export/build_engines.py --checkpoint hyperstyle_ffhq.pt --w-encoder faces_w_encoder.pt \
---out engines/faces --precision fp32,fp16 --tensorrt-rtx --sm 89
+--out engines/ffhq --precision fp32,fp16 --tensorrt-rtx --sm 89
 
 python export/build_engines.py --checkpoint hyperstyle_ffhq.pt --w-encoder faces_w_encoder.pt \
---out engines/faces --refine-lpips alexnet.ckpt --refine-lpips-heads alex.pth
+--out engines/ffhq --refine-lpips alexnet.ckpt --refine-lpips-heads alex.pth
 
 python export/build_engines.py --generator random_face-2021.7.21.1-py3-none-any.whl \
 --encoder encoder.safetensors --restyle restyle.safetensors --draft head256.safetensors \
@@ -45,9 +45,9 @@ A fine-tuned generator has options of its own: python export/build_engines.py --
 ADAPT_EXAMPLES = """
 [bold]Examples[/bold]
 
-python export/build_engines.py --adapt toonify.pt --base engines/faces --out engines/toon
+python export/build_engines.py --adapt toonify.pt --base engines/ffhq --out engines/toon
 
-python export/build_engines.py --adapt toonify.pt --base engines/faces --out engines/toon \
+python export/build_engines.py --adapt toonify.pt --base engines/ffhq --out engines/toon \
 --tensorrt
 """
 

@@ -4,8 +4,8 @@ Contenders: those of `hyperstyle-rt check`, torch (needs --checkpoint and --w-en
 cpu-fp16-rounded: every fp16 tensor really rounded, as a GPU does and ONNX Runtime's CPU provider
 does not.
 
-    python -m benchmarking.accuracy --bundle engines/faces --candidate cpu-fp16-rounded
-    python -m benchmarking.accuracy --bundle engines/faces --reference torch --candidate cpu \
+    python -m benchmarking.accuracy --bundle engines/ffhq --candidate cpu-fp16-rounded
+    python -m benchmarking.accuracy --bundle engines/ffhq --reference torch --candidate cpu \
         --checkpoint hyperstyle_ffhq.pt --w-encoder faces_w_encoder.pt --json
 """
 

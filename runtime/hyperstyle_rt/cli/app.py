@@ -30,7 +30,7 @@ hyperstyle-rt align photo.jpg
 
 hyperstyle-rt info face.safetensors
 
-hyperstyle-rt check --bundle engines/faces --candidate cuda
+hyperstyle-rt check --bundle engines/ffhq --candidate cuda
 
 hyperstyle-rt bench --backend cpu,cuda
 

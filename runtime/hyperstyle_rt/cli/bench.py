@@ -24,7 +24,7 @@ hyperstyle-rt bench
 
 hyperstyle-rt bench --backend all
 
-hyperstyle-rt bench --backend cpu,cuda,cuda-fp16 --bundle engines/faces
+hyperstyle-rt bench --backend cpu,cuda,cuda-fp16 --bundle engines/ffhq
 
 hyperstyle-rt bench --threads 1 --rounds 10 --json
 """

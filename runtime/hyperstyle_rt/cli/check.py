@@ -32,9 +32,9 @@ EXAMPLES = """
 
 hyperstyle-rt check --candidate cuda
 
-hyperstyle-rt check face.png --bundle engines/faces --candidate tensorrt-fp16
+hyperstyle-rt check face.png --bundle engines/ffhq --candidate tensorrt-fp16
 
-hyperstyle-rt check --bundle engines/faces --candidate cpu-fp16 --json
+hyperstyle-rt check --bundle engines/ffhq --candidate cpu-fp16 --json
 """
 
 EXIT_DIFFERENT = 1

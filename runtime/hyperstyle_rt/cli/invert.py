@@ -51,7 +51,7 @@ hyperstyle-rt invert photos --out results --resume --report results.json
 
 hyperstyle-rt invert 'photos/**/*.jpg' --out results --coupled --jobs 4
 
-hyperstyle-rt invert party.jpg --bundle engines/faces --face all --paste
+hyperstyle-rt invert party.jpg --bundle faces --face all --paste
 
 hyperstyle-rt invert face.png --iterations 20 --until 0.001 --save-steps
 
@@ -60,9 +60,9 @@ hyperstyle-rt invert face.png --then refine --steps 60 --save-inversion
 hyperstyle-rt invert face.png --method pti --steps 200
 
 hyperstyle-rt invert face.png --method hyperstyle --then pti
-hyperstyle-rt invert face.png --bundle engines/faces --method restyle-e4e
+hyperstyle-rt invert face.png --bundle engines/ffhq --method restyle-e4e
 
-hyperstyle-rt invert face.png --bundle engines/faces --method all --coupled
+hyperstyle-rt invert face.png --bundle engines/ffhq --method all --coupled
 
 hyperstyle-rt invert face.png --bundle engines/cars --backend cuda --json
 """

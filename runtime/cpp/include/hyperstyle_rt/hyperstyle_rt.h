@@ -11,7 +11,7 @@
  *
  * A first program (examples/invert.c is this with error handling):
  *
- *     1. hsrt_model *model;     hsrt_model_load(HSRT_API_VERSION, "engines/faces", NULL, &model);
+ *     1. hsrt_model *model;     hsrt_model_load(HSRT_API_VERSION, "engines/ffhq", NULL, &model);
  *     2. hsrt_session *session; hsrt_session_create(model, &session);
  *     3. hsrt_image picture = {sizeof picture, pixels, width, height, HSRT_RGB8, 0};
  *     4. hsrt_inversion *inversion; hsrt_session_invert(session, &picture, NULL, &inversion);

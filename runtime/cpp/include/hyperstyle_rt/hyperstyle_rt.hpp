@@ -1,6 +1,6 @@
 // hyperstyle-rt for C++17: RAII over the C API. Header only; the C header is the manual.
 //
-//     hyperstyle_rt::Model model("engines/faces");
+//     hyperstyle_rt::Model model("engines/ffhq");
 //     hyperstyle_rt::Session session(model);                       // one per thread
 //     hyperstyle_rt::Inversion face = session.invert({pixels, width, height});
 //     face.save("face.safetensors");
