@@ -51,7 +51,9 @@ inline std::string read(const std::filesystem::path& path) {
 // An inversion file of a bundle with channel offsets of 0.25.
 inline std::vector<unsigned char> refined(const std::string& bundle,
                                           const std::vector<unsigned char>& unrefined) {
-  const std::string manifest = read(std::filesystem::path(bundle) / "manifest.json");
+  std::string manifest = read(std::filesystem::path(bundle) / "manifest.json");
+  const size_t layers = manifest.find("\"tuned_layers\"");  // other fields have shapes, too
+  manifest = manifest.substr(layers, manifest.find("\"graphs\"", layers) - layers);
   const std::regex shape("\"shape\":\\s*\\[\\s*(\\d+),\\s*(\\d+),");
   size_t pairs = 0;
   for (std::sregex_iterator layer(manifest.begin(), manifest.end(), shape), end; layer != end;
