@@ -15,7 +15,7 @@ from hyperstyle_export.bundles.recovery import recover_model
 from hyperstyle_export.graphs.averaging import averages
 from hyperstyle_export.graphs.objective import LEAVES, gradient_name
 from hyperstyle_export.graphs.synthesis_tensors import PARAMETER
-from hyperstyle_export.methods import REFINEMENT_GRAPHS
+from hyperstyle_export.methods import OBJECTIVES, REFINEMENT_GRAPHS
 from hyperstyle_export.networks.lpips import ALEXNET, VGG16
 from hyperstyle_export.networks.refinement import loss_terms
 from hyperstyle_rt.formats.bundle import Bundle, default_bundle
@@ -27,7 +27,7 @@ from objective_twin import Array, Arrays, ObjectiveTwin, relative_error
 from synthetic import official_config
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "portrait_0.png"
-STEPS = {"latents": 3e-3, "noise.convs.3": 0.1, "feature_offset": 3e-2, PARAMETER: 1e-3}
+STEPS = {"latents": 3e-3, "noise.convs.3": 0.1, "feature_offset": 1e-2, PARAMETER: 1e-3}
 RELATIVE_ERROR = 1e-4  # per tensor, of the norm: what the issue asks for
 TINY_ERROR = 2e-5  # what the small models show
 
@@ -67,7 +67,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> ObjectiveTwin:
 
 
 @pytest.mark.parametrize("terms", TERMS)
-@pytest.mark.parametrize("role", LEAVES)
+@pytest.mark.parametrize("role", OBJECTIVES)
 def test_gradients_of_each_term_equal_autograds(tiny: ObjectiveTwin, role: str, terms: str) -> None:
     weights, pull = TERMS[terms]
     tiny.weigh(weights)

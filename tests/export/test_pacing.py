@@ -10,8 +10,9 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 from hyperstyle_export.adjoint import pacing
-from hyperstyle_export.graphs import generator, generator_single, objective
+from hyperstyle_export.graphs import generator, generator_single
 from hyperstyle_export.graphs.builder import save_model
+from hyperstyle_export.methods import descent_graphs
 from hyperstyle_export.networks.hyperstyle import HyperStyle
 from models import CONFIGS, TINY, build_model
 from numpy.typing import NDArray
@@ -56,11 +57,11 @@ def test_a_backward_pass_does_not_begin_early(
     model: HyperStyle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It does otherwise, as the first part shows."""
-    as_it_is, ran = run(objective.build_objective(model), tmp_path / "objective.onnx")
+    as_it_is, ran = run(descent_graphs()["objective"](model), tmp_path / "objective.onnx")
     assert early(ran), "without a large tensor nothing is changed"
 
     monkeypatch.setattr(pacing, "LARGE", LARGE)
-    paced, ran = run(objective.build_objective(model), tmp_path / "paced.onnx")
+    paced, ran = run(descent_graphs()["objective"](model), tmp_path / "paced.onnx")
     assert not early(ran)
     assert any(name.startswith("pacing/") for name in ran), "nothing was removed again"
     for name, value in as_it_is.items():
@@ -79,7 +80,7 @@ def test_every_large_stage_depends_on_all_before_it(
     model: HyperStyle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pacing, "LARGE", LARGE)
-    graph = objective.build_objective(model).graph
+    graph = descent_graphs()["objective"](model).graph
     order = {node: number for number, node in enumerate(graph)}
     assert all(
         order[producer] < order[node]
@@ -106,16 +107,12 @@ def test_every_large_stage_depends_on_all_before_it(
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("is_styled", [False, True])
 def test_the_generator_for_one_picture_renders_the_same(
-    name: str, is_styled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     networks = build_model(CONFIGS[name])
     monkeypatch.setattr(generator_single, "has_more_activations", lambda _layer: True)
-    if is_styled:
-        builders = generator.build_styled_generator, generator_single.build_single_styled_generator
-    else:
-        builders = generator.build_generator, generator_single.build_single_generator
+    builders = generator.build_generator, generator_single.build_single_generator
     (ours, _), (theirs, _) = (
         run(build(networks), tmp_path / f"{number}.onnx") for number, build in enumerate(builders)
     )
@@ -127,7 +124,7 @@ def test_a_layer_has_more_activations_than_weights_from_some_size_on() -> None:
     layers = CONFIGS["tiny"].generator.layers
     found = [
         generator_single.has_more_activations(
-            generator.StyledLayer(spec, {}, ir.Value(), ir.Value(), None)
+            generator.StyledLayer(spec, {}, None, ir.Value(), ir.Value(), None)
         )
         for spec in layers
         if not spec.is_to_rgb

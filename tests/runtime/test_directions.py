@@ -137,7 +137,9 @@ def test_names_are_plain() -> None:
 def test_styles_need_a_generator_that_takes_them(manifest: Manifest) -> None:
     document = manifest.to_json()
     del document["optional_inputs"]
-    del document["graphs"]["styled_generator"], document["graphs"]["noise"]
+    document.pop("parametric_inputs", None)
+    for role in ("styled_generator", "noise", "parameters", "parametric_generator"):
+        document["graphs"].pop(role, None)
     data = serialize_directions({"blond": DIRECTIONS["blond"]})
     with pytest.raises(EditError, match="changes styles, which this bundle's generator cannot"):
         parse_directions(data, Manifest.from_json(document))

@@ -212,8 +212,8 @@ def test_bundles_without_a_styled_generator_take_no_styles(
     old = tmp_path / "tiny"
     shutil.copytree(tiny_bundle, old)
     document = json.loads((old / "manifest.json").read_text())
-    del document["optional_inputs"]
-    for role in ("styled_generator", "noise"):
+    del document["optional_inputs"], document["parametric_inputs"]
+    for role in ("styled_generator", "noise", "parameters", "parametric_generator"):
         del document["graphs"][role]
     (old / "manifest.json").write_text(json.dumps(document))
     model = Model.load(old, "cpu", threads=1)

@@ -214,7 +214,7 @@ def test_pictures_come_as_paths_or_arrays(
 def test_backends_are_asserted(tiny_bundle: Path) -> None:
     import onnxruntime as ort
 
-    with pytest.raises(BackendError, match="auto, cpu, cuda"):
+    with pytest.raises(BackendError, match="auto, cpu, openvino, cuda"):
         Model.load(tiny_bundle, "gpu")
     if "CUDAExecutionProvider" not in ort.get_available_providers():
         with pytest.raises(BackendError, match="onnxruntime-gpu"):

@@ -234,7 +234,7 @@ def test_an_inversion_and_its_refinement_are_those_of_onnx_runtime() -> None:
     for name in ("cpu", "openvino"):
         with Model.load(None, name, threads=1) as model:
             inversion = model.invert(PICTURE, 2, align="never")
-            results.append(model.refine(inversion, PICTURE, 1, align="never"))
+            results.append(model.optimise(inversion, PICTURE, steps=1, align="never"))
     expected, actual = results
     assert np.abs(actual.output - expected.output).max() < 1e-4
     assert furthest(expected.latents, actual.latents) < RELATIVE
