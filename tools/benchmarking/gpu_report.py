@@ -233,7 +233,3 @@ def _beside_torch(found: Mapping[str, Any], stages: Mapping[str, Any]) -> list[s
 
 def _shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-if __name__ == "__main__":
-    typer.run(main)
