@@ -154,7 +154,7 @@ def test_encoders_of_other_methods_compile(encoder_type: str, tmp_path: Path) ->
 
 
 @needs_rtx
-@pytest.mark.rtx
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["psp_1024", "restyle_e4e_256", "restyle_psp_resnet34_512"])
 def test_encoders_of_official_size_compile(case: str, tmp_path: Path) -> None:
     model, encoder = load_graph_only(case)
