@@ -83,14 +83,31 @@ def golden_tensors() -> dict[str, torch.Tensor]:
     }
 
 
-def network(tensors: Mapping[str, torch.Tensor], clamp: float | None = None) -> Persistent:
+Attributes = Mapping[str, Mapping[str, object]]
+"""Path of a module, e.g. ``synthesis.b8.conv0`` -> attributes that it has beside those of all."""
+
+
+def network(
+    tensors: Mapping[str, torch.Tensor],
+    clamp: float | None = None,
+    attributes: Attributes | None = None,
+) -> Persistent:
     """A generator of modules within modules, some of its tensors in other strides."""
     options = EasyDict(json.loads(SCHEMA.read_text())["init_kwargs"])
     options["synthesis_kwargs"] = EasyDict(options["synthesis_kwargs"], conv_clamp=clamp)
-    return _module("Generator", tensors, _init_args=(), _init_kwargs=options)
+    of_all = {"conv_clamp": None if clamp is None else np.float64(clamp)}
+    top = {"_init_args": (), "_init_kwargs": options}
+    attributes = {**(attributes or {}), "": top}
+    return _module("Generator", tensors, "", attributes, of_all)
 
 
-def _module(class_name: str, tensors: Mapping[str, torch.Tensor], **more: Any) -> Persistent:
+def _module(
+    class_name: str,
+    tensors: Mapping[str, torch.Tensor],
+    path: str,
+    attributes: Attributes,
+    of_all: Mapping[str, object],
+) -> Persistent:
     parameters: dict[str, Any] = OrderedDict()
     buffers: dict[str, Any] = OrderedDict()
     inner: dict[str, dict[str, torch.Tensor]] = {}
@@ -104,16 +121,21 @@ def _module(class_name: str, tensors: Mapping[str, torch.Tensor], **more: Any) -
             if tensor.ndim == 4:  # as networks in channels_last are stored
                 tensor = tensor.contiguous(memory_format=torch.channels_last)
             parameters[name] = torch.nn.Parameter(tensor)
-    modules = OrderedDict((name, _module(f"{name}_class", own)) for name, own in inner.items())
+    modules = OrderedDict(
+        (name, _module(f"{name}_class", own, f"{path}.{name}".lstrip("."), attributes, of_all))
+        for name, own in inner.items()
+    )
     state = {
         "training": False,
         "_parameters": parameters,
         "_buffers": buffers,
         "_modules": modules,
         "_non_persistent_buffers_set": None,
-        "conv_clamp": np.float64(256.0),
+        "use_fp16": False,
+        **of_all,
+        **attributes.get(path, {}),
     }
-    return Persistent(class_name, {**state, **more})
+    return Persistent(class_name, state)
 
 
 def write_pickle(path: Path, contents: object) -> Path:
@@ -124,9 +146,12 @@ def write_pickle(path: Path, contents: object) -> Path:
 
 
 def write_network(
-    path: Path, tensors: Mapping[str, torch.Tensor] | None = None, clamp: float | None = None
+    path: Path,
+    tensors: Mapping[str, torch.Tensor] | None = None,
+    clamp: float | None = None,
+    attributes: Attributes | None = None,
 ) -> Path:
     """Write a generator as training saves it; the golden one by default."""
-    generator = network(golden_tensors() if tensors is None else tensors, clamp)
+    generator = network(golden_tensors() if tensors is None else tensors, clamp, attributes)
     contents = {"G": None, "D": None, "G_ema": generator, "training_set_kwargs": EasyDict(a=1)}
     return write_pickle(path, contents)

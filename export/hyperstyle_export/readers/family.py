@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -75,6 +75,7 @@ def load_family(sources: Sources) -> Family:
             base = _base(given, sources.generator)
             _check_generator(model.decoder.state_dict(), path, base, sources.allow_other_generator)
             model.decoder = given
+            model.config = replace(model.config, generator=given.config)
             path = sources.generator
     else:
         model, path = _model_of_encoders(sources, files)

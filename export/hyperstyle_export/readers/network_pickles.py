@@ -43,15 +43,23 @@ class Network:
     class_name: str
     state: Mapping[str, Any]
 
-    def tensors(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-        """Give parameters and buffers under the names of a state dict."""
-        for group in ("_parameters", "_buffers"):
-            for name, value in _mapping(self.state.get(group)).items():
-                if isinstance(value, Tensor):
-                    yield f"{prefix}{name}", value
+    def networks(self, prefix: str = "") -> Iterator[tuple[str, Network]]:
+        """Give all networks inside, and this one, by the path that their tensors' names begin with.
+
+        That path is ``""`` for this one, else it ends in a dot.
+        """
+        yield prefix, self
         for name, child in _mapping(self.state.get("_modules")).items():
             if isinstance(child, Network):
-                yield from child.tensors(f"{prefix}{name}.")
+                yield from child.networks(f"{prefix}{name}.")
+
+    def tensors(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+        """Give parameters and buffers under the names of a state dict."""
+        for path, network in self.networks(prefix):
+            for group in ("_parameters", "_buffers"):
+                for name, value in _mapping(network.state.get(group)).items():
+                    if isinstance(value, Tensor):
+                        yield f"{path}{name}", value
 
 
 def read_network_pickle(path: Path) -> dict[str, Any]:
