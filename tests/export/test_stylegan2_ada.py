@@ -337,8 +337,8 @@ _CONVOLUTIONS = [
 WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda path: None, "No such file"),
     "directory": (Path.mkdir, "is not a regular file"),
-    "empty": (lambda path: path.write_bytes(b""), _DAMAGED),
-    "web_page": (lambda path: path.write_bytes(b"<!DOCTYPE html><html>"), _DAMAGED),
+    "empty": (lambda path: path.write_bytes(b""), "is empty; download"),
+    "web_page": (lambda path: path.write_bytes(b"<!DOCTYPE html><html>"), "is a web page"),
     "half": (_cut(0.5), _DAMAGED),
     "last_byte": (_cut(0.9999), _DAMAGED),
     "list": (_holding([1, 2]), "holds a list, not a dictionary"),

@@ -12,8 +12,8 @@ from torch import Tensor
 from ..networks.generator import MAPPING_LR_MUL, Generator
 from .checkpoints import State, average_rows, check_fir, layout_of, load_strictly
 from .layouts import infer_generator
-from .network_pickles import Network, read_network_pickle
-from .torch_files import CheckpointError
+from .network_pickles import Network, read_network
+from .torch_files import CheckpointError, shown
 
 NETWORK = "G_ema"
 FIRST_SIDE = 4
@@ -37,14 +37,7 @@ def read_stylegan2_ada(path: Path) -> tuple[Generator, Tensor | None]:
     CheckpointError
         If the file is no such pickle, or its generator has no counterpart here.
     """
-    contents = read_network_pickle(path)
-    network = contents.get(NETWORK)
-    if not isinstance(network, Network):
-        found = ", ".join(sorted(str(key) for key in contents)) or "none"
-        raise CheckpointError(
-            f"{path} has no network {NETWORK!r} (names: {found}); give a file of "
-            "stylegan2-ada-pytorch."
-        )
+    network = read_network(path, NETWORK)
     tensors = {name: value.detach().float() for name, value in network.tensors()}
     _check_kind(network, tensors, path)
     state = _rosinality(tensors | _absent_noise(network, tensors), path)
@@ -71,7 +64,7 @@ def _check_kind(network: Network, tensors: State, path: Path) -> None:
     elif any(".skip." in name for name in tensors):
         kind = "is of the architecture 'resnet'"
     elif "synthesis.b4.const" not in tensors or network.class_name != "Generator":
-        kind = f"is a network {network.class_name!r} of an unknown layout"
+        kind = f"is a network {shown(network.class_name)} of an unknown layout"
     elif rgb is None:
         kind = "is of the architecture 'orig'"
     elif rgb.ndim == 4 and len(rgb) != RGB:
@@ -91,10 +84,10 @@ def _other_arithmetic(network: Network) -> str | None:
     for name, layer in network.networks():
         activation = layer.state.get("activation", ACTIVATION)
         if name.startswith("synthesis.") and activation not in (ACTIVATION, LINEAR):
-            return f"the activation {activation!r} in {name.rstrip('.')!r}"
+            return f"the activation {shown(activation)} in {name.rstrip('.')!r}"
         gain = layer.state.get("bias_gain", MAPPING_LR_MUL)
         if name.startswith("mapping.fc") and gain != MAPPING_LR_MUL:
-            return f"the learning rate multiplier {gain!r} in {name.rstrip('.')!r}"
+            return f"the learning rate multiplier {shown(gain)} in {name.rstrip('.')!r}"
     return None
 
 
@@ -107,7 +100,7 @@ def _activation_limit(network: Network, path: Path) -> float | None:
         If it is no positive number, or not the same in all.
     """
     found = {
-        repr(value): value
+        shown(value): value
         for name, layer in network.networks()
         if name.startswith("synthesis.") and name.endswith(CONVOLUTIONS)
         for value in [layer.state.get("conv_clamp")]
@@ -122,8 +115,8 @@ def _activation_limit(network: Network, path: Path) -> float | None:
         return None
     if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < math.inf:
         raise CheckpointError(
-            f"the generator in {path} limits its activations to {limit!r} (conv_clamp), which is "
-            "no positive number; download or copy it again."
+            f"the generator in {path} limits its activations to {shown(limit)} (conv_clamp), which "
+            "is no positive number; download or copy it again."
         )
     return float(limit)
 
