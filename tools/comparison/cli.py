@@ -260,7 +260,3 @@ def write_report(
     drawn = report.sheet(comparison, samples, store, rows)
     if drawn is not None:
         write_picture(out / SHEET, drawn)
-
-
-if __name__ == "__main__":
-    app()

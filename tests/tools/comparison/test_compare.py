@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from comparison.errors import ComparisonError
 from comparison.log import Log
 from comparison.processes import RowProcess
 from comparison.rows import ALL, Row, limited, parse_rows, scaled
-from hyperstyle_rt import Model
+from hyperstyle_rt import HyperStyleError, Inversion, Model
 from hyperstyle_rt.imaging.pictures import read_picture, write_picture
 from typer.testing import CliRunner
 
@@ -55,14 +54,16 @@ def test_a_killed_comparison_goes_on(tiny_bundle: Path, folder: Path, tmp_path: 
     heads = tmp_path / "heads.pth"
     heads.write_bytes(b"no weights")
     words = [folder, "--bundle", tiny_bundle, "--methods", METHODS, *STEPS, "--out", out]
-    script = [sys.executable, "-m", "comparison.cli", *map(str, words)]
-    slow = [*script, "--steps", "hyperstyle+refine=100000"]
-    with subprocess.Popen(slow, stderr=subprocess.DEVNULL, text=True) as process:
-        log = out / "inversions.jsonl"
-        while process.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") == 2):
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
+    endless = multiprocessing.get_context("fork").Process(
+        target=call, args=(*words, "--steps", "hyperstyle+refine=100000")
+    )
+    endless.start()
+    log = out / "inversions.jsonl"
+    while endless.is_alive() and not (log.exists() and log.read_bytes().count(b"\n") == 2):
+        time.sleep(0.02)
+    endless.kill()
+    endless.join()
+    assert endless.exitcode == -signal.SIGKILL
     before = log.read_text().splitlines()
     assert [json.loads(line)["row"] for line in before] == ["hyperstyle@0"] * 2
     log.write_text(log.read_text() + '{"picture": "torn')
@@ -96,11 +97,7 @@ def test_a_killed_comparison_goes_on(tiny_bundle: Path, folder: Path, tmp_path: 
     assert (out / "quality.png").read_bytes().startswith(b"\x89PNG")
     assert read_picture(out / "sheet.jpg").shape[1] == 4 * 32
     (inversion, _) = sorted((out / "inversions" / "projector").iterdir())
-    with Model.load(tiny_bundle, "cpu", threads=1) as again:
-        shown = again.render(again_loaded(inversion))
-    np.testing.assert_array_equal(
-        shown, read_picture(next((out / "renderings" / "projector").glob("1-*.png")))
-    )
+    assert Inversion.load(inversion).settings["optimise"][0]["steps"] == 3
 
     records = log.read_bytes()
     code, _, said = call(*words, "--resume", "--steps", "projector=4")
@@ -108,12 +105,6 @@ def test_a_killed_comparison_goes_on(tiny_bundle: Path, folder: Path, tmp_path: 
     code, _, said = call(*words, "--resume", "--threads", 2)
     assert code == 2 and "has threads 1, not 2" in said
     assert log.read_bytes() == records
-
-
-def again_loaded(path: Path):
-    from hyperstyle_rt import Inversion
-
-    return Inversion.load(path)
 
 
 def test_a_process_that_dies_is_named_and_followed_by_another(
@@ -167,8 +158,6 @@ def test_rows_are_read(model: Model) -> None:
     ],
 )
 def test_senseless_rows_are_refused(model: Model, text: str, sentence: str) -> None:
-    from hyperstyle_rt import HyperStyleError
-
     with pytest.raises(HyperStyleError, match=sentence):
         parse_rows(text, model)
 
