@@ -40,7 +40,7 @@ class RowProcess:
     def __init__(
         self, bundle: Path, backend: str, threads: int | None, row: Row, said: Path
     ) -> None:
-        command = [sys.executable, "-m", "comparison.worker"]
+        command = [sys.executable, "-c", "from comparison.worker import main; main()"]
         try:
             with said.open("ab") as errors:
                 self._process = subprocess.Popen(

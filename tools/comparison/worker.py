@@ -167,7 +167,3 @@ def _sentence(error: Exception) -> str:
         return str(error)
     traceback.print_exc()
     return f"{type(error).__name__}: {error}"
-
-
-if __name__ == "__main__":
-    main()
