@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+import fakeweights
 import fakeweights_methods
 import numpy as np
 import torch
+from hyperstyle_export.networks.style_encoder import StyleEncoder
 from hyperstyle_export.networks.stylegan3 import StyleGan3, stylegan3_from_state
 from hyperstyle_export.networks.stylegan3_config import StyleGan3Config, channel_widths
+from models import TINY as TINY_HYPERSTYLE
 from nvidia_files import EasyDict, Persistent, module, write_generator
+from synthetic import encoder_config
 
 Tensors = dict[str, torch.Tensor]
 
@@ -82,3 +86,44 @@ def write_stylegan3(
     """Write a generator as training saves it."""
     tensors = tensors_of(config) if tensors is None else tensors
     return write_generator(path, pickled(tensors, **(options_of(config) | options)))
+
+
+def write_restyle(
+    path: Path,
+    encoder_type: str,
+    config: StyleGan3Config = TINY,
+    decoder: Tensors | None = None,
+    **opts: Any,
+) -> Path:
+    """Write a small encoder's file as stylegan3-editing's training does; gives its path.
+
+    Its generator is `decoder`, that of the config by default.
+    """
+    network = encoder_config(
+        encoder_type, config, trunk=TINY_HYPERSTYLE.encoder.trunk, se_reduction=4, depth=2
+    )
+    with torch.device("meta"):
+        shapes = {k: tuple(v.shape) for k, v in StyleEncoder(network).state_dict().items()}
+    names = {f"encoder.{key}" for key in shapes}
+    state = {
+        f"encoder.{key}": torch.from_numpy(
+            np.array(fakeweights.value(f"encoder.{key}", shape, names))
+        )
+        for key, shape in shapes.items()
+    }
+    tensors = tensors_of(config) if decoder is None else decoder
+    state |= {f"decoder.{key}": value for key, value in tensors.items()}
+    # Training leaves the transforms of its last batch there.
+    state["decoder.synthesis.input.transform"] = torch.full((2, 3, 3), 0.5)
+    options = {
+        "encoder_type": encoder_type,
+        "input_nc": 6,
+        "output_size": config.resolution,
+        "dataset_type": "noise",
+        "input_size": [16, 16],
+        "stylegan_weights": PurePosixPath("pretrained_models/stylegan3-r-ffhq-1024x1024.pkl"),
+        "n_iters_per_batch": 3,
+    } | opts
+    average = tensors["mapping.w_avg"]
+    torch.save({"state_dict": state, "latent_avg": average, "opts": options}, path)
+    return path

@@ -250,15 +250,9 @@ def _down_sampled(b: GraphBuilder, x: ir.Value, layer: SynthesisLayer) -> ir.Val
         return b.conv(x, kernel, stride=spec.down, group=spec.out_channels)
     for axis in (3, 2):
         along = _along(taps, axis, spec.out_channels)
-        x = b.op(
-            "Conv",
-            x,
-            b.compute_constant(f"{name}.{axis}", along),
-            kernel_shape=list(along.shape[2:]),
-            strides=[1, spec.down] if axis == 3 else [spec.down, 1],
-            pads=[0] * 4,
-            group=spec.out_channels,
-        )
+        stride = (1, spec.down) if axis == 3 else (spec.down, 1)
+        kernel = b.compute_constant(f"{name}.{axis}", along)
+        x = b.conv(x, kernel, stride=stride, group=spec.out_channels)
     return x
 
 
