@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from .settings import Access, Limits
+from .settings import Access, Limits, is_loopback
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -143,7 +143,7 @@ def _security_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
 
 def _is_local_name(host: str) -> bool:
     name = urlsplit(f"//{host}").hostname or ""
-    return name in ("localhost", "::1") or name.startswith("127.")
+    return is_loopback(name)
 
 
 def _refuse(status: int, sentence: str) -> JSONResponse:

@@ -63,9 +63,7 @@ def test_formats_and_sizes(client: Any, done: dict[str, Any]) -> None:
     assert decoded(answer.content).shape == (64, 64, 3)
 
 
-def test_edits_are_the_models_own(
-    client: Any, done: dict[str, Any], expected: Inversion
-) -> None:
+def test_edits_are_the_models_own(client: Any, done: dict[str, Any], expected: Inversion) -> None:
     answer = client.post(
         f"/v1/inversions/{done['id']}/edits", json={"amounts": {"smile": 2.0, "age": -1.0}}
     )
@@ -118,7 +116,9 @@ def test_the_bundle_is_described(client: Any) -> None:
 
 
 def test_what_is_kept_is_bounded_and_can_be_forgotten(client: Any) -> None:
-    file = client.get(f"/v1/inversions/{upload(client, PORTRAIT.read_bytes(), iterations=0).json()['id']}/file")
+    file = client.get(
+        f"/v1/inversions/{upload(client, PORTRAIT.read_bytes(), iterations=0).json()['id']}/file"
+    )
     ids = [
         client.post("/v1/inversion-files", files={"file": ("x", file.content)}).json()["id"]
         for _ in range(5)
