@@ -13,10 +13,9 @@ from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 
 from .. import __version__
-from . import schemas
+from . import inversion_routes, rendering_routes, schemas
 from .guards import Guard
 from .metrics import CONTENT_TYPE
-from .routes import router
 from .service import Service
 
 PAGE = Path(__file__).with_name("page")
@@ -40,7 +39,8 @@ def create_app(service: Service) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
-    app.include_router(router)
+    app.include_router(inversion_routes.router)
+    app.include_router(rendering_routes.router)
     app.add_exception_handler(RequestValidationError, _refuse_invalid)
     access = service.settings.access
     if access.origins:

@@ -5,26 +5,26 @@ Jobs and their results go between processes of one service, pickled by Python.
 
 from __future__ import annotations
 
-import tempfile
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ..errors import HyperStyleError
 from ..formats.manifest import Manifest
-from ..imaging.films import FILM_SUFFIXES, open_film
-from ..imaging.pictures import check_picture, encode_picture, resize_bilinear, to_picture
+from ..imaging.pictures import (
+    check_picture,
+    encode_picture,
+    resize_bilinear,
+    to_picture,
+)
 from ..inversion import Inversion
 from ..inverting.preparing import Crop, one_crop
 from ..types import Array, Picture
 from .desk import Desk
 
 PICTURE_FORMATS = ("png", "jpeg", "webp")
-FILM_FORMATS = tuple(suffix[1:] for suffix in FILM_SUFFIXES)
 
 PREVIEW_SIDE = 512
 """Longest side of the pictures that tell how an inversion goes on."""
@@ -157,7 +157,9 @@ class InvertJob(Job):
         preset = preset_after(self.method, self.then, session.bundle.manifest)
         if preset is not None:
             inversion = self._optimised(desk, inversion, crop, preset, tell)
-        return kept(inversion, encode(crop.picture, "png").content)
+        done = kept(inversion, encode(crop.picture, "png").content)
+        digest = hashlib.sha256(self.picture).hexdigest()
+        return replace(done, facts={**done.facts, "picture": digest})
 
     def _optimised(
         self, desk: Desk, inversion: Inversion, crop: Crop, preset: str, tell: Tell
@@ -187,110 +189,6 @@ class OpenJob(Job):
         return replace(kept(replace(inversion, output=output), None), file=self.file)
 
 
-@dataclass(frozen=True, kw_only=True)
-class EditJob(Job):
-    """Edit an inversion.
-
-    Attributes
-    ----------
-    file:
-        Content of an inversion file.
-    amounts:
-        Direction to amount.
-    format:
-        One of :data:`PICTURE_FORMATS`.
-    size:
-        Longest side of the picture at most; None for that of a rendering.
-    """
-
-    file: bytes
-    amounts: Mapping[str, float]
-    format: str = "png"
-    size: int | None = None
-
-    def run(self, desk: Desk, tell: Tell) -> Media:
-        """Render the edit."""
-        pictures = desk.session.sweep(desk.inversion(self.file), [dict(self.amounts)])
-        return encode(fitted(next(iter(pictures)), self.size), self.format)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepJob(Job):
-    """A film of edits.
-
-    Attributes
-    ----------
-    amounts:
-        One mapping for every frame.
-    format:
-        One of :data:`FILM_FORMATS`.
-    """
-
-    file: bytes
-    amounts: tuple[Mapping[str, float], ...]
-    format: str
-    rate: float
-    size: int | None = None
-
-    def run(self, desk: Desk, tell: Tell) -> Media:
-        """Render the film."""
-        edits = [dict(each) for each in self.amounts]
-        frames = desk.session.sweep(desk.inversion(self.file), edits)
-        return film(frames, self.format, self.rate, self.size, tell)
-
-
-@dataclass(frozen=True, kw_only=True)
-class InterpolateJob(Job):
-    """What lies between two inversions: a picture, or with several fractions a film.
-
-    Attributes
-    ----------
-    format:
-        Of :data:`PICTURE_FORMATS` for one fraction, else of :data:`FILM_FORMATS`.
-    """
-
-    first: bytes
-    second: bytes
-    fractions: tuple[float, ...]
-    format: str
-    rate: float = 24.0
-    size: int | None = None
-
-    def run(self, desk: Desk, tell: Tell) -> Media:
-        """Render the picture or film."""
-        ends = desk.inversion(self.first), desk.inversion(self.second)
-        frames = desk.session.interpolate(*ends, self.fractions)
-        if self.format in PICTURE_FORMATS:
-            return encode(fitted(next(iter(frames)), self.size), self.format)
-        return film(frames, self.format, self.rate, self.size, tell)
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdaptJob(Job):
-    """Render an inversion with a fine-tuned generator.
-
-    Attributes
-    ----------
-    bundle:
-        Name of the adapted bundle, one that the service was started with.
-    seed:
-        Of fresh noise; None for the stored noise.
-    """
-
-    file: bytes
-    bundle: str
-    seed: int | None = None
-    format: str = "png"
-    size: int | None = None
-
-    def run(self, desk: Desk, tell: Tell) -> Media:
-        """Render it."""
-        adaptation = desk.adaptation(self.bundle)
-        noise = None if self.seed is None else adaptation.draw_noise(self.seed)
-        picture = adaptation.render(desk.inversion(self.file), noise=noise)
-        return encode(fitted(picture, self.size), self.format)
-
-
 def preset_after(method: str | None, then: str | None, manifest: Manifest) -> str | None:
     """The preset of the gradient steps that follow a method; None for none.
 
@@ -305,6 +203,7 @@ def kept(inversion: Inversion, crop: bytes | None) -> Inverted:
     """What is kept of an inversion that has its rendering."""
     data = inversion.data
     facts = {
+        "in_photo": data.transform is not None,
         "method": data.method,
         "settings": dict(data.settings),
         "iterations": data.iterations,
@@ -329,41 +228,5 @@ def fitted(picture: Picture, side: int | None) -> Picture:
     return resize_bilinear(picture, (max(1, round(height * scale)), max(1, round(width * scale))))
 
 
-def film(
-    frames: Iterable[Picture], format: str, rate: float, size: int | None, tell: Tell
-) -> Media:
-    """Frames as a film of one of :data:`FILM_FORMATS`.
-
-    Raises
-    ------
-    HyperStyleError
-        If what writes such films is not installed.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"film.{format}"
-        with open_film(path, rate) as add:
-            for number, frame in enumerate(frames, 1):
-                add(np.ascontiguousarray(fitted(frame, size)))
-                tell(Progress("frame", number))
-        content = path.read_bytes()
-    kind = "image" if format in ("gif", "webp") else "video"
-    return Media(content, f"{kind}/{format}")
-
-
 def _preview(picture: Picture) -> bytes:
     return encode(fitted(picture, PREVIEW_SIDE), "jpeg").content
-
-
-def check_amounts(amounts: Mapping[str, float], known: Iterable[str]) -> None:
-    """Refuse directions that a bundle has not.
-
-    Raises
-    ------
-    HyperStyleError
-        If there is such a one; the sentence lists those it has.
-    """
-    names = list(known)
-    for name in amounts:
-        if name not in names:
-            has = f"has {', '.join(names)}" if names else "has none"
-            raise HyperStyleError(f"there is no direction {name!r}; the bundle {has}")

@@ -17,6 +17,8 @@ InversionId = Annotated[str, Field(pattern=r"^[0-9A-Za-z_-]{22}$")]
 
 MAX_AMOUNTS = 32
 
+Amounts = Annotated[dict[Name, Amount], Field(max_length=MAX_AMOUNTS)]
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -48,6 +50,8 @@ class InversionDocument(BaseModel):
     settings: dict[str, Any] | None = None
     iterations: int | None = None
     computed: dict[str, str] | None = Field(None, description="Backend, provider and precision.")
+    picture: str | None = Field(None, description="SHA-256 of the file that was inverted.")
+    in_photo: bool | None = Field(None, description="Whether it can be set back into its photo.")
     has_crop: bool | None = Field(None, description="Whether the input can be had again.")
 
 
@@ -74,7 +78,7 @@ class EditRequest(_Strict):
         },
     )
 
-    amounts: dict[Name, Amount] = Field(default_factory=dict, max_length=MAX_AMOUNTS)
+    amounts: Amounts = Field(default_factory=dict)
     format: PictureFormat = "png"
     size: Size | None = None
     sweep: Sweep | None = None

@@ -10,8 +10,9 @@ from threading import Event
 
 import pytest
 from hyperstyle_rt.errors import BackendError, HyperStyleError
-from hyperstyle_rt.serving.jobs import AdaptJob, Job, Progress
+from hyperstyle_rt.serving.jobs import Job, Progress
 from hyperstyle_rt.serving.pool import Busy, JobFailed, OutOfTime, Pool, Ticket, WorkerLost
+from hyperstyle_rt.serving.render_jobs import AdaptJob
 from hyperstyle_rt.serving.settings import ModelSettings, ServiceSettings
 from serving_jobs import Die, Fault, Hang, Sleep
 
