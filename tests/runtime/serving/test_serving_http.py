@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from face_pictures import in_a_photo, known_faces
 from hyperstyle_rt import Inversion, Model
 from hyperstyle_rt.imaging.pictures import decode_picture, encode_picture
 
@@ -151,6 +152,7 @@ def test_the_document_describes_every_route(client: Any) -> None:
         "/v1/inversions/{id}/edits",
         "/v1/inversions/{id}/events",
         "/v1/inversions/{id}/file",
+        "/v1/inversions/{id}/pastings",
         "/v1/inversions/{id}/picture",
     }
     assert document["components"]["schemas"]["EditRequest"]["examples"]
@@ -235,3 +237,21 @@ def _alive(client: Any, done: dict[str, Any]) -> str:
     if client.get(f"/v1/inversions/{done['id']}").status_code == 404:
         done |= upload(client, PORTRAIT.read_bytes(), iterations=0).json()
     return str(done["id"])
+
+
+def test_a_face_goes_back_into_its_photo_alone(client: Any) -> None:
+    face = in_a_photo(known_faces()[0], (600, 500), np.array([240.0, 300.0]), 300, 10)
+    photo = encode_picture(Path("x.png"), face.picture)
+    document = upload(client, photo, iterations=1).json()
+    assert document["in_photo"]
+    at = f"/v1/inversions/{document['id']}/pastings"
+    form = {"amounts": '{"smile": 2}', "format": "png"}
+    answer = client.post(at, files={"photo": ("x", photo)}, data=form)
+    pasted = decoded(answer.content)
+    changed = (pasted != face.picture).any(2)
+    assert changed[200:400, 140:340].mean() > 0.9
+    assert not changed[:60].any()
+    other = client.post(at, files={"photo": ("x", PORTRAIT.read_bytes())}, data=form)
+    assert (other.status_code, "another photo" in other.json()["detail"]) == (422, True)
+    bad = client.post(at, files={"photo": ("x", photo)}, data={"amounts": "much"})
+    assert (bad.status_code, "amounts" in bad.json()["detail"]) == (422, True)
