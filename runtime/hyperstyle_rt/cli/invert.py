@@ -60,6 +60,7 @@ hyperstyle-rt invert face.png --then refine --steps 60 --save-inversion
 hyperstyle-rt invert face.png --method pti --steps 200
 
 hyperstyle-rt invert face.png --method hyperstyle --then pti
+
 hyperstyle-rt invert face.png --bundle engines/ffhq --method restyle-e4e
 
 hyperstyle-rt invert face.png --bundle engines/ffhq --method all --coupled
