@@ -18,6 +18,19 @@ import torch
 
 SCHEMA = Path(__file__).parents[1] / "golden" / "schema" / "stylegan2_ada_64_small.json"
 PREFIX = "sg2ada."
+BUFFERS = frozenset(
+    [
+        "resample_filter",
+        "noise_const",
+        "w_avg",
+        "transform",
+        "freqs",
+        "phases",
+        "magnitude_ema",
+        "up_filter",
+        "down_filter",
+    ]
+)
 SOURCE = "raise SystemExit('the source of a network was executed')"
 
 
@@ -97,17 +110,27 @@ def network(
     options["synthesis_kwargs"] = EasyDict(options["synthesis_kwargs"], conv_clamp=clamp)
     of_all = {"conv_clamp": None if clamp is None else np.float64(clamp)}
     top = {"_init_args": (), "_init_kwargs": options}
-    attributes = {**(attributes or {}), "": top}
-    return _module("Generator", tensors, "", attributes, of_all)
+    return module("Generator", tensors, {**(attributes or {}), "": top}, of_all)
 
 
-def _module(
+def module(
     class_name: str,
     tensors: Mapping[str, torch.Tensor],
-    path: str,
     attributes: Attributes,
-    of_all: Mapping[str, object],
+    of_all: Mapping[str, object] | None = None,
+    path: str = "",
 ) -> Persistent:
+    """A module with the tensors of its modules within it, by their names in a state dict.
+
+    Parameters
+    ----------
+    attributes:
+        Path of a module, ``""`` for this one -> more attributes that it has.
+    of_all:
+        What all of them have.
+    path:
+        Of this module.
+    """
     parameters: dict[str, Any] = OrderedDict()
     buffers: dict[str, Any] = OrderedDict()
     inner: dict[str, dict[str, torch.Tensor]] = {}
@@ -115,15 +138,15 @@ def _module(
         head, dot, rest = name.partition(".")
         if dot:
             inner.setdefault(head, {})[rest] = tensor
-        elif name in ("resample_filter", "noise_const", "w_avg"):
+        elif name in BUFFERS:
             buffers[name] = tensor
         else:
             if tensor.ndim == 4:  # as networks in channels_last are stored
                 tensor = tensor.contiguous(memory_format=torch.channels_last)
             parameters[name] = torch.nn.Parameter(tensor)
     modules = OrderedDict(
-        (name, _module(f"{name}_class", own, f"{path}.{name}".lstrip("."), attributes, of_all))
-        for name, own in inner.items()
+        (n, module(f"{n}_class", own, attributes, of_all, f"{path}.{n}".lstrip(".")))
+        for n, own in inner.items()
     )
     state = {
         "training": False,
@@ -132,7 +155,7 @@ def _module(
         "_modules": modules,
         "_non_persistent_buffers_set": None,
         "use_fp16": False,
-        **of_all,
+        **(of_all or {}),
         **attributes.get(path, {}),
     }
     return Persistent(class_name, state)
@@ -152,6 +175,11 @@ def write_network(
     attributes: Attributes | None = None,
 ) -> Path:
     """Write a generator as training saves it; the golden one by default."""
-    generator = network(golden_tensors() if tensors is None else tensors, clamp, attributes)
+    tensors = golden_tensors() if tensors is None else tensors
+    return write_generator(path, network(tensors, clamp, attributes))
+
+
+def write_generator(path: Path, generator: Persistent) -> Path:
+    """Write a network as training saves its generator."""
     contents = {"G": None, "D": None, "G_ema": generator, "training_set_kwargs": EasyDict(a=1)}
     return write_pickle(path, contents)

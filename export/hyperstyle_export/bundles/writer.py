@@ -109,7 +109,13 @@ class GraphFiles:
         self._list(role, path, save_model(model, path), stored)
 
     def write_sharing(
-        self, role: str, model: ir.Model, name: str, stored: str, others: Iterable[str]
+        self,
+        role: str,
+        model: ir.Model,
+        name: str,
+        stored: str,
+        others: Iterable[str],
+        offers: bool = False,
     ) -> None:
         """Write a graph that reads from the data files of `others` what it has in common with them.
 
@@ -117,10 +123,12 @@ class GraphFiles:
         ----------
         others:
             Roles of graphs that have been written.
+        offers:
+            Whether one that is written later reads what is this one's own.
         """
         path = self.directory / f"{name}.onnx"
         saved = [self.directory / self.graphs[other].file for other in others]
-        self._list(role, path, save_sharing(model, path, saved), stored)
+        self._list(role, path, save_sharing(model, path, saved, offers), stored)
 
     def _list(self, role: str, path: Path, written: Iterable[Path], stored: str) -> None:
         for file in written:
