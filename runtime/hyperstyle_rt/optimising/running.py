@@ -136,9 +136,9 @@ def check_bundle(bundle: Bundle, backend: Backend, request: Request, has_latents
     missing = missing_graphs(manifest, stages)
     if FEATURES in missing and manifest.codes is None:
         raise BundleError(
-            f"bundle {manifest.name!r} has no HyperStyle, and so none of the graphs that "
-            f"{request.preset!r} needs; build it with --checkpoint and --w-encoder, too, or choose "
-            "another method"
+            f"bundle {manifest.name!r} was built without the graphs that {request.preset!r} needs; "
+            "build it with what they are made of (--checkpoint and --w-encoder of HyperStyle, "
+            "--refine-lpips for StyleGAN3, --refine-vgg16 for IDInvert), or choose another method"
         )
     if missing:
         raise BundleError(
