@@ -14,7 +14,7 @@ from torch import Tensor
 from ..networks.config import GeneratorConfig
 from ..networks.layers import fir_kernel
 from .layouts import LayoutError
-from .torch_files import CheckpointError
+from .torch_files import CheckpointError, shown
 
 State = dict[str, Tensor]
 
@@ -159,7 +159,7 @@ def input_size(dataset_type: str, opts: Mapping[str, Any], path: Path) -> tuple[
         and all(type(side) is int and side > 0 for side in size)
     ):
         raise CheckpointError(
-            f"{path}: the option 'input_size' is {size!r}, not two positive integers "
+            f"{path}: the option 'input_size' is {shown(size)}, not two positive integers "
             "[height, width]."
         )
     return size[0], size[1]
