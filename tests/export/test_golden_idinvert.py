@@ -1,35 +1,46 @@
-"""IDInvert gives the numbers of the official code: networks in torch, and through the graphs.
+"""IDInvert gives the numbers of the official code: networks, graphs, and the whole optimisation.
 
-The networks of the official size take seconds each: `make test` compares keys and shapes.
+The networks of the official size take seconds each and the optimisation gigabytes: `make test`
+compares keys and shapes.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 import torch
+from build_command import Command
 from golden_idinvert import (
     CODES,
     GOLDEN,
     LATENTS_TOLERANCE,
+    PICTURES,
     Z,
     check_latents,
+    check_reconstruction,
     check_rendering,
     close,
     target,
 )
-from hyperstyle_export.graphs.builder import save_model
 from hyperstyle_export.graphs.idinvert import build_idinvert_encoder
 from hyperstyle_export.graphs.stylegan1 import build_stylegan1_generator, build_stylegan1_mapping
 from hyperstyle_export.networks.idinvert import IdInvertEncoder
 from hyperstyle_export.networks.stylegan1 import StyleGan1
+from hyperstyle_export.networks.vgg16 import FEATURE_WEIGHT
 from hyperstyle_export.readers.idinvert import read_idinvert_encoder, read_stylegan1
-from idinvert_files import OFFICIAL, encoder_contents, generator_contents
-from onnx_ir import Model
+from hyperstyle_rt import Model as Runtime
+from hyperstyle_rt.imaging.pictures import to_input
+from hyperstyle_rt.optimising.objective import Objective
+from hyperstyle_rt.optimising.point import Point
+from hyperstyle_rt.optimising.terms import EncoderTerm
+from hyperstyle_rt.optimising.variables import Gradients
+from idinvert_files import OFFICIAL, encoder_contents, generator_contents, write_files
+from onnx_graphs import open_graph
 from torch import nn
 
 SCHEMAS = Path(__file__).parents[1] / "golden" / "schema"
@@ -88,9 +99,83 @@ def test_encoder(tmp_path: Path) -> None:
         check_latents(latents[number], number)
 
 
-def open_graph(model: Model, folder: Path) -> ort.InferenceSession:
-    path = folder / "graph.onnx"
-    save_model(model, path)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    return ort.InferenceSession(path, options)
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    """The official networks as a bundle, by the command."""
+    scratch = tmp_path_factory.mktemp("official")
+    files = write_files(scratch, OFFICIAL)
+    command = Command(scratch, (Path(), Path()))
+    command.succeed(
+        checkpoint=None,
+        w_encoder=None,
+        generator=files["generator"],
+        encoder=files["encoder"],
+        refine_vgg16=files["vgg16"],
+    )
+    with Runtime.load(command.out, "cpu") as runtime:
+        yield runtime
+    shutil.rmtree(scratch)  # two gigabytes
+
+
+@pytest.mark.slow
+def test_bundle(model: Runtime) -> None:
+    """Both rows of the table: the encoder alone, then its optimisation."""
+    inversion = model.invert(PICTURES[0], method="idinvert", align="never")
+    check_latents(inversion.latents, 0)
+    check_reconstruction(inversion.output)
+    for number in range(2):
+        image = model.render(inversion, CODES[number])[104:152, 104:152]
+        crop = GOLDEN["gen/u8_crop_centre48"][number]
+        assert np.abs(image.astype(int) - crop).max() <= 1
+    losses: list[float] = []
+
+    def optimised(steps: int) -> np.ndarray:
+        losses.clear()
+        found = model.optimise(
+            inversion,
+            PICTURES[0],
+            "idinvert",
+            steps=steps,
+            on_step=lambda _n, loss, _r: losses.append(loss),
+        )
+        return np.abs(found.latents - GOLDEN[f"opt/z_after_{steps}"][0])
+
+    assert np.quantile(optimised(1), 0.999) <= 1e-5
+    assert np.quantile(optimised(3), 0.99) <= 1e-4
+    expected = GOLDEN["opt/loss_steps"] @ (0, 1, 5e-5, 0)  # without the encoder's term
+    assert np.abs(losses[:3] / expected - 1).max() <= 1e-5
+
+
+@pytest.mark.slow
+def test_gradients_of_the_optimisation(model: Runtime) -> None:
+    """Each term alone, and their sum, at the encoder's latents."""
+    work = model._work
+    point = Point(GOLDEN["encoder/codes"][0])
+    objective = Objective("latents_objective", model.bundle.manifest, work.renderer, work.backend)
+    upload = work.backend.upload
+    target = objective.target(lambda size: upload(to_input(PICTURES[0], size)))
+
+    def render(at: Point) -> dict:
+        kernels = work.renderer.kernels(None)
+        return work.renderer.render(upload(at.latents[None]), kernels, at.free)
+
+    def gradient(pixels: float, features: float, encoder: float) -> tuple[np.ndarray, float]:
+        term = EncoderTerm(work.backend, render, encoder)(point)
+        settings = objective.settings(np.array([pixels, 0, features], np.float32))
+        result = objective(point, target, settings, term.pull)
+        found = Gradients(objective, result.gradients, term.gradients).array("latents")
+        return found, result.loss + term.loss
+
+    total, pixels, features, encoder = GOLDEN["opt/loss_steps"][0]
+    unweighted = 1 / FEATURE_WEIGHT  # the graph has the published weight in it
+    for name, weights, loss in (
+        ("pix", (1, 0, 0), pixels),
+        ("feat", (0, unweighted, 0), features),
+        ("reg", (0, 0, 1), encoder),
+        ("", (1, 1, 2), total),
+    ):
+        found, value = gradient(*weights)
+        assert abs(value / loss - 1) <= 1e-5, name
+        expected = GOLDEN[f"opt/grad0_{name}" if name else "opt/grad0"]
+        bound = 5e-3 * expected.std() if name else 2e-4
+        close(found, expected, bound)
