@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from .torch_files import CheckpointError
 
 _PLAIN_TYPES = frozenset(["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"])
+_OBJECT_TYPES = frozenset(["O4", "O8"])
 _BYTE_ORDERS = frozenset("<>=|")
 
 
@@ -50,13 +51,19 @@ class _Type:
 
 
 class _Array:
-    """Stands for `numpy.ndarray` until its bytes have been counted."""
+    """Stands for `numpy.ndarray` until its bytes have been counted.
+
+    Of an array of objects a list of them is left; of one without axes, the object.
+    """
 
     def __init__(self, *_arguments: object) -> None:
-        self.array: NDArray[Any] = np.zeros(0)
+        self.array: Any = np.zeros(0)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, kind, is_fortran, data = state
+        if kind.code in _OBJECT_TYPES and isinstance(data, list):
+            self.array = data if shape else data[0]
+            return
         raw = data.encode("latin1") if isinstance(data, str) else data
         flat = np.frombuffer(raw, kind.to_numpy())
         self.array = flat.reshape(shape, order="F" if is_fortran else "C").copy()
@@ -119,7 +126,7 @@ class _Unpickler(pickle.Unpickler):
 def finished(value: Any) -> Any:
     """Replace the stand-ins of arrays, in dictionaries and lists, by the arrays themselves."""
     if isinstance(value, _Array):
-        return value.array
+        return value.array if isinstance(value.array, np.ndarray) else finished(value.array)
     if isinstance(value, dict):
         return {key: finished(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
