@@ -77,6 +77,21 @@ def tiny_half_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="session")
+def tiny_faces_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A MobileStyleGAN of a few channels, with its draft; to be copied by whoever changes it."""
+    pytest.importorskip("torch")
+    from hyperstyle_export.bundles.mobile_writer import write_mobile_bundle
+    from hyperstyle_export.bundles.writer import BundleFacts
+    from mobile_models import tiny_mobile_model
+
+    directory = tmp_path_factory.mktemp("faces") / "tinyfaces"
+    directory.mkdir()
+    facts = BundleFacts("tinyfaces", "noise", "Apache-2.0")
+    write_mobile_bundle(tiny_mobile_model(), directory, facts, "fp32", lambda _step: None)
+    return directory
+
+
+@pytest.fixture(scope="session")
 def picture() -> np.ndarray:
     """uint8 [64,64,3]."""
     import fakeweights

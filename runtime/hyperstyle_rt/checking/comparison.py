@@ -21,6 +21,7 @@ from ..formats.bundle import Bundle
 from ..formats.manifest import BASE_PRECISION
 from ..imaging.pictures import to_picture
 from ..model import Model
+from ..optimising.names import FAST
 from ..rendering import CODES, LATENTS, RECONSTRUCTION, RENDERING, Renderer
 from ..types import Array, Picture
 from .differences import BOUNDS, Comparison, Difference, measure, worst_of
@@ -198,7 +199,7 @@ def _graphs(
     scales = _channel_scales(bundle, reference, candidate)
     shadowed = ShadowedBackend(reference.backend, candidate.backend, on_graph, scales)
     count = 1 if bundle.manifest.method(method).iterating_phase is not None else None
-    Model(bundle, shadowed).invert(picture, count, method=method, align="never")
+    Model(bundle, shadowed).invert(picture, count, method=method, align="never", effort=FAST)
     yield from found
 
 
@@ -218,7 +219,7 @@ def _inversions(
     model = Model(bundle, contender.backend)
     found = {}
     for stage, count in counts.items():
-        inversion = model.invert(picture, count, method=method, align="never")
+        inversion = model.invert(picture, count, method=method, align="never", effort=FAST)
         tensors = {LATENTS: inversion.latents, CODES: inversion.codes, RENDERING: inversion.output}
         found[stage] = {name: array for name, array in tensors.items() if array is not None}
     return found

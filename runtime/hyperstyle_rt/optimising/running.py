@@ -20,6 +20,7 @@ from ..rendering import RECONSTRUCTION, RENDERING, Renderer
 from ..types import Array, Picture
 from .descent import Disturb, Moving, OnStep, Problem, descend
 from .draft import DraftObjective, serves
+from .effort import Follower
 from .latent_statistics import (
     MAPPING,
     Spread,
@@ -69,6 +70,8 @@ class Request:
         float32 [H,W] in [0,1], of the rendering's size; None for the whole picture.
     on_step:
         Called before the first step and after every one; steps are counted over all stages.
+    follower:
+        Says when it is close enough; None for no such condition.
     """
 
     preset: str = DEFAULT_PRESET
@@ -78,6 +81,7 @@ class Request:
     until: float | None = None
     mask: Array | None = None
     on_step: OnStep | None = None
+    follower: Follower | None = None
 
 
 def find_preset(name: str) -> Preset:
@@ -204,6 +208,8 @@ class Optimiser:
             limits = Limits(stage.steps, self._seconds(stages[number:], spent), request.until)
             problem = self._problem(stage, point, data.method, has_latents)
             point = descend(problem, limits, self._watch(before))
+            if request.follower is not None and request.follower.needs_none:
+                return data
             changed |= {moving.variable.part for moving in problem.moving}
             if stage.drops_noise:
                 point.noise = None
@@ -348,6 +354,11 @@ class Optimiser:
         return renderer.render(self._backend.upload(point.latents[None]), kernels, point.free)
 
     def _enough(self, stage: Stage) -> Callable[[LossResult], bool] | None:
+        """What ends a stage early; None for nothing."""
+        published, follower = self._published_end(stage), self._request.follower
+        return published if follower is None else follower.watch(published)
+
+    def _published_end(self, stage: Stage) -> Callable[[LossResult], bool] | None:
         facts = self._bundle.manifest.objective
         if stage.enough is None or facts is None or facts.perceptual != LPIPS_ALEXNET:
             return None
