@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from ..adjoint.pull_back import pull_back
 from ..adjoint.rules import shape_of
-from ..networks.draft_step import TINY, UPWARDS, DraftGradient, DraftSearch, DraftStep
+from ..networks.draft_step import TINY, UPWARDS, Curvature, DraftGradient, DraftSearch, DraftStep
 from .builder import Dim, GraphBuilder, to_array
 from .inlining import inline, prune, with_shapes
 from .mobilestylegan import MobileSynthesis
@@ -33,7 +33,8 @@ def build_approach(search: DraftSearch, input_size: tuple[int, int]) -> ir.Model
     b = GraphBuilder(APPROACH)
     target = b.input("target", [1, 3, *input_size])
     latents = _latents_input(b, search.gradient)
-    nothing = b.constant("step.unknown", np.zeros(_memory_shape(search.step), np.float32))
+    unknown = Curvature.unknown(search.step.config, 1)
+    nothing = b.constant("step.unknown", to_array(unknown.moved))
     known = _Curvature.unpacked(b, nothing, nothing, search.step.config.memory)
     writer = _SearchWriter(b, search, target, input_size)
     found, known = writer.steps(latents, None, known, search.step.config.approach)
@@ -56,6 +57,8 @@ def build_restyle(search: DraftSearch, input_size: tuple[int, int]) -> ir.Model:
     known = _Curvature.unpacked(b, pairs[0], pairs[1], step.config.memory)
     writer = _SearchWriter(b, search, target, input_size)
     found, known = writer.steps(latents, writer.small(made, "made"), known, step.config.steps)
+    way = b.scoped("step").op("Sub", found, latents)
+    found = b.op("Add", latents, b.op("Mul", way, b.scalar(step.config.trust)))
     _outputs(b, search, found, known, "_next")
     return prune(b.build())
 

@@ -45,6 +45,8 @@ class DraftStepConfig:
     share:
         Of the loss: more than that a step is not to promise. One that promises more, by the
         gradient along it, is that much shorter: there the loss curves more than elsewhere.
+    trust:
+        In the draft: an iteration goes so much of the way that the steps on it have found.
     approach:
         Steps on the draft alone, from the encoder's latents, before the first iteration.
     steps:
@@ -58,6 +60,7 @@ class DraftStepConfig:
     perceptual: float = 0.25
     limit: float = 0.35
     share: float = 0.4
+    trust: float = 0.7
     approach: int = 3
     steps: int = 2
     memory: int = 4
@@ -252,7 +255,8 @@ class DraftSearch:
     ) -> tuple[Tensor, Curvature]:
         """One iteration: the same, knowing the generator's picture [N,3,h,w] of the latents."""
         wanted, made = self.gradient.small(target), self.gradient.small(reconstruction)
-        return self._steps(wanted, made, latents, known, self.step.config.steps)
+        found, known = self._steps(wanted, made, latents, known, self.step.config.steps)
+        return latents + self.step.config.trust * (found - latents), known
 
     @torch.no_grad()
     def _steps(
