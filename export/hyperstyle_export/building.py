@@ -55,12 +55,15 @@ def build_bundle(request: BuildRequest) -> dict[str, Any]:
     """Checkpoints -> bundle; gives the figures measured."""
     from hyperstyle_rt.imaging.pictures import read_picture
 
+    from .building_stylegan3 import StyleGan3Request, build_stylegan3
     from .bundles.half_graphs import add_half_graphs
     from .bundles.staging import staged
     from .bundles.verification import check_accuracy, measure_accuracy, measure_half
     from .bundles.writer import write_bundle, write_manifest
+    from .readers.encoders import read_encoder
     from .readers.family import load_family
     from .readers.lpips import load_lpips
+    from .readers.stylegan3_family import find_stylegan3
 
     options, checkpoints = request.bundle, request.checkpoints
     storage: Storage = "fp16" if request.storage.value == "fp16" else "fp32"
@@ -74,7 +77,15 @@ def build_bundle(request: BuildRequest) -> dict[str, Any]:
     lpips_files = _lpips_files(request.lpips)
     facts, example = _facts(options), read_picture(options.picture)
     with progress("checkpoints") as on_progress, staged(options.out, options.force) as stage:
-        family = load_family(sources)
+        files = [read_encoder(source) for source in sources.encoders]
+        found = find_stylegan3(sources, files)
+        if found is not None:
+            methods = [file.kind.method for file in files]
+            facts = _from_files(facts, _files(sources, methods) | (lpips_files or {}))
+            given = StyleGan3Request(*found, sources, files, lpips_files, facts, storage)
+            return build_stylegan3(given, request.precision, example, stage, on_progress)
+        _check_inverts(sources)
+        family = load_family(sources, files)
         model, encoders = family.model, family.encoders
         if lpips_files is not None and not model.has_hypernetwork:
             raise HyperStyleError(
@@ -230,16 +241,26 @@ def _sources(options: CheckpointOptions) -> Sources:
         hyperstyle = checkpoint, w_encoder
     elif checkpoint is not None or w_encoder is not None:
         raise HyperStyleError("HyperStyle needs both; give --checkpoint and --w-encoder.")
-    if hyperstyle is None and not options.encoder:
-        raise HyperStyleError(
-            "nothing to build; give --checkpoint and --w-encoder, or --encoder, or all three."
-        )
+    if hyperstyle is None and not options.encoder and options.generator is None:
+        raise _nothing()
     return Sources(
         hyperstyle=hyperstyle,
         encoders=tuple(EncoderSource.parse(text) for text in options.encoder or ()),
         generator=options.generator,
         dataset_type=options.dataset_type,
         allow_other_generator=options.allow_other_generator,
+    )
+
+
+def _check_inverts(sources: Sources) -> None:
+    """Refuse StyleGAN2's generator alone; one of StyleGAN3 makes a bundle."""
+    if sources.hyperstyle is None and not sources.encoders:
+        raise _nothing()
+
+
+def _nothing() -> HyperStyleError:
+    return HyperStyleError(
+        "nothing to build; give --checkpoint and --w-encoder, or --encoder, or all three."
     )
 
 

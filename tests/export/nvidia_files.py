@@ -18,6 +18,19 @@ import torch
 
 SCHEMA = Path(__file__).parents[1] / "golden" / "schema" / "stylegan2_ada_64_small.json"
 PREFIX = "sg2ada."
+BUFFERS = frozenset(
+    [
+        "resample_filter",
+        "noise_const",
+        "w_avg",
+        "transform",
+        "freqs",
+        "phases",
+        "magnitude_ema",
+        "up_filter",
+        "down_filter",
+    ]
+)
 SOURCE = "raise SystemExit('the source of a network was executed')"
 
 
@@ -87,10 +100,11 @@ def network(tensors: Mapping[str, torch.Tensor], clamp: float | None = None) -> 
     """A generator of modules within modules, some of its tensors in other strides."""
     options = EasyDict(json.loads(SCHEMA.read_text())["init_kwargs"])
     options["synthesis_kwargs"] = EasyDict(options["synthesis_kwargs"], conv_clamp=clamp)
-    return _module("Generator", tensors, _init_args=(), _init_kwargs=options)
+    return module("Generator", tensors, _init_args=(), _init_kwargs=options)
 
 
-def _module(class_name: str, tensors: Mapping[str, torch.Tensor], **more: Any) -> Persistent:
+def module(class_name: str, tensors: Mapping[str, torch.Tensor], **more: Any) -> Persistent:
+    """A module with the tensors of its modules within it, by their names in a state dict."""
     parameters: dict[str, Any] = OrderedDict()
     buffers: dict[str, Any] = OrderedDict()
     inner: dict[str, dict[str, torch.Tensor]] = {}
@@ -98,13 +112,13 @@ def _module(class_name: str, tensors: Mapping[str, torch.Tensor], **more: Any) -
         head, dot, rest = name.partition(".")
         if dot:
             inner.setdefault(head, {})[rest] = tensor
-        elif name in ("resample_filter", "noise_const", "w_avg"):
+        elif name in BUFFERS:
             buffers[name] = tensor
         else:
             if tensor.ndim == 4:  # as networks in channels_last are stored
                 tensor = tensor.contiguous(memory_format=torch.channels_last)
             parameters[name] = torch.nn.Parameter(tensor)
-    modules = OrderedDict((name, _module(f"{name}_class", own)) for name, own in inner.items())
+    modules = OrderedDict((name, module(f"{name}_class", own)) for name, own in inner.items())
     state = {
         "training": False,
         "_parameters": parameters,
@@ -127,6 +141,10 @@ def write_network(
     path: Path, tensors: Mapping[str, torch.Tensor] | None = None, clamp: float | None = None
 ) -> Path:
     """Write a generator as training saves it; the golden one by default."""
-    generator = network(golden_tensors() if tensors is None else tensors, clamp)
+    return write_generator(path, network(golden_tensors() if tensors is None else tensors, clamp))
+
+
+def write_generator(path: Path, generator: Persistent) -> Path:
+    """Write a network as training saves its generator."""
     contents = {"G": None, "D": None, "G_ema": generator, "training_set_kwargs": EasyDict(a=1)}
     return write_pickle(path, contents)

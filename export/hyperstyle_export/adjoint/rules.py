@@ -133,6 +133,10 @@ def _tanh(b: GraphBuilder, node: ir.Node, gradient: ir.Value, _position: int) ->
     return b.op("Mul", gradient, b.op("Sub", b.scalar(1.0), b.op("Mul", y, y)))
 
 
+def _sine(b: GraphBuilder, node: ir.Node, gradient: ir.Value, _position: int) -> ir.Value:
+    return b.op("Mul", gradient, b.op("Cos", node.inputs[0]))
+
+
 def _clip(b: GraphBuilder, node: ir.Node, gradient: ir.Value, position: int) -> ir.Value:
     """What was not changed has the gradient; the bounds are constants."""
     assert position == 0, "the bounds of a Clip are constants"
@@ -281,6 +285,7 @@ RULES: dict[str, Rule] = {
     "Relu": _relu,
     "Reshape": _reshape,
     "Sigmoid": _sigmoid,
+    "Sin": _sine,
     "Slice": _slice,
     "Sqrt": _square_root,
     "Sub": _subtract,

@@ -148,18 +148,19 @@ class GraphBuilder:
         weight: ir.Value,
         bias: ir.Value | None = None,
         *,
-        stride: int = 1,
+        stride: int | tuple[int, int] = 1,
         padding: tuple[int, int] = (0, 0),
         group: int = 1,
     ) -> ir.Value:
         """2-D convolution; writes `kernel_shape`, as TensorRT wants where a kernel is an input."""
+        strides = [stride, stride] if isinstance(stride, int) else list(stride)
         vertical, horizontal = padding
         inputs = [x, weight] + ([bias] if bias is not None else [])
         return self.op(
             "Conv",
             *inputs,
             kernel_shape=kernel_shape(weight),
-            strides=[stride, stride],
+            strides=strides,
             pads=[vertical, horizontal, vertical, horizontal],
             group=group,
         )

@@ -22,7 +22,7 @@ from ..networks.encoder_kinds import (
     EncoderKind,
 )
 from ..networks.encoder_method import EncoderMethod
-from ..networks.hyperstyle import HyperStyle
+from ..networks.latent_layout import InvertibleModel
 from ..networks.style_encoder import StyleEncoder
 from .checkpoints import State, describe, layout_of, load_strictly, options, state_dict, with_prefix
 from .layouts import infer_style_encoder
@@ -114,7 +114,7 @@ def read_encoder(source: EncoderSource) -> EncoderFile:
     return file
 
 
-def load_encoder(file: EncoderFile, model: HyperStyle) -> EncoderMethod:
+def load_encoder(file: EncoderFile, model: InvertibleModel) -> EncoderMethod:
     """Make the network of a file, for the generator of a model.
 
     Raises

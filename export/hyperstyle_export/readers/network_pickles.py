@@ -74,9 +74,28 @@ def read_network_pickle(path: Path) -> dict[str, Any]:
     if not isinstance(contents, dict):
         raise CheckpointError(
             f"{path} holds a {type(contents).__name__}, not a dictionary of networks; give a file "
-            "of stylegan2-ada-pytorch."
+            "of stylegan2-ada-pytorch or stylegan3."
         )
     return contents
+
+
+def read_network(path: Path, name: str) -> Network:
+    """Read one network of a file.
+
+    Raises
+    ------
+    CheckpointError
+        As :func:`read_network_pickle`, and if there is none of that name.
+    """
+    contents = read_network_pickle(path)
+    network = contents.get(name)
+    if not isinstance(network, Network):
+        found = ", ".join(sorted(str(key) for key in contents)) or "none"
+        raise CheckpointError(
+            f"{path} has no network {name!r} (names: {found}); give a file of "
+            "stylegan2-ada-pytorch or stylegan3."
+        )
+    return network
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
@@ -143,6 +162,6 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) not in _ALLOWED:
             raise CheckpointError(
                 f"holds a {module}.{name}, which is no part of a network, and nothing in it was "
-                "run; give a file of stylegan2-ada-pytorch."
+                "run; give a file of stylegan2-ada-pytorch or stylegan3."
             )
         return _ALLOWED[module, name]

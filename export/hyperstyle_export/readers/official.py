@@ -18,6 +18,7 @@ from torch import Tensor
 from ..networks.config import HyperStyleConfig
 from ..networks.generator import Generator
 from ..networks.hyperstyle import HyperStyle
+from ..networks.latent_layout import MappedGenerator
 from . import network_pickles
 from .checkpoints import (
     State,
@@ -172,7 +173,7 @@ def read_generator(path: Path) -> tuple[Generator, Tensor | None]:
 
 
 @torch.no_grad()
-def average_latent(generator: Generator) -> Tensor:
+def average_latent(generator: MappedGenerator) -> Tensor:
     """Mean of mapped random vectors [W], for files that store no average (seed 0)."""
     source = torch.Generator().manual_seed(0)
     width, total = generator.config.style_width, torch.zeros(generator.config.style_width)
@@ -227,7 +228,7 @@ def _with_aliases(model: HyperStyle, state: State, path: Path) -> State:
     return merged
 
 
-def latent_average(stored: Tensor | None, decoder: Generator, path: Path) -> Tensor:
+def latent_average(stored: Tensor | None, decoder: MappedGenerator, path: Path) -> Tensor:
     """The average as [L,W]: stored with L rows, with one, or computed if it is absent."""
     rows, width = decoder.config.num_latents, decoder.config.style_width
     if stored is None:

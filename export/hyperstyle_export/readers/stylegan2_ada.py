@@ -12,7 +12,7 @@ from torch import Tensor
 from ..networks.generator import Generator
 from .checkpoints import State, average_rows, check_fir, layout_of, load_strictly
 from .layouts import infer_generator
-from .network_pickles import Network, read_network_pickle
+from .network_pickles import Network, read_network
 from .torch_files import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -37,14 +37,7 @@ def read_stylegan2_ada(path: Path) -> tuple[Generator, Tensor | None]:
     CheckpointError
         If the file is no such pickle, or its generator has no counterpart here.
     """
-    contents = read_network_pickle(path)
-    network = contents.get(NETWORK)
-    if not isinstance(network, Network):
-        found = ", ".join(sorted(str(key) for key in contents)) or "none"
-        raise CheckpointError(
-            f"{path} has no network {NETWORK!r} (names: {found}); give a file of "
-            "stylegan2-ada-pytorch."
-        )
+    network = read_network(path, NETWORK)
     tensors = {name: value.detach().float() for name, value in network.tensors()}
     _check_kind(network, tensors, path)
     state = _rosinality(tensors, path)

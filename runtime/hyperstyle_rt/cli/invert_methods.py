@@ -100,6 +100,7 @@ def _settings(
         coupled=coupled,
         inversion=written.save_inversion,
         paste=photos.paste,
+        unaligned=photos.unaligned,
         then=then,
         then_steps=descent.steps,
         variables=variables_of(descent.variables),

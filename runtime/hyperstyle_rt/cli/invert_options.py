@@ -125,6 +125,15 @@ class Photos:
             panel=options.PHOTOS,
         ),
     ] = False
+    unaligned: Annotated[
+        bool,
+        options.flag(
+            "--unaligned",
+            says="Also write what was found turned as in the photo: NAME.unaligned.png. For "
+            "generators that can move their pictures: StyleGAN3's.",
+            panel=options.PHOTOS,
+        ),
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -123,6 +123,7 @@ def _done_to_json(picture: Path, done: Done, pipe: Path | None) -> dict[str, Any
             "coupled": None if outputs.coupled is None else str(outputs.coupled),
             "inversion": None if outputs.inversion is None else str(outputs.inversion),
             "pasted": None if outputs.pasted is None else str(outputs.pasted),
+            "unaligned": None if outputs.unaligned is None else str(outputs.unaligned),
         },
         "iterations": done.iterations,
         "seconds": round(done.seconds, 3),

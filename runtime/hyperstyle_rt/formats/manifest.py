@@ -234,11 +234,7 @@ class Manifest:
         BundleError
             If there is no such method; the text names those there are.
         """
-        if self.base is not None:
-            raise BundleError(
-                f"bundle {self.name!r} only renders what bundle {self.base.name!r} has inverted; "
-                "use it with hyperstyle-rt adapt"
-            )
+        self.check_stands_alone()
         chosen = self.default_method if name is None else name
         if chosen is None or chosen not in self.methods:
             wanted = "no method" if name is None else f"no method {shown(name)}"
@@ -248,6 +244,20 @@ class Manifest:
                 "bundle"
             )
         return self.methods[chosen]
+
+    def check_stands_alone(self) -> None:
+        """Refuse a bundle whose inversions are another's.
+
+        Raises
+        ------
+        BundleError
+            If it is one.
+        """
+        if self.base is not None:
+            raise BundleError(
+                f"bundle {self.name!r} only renders what bundle {self.base.name!r} has inverted; "
+                "use it with hyperstyle-rt adapt"
+            )
 
     @classmethod
     def parse(cls, data: bytes) -> Manifest:
