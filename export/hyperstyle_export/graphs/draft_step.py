@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
+import torch
 
 from ..adjoint.pull_back import pull_back
 from ..adjoint.rules import shape_of
@@ -136,6 +137,7 @@ class _SearchWriter:
                 ("shared", step.shared),
                 ("own", step.own),
                 ("deviations", step.deviations),
+                ("units", torch.linalg.inv(step.deviations)),
             )
         }
         self._rows_apart = b.constant(
@@ -181,7 +183,7 @@ class _SearchWriter:
             kept = b.op("Where", lower, tried, kept)
             units = b.op("Where", lower, there, units)
             least = b.op("Min", loss, least)
-        loss = self._loss_of(shown)
+        loss = b.op("Add", self._loss_of(shown), self._apart(tried)[0])
         return b.op("Where", b.op("Less", loss, least), tried, kept), known
 
     def _sketch(self, latents: ir.Value) -> ir.Value:
@@ -200,8 +202,18 @@ class _SearchWriter:
         (found,) = pull_back(b, {sketch: pull}, [latents])
         b.scoped("step")
         read = b.op("Slice", found, *(b.integers(n) for n in (0, rows, 1)))
-        units = b.op("MatMul", read, self._deviations)
-        return loss, b.op("Unsqueeze", units, b.integers(1))
+        more, steeper = self._apart(latents)
+        units = b.op("Add", b.op("MatMul", read, self._deviations), steeper)
+        return b.op("Add", loss, more), b.op("Unsqueeze", units, b.integers(1))
+
+    def _apart(self, latents: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """See `DraftStep.apart`."""
+        b, config = self._b.scoped("apart"), self._step.config
+        rows = b.op("Slice", latents, *(b.integers(n) for n in (0, config.rows, 1)))
+        middle = b.op("ReduceMean", rows, b.integers(1), keepdims=1)
+        differ = b.op("MatMul", b.op("Sub", rows, middle), self._turned["units"])
+        more = b.op("Mul", self._dot(differ, differ), b.scalar(config.spread / 2))
+        return more, b.op("Mul", differ, b.scalar(config.spread))
 
     def _direction(self, units: ir.Value, known: _Curvature) -> ir.Value:
         """See `DraftStep.direction`."""

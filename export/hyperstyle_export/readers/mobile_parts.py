@@ -28,7 +28,7 @@ INPUT_SIDE = 256
 """Side of the reconstruction, at which pictures are compared; smaller generators' own side."""
 
 STEP_LIMITS, STEP_COUNTS = (
-    ("perceptual", "limit", "share", "trust"),
+    ("perceptual", "limit", "share", "spread", "trust"),
     ("approach", "steps", "memory"),
 )
 MAX_STEPS = 16
