@@ -11,7 +11,7 @@ import torch
 
 from ..adjoint.pull_back import pull_back
 from ..adjoint.rules import shape_of
-from ..networks.draft_step import TINY, UPWARDS, Curvature, DraftGradient, DraftSearch, DraftStep
+from ..networks.draft_step import TINY, UPWARDS, DraftGradient, DraftSearch, DraftStep
 from .builder import Dim, GraphBuilder, to_array
 from .inlining import inline, prune, with_shapes
 from .mobilestylegan import MobileSynthesis
@@ -34,9 +34,7 @@ def build_approach(search: DraftSearch, input_size: tuple[int, int]) -> ir.Model
     b = GraphBuilder(APPROACH)
     target = b.input("target", [1, 3, *input_size])
     latents = _latents_input(b, search.gradient)
-    unknown = Curvature.unknown(search.step.config, 1)
-    nothing = b.constant("step.unknown", to_array(unknown.moved))
-    known = _Curvature.unpacked(b, nothing, nothing, search.step.config.memory)
+    known = _Curvature([], [], search.step.config.memory)
     writer = _SearchWriter(b, search, target, input_size)
     found, known = writer.steps(latents, None, known, search.step.config.approach)
     _outputs(b, search, found, known, "")
@@ -76,29 +74,41 @@ def _memory_shape(step: DraftStep) -> list[Dim]:
 def _outputs(
     b: GraphBuilder, search: DraftSearch, latents: ir.Value, known: _Curvature, suffix: str
 ) -> None:
-    config = search.gradient.generator.config
+    config, shape = search.gradient.generator.config, _memory_shape(search.step)
     b.output("latents_next", latents, [1, config.num_latents, config.style_width])
     b.scoped("curvature")
+    free = known.size - len(known.moved)
+    nothing = b.constant("step.free", np.array([1, free, *shape[2:]], np.int64))
     for name, parts in ((MOVED, known.moved), (TURNED, known.turned)):
-        b.output(f"{name}{suffix}", b.op("Concat", *parts, axis=1), _memory_shape(search.step))
+        if free:
+            parts = [b.op("Expand", b.scalar(0.0), nothing), *parts]
+        b.output(f"{name}{suffix}", b.op("Concat", *parts, axis=1), shape)
 
 
 @dataclass(frozen=True)
 class _Curvature:
-    """`networks.draft_step.Curvature`, a value [1,1,R,W] for every step that is remembered."""
+    """`networks.draft_step.Curvature`, a value [1,1,R,W] for every step that is remembered.
+
+    Attributes
+    ----------
+    size:
+        How many are remembered at most.
+    """
 
     moved: list[ir.Value]
     turned: list[ir.Value]
+    size: int
 
     @staticmethod
     def unpacked(b: GraphBuilder, moved: ir.Value, turned: ir.Value, count: int) -> _Curvature:
         b.scoped("curvature")
         ends = [[b.integers(n), b.integers(n + 1), b.integers(1)] for n in range(count)]
-        both = ([b.op("Slice", value, *end) for end in ends] for value in (moved, turned))
-        return _Curvature(*both)
+        one, other = ([b.op("Slice", value, *end) for end in ends] for value in (moved, turned))
+        return _Curvature(one, other, count)
 
     def followed_by(self, moved: ir.Value, turned: ir.Value) -> _Curvature:
-        return _Curvature([*self.moved[1:], moved], [*self.turned[1:], turned])
+        one, other = [*self.moved, moved], [*self.turned, turned]
+        return _Curvature(one[-self.size :], other[-self.size :], self.size)
 
 
 class _SearchWriter:
