@@ -27,7 +27,7 @@ test: $(DEV)/installed
 	env -u PYTHONDONTWRITEBYTECODE $(DEV)/bin/python -m pytest -m "not slow and not gpu and not rtx" \
 	    -n $(JOBS) --dist loadfile --no-loadscope-reorder tests
 
-# What takes minutes or gigabytes: official sizes, long training. One process; an hour.
+# What takes minutes or gigabytes: official sizes, long training. One process.
 test-slow: $(DEV)/installed
 	$(DEV)/bin/python -m pytest -m "slow and not gpu" tests
 
@@ -38,7 +38,7 @@ test-cpp: $(DEV)/installed
 	$(WITH_DEV) HSRT_SANITIZE=thread tests/cpp/run.sh
 	$(WITH_DEV) runtime/cpp/fuzz/run.sh 0
 
-# Graphs of official size through NVIDIA's parser and compiler; needs no GPU.
+# The default bundle and one of official size through NVIDIA's parser and compiler; needs no GPU.
 test-rtx: $(DEV)/installed
 	$(DEV)/bin/python -m pytest -m rtx -rA tests/export/test_tensorrt.py
 

@@ -193,8 +193,11 @@ def generator_alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callab
 @pytest.mark.parametrize(
     ("size", "which"),
     [
-        *((256, which) for which in ("none", "default", "all")),
-        *(pytest.param(1024, which, marks=pytest.mark.slow) for which in ("none", "default")),
+        (256, "none"),
+        (256, "default"),
+        pytest.param(256, "all", marks=pytest.mark.slow),
+        pytest.param(1024, "none", marks=pytest.mark.slow),
+        pytest.param(1024, "default", marks=pytest.mark.slow),
     ],
 )
 def test_generator_alone(

@@ -1,6 +1,8 @@
 """Descent beside the official code: gradients, steps and losses, through the exported graphs.
 
-Numbers and tolerances are those of tests/golden; the generator is the official one at 256 pixels.
+Numbers and tolerances are those of tests/golden; the generator is the official one at 256 pixels,
+of which one evaluation takes seconds. `make test` takes the steps in W+, with noise, and those of
+the projector; `make test-slow` those in W and of pivotal tuning.
 """
 
 from __future__ import annotations
@@ -143,7 +145,9 @@ STARTS = {"w": np.tile(CODES[0, :1], (14, 1)), "latents": CODES[0]}
 CONSTANT = Pace(0.01, constant, PUBLISHED)
 
 
-@pytest.mark.parametrize(("name", "key"), [("w", "w"), ("latents", "wp")])
+@pytest.mark.parametrize(
+    ("name", "key"), [pytest.param("w", "w", marks=pytest.mark.slow), ("latents", "wp")]
+)
 def test_steps_on_latents(model: Runtime, name: str, key: str) -> None:
     """And the gradients of noise, which the same graph gives, at the start in W+."""
     bench = Bench(model, "latents_objective", Point(STARTS[name]))
@@ -225,6 +229,7 @@ def test_steps_of_a_projector(model: Runtime) -> None:
     assert quantile(after, GOLDEN["loop/noise_after_5"]) <= 1e-5
 
 
+@pytest.mark.slow
 def test_steps_of_pivotal_tuning(model: Runtime) -> None:
     """Three steps on all weights by pixels and LPIPS, then the locality term."""
     weight = model.bundle.manifest.objective.weight
