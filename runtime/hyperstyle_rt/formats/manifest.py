@@ -21,12 +21,10 @@ from .manifest_checks import check_manifest
 from .methods import Method
 from .optional_inputs import OptionalInputs
 from .parametric_inputs import ObjectiveFacts, ParametricInputs
+from .precisions import BASE_PRECISION as BASE_PRECISION
 
 FORMAT = "hyperstyle-rt-bundle"
 VERSION = 2
-
-# The precision of `graphs`; `precisions` lists graphs that compute in others.
-BASE_PRECISION = "fp32"
 
 # Bounds that keep the arrays a manifest asks for small; the official models stay far below.
 MAX_SIDE = 4096
