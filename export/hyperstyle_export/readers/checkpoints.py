@@ -42,7 +42,7 @@ def describe(contents: Mapping[str, Any]) -> str:
     if has("synthesis.layer0."):
         return "an IDInvert generator (StyleGAN, version 1)"
     if has("block0.conv.") and has("block1.conv1."):
-        return "an IDInvert encoder"
+        return "an IDInvert encoder, which goes with its own generator (--generator)"
     if has("convs.") and has("to_rgbs."):
         return "a bare StyleGAN2 generator state dict"
     if has("layer1.") and has("fc."):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from .torch_files import CheckpointError
 
 _PLAIN_TYPES = frozenset(["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"])
+_OBJECT_TYPES = frozenset(["O4", "O8"])
 _BYTE_ORDERS = frozenset("<>=|")
 _MEMO_WRITERS = frozenset(["PUT", "BINPUT", "LONG_BINPUT"])
 
@@ -53,13 +54,19 @@ class _Type:
 
 
 class _Array:
-    """Stands for `numpy.ndarray` until its bytes have been counted."""
+    """Stands for `numpy.ndarray` until its bytes have been counted.
+
+    Of an array of objects a list of them is left; of one without axes, the object.
+    """
 
     def __init__(self, *_arguments: object) -> None:
-        self.array: NDArray[Any] = np.zeros(0)
+        self.array: Any = np.zeros(0)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, kind, is_fortran, data = state
+        if kind.code in _OBJECT_TYPES and isinstance(data, list):
+            self.array = data if shape else data[0]
+            return
         raw = data.encode("latin1") if isinstance(data, str) else data
         flat = np.frombuffer(raw, kind.to_numpy())
         self.array = flat.reshape(shape, order="F" if is_fortran else "C").copy()
@@ -146,7 +153,8 @@ def finished(value: Any) -> Any:
 def _finished(value: Any, done: dict[int, Any]) -> Any:
     """The same; `done` has what replaces the containers met so far, by their identity."""
     if isinstance(value, _Array):
-        return value.array
+        array = value.array
+        return array if isinstance(array, np.ndarray) else _finished(array, done)
     if not isinstance(value, dict | list | tuple):
         return value
     if id(value) in done:
