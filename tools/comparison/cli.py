@@ -28,6 +28,7 @@ from hyperstyle_rt.imaging.pictures import read_picture, to_input, write_picture
 from hyperstyle_rt.model import Model
 
 from . import report
+from .edit_run import EDITS_FILES, edits_asked, run_edits
 from .errors import ComparisonError
 from .judging import Panel, open_panel
 from .pictures import HELD_OUT_SEED, Sample, draw_renders, find_files, prepare
@@ -47,9 +48,12 @@ python tools/compare.py --renders 100 --methods hyperstyle@0,hyperstyle,hypersty
 python tools/compare.py photos --methods all --steps-scale 0.1 --steps pti=200 --out report
 
 python tools/compare.py photos --out report --resume --backbone alexnet.ckpt --heads alex.pth
+
+python tools/compare.py photos --bundle engines/ffhq --out report --resume --edits pose,smile
+--judge pose=hopenet.onnx,input=imagenet --identity model_ir_se50.pth
 """
 
-FOLDERS = ("pictures", "renders", "renderings", "inversions")
+FOLDERS = ("pictures", "renders", "renderings", "inversions", "edits")
 STORED = ("inversions.jsonl", "figures.jsonl", "processes.log")
 TABLE, FIGURES, PLOT, SHEET = "table.md", "figures.json", "quality.png", "sheet.jpg"
 
@@ -90,6 +94,28 @@ def main(
     backbone: Annotated[Path | None, typer.Option(help="AlexNet or VGG16, for LPIPS.")] = None,
     heads: Annotated[Path | None, typer.Option(help="LPIPS heads of the same network.")] = None,
     identity: Annotated[Path | None, typer.Option(help="Embedding network of faces.")] = None,
+    edits: Annotated[
+        str | None,
+        typer.Option(help="Directions by commas: what they do after each method.", metavar="NAMES"),
+    ] = None,
+    edit_steps: Annotated[
+        str, typer.Option(help="Steps along each direction, the same for all methods.")
+    ] = "-3:3:7",
+    judge: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="DIRECTION=FILE.onnx[,input=imagenet][,output=NAME][,column=N]: a network that "
+            "reads the direction's attribute; repeatable.",
+            metavar="DIRECTION=FILE",
+        ),
+    ] = None,
+    train_on: Annotated[
+        Path | None,
+        typer.Option("--train", help="Renders with factors.npz, from which a judge is learnt."),
+    ] = None,
+    recipe: Annotated[Path | None, typer.Option(help="What the directions mean there.")] = None,
+    learn_from: Annotated[int, typer.Option(min=1, help="At most so many renders.")] = 12_000,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over them.")] = 8,
     rows: Annotated[int, typer.Option(min=1, max=100, help="Pictures on the sheet.")] = 8,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of an inversion.")] = 1,
     backend: Annotated[str, typer.Option(help="As `hyperstyle-rt invert --backend`.")] = "cpu",
@@ -101,7 +127,8 @@ def main(
 ) -> None:
     """Run every method of a bundle over the same pictures, and measure them side by side.
 
-    Writes table.md, figures.json, quality.png (quality against time) and sheet.jpg, and beside
+    Writes table.md, figures.json, quality.png (quality against time) and sheet.jpg, with --edits
+    also edits.md, edits.json and edits.png (identity against the size of an edit), and beside
     them every rendering and inversion. A run that was ended, even by kill -9, is gone on with by
     --resume. Pictures and files of weights that cannot be used are named at the end and stop
     nothing; the exit status is 2 then.
@@ -112,6 +139,7 @@ def main(
         named, left_out = parse_rows(methods, model)
         chosen = limited(scaled(named, steps_scale, parse_numbers(steps or [], "--steps")), limits)
         panel = open_panel(backbone, heads, identity)
+        asked = edits_asked(model, edits, edit_steps, judge or [], (train_on, recipe), learn_from)
         if force:
             remove_comparison(out)
         settings = settings_of(model, backend, threads, align)
@@ -136,6 +164,9 @@ def main(
             settings,
         )
         write_report(out, comparison, samples, store, rows)
+        if asked is not None:
+            edited = run_edits(model, asked, epochs, comparison, samples, panel, store, json_)
+            comparison.problems.extend(edited)
     except HyperStyleError as error:
         print_error(str(error))
         raise typer.Exit(2) from None
@@ -186,7 +217,7 @@ def remove_comparison(out: Path) -> None:
     try:
         for name in FOLDERS:
             shutil.rmtree(out / name, ignore_errors=True)
-        for name in (*STORED, TABLE, FIGURES, PLOT, SHEET, SETTINGS):
+        for name in (*STORED, TABLE, FIGURES, PLOT, SHEET, *EDITS_FILES, SETTINGS):
             (out / name).unlink(missing_ok=True)
     except OSError as error:
         raise ComparisonError(f"cannot remove what is in {out}: {reason(error)}") from None

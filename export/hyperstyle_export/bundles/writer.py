@@ -27,7 +27,7 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from ..graphs.builder import save_model, to_array
-from ..graphs.costs import multiply_accumulates
+from ..graphs.costs import total_work
 from ..graphs.perceptual import perceptual_term
 from ..graphs.sharing import external_tensors, save_sharing
 from ..graphs.storage import Storage, store_weights
@@ -133,8 +133,13 @@ class GraphFiles:
     def _list(self, role: str, path: Path, written: Iterable[Path], stored: str) -> None:
         for file in written:
             self.files[file.name] = BundleFile(sha256(file), file.stat().st_size, stored)
-        macs = multiply_accumulates(path)
-        self.graphs[role] = GraphFile(path.name, data_files(path), macs)
+        self.graphs[role] = graph_file(path)
+
+
+def graph_file(path: Path) -> GraphFile:
+    """What a manifest says of a graph that is written, its cost included."""
+    work = total_work(path)
+    return GraphFile(path.name, data_files(path), work.macs, work.size)
 
 
 def data_files(path: Path) -> tuple[str, ...]:

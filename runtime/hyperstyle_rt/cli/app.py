@@ -17,6 +17,7 @@ from . import (
     check,
     doctor,
     edit,
+    fetch,
     info,
     interpolate,
     invert,
@@ -46,6 +47,8 @@ hyperstyle-rt check --bundle engines/ffhq --candidate cuda
 
 hyperstyle-rt bench --backend cpu,cuda
 
+hyperstyle-rt fetch hf:someone/hyperstyle-ffhq
+
 hyperstyle-rt serve
 
 hyperstyle-rt doctor
@@ -74,6 +77,7 @@ app.command(cls=Command, epilog=align.EXAMPLES)(align.align)
 app.command(cls=Command, epilog=info.EXAMPLES)(info.info)
 app.command(cls=Command, epilog=check.EXAMPLES)(check.check)
 app.command(cls=Command, epilog=bench.EXAMPLES)(bench.bench)
+app.command(cls=Command, epilog=fetch.EXAMPLES)(fetch.fetch)
 app.command(cls=Command, epilog=serve.EXAMPLES)(command(serve.ServeRequest, serve.serve))
 app.command(cls=Command, epilog=doctor.EXAMPLES)(doctor.doctor)
 
