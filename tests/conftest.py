@@ -32,6 +32,35 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
+# What takes longest begins first: whole files go to a process, and one that begins last leaves the
+# other processes idle. (pytest itself collects in the order of names, whatever the command names.)
+LONGEST = (
+    "tests/test_wheel.py",
+    "tests/tools/test_training.py",
+    "tests/export/test_golden_optimisation.py",
+    "tests/export/test_golden.py",
+    "tests/export/test_tensorrt.py",
+    "tests/export/test_refine_tensorrt.py",
+    "tests/runtime/test_openvino_backend.py",
+    "tests/tools/test_portrait_sets.py",
+    "tests/test_readme.py",
+    "tests/runtime/test_faces.py",
+    "tests/tools/directions/test_find_directions.py",
+    "tests/export/test_build_engines.py",
+    "tests/export/test_encoder_methods.py",
+    "tests/export/test_objectives.py",
+    "tests/export/test_golden_objectives.py",
+    "tests/export/test_golden_encoders.py",
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first, and leave the tests of a file together."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
+
+
 @pytest.fixture(scope="session")
 def golden_dir() -> Path:
     return GOLDEN

@@ -126,12 +126,15 @@ def test_invert_as_json(face: Path, tiny_bundle: Path):
     assert document["errors"] == []
     (inversion,) = document["inversions"]
     assert inversion.pop("seconds") > 0
+    size = Path("results/face.safetensors").stat().st_size
+    assert inversion.pop("inversion_bytes") == size
     outputs = {
         "result": "results/face.inverted.png",
         "steps": [f"results/face.step{n}.png" for n in range(1, iterations + 1)],
         "coupled": "results/face.coupled.png",
         "inversion": "results/face.safetensors",
         "pasted": None,
+        "unaligned": None,
     }
     assert inversion == {
         "input": "face.png",

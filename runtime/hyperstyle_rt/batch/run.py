@@ -24,6 +24,7 @@ from ..optimising.effort import plan_of
 from ..optimising.names import FAST
 from ..photos.portraits import ALL
 from ..temporaries import remove_leftovers
+from ..transforms import unaligned_transform
 from ..types import Array, Picture
 from .pipeline import JOBS, Failure, overlap
 from .results import BatchFiles, InvertedFace, Outputs, Settings, Target
@@ -280,8 +281,13 @@ class Batch:
         if settings.then is not None:
             inversion = self._optimise(inversion, crop, settings.then, on_iteration)
         assert inversion is not None  # a method of the bundle, or a preset
+        unaligned = None
+        if settings.unaligned and crop.transform is not None:
+            motion = unaligned_transform(crop.transform)
+            unaligned = self._model.render(inversion, transform=motion)
         data = replace(inversion.data, picture=digest)
-        return InvertedFace(number, crop.picture, replace(inversion, data=data), frames)
+        inversion = replace(inversion, data=data)
+        return InvertedFace(number, crop.picture, inversion, frames, unaligned)
 
     def _optimise(
         self,

@@ -111,7 +111,8 @@ def sample_picture(bundle: Bundle, seed: int) -> Picture:
         width = backend.signature(MAPPING).inputs["z"].shape[1]
         z = np.random.default_rng(seed).standard_normal((1, width or 1), np.float32)
         w = backend.download(backend.run(MAPPING, {"z": backend.upload(z)})["w"])
-        latents = np.ascontiguousarray(np.broadcast_to(w[:, None], shape))
+        rows = w.reshape(1, -1, shape[2])  # one for all layers, or one for each
+        latents = np.ascontiguousarray(np.broadcast_to(rows, shape))
     renderer = Renderer(manifest, backend)
     rendered = renderer.render(backend.upload(latents), renderer.base_kernels())
     picture = to_picture(backend.download(rendered[RECONSTRUCTION])[0])

@@ -40,6 +40,16 @@ class Written:
             says="Also write input and iterations, or all methods, side by side: NAME.coupled.png.",
         ),
     ] = False
+    export_bundle: Annotated[
+        Path | None,
+        typer.Option(
+            "--export-bundle",
+            help="Write the generator as this inversion has tuned it as a bundle of its own, and "
+            "NAME.safetensors and NAME.tuned.safetensors, the inversion for either.",
+            metavar="DIRECTORY",
+            show_default=False,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +148,15 @@ class Photos:
         options.flag(
             "--paste",
             says="Also write the photo with what was found set back in: NAME.pasted.png.",
+            panel=options.PHOTOS,
+        ),
+    ] = False
+    unaligned: Annotated[
+        bool,
+        options.flag(
+            "--unaligned",
+            says="Also write what was found turned as in the photo: NAME.unaligned.png. For "
+            "generators that can move their pictures: StyleGAN3's.",
             panel=options.PHOTOS,
         ),
     ] = False

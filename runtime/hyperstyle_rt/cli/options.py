@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from ..backends.registry import BACKEND_NAMES, BACKENDS, PRECISIONS
-from ..formats.manifest import BASE_PRECISION
+from ..formats.precisions import BASE_PRECISION
 from ..optimising.names import AUTO, BEST, FAST, PRESET_LINES
 
 # Panels of the help.

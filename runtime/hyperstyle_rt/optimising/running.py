@@ -21,7 +21,14 @@ from ..types import Array, Picture
 from .descent import Disturb, Moving, OnStep, Problem, descend
 from .draft import DraftObjective, serves
 from .effort import Follower
-from .latent_statistics import MAPPING, Spread, draw_latents, spread_of, whitening_of
+from .latent_statistics import (
+    MAPPING,
+    Spread,
+    draw_latents,
+    maps_to_one_latent,
+    spread_of,
+    whitening_of,
+)
 from .limits import Limits
 from .objective import FEATURES, ROLES, LossResult, Objective, Target, choose_role
 from .point import Point
@@ -42,9 +49,6 @@ from .variables import VARIABLES, Place, check_variables
 SEED = 303  # of StyleGAN2's projector
 WHITENED_OVER = 20_000  # latents: the least deviations are then within half a percent
 SPREAD_OVER = 10_000
-
-LPIPS_WEIGHT = 0.3
-"""Weight of LPIPS in bundles that are built with it; what an encoder in its place stands for."""
 
 LPIPS_ALEXNET = "lpips_alexnet"
 
@@ -283,7 +287,7 @@ class Optimiser:
         count = stage.from_mean or (SPREAD_OVER if stage.disturbed else 0)
         if not count or (has_latents and not stage.disturbed):
             return None
-        if not stage.disturbed and MAPPING not in self._bundle.manifest.graphs:
+        if not stage.disturbed and not maps_to_one_latent(self._bundle, self._backend):
             return None  # the bundle's average latent serves
         return spread_of(draw_latents(self._bundle, self._backend, count))
 
@@ -366,15 +370,7 @@ class Optimiser:
         return enough
 
     def _term_weights(self, weights: Weights) -> Array:
-        """What the objective graph multiplies its terms by."""
-        perceptual = 1.0
-        if weights.perceptual is not None:
-            facts = self._bundle.manifest.objective
-            built = facts.weight if facts and facts.perceptual != "encoder" else LPIPS_WEIGHT
-            perceptual = weights.perceptual / built
-            if weights.vgg16 is not None and facts is not None and facts.perceptual == "vgg16":
-                perceptual = weights.vgg16 / built
-        return np.array([weights.pixels, weights.structure, perceptual], np.float32)
+        return weights.of_terms(self._bundle.manifest.objective)
 
     def _mask(self, stage: Stage) -> Array | None:
         mask = self._request.mask
