@@ -206,7 +206,7 @@ def test_an_encoder_alone_makes_a_bundle(
     with Model.load(bundle.directory, "cpu") as alone:
         found = alone.invert(picture)
         again = alone.render(found)
-        with pytest.raises(BundleError, match=r"has no HyperStyle.*--checkpoint and"):
+        with pytest.raises(BundleError, match=r"lacks the graph .*; build it with .*--checkpoint"):
             alone.optimise(found, picture)
     with Model.load(together.directory, "cpu") as runtime:
         expected = runtime.invert(picture, method="restyle-e4e")
