@@ -154,11 +154,11 @@ def test_nvidias_projector(ada: HyperStyle, tmp_path: Path) -> None:
         fed |= {name: value[None, None] for name, value in noise.items()}
         found = dict(zip(outputs, session.run(outputs, fed), strict=True))
         rate = projector_rate(step, step / steps)
-        w = w + adams["w"].step(found["gradient.latents"][0].sum(0), rate)
+        w = adams["w"].moved(w, found["gradient.latents"][0].sum(0), rate)
         for name, value in noise.items():
             gradient = found[f"gradient.{name}"][0, 0]
             gradient = gradient + np.float32(REGULARISER_WEIGHT) * regulariser(value)[1]
-            noise[name] = normalised(value + adams[name].step(gradient, rate))
+            noise[name] = normalised(adams[name].moved(value, gradient, rate))
         assert np.abs(w - GOLDEN["nvproj/w_steps"][step]).max() <= 2e-4, step
     for name, value in zip(GOLDEN["nvproj/order"], noise.values(), strict=True):
         expected = GOLDEN[f"nvproj/noise_end/{name}"]

@@ -227,6 +227,10 @@ def test_the_manifest_says_what_every_bundle_says(model: MobileModel, bundle: Bu
     assert manifest.objective is not None
     assert manifest.objective.perceptual == "lpips_alexnet"
     assert list(manifest.methods) == ["restyle", "encoder"]
+    phases = [(phase.graph, phase.repeat) for phase in manifest.methods["restyle"].phases]
+    assert phases == [("encoder", None), ("approach", None), ("restyle", 5)]
+    assert {"restyle.onnx.data", "features.onnx.data"} <= set(manifest.graphs["approach"].data)
+    assert "approach.onnx.data" not in manifest.files
     assert (manifest.default_method, manifest.then) == ("restyle", "photo")
 
 

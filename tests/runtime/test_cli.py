@@ -126,6 +126,8 @@ def test_invert_as_json(face: Path, tiny_bundle: Path):
     assert document["errors"] == []
     (inversion,) = document["inversions"]
     assert inversion.pop("seconds") > 0
+    size = Path("results/face.safetensors").stat().st_size
+    assert inversion.pop("inversion_bytes") == size
     outputs = {
         "result": "results/face.inverted.png",
         "steps": [f"results/face.step{n}.png" for n in range(1, iterations + 1)],

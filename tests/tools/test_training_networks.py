@@ -15,7 +15,7 @@ from hyperstyle_export.networks.lpips import ALEXNET, Lpips
 from hyperstyle_export.readers.lpips import load_lpips, read_pickled_arrays
 from hyperstyle_export.readers.torch_files import CheckpointError
 from training.optimisers import orthogonalised
-from training.similarity import ArcFace, load_embedding
+from training.similarity import ArcFace, CurricularFace, load_embedding
 from training.synthesis import FastSynthesis
 
 CONFIG = GeneratorConfig((12, 12, 8, 6), style_width=16, mapping_depth=2)
@@ -210,4 +210,34 @@ def test_arcface_is_the_golden_one(golden_dir: Path, tmp_path: Path) -> None:
     golden = np.load(golden_dir / "misc.npz")["metrics/arcface_embedding"]
     with torch.inference_mode():
         embedded = load_embedding(tmp_path / "arcface.pth")(torch.cat([a, b]))
+    np.testing.assert_allclose(embedded.numpy(), golden, atol=5e-6)
+
+
+def test_curricularface_has_the_official_keys() -> None:
+    with torch.device("meta"):
+        state = CurricularFace().state_dict()
+    assert not any(".res_layer.5." in key or key.startswith("output_layer.4.w") for key in state)
+    assert state["output_layer.3.weight"].shape == (512, 25088)
+    assert sum(key.endswith("res_layer.4.weight") for key in state) == 3 + 13 + 30 + 3
+    assert "output_layer.4.running_var" in state and "body.48.res_layer.3.weight" in state
+
+
+@pytest.mark.slow
+def test_curricularface_is_the_golden_one(golden_dir: Path, tmp_path: Path) -> None:
+    """Faces aligned as ArcFace does to identity embeddings."""
+    with torch.device("meta"):
+        shapes = {k: tuple(v.shape) for k, v in CurricularFace().state_dict().items()}
+    keys = {f"facenet.{key}" for key in shapes}
+    state = {
+        key: torch.from_numpy(np.asarray(fakeweights.value(f"facenet.{key}", shape, keys)))
+        for key, shape in shapes.items()
+    }
+    torch.save(state, tmp_path / "curricularface.pth")
+    a = torch.from_numpy(fakeweights.to_input(fakeweights.image_u8(21, 256, 256)))
+    b = 0.8 * a + 0.2 * torch.from_numpy(fakeweights.to_input(fakeweights.image_u8(22, 256, 256)))
+    golden = np.load(golden_dir / "misc.npz")["metrics/curricular_embedding"]
+    network = load_embedding(tmp_path / "curricularface.pth")
+    assert isinstance(network, CurricularFace)
+    with torch.inference_mode():
+        embedded = network.embed(torch.cat([a, b])[:, :, 72:184, 72:184])
     np.testing.assert_allclose(embedded.numpy(), golden, atol=5e-6)

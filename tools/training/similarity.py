@@ -1,7 +1,8 @@
 """Embeddings whose cosine says whether two pictures show the same: a loss by weight file.
 
-Two kinds of file are known, told apart by their keys: ArcFace's IR-SE50 for faces, as the official
-training uses it (docs/spec.md, section 7), and ResNet-50 trained by MoCo v2 for everything else.
+Three kinds of file are known, told apart by their keys: for faces ArcFace's IR-SE50, as the
+official training uses it, and CurricularFace's IR-101, with which the official evaluation measures
+(docs/spec.md, section 7); and ResNet-50 trained by MoCo v2 for everything else.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from hyperstyle_export.networks.config import IR_SE50_TRUNK
-from hyperstyle_export.networks.encoder import ir_se_body
+from hyperstyle_export.networks.config import IR_SE50_TRUNK, TrunkConfig
+from hyperstyle_export.networks.encoder import IRSEUnit, ir_se_body
 from hyperstyle_export.readers.torch_files import read_torch_file
 from torch import Tensor, nn
 
@@ -28,31 +29,58 @@ RESNET50_GROUPS = ((64, 3), (128, 4), (256, 6), (512, 3))
 EXPANSION = 4
 MOCO_PREFIX = "module.encoder_q."
 SE_REDUCTION = 16
+SE_KEY = "body.0.res_layer.5.fc1.weight"
+IR_101_TRUNK = TrunkConfig(groups=((64, 3), (128, 13), (256, 30), (512, 3)))
 
 
-class ArcFace(nn.Module):
-    """IR-SE50 of ArcFace over the inner part of an aligned face."""
+class FaceEmbedding(nn.Module):
+    """An IR network of face recognition over the inner part of an aligned face."""
 
-    def __init__(self) -> None:
+    def __init__(self, body: nn.Sequential, last: nn.Module) -> None:
         super().__init__()
         self.input_layer = nn.Sequential(
             nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.PReLU(64)
         )
-        self.body = ir_se_body(IR_SE50_TRUNK, SE_REDUCTION)
+        self.body = body
         self.output_layer = nn.Sequential(
             nn.BatchNorm2d(512),
             nn.Dropout(0.6),
             nn.Flatten(),
             nn.Linear(512 * 7 * 7, 512),
-            nn.BatchNorm1d(512),
+            last,
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """Faces [B,3,h,w] in [-1,1], aligned -> unit embeddings [B,512]."""
         if x.shape[2:] != (FACE_SIDE, FACE_SIDE):
             x = F.adaptive_avg_pool2d(x, FACE_SIDE)
-        x = F.adaptive_avg_pool2d(x[:, :, FACE_ROWS, FACE_COLUMNS], ARCFACE_SIDE)
-        return F.normalize(self.output_layer(self.body(self.input_layer(x))))
+        return self.embed(F.adaptive_avg_pool2d(x[:, :, FACE_ROWS, FACE_COLUMNS], ARCFACE_SIDE))
+
+    def embed(self, chips: Tensor) -> Tensor:
+        """Faces [B,3,112,112] in [-1,1], aligned as ArcFace does -> unit embeddings [B,512]."""
+        return F.normalize(self.output_layer(self.body(self.input_layer(chips))))
+
+
+class ArcFace(FaceEmbedding):
+    """IR-SE50."""
+
+    def __init__(self) -> None:
+        super().__init__(ir_se_body(IR_SE50_TRUNK, SE_REDUCTION), nn.BatchNorm1d(512))
+
+
+class CurricularFace(FaceEmbedding):
+    """IR-101: without squeeze-and-excitation, and without a last affine map.
+
+    The official evaluation finds five points in either picture and warps the face to ArcFace's
+    reference; here, where all faces are aligned, the inner part is that of the training loss.
+    """
+
+    def __init__(self) -> None:
+        body = ir_se_body(IR_101_TRUNK, SE_REDUCTION)
+        for unit in body:
+            assert isinstance(unit, IRSEUnit)
+            unit.res_layer = unit.res_layer[:-1]  # all but squeeze-and-excitation
+        super().__init__(body, nn.BatchNorm1d(512, affine=False))
 
 
 class Bottleneck(nn.Module):
@@ -127,14 +155,17 @@ class Similarity:
 
 
 def load_embedding(path: Path) -> nn.Module:
-    """Read ArcFace IR-SE50, or ResNet-50 with or without MoCo's prefix; frozen, in eval mode."""
+    """Read ArcFace's IR-SE50, CurricularFace's IR-101, or ResNet-50; frozen, in eval mode.
+
+    ResNet-50 may have MoCo's prefix.
+    """
     contents = read_torch_file(path)
     state = contents.get("state_dict", contents)
     if not isinstance(state, Mapping):
         state = contents
     network: nn.Module
     if "output_layer.3.weight" in state:
-        network = ArcFace()
+        network = ArcFace() if SE_KEY in state else CurricularFace()
     elif any(key.removeprefix(MOCO_PREFIX) == "layer1.0.conv3.weight" for key in state):
         state = {k.removeprefix(MOCO_PREFIX): v for k, v in state.items()}
         # The classifier or projection head is not used, nor is MoCo's second encoder.
@@ -142,8 +173,8 @@ def load_embedding(path: Path) -> nn.Module:
         network = ResNet50()
     else:
         raise TrainingError(
-            f"{path} is no embedding network that is known: give ArcFace's IR-SE50 for faces, or a "
-            "ResNet-50 trained by MoCo v2"
+            f"{path} is no embedding network that is known: give ArcFace's IR-SE50 or "
+            "CurricularFace's IR-101 for faces, or a ResNet-50 trained by MoCo v2"
         )
     counters = {k: v for k, v in network.state_dict().items() if k.endswith("num_batches_tracked")}
     load_state(network, {**counters, **state}, str(path))

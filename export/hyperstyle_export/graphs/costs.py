@@ -20,9 +20,10 @@ class Work:
     size: int
 
 
-def multiply_accumulates(path: Path) -> int:
-    """Those of all convolutions and matrix products of a graph, for a batch of one."""
-    return sum(work.macs for work in work_of(onnx.load(path, load_external_data=False)))
+def total_work(path: Path) -> Work:
+    """That of all convolutions and matrix products of a graph, for a batch of one."""
+    works = work_of(onnx.load(path, load_external_data=False))
+    return Work(sum(work.macs for work in works), sum(work.size for work in works))
 
 
 def work_of(model: onnx.ModelProto) -> list[Work]:

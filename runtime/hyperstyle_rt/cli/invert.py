@@ -11,6 +11,7 @@ from ..batch.streams import is_pipe_out, write_pipe
 from ..errors import HyperStyleError
 from . import options
 from .invert_descent import check_descent, mask_of, total_steps
+from .invert_export import check_export, export_bundle
 from .invert_methods import ALL_METHODS, all_settings, tasks_of_methods
 from .invert_options import InvertRequest
 from .invert_report import Report
@@ -60,6 +61,9 @@ hyperstyle-rt invert face.png --then refine --steps 60 --save-inversion
 hyperstyle-rt invert face.png --method pti --steps 200
 
 hyperstyle-rt invert face.png --method hyperstyle --then pti
+
+hyperstyle-rt invert face.png --method pti --export-bundle engines/face
+
 hyperstyle-rt invert face.png --bundle engines/ffhq --method restyle-e4e
 
 hyperstyle-rt invert face.png --bundle engines/ffhq --method all --coupled
@@ -100,6 +104,7 @@ def invert(request: InvertRequest) -> None:
         if folders.report is not None:
             check_report(folders.report, folders.resume, request.force)
         every_task = [task for _, tasks in planned for task in tasks]
+        check_export(request, model, every_task, every)
         results = Report(every_task, found.passed_over, None if file == out else out)
         root = out if folders.resume else None
         batches = [
@@ -111,11 +116,25 @@ def invert(request: InvertRequest) -> None:
         finally:
             if folders.report is not None:
                 write_report(folders.report, results.to_json(model))
+        exported = _export(request, model, results)
         for _, done in results.done if file != out else ():
             write_pipe(out, done.outputs.result.read_bytes())
     if printing.json_:
-        print_json(results.to_json(model))
+        print_json({**results.to_json(model), **exported})
     _conclude(results, printing)
+
+
+def _export(request: InvertRequest, model: Model, results: Report) -> dict[str, str]:
+    """Export the tuned generator where that is asked for; what the document says of it."""
+    directory = request.written.export_bundle
+    files = [path for _, done in results.done for path in done.outputs.paths()]
+    files += [path for _, paths in results.skipped for path in paths]
+    if directory is None or not files:  # the picture could not be inverted
+        return {}
+    line = export_bundle(request, model, results.tasks[0], files)
+    if request.printing.shows_lines:
+        print_line(line)
+    return {"exported_bundle": str(directory)}
 
 
 def _check_pipe(found: Found, out: Path, request: InvertRequest, json_: bool) -> None:

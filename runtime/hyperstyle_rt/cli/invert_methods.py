@@ -98,7 +98,7 @@ def _settings(
         face=photos.face,
         steps=written.save_steps,
         coupled=coupled,
-        inversion=written.save_inversion,
+        inversion=written.save_inversion or written.export_bundle is not None,
         paste=photos.paste,
         unaligned=photos.unaligned,
         then=then,

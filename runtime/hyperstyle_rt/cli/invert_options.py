@@ -32,6 +32,16 @@ class Written:
             says="Also write input and iterations, or all methods, side by side: NAME.coupled.png.",
         ),
     ] = False
+    export_bundle: Annotated[
+        Path | None,
+        typer.Option(
+            "--export-bundle",
+            help="Write the generator as this inversion has tuned it as a bundle of its own, and "
+            "NAME.safetensors and NAME.tuned.safetensors, the inversion for either.",
+            metavar="DIRECTORY",
+            show_default=False,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,7 +60,7 @@ class Report:
         self.done += [(picture, done) for done in outcome.done]
         return [
             f"{picture} -> {done.outputs.result}  ({done.iterations} iterations, "
-            f"{done.seconds:.1f} s)"
+            f"{done.seconds:.1f} s{_size_of(done.outputs.inversion)})"
             for done in outcome.done
         ]
 
@@ -127,4 +127,25 @@ def _done_to_json(picture: Path, done: Done, pipe: Path | None) -> dict[str, Any
         },
         "iterations": done.iterations,
         "seconds": round(done.seconds, 3),
+        "inversion_bytes": _bytes_of(outputs.inversion),
     }
+
+
+def _bytes_of(inversion: Path | None) -> int | None:
+    """Size of an inversion file; None where there is none, or where it has been moved away."""
+    try:
+        return None if inversion is None else inversion.stat().st_size
+    except OSError:
+        return None
+
+
+def _size_of(inversion: Path | None) -> str:
+    """The same for people: free weights make it large."""
+    size = _bytes_of(inversion)
+    if size is None:
+        return ""
+    return (
+        f", inversion of {size / 1e6:.1f} MB"
+        if size >= 1e5
+        else f", inversion of {size / 1e3:.1f} kB"
+    )

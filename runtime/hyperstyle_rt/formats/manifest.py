@@ -81,11 +81,15 @@ class GraphFile:
         Every file it reads tensors from; some may be those of other graphs.
     macs:
         Multiply-accumulates of a run with a batch of one; None where they were not counted.
+    bytes_moved:
+        What its convolutions and matrix products read and write at least in such a run, weights and
+        activations; None likewise.
     """
 
     file: str
     data: tuple[str, ...] = ()
     macs: int | None = None
+    bytes_moved: int | None = None
 
 
 @dataclass(frozen=True)
@@ -372,10 +376,14 @@ class Manifest:
 
 def _graphs_to_json(graphs: Mapping[str, GraphFile]) -> dict[str, dict[str, Any]]:
     return {
-        role: {"file": graph.file, "data": list(graph.data)}
-        | ({} if graph.macs is None else {"macs": graph.macs})
+        role: {"file": graph.file, "data": list(graph.data)} | _costs_to_json(graph)
         for role, graph in graphs.items()
     }
+
+
+def _costs_to_json(graph: GraphFile) -> dict[str, int]:
+    costs = {"macs": graph.macs, "bytes_moved": graph.bytes_moved}
+    return {name: cost for name, cost in costs.items() if cost is not None}
 
 
 def _files_to_json(files: Mapping[str, BundleFile]) -> dict[str, dict[str, Any]]:
@@ -411,8 +419,11 @@ def _texts(fields: Fields) -> dict[str, str]:
 
 
 def _graph_file(fields: Fields) -> GraphFile:
-    macs = fields.integer("macs", 0, MAX_INTEGER) if fields.has("macs") else None
-    return GraphFile(fields.plain_name("file"), fields.plain_names("data"), macs)
+    macs, moved = (
+        fields.integer(name, 0, MAX_INTEGER) if fields.has(name) else None
+        for name in ("macs", "bytes_moved")
+    )
+    return GraphFile(fields.plain_name("file"), fields.plain_names("data"), macs, moved)
 
 
 def _file(fields: Fields) -> BundleFile:

@@ -68,7 +68,8 @@ class Moving:
         gradient = self.variable.gradient(gradients)
         if self.pace.penalty:
             gradient = gradient + self._penalty_gradient()
-        self.value = self.value + self._adam.step(gradient, self.pace.schedule(done, progress))
+        factor = self.pace.schedule(done, progress)
+        self.value = self._adam.moved(self.value, gradient, factor)
         if self.pace.settle is not None:
             self.value = self.variable.settled(self.value, self.pace.settle)
 

@@ -1,0 +1,1 @@
+"""A tuned generator as a bundle of its own."""

@@ -1,0 +1,67 @@
+"""A directory that appears with all its files or not at all."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import BundleError
+from ..files import make_directory, reason
+from ..formats.bundle import MANIFEST_NAME
+
+
+def check_destination(directory: Path, overwrite: bool) -> None:
+    """Refuse to write a bundle over something else.
+
+    Raises
+    ------
+    BundleError
+        If there is a bundle and `overwrite` is not set, or there is anything but a bundle.
+    """
+    try:
+        if not directory.is_dir():
+            if directory.exists():
+                raise BundleError(f"{directory} is a file; give a directory for the bundle")
+            return
+        if not any(directory.iterdir()):
+            return
+    except OSError as error:
+        raise BundleError(f"cannot look into {directory}: {reason(error)}") from None
+    if not (directory / MANIFEST_NAME).is_file():
+        raise BundleError(f"{directory} holds other files and no bundle; give another directory")
+    if not overwrite:
+        raise BundleError(
+            f"there is a bundle in {directory}; give another directory, or replace it with --force"
+        )
+
+
+@contextmanager
+def appearing(directory: Path, overwrite: bool) -> Iterator[Path]:
+    """Give an empty directory beside `directory`, renamed to it if the block succeeds.
+
+    Raises
+    ------
+    BundleError
+        As :func:`check_destination`, or if the directory cannot be made.
+    """
+    check_destination(directory, overwrite)
+    directory = directory.absolute()
+    make_directory(directory.parent, BundleError)
+    beside = directory.parent / f".{uuid.uuid4().hex}"
+    staged, old = beside.with_suffix(".part"), beside.with_suffix(".old")
+    try:
+        staged.mkdir()
+        yield staged
+        if directory.exists():
+            directory.rename(old)
+        staged.rename(directory)
+    except OSError as error:
+        raise BundleError(f"cannot write {directory}: {reason(error)}") from None
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+        if not directory.exists() and old.exists():
+            old.rename(directory)
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,149 @@
+"""Tuned generators as bundles of their own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from command_line import refuse, run, succeed
+from hyperstyle_rt import Bundle, BundleError, Inversion, InversionError, Model
+from hyperstyle_rt.exporting import tuned as tuned_module
+from hyperstyle_rt.exporting.directories import check_destination
+from hyperstyle_rt.exporting.protobuf import fields
+from hyperstyle_rt.imaging.pictures import read_picture, write_picture
+
+MAX_ERROR = 2e-5
+EVERYTHING = ("weights", "features", "noise", "channel_offsets", "codes", "latents")
+
+
+@pytest.fixture(scope="module")
+def model(tiny_bundle: Path) -> Model:
+    return Model.load(tiny_bundle, "cpu", threads=1)
+
+
+@pytest.fixture(scope="module")
+def tuned(model: Model, picture: np.ndarray) -> Inversion:
+    """An inversion that has everything an inversion can have."""
+    inversion = model.invert(picture, 1)
+    found = model.optimise(inversion, picture, steps=3, variables=EVERYTHING)
+    assert {"weights", "features", "noise", "channel_offsets", "codes"} <= {
+        name for name in EVERYTHING if getattr(found.data, name) is not None
+    }
+    return found
+
+
+@pytest.fixture(scope="module")
+def exported(
+    model: Model, tuned: Inversion, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Inversion]:
+    directory = tmp_path_factory.mktemp("exported") / "engines" / "mine"
+    return directory, model.export_bundle(tuned, directory)
+
+
+def test_the_exported_bundle_renders_the_tuned_picture(
+    model: Model, tuned: Inversion, exported: tuple[Path, Inversion], picture: np.ndarray
+) -> None:
+    directory, inversion = exported
+    bundle = Bundle.open(directory)
+    bundle.verify()
+    manifest = bundle.manifest
+    assert {path.name for path in directory.iterdir()} == {"manifest.json", *manifest.files}
+    assert manifest.name == "mine" and manifest.space != model.bundle.manifest.space
+    assert (inversion.data.space, inversion.data.bundle_digest) == (manifest.space, bundle.digest)
+    assert (manifest.base, manifest.codes, manifest.tuned_layers) == (None, None, ())
+    assert manifest.accuracy["rendering_max_abs"] < MAX_ERROR
+    assert manifest.provenance["tuned_from"].startswith("tiny space:")
+    steps = json.loads(manifest.provenance["tuned_settings"])["optimise"][0]
+    assert steps["variables"] == list(EVERYTHING) and steps["steps"] == 3
+    expected = model.synthesise(tuned)
+    assert np.abs(expected - model.synthesise(model.invert(picture, 1))).max() > 0.01
+    with Model.load(directory, "cpu", threads=1) as mine:
+        assert np.abs(mine.synthesise(inversion) - expected).max() < MAX_ERROR
+        shifted = np.stack([tuned.latents + 0.1, tuned.latents - 0.1])
+        rows = np.random.default_rng(0).standard_normal(
+            (1, manifest.optional_inputs.style_channels), np.float32
+        )
+        styled = mine.synthesise(inversion, shifted, rows)
+        assert np.abs(styled - model.synthesise(tuned, shifted, rows)).max() < 5 * MAX_ERROR
+        again = mine.invert(picture)
+        np.testing.assert_array_equal(again.latents, model.invert(picture, 0).latents)
+        with pytest.raises(InversionError, match="space"):
+            mine.render(tuned)
+        with pytest.raises(BundleError, match="no graph parametric_generator"):
+            mine.export_bundle(inversion, directory.parent / "again")
+
+
+def test_the_graphs_are_sound_to_onnx(exported: tuple[Path, Inversion]) -> None:
+    directory, _ = exported
+    graphs = Bundle.open(directory).manifest.graphs
+    for role in ("generator", "styled_generator", "noise"):
+        onnx.checker.check_model(str(directory / graphs[role].file), full_check=True)
+        graph = onnx.load(directory / graphs[role].file, load_external_data=False).graph
+        assert not {i.name for i in graph.input} & {t.name for t in graph.initializer}
+        assert not any(i.name.startswith("parameter.") for i in graph.input)
+
+
+def test_what_is_in_the_way_is_kept(
+    model: Model, tuned: Inversion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "mine"
+    out.mkdir()
+    (out / "letter.txt").write_text("dear")
+    with pytest.raises(BundleError, match="holds other files"):
+        model.export_bundle(tuned, out, overwrite=True)
+    with pytest.raises(BundleError, match="is a file"):
+        check_destination(out / "letter.txt", True)
+    shutil.rmtree(out)
+    shutil.copytree(model.bundle.directory, out)
+    before = Bundle.open(out).digest
+    with pytest.raises(BundleError, match="--force"):
+        model.export_bundle(tuned, out)
+    monkeypatch.setattr(tuned_module, "LARGEST_DIFFERENCE", -1.0)
+    with pytest.raises(BundleError, match="differs by"):
+        model.export_bundle(tuned, out, overwrite=True)
+    assert Bundle.open(out).digest == before
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]  # nothing half-written
+    monkeypatch.undo()
+    model.export_bundle(tuned, out, overwrite=True, name="other")
+    assert Bundle.open(out).manifest.name == "other"
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    with pytest.raises(BundleError, match="cannot be named"):
+        model.export_bundle(tuned, tmp_path / "new", name="a/b")
+    styled = replace(tuned, styles=np.zeros(1, np.float32))
+    with pytest.raises(InversionError, match="styles are edited"):
+        model.export_bundle(styled, tmp_path / "new")
+
+
+def test_damaged_graphs_are_refused() -> None:
+    for message in (b"\x08", b"\x12\x05ab", b"\x0b", b"\x08" + b"\xff" * 11):
+        with pytest.raises(ValueError):
+            list(fields(message))
+
+
+def test_the_command(
+    tiny_bundle: Path, picture: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_picture(tmp_path / "face.png", picture)
+    words = ("invert", "face.png", "--bundle", tiny_bundle, "--method", "pti", "--steps", 2)
+    export = ("--export-bundle", "engines/me")
+    result = run(*words, *export)
+    assert result.exit_code == 0, result.output
+    assert "exported the tuned generator to engines/me" in result.output.replace("\n", " ")
+    assert "inversion of" in result.output and "kB" in result.output
+    assert "picture sha256:" in Bundle.open("engines/me").manifest.provenance["tuned_to"]
+    inversion = Inversion.load("face.tuned.safetensors")
+    with Model.load("engines/me", "cpu", threads=1) as me:
+        shown = me.render(inversion).astype(int)
+    assert np.abs(shown - read_picture(Path("face.inverted.png"))).max() <= 1
+    succeed("info", "engines/me")
+    succeed("check", "face.png", "--bundle", "engines/me", "--candidate", "cpu")
+    assert "engines/me" in refuse(*words, *export, "--out", "again")
+    assert not Path("again").exists()
+    write_picture(tmp_path / "other.png", picture)
+    assert "one picture" in refuse(*words, *export, "--force", "other.png")
