@@ -139,8 +139,9 @@ class CheckpointOptions:
         Path | None,
         _option(
             says="StyleGAN2 generator (.pt with g_ema, or NVIDIA's .pkl) that the others are for; "
-            "default: the one in the first of them. Or the generator of photographs: the wheel of "
-            "random-face, or the folder of the installed package.",
+            "default: the one in the first of them. Or StyleGAN3's (.pkl), alone or with encoders. "
+            "Or the generator of photographs: the wheel of random-face, or the folder of the "
+            "installed package.",
             panel=CHECKPOINTS,
         ),
     ] = None
