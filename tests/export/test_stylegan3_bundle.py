@@ -170,7 +170,9 @@ def test_the_commands_turn_a_face_as_its_photo(
         succeed("edit", "photo.safetensors", "up=0", *of, "--unaligned", "-q")
         assert np.array_equal(read_picture("photo.edited.png"), expected)
     paste = ("--unaligned", "--paste", "photo.png")
-    assert "leave out --unaligned" in refuse("edit", "photo.safetensors", "up=0", *of, *paste)
+    assert "leave out --unaligned" in refuse(
+        "edit", "photo.safetensors", "up=0", *of, *paste, "--force"
+    )
     said = refuse("invert", "photo.png", "--bundle", tiny_bundle, *always, "--unaligned", "--force")
     assert "cannot move its pictures" in said
     said = refuse("invert", "photo.png", *of, "--align", "never", "--unaligned", "--force")
