@@ -245,7 +245,11 @@ class RenderingOperations(ABC):
             backend.close()
 
     def map(self, z: Array) -> Array:
-        """Mapping network: random vectors z [B,W] -> w [B,W], float32.
+        """Mapping network: random vectors z [B,W] -> w, float32.
+
+        Returns
+        -------
+        [B,W]; [B,L,W] of a generator whose mapping network gives every layer a row of its own.
 
         Raises
         ------

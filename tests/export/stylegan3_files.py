@@ -61,7 +61,7 @@ def golden_schema(kind: str) -> Any:
 def pickled(tensors: Mapping[str, torch.Tensor], **options: Any) -> Persistent:
     """A generator as a module; options that are None are left out."""
     given = {key: value for key, value in options.items() if value is not None}
-    return module("Generator", tensors, _init_args=(), _init_kwargs=EasyDict(given))
+    return module("Generator", tensors, {"": {"_init_args": (), "_init_kwargs": EasyDict(given)}})
 
 
 def options_of(config: StyleGan3Config) -> dict[str, Any]:

@@ -39,9 +39,10 @@ def gradient() -> DraftGradient:
 
 
 def small_step(limit: float, share: float = 1e6, size: float = 30.0) -> DraftStep:
-    config = DraftStepConfig(TINY.style_width, ROWS, limit=limit, share=share)
+    config = DraftStepConfig(TINY.style_width, ROWS, limit=limit, share=share, spread=1e-4)
     step = DraftStep(config).requires_grad_(False)
     filled(step, "step")
+    step.deviations.copy_(torch.eye(TINY.style_width) + 0.2 * step.deviations.tril())
     for matrix in (step.shared, step.own):  # as trained ones: never against the gradient
         matrix.copy_(matrix @ matrix.mT * size)
     return step
@@ -56,7 +57,7 @@ def whole(gradient: DraftGradient, latents: torch.Tensor, name: str, side: int) 
     """A picture that differs from the draft's as a whole generator's would."""
     sketch = gradient.sketch(latents)
     grown = torch.nn.functional.interpolate(sketch, (side, side), mode="bilinear")
-    return grown + 0.1 * pictures(name, side)
+    return grown + 0.02 * pictures(name, side)
 
 
 def some_latents() -> torch.Tensor:
@@ -134,6 +135,20 @@ def test_the_curvature_seen_last_is_believed() -> None:
     downwards = unknown.followed_by(moved, -turned)
     assert torch.equal(step.direction(units, downwards), step.mapped(units))
     assert known.moved.shape == unknown.moved.shape
+
+
+def test_rows_apart_cost_their_squares() -> None:
+    """In units of deviation 1, where a common change of all rows costs nothing."""
+    step = small_step(1e3)
+    units = torch.from_numpy(np.float32(fakeweights.normal("u", (1, ROWS, TINY.style_width))))
+    units.requires_grad_(True)
+    more, steeper = step.apart(units @ step.deviations.T)
+    (expected,) = torch.autograd.grad(more.sum(), units)
+    assert torch.allclose(steeper, expected, atol=1e-6)
+    expected_cost = step.config.spread / 2 * (units - units.mean(1, keepdim=True)).square().sum()
+    assert torch.allclose(more, expected_cost, rtol=1e-4)
+    together, _ = step.apart(units.detach()[:, :1].expand_as(units))
+    assert float(together) < 1e-6 * float(more.detach())
 
 
 def test_no_step_that_makes_the_loss_larger_is_kept(gradient: DraftGradient) -> None:

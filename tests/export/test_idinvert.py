@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import fakeweights
 import numpy as np
-import onnx_ir as ir
-import onnxruntime as ort
 import pytest
 import torch
-from hyperstyle_export.graphs.builder import save_model
 from hyperstyle_export.graphs.generator import NOISE, STYLE_OFFSETS
 from hyperstyle_export.graphs.idinvert import build_encoder_term, build_idinvert_encoder
 from hyperstyle_export.graphs.stylegan1 import (
@@ -24,6 +20,7 @@ from hyperstyle_export.networks.idinvert import IdInvertModel, encoder_term
 from hyperstyle_export.readers.idinvert import read_idinvert, read_vgg16
 from idinvert_files import TINY, write_files
 from numpy.typing import NDArray
+from onnx_graphs import run_graph
 
 Array = NDArray[np.float32]
 
@@ -41,17 +38,6 @@ def normal(key: str, *shape: int) -> Array:
     return np.float32(fakeweights.normal(key, shape))
 
 
-def run(graph: ir.Model, folder: Path, given: Mapping[str, Array]) -> dict[str, Array]:
-    """Outputs of a graph in ONNX Runtime."""
-    path = folder / "graph.onnx"
-    save_model(graph, path)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(path, options)
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, dict(given)), strict=True))
-
-
 def differ(actual: Array, expected: torch.Tensor) -> float:
     assert actual.shape == tuple(expected.shape)
     return float(np.abs(actual - expected.detach().numpy()).max())
@@ -67,7 +53,7 @@ def test_sizes_are_read_off_the_files(model: IdInvertModel) -> None:
 def test_generator(model: IdInvertModel, tmp_path: Path) -> None:
     """Kernels of both kinds, a batch, and the reconstruction of a smaller size."""
     latents = normal("latents", 2, ROWS, WIDTH)
-    found = run(
+    found = run_graph(
         build_stylegan1_generator(model.generator, (16, 16)), tmp_path, {"latents": latents}
     )
     picture = model.generator.synthesis(torch.from_numpy(latents))
@@ -94,7 +80,7 @@ def test_styles_and_noise_as_inputs(model: IdInvertModel, tmp_path: Path, edits:
     graph = build_stylegan1_generator(
         generator, (SIDE, SIDE), (STYLE_OFFSETS, NOISE), "styled_generator"
     )
-    found = run(graph, tmp_path, given)
+    found = run_graph(graph, tmp_path, given)
     tensors = {name: torch.from_numpy(value) for name, value in noise.items()}
     expected = generator.synthesis(
         torch.from_numpy(given["latents"]), tensors, torch.from_numpy(given[STYLE_OFFSETS])
@@ -102,21 +88,21 @@ def test_styles_and_noise_as_inputs(model: IdInvertModel, tmp_path: Path, edits:
     assert differ(found["rendering"], expected) <= EXACT
     plain = generator.synthesis(torch.from_numpy(given["latents"]))
     assert float((plain - expected).abs().max()) > 0.1
-    stored = run(build_stylegan1_noise(generator), tmp_path, {})
+    stored = run_graph(build_stylegan1_noise(generator), tmp_path, {})
     assert stored.keys() == {name for name in given if name.startswith("noise.")}
     still = {**given, **stored, STYLE_OFFSETS: 0 * given[STYLE_OFFSETS]}
-    assert differ(run(graph, tmp_path, still)["rendering"], plain) <= EXACT
+    assert differ(run_graph(graph, tmp_path, still)["rendering"], plain) <= EXACT
 
 
 def test_mapping(model: IdInvertModel, tmp_path: Path) -> None:
     z = normal("z", 3, WIDTH)
-    found = run(build_stylegan1_mapping(model.generator), tmp_path, {"z": z})
+    found = run_graph(build_stylegan1_mapping(model.generator), tmp_path, {"z": z})
     assert differ(found["w"], model.generator.mapping(torch.from_numpy(z))) <= EXACT
 
 
 def test_encoder(model: IdInvertModel, tmp_path: Path) -> None:
     target = normal("target", 2, 3, SIDE, SIDE)
-    found = run(build_idinvert_encoder(model.encoder), tmp_path, {"target": target})
+    found = run_graph(build_idinvert_encoder(model.encoder), tmp_path, {"target": target})
     expected = model.encoder(torch.from_numpy(target))
     assert float(expected.std()) > 0.3
     assert differ(found["latents"], expected) <= EXACT
@@ -129,7 +115,7 @@ def test_encoder_term(model: IdInvertModel, tmp_path: Path) -> None:
         "reconstruction": normal("target", 1, 3, SIDE, SIDE),
     }
     graph = build_encoder_term(model.encoder)
-    found = run(graph, tmp_path, given)
+    found = run_graph(graph, tmp_path, given)
     leaves = [torch.from_numpy(value).requires_grad_() for value in given.values()]
     loss = encoder_term(model.encoder, leaves[0], leaves[1])
     loss.backward()
@@ -140,6 +126,8 @@ def test_encoder_term(model: IdInvertModel, tmp_path: Path) -> None:
         error = np.linalg.norm(gradient - leaf.grad.numpy()) / np.linalg.norm(leaf.grad.numpy())
         assert error <= EXACT, name
         step = np.float32(1e-2 / np.linalg.norm(gradient)) * gradient
-        ends = [run(graph, tmp_path, {**given, name: given[name] + way * step}) for way in (1, -1)]
+        ends = [
+            run_graph(graph, tmp_path, {**given, name: given[name] + way * step}) for way in (1, -1)
+        ]
         slope = float(ends[0]["loss"][0]) - float(ends[1]["loss"][0])
         assert abs(slope / (2 * float((gradient * step).sum())) - 1) <= 0.02, name

@@ -237,6 +237,8 @@ class StepCommand:
             run.perceptual,
             run.limit,
             run.share,
+            run.spread,
+            run.trust,
             run.approach,
             run.steps,
             run.memory,

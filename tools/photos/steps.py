@@ -50,7 +50,7 @@ class StepRun:
         Random pictures' gradients of which the mean curvature is taken.
     damping, reach:
         Of the inverse of the curvature, relative to its mean, and the factor of Newton's step.
-    perceptual, limit, share, approach, steps, memory:
+    perceptual, limit, share, spread, trust, approach, steps, memory:
         See `DraftStepConfig`.
     matrix_rate, gain_rate:
         Of Adam, relative to the size of what is trained.
@@ -68,6 +68,8 @@ class StepRun:
     perceptual: float = 0.25
     limit: float = 0.35
     share: float = 0.4
+    spread: float = 1.5e-4
+    trust: float = 0.7
     approach: int = 3
     steps: int = 2
     memory: int = 4

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..graphs.builder import to_array
 from ..networks.hyperstyle import HyperStyle
 from ..networks.mobilestylegan import MobileStyleGan
+from ..networks.stylegan1 import StyleGan1
 from ..networks.stylegan3 import StyleGan3
 
 _NOT_SYNTHESIS = ("decoder.style.",)  # the mapping network
@@ -69,6 +70,24 @@ def stylegan3_space(generator: StyleGan3) -> str:
         key: tensor
         for key, tensor in generator.synthesis.state_dict().items()
         if not key.endswith("_filter")  # which follow from the layout
+    }
+    return _digest(layout, tensors)
+
+
+def stylegan1_space(generator: StyleGan1) -> str:
+    """Identity of a StyleGAN 1: SHA-256 of its layout and its synthesis tensors, noise included."""
+    config = generator.config
+    layout = {
+        "family": "stylegan1",
+        "resolution": config.resolution,
+        "num_latents": config.num_latents,
+        "latent_width": config.style_width,
+    }
+    last = f"output{len(config.channels) - 1}."
+    tensors = {
+        key: tensor
+        for key, tensor in generator.synthesis.state_dict().items()
+        if key.startswith(("layer", last)) and not key.endswith(".kernel")
     }
     return _digest(layout, tensors)
 

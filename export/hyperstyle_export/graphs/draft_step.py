@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
+import torch
 
 from ..adjoint.pull_back import pull_back
 from ..adjoint.rules import shape_of
@@ -33,8 +34,7 @@ def build_approach(search: DraftSearch, input_size: tuple[int, int]) -> ir.Model
     b = GraphBuilder(APPROACH)
     target = b.input("target", [1, 3, *input_size])
     latents = _latents_input(b, search.gradient)
-    nothing = b.constant("step.unknown", np.zeros(_memory_shape(search.step), np.float32))
-    known = _Curvature.unpacked(b, nothing, nothing, search.step.config.memory)
+    known = _Curvature([], [], search.step.config.memory)
     writer = _SearchWriter(b, search, target, input_size)
     found, known = writer.steps(latents, None, known, search.step.config.approach)
     _outputs(b, search, found, known, "")
@@ -56,6 +56,8 @@ def build_restyle(search: DraftSearch, input_size: tuple[int, int]) -> ir.Model:
     known = _Curvature.unpacked(b, pairs[0], pairs[1], step.config.memory)
     writer = _SearchWriter(b, search, target, input_size)
     found, known = writer.steps(latents, writer.small(made, "made"), known, step.config.steps)
+    way = b.scoped("step").op("Sub", found, latents)
+    found = b.op("Add", latents, b.op("Mul", way, b.scalar(step.config.trust)))
     _outputs(b, search, found, known, "_next")
     return prune(b.build())
 
@@ -72,29 +74,41 @@ def _memory_shape(step: DraftStep) -> list[Dim]:
 def _outputs(
     b: GraphBuilder, search: DraftSearch, latents: ir.Value, known: _Curvature, suffix: str
 ) -> None:
-    config = search.gradient.generator.config
+    config, shape = search.gradient.generator.config, _memory_shape(search.step)
     b.output("latents_next", latents, [1, config.num_latents, config.style_width])
     b.scoped("curvature")
+    free = known.size - len(known.moved)
+    nothing = b.constant("step.free", np.array([1, free, *shape[2:]], np.int64))
     for name, parts in ((MOVED, known.moved), (TURNED, known.turned)):
-        b.output(f"{name}{suffix}", b.op("Concat", *parts, axis=1), _memory_shape(search.step))
+        if free:
+            parts = [b.op("Expand", b.scalar(0.0), nothing), *parts]
+        b.output(f"{name}{suffix}", b.op("Concat", *parts, axis=1), shape)
 
 
 @dataclass(frozen=True)
 class _Curvature:
-    """`networks.draft_step.Curvature`, a value [1,1,R,W] for every step that is remembered."""
+    """`networks.draft_step.Curvature`, a value [1,1,R,W] for every step that is remembered.
+
+    Attributes
+    ----------
+    size:
+        How many are remembered at most.
+    """
 
     moved: list[ir.Value]
     turned: list[ir.Value]
+    size: int
 
     @staticmethod
     def unpacked(b: GraphBuilder, moved: ir.Value, turned: ir.Value, count: int) -> _Curvature:
         b.scoped("curvature")
         ends = [[b.integers(n), b.integers(n + 1), b.integers(1)] for n in range(count)]
-        both = ([b.op("Slice", value, *end) for end in ends] for value in (moved, turned))
-        return _Curvature(*both)
+        one, other = ([b.op("Slice", value, *end) for end in ends] for value in (moved, turned))
+        return _Curvature(one, other, count)
 
     def followed_by(self, moved: ir.Value, turned: ir.Value) -> _Curvature:
-        return _Curvature([*self.moved[1:], moved], [*self.turned[1:], turned])
+        one, other = [*self.moved, moved], [*self.turned, turned]
+        return _Curvature(one[-self.size :], other[-self.size :], self.size)
 
 
 class _SearchWriter:
@@ -133,6 +147,7 @@ class _SearchWriter:
                 ("shared", step.shared),
                 ("own", step.own),
                 ("deviations", step.deviations),
+                ("units", torch.linalg.inv(step.deviations)),
             )
         }
         self._rows_apart = b.constant(
@@ -178,7 +193,7 @@ class _SearchWriter:
             kept = b.op("Where", lower, tried, kept)
             units = b.op("Where", lower, there, units)
             least = b.op("Min", loss, least)
-        loss = self._loss_of(shown)
+        loss = b.op("Add", self._loss_of(shown), self._apart(tried)[0])
         return b.op("Where", b.op("Less", loss, least), tried, kept), known
 
     def _sketch(self, latents: ir.Value) -> ir.Value:
@@ -197,8 +212,18 @@ class _SearchWriter:
         (found,) = pull_back(b, {sketch: pull}, [latents])
         b.scoped("step")
         read = b.op("Slice", found, *(b.integers(n) for n in (0, rows, 1)))
-        units = b.op("MatMul", read, self._deviations)
-        return loss, b.op("Unsqueeze", units, b.integers(1))
+        more, steeper = self._apart(latents)
+        units = b.op("Add", b.op("MatMul", read, self._deviations), steeper)
+        return b.op("Add", loss, more), b.op("Unsqueeze", units, b.integers(1))
+
+    def _apart(self, latents: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """See `DraftStep.apart`."""
+        b, config = self._b.scoped("apart"), self._step.config
+        rows = b.op("Slice", latents, *(b.integers(n) for n in (0, config.rows, 1)))
+        middle = b.op("ReduceMean", rows, b.integers(1), keepdims=1)
+        differ = b.op("MatMul", b.op("Sub", rows, middle), self._turned["units"])
+        more = b.op("Mul", self._dot(differ, differ), b.scalar(config.spread / 2))
+        return more, b.op("Mul", differ, b.scalar(config.spread))
 
     def _direction(self, units: ir.Value, known: _Curvature) -> ir.Value:
         """See `DraftStep.direction`."""

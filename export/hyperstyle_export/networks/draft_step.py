@@ -45,6 +45,11 @@ class DraftStepConfig:
     share:
         Of the loss: more than that a step is not to promise. One that promises more, by the
         gradient along it, is that much shorter: there the loss curves more than elsewhere.
+    spread:
+        Weight of the sum of squares of what rows differ by, in units of deviation 1: where rows
+        differ much, the generator paints less of a face, and the draft follows it less well.
+    trust:
+        In the draft: an iteration goes so much of the way that the steps on it have found.
     approach:
         Steps on the draft alone, from the encoder's latents, before the first iteration.
     steps:
@@ -58,6 +63,8 @@ class DraftStepConfig:
     perceptual: float = 0.25
     limit: float = 0.35
     share: float = 0.4
+    spread: float = 0.0
+    trust: float = 0.7
     approach: int = 3
     steps: int = 2
     memory: int = 4
@@ -152,6 +159,13 @@ class DraftStep(nn.Module):
         change = change * (self.config.limit / size.clamp(min=self.config.limit))
         most = self.config.share * loss[:, None, None]
         return change * (most / torch.maximum(dot(change, units), most).clamp(min=TINY))
+
+    def apart(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """What rows that differ add to the loss, [N], and to its gradient by units, [N,R,W]."""
+        rows = latents[:, : self.config.rows]
+        inverse = torch.linalg.inv(self.deviations)
+        differ = (rows - rows.mean(1, keepdim=True)) @ inverse.T
+        return self.config.spread / 2 * dot(differ, differ).flatten(), self.config.spread * differ
 
     def moved(self, latents: Tensor, change: Tensor) -> Tensor:
         """Latents [N,L,W] less a change of units [N,R,W]."""
@@ -252,7 +266,8 @@ class DraftSearch:
     ) -> tuple[Tensor, Curvature]:
         """One iteration: the same, knowing the generator's picture [N,3,h,w] of the latents."""
         wanted, made = self.gradient.small(target), self.gradient.small(reconstruction)
-        return self._steps(wanted, made, latents, known, self.step.config.steps)
+        found, known = self._steps(wanted, made, latents, known, self.step.config.steps)
+        return latents + self.step.config.trust * (found - latents), known
 
     @torch.no_grad()
     def _steps(
@@ -272,11 +287,13 @@ class DraftSearch:
             lower = (loss < least)[:, None, None]
             kept, units = torch.where(lower, tried, kept), torch.where(lower, there, units)
             least = torch.minimum(loss, least)
-        lower = (self.gradient.loss(shown, wanted) < least)[:, None, None]
+        loss = self.gradient.loss(shown, wanted) + step.apart(tried)[0]
+        lower = (loss < least)[:, None, None]
         return torch.where(lower, tried, kept), known
 
     @torch.enable_grad()
     def _seen(self, wanted: Tensor, made: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradient by units of deviation 1, [N,R,W], and loss [N]."""
+        """Gradient by units of deviation 1, [N,R,W], and loss [N], with what rows apart cost."""
         gradient, loss = self.gradient.at(wanted, made, latents)
-        return (gradient @ self.step.deviations).detach(), loss
+        more, steeper = self.step.apart(latents)
+        return (gradient @ self.step.deviations + steeper).detach(), loss + more

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..networks.config import GeneratorConfig
 from ..networks.layers import fir_kernel
 from .layouts import LayoutError
-from .torch_files import CheckpointError
+from .torch_files import CheckpointError, shown
 
 State = dict[str, Tensor]
 
@@ -42,7 +42,7 @@ def describe(contents: Mapping[str, Any]) -> str:
     if has("synthesis.layer0."):
         return "an IDInvert generator (StyleGAN, version 1)"
     if has("block0.conv.") and has("block1.conv1."):
-        return "an IDInvert encoder"
+        return "an IDInvert encoder, which goes with its own generator (--generator)"
     if has("convs.") and has("to_rgbs."):
         return "a bare StyleGAN2 generator state dict"
     if has("layer1.") and has("fc."):
@@ -159,7 +159,7 @@ def input_size(dataset_type: str, opts: Mapping[str, Any], path: Path) -> tuple[
         and all(type(side) is int and side > 0 for side in size)
     ):
         raise CheckpointError(
-            f"{path}: the option 'input_size' is {size!r}, not two positive integers "
+            f"{path}: the option 'input_size' is {shown(size)}, not two positive integers "
             "[height, width]."
         )
     return size[0], size[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -76,16 +76,18 @@ def load_family(sources: Sources, files: Sequence[EncoderFile] | None = None) ->
         files = [read_encoder(source) for source in sources.encoders]
     check_methods(files)
     _check_families(files)
+    given = None if sources.generator is None else read_generator(sources.generator)
     if sources.hyperstyle is not None:
         model, path = load_model(*sources.hyperstyle, sources.dataset_type), sources.hyperstyle[0]
-        if sources.generator is not None:
-            given, _ = read_generator(sources.generator)
-            base = _base(given, sources.generator)
+        if sources.generator is not None and given is not None:
+            decoder, _ = given
+            base = _base(decoder, sources.generator)
             _check_generator(model.decoder.state_dict(), path, base, sources.allow_other_generator)
-            model.decoder = given
+            model.decoder = decoder
+            model.config = replace(model.config, generator=decoder.config)
             path = sources.generator
     else:
-        model, path = _model_of_encoders(sources, files)
+        model, path = _model_of_encoders(sources, files, given)
     base = _base(model.decoder, path)
     for file in files:
         if file.decoder:
@@ -110,11 +112,13 @@ def check_methods(files: Sequence[EncoderFile]) -> None:
             )
 
 
-def _model_of_encoders(sources: Sources, files: Sequence[EncoderFile]) -> tuple[HyperStyle, Path]:
+def _model_of_encoders(
+    sources: Sources, files: Sequence[EncoderFile], given: tuple[Generator, Tensor | None] | None
+) -> tuple[HyperStyle, Path]:
     """The generator alone, given or that of the first file that has one."""
     first = next((file for file in files if file.decoder), files[0])
-    if sources.generator is not None:
-        (decoder, average), path = read_generator(sources.generator), sources.generator
+    if sources.generator is not None and given is not None:
+        (decoder, average), path = given, sources.generator
         average = first.latent_avg if average is None else average
     elif first.decoder:
         decoder, average, path = _decoder(first), first.latent_avg, first.path

@@ -27,7 +27,10 @@ MAX_BYTES = 1 << 30
 INPUT_SIDE = 256
 """Side of the reconstruction, at which pictures are compared; smaller generators' own side."""
 
-STEP_LIMITS, STEP_COUNTS = ("perceptual", "limit", "share"), ("approach", "steps", "memory")
+STEP_LIMITS, STEP_COUNTS = (
+    ("perceptual", "limit", "share", "spread", "trust"),
+    ("approach", "steps", "memory"),
+)
 MAX_STEPS = 16
 """Gradients in one graph, or steps whose curvature it reads; each is some hundred nodes."""
 
@@ -155,11 +158,11 @@ def read_draft_step(path: Path, generator: MobileStyleGan) -> tuple[DraftStep, D
         {k: v for k, v in state.items() if k.startswith("head.")}, facts, path, generator
     )
     try:
-        limits = {name: float(facts[name]) for name in STEP_LIMITS}
-        counts = {name: int(facts[name]) for name in STEP_COUNTS}
-        if not all(0 < count <= MAX_STEPS for count in counts.values()):
+        numbers: dict[str, Any] = {name: float(facts[name]) for name in STEP_LIMITS}
+        numbers |= {name: int(facts[name]) for name in STEP_COUNTS}
+        if not all(0 < numbers[name] <= MAX_STEPS for name in STEP_COUNTS):
             raise ValueError(f"counts of 1 to {MAX_STEPS} are wanted")
-        config = DraftStepConfig(width, draft.row + 1, **limits, **counts)
+        config = DraftStepConfig(width, draft.row + 1, **numbers)
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"{path} does not say its step's limits: {error}") from error
     step = DraftStep(config)

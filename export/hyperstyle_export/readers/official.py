@@ -82,7 +82,8 @@ def load_model(checkpoint: Path, w_encoder: Path, dataset_type: str | None = Non
             f"{w_encoder} makes latents of width {encoder_config.style_width}, but the generator "
             f"in {checkpoint} wants {generator.style_width}: the files are not of one model."
         )
-    kind = str(file.opts.get("dataset_type", "") if dataset_type is None else dataset_type)
+    said = file.opts.get("dataset_type") if dataset_type is None else dataset_type
+    kind = said if isinstance(said, str) else ""
     config = HyperStyleConfig(
         generator=generator,
         encoder=encoder_config,
@@ -115,7 +116,8 @@ def read_hyperstyle(path: Path) -> HyperStyleFile:
         )
     opts = options(contents)
     separable = any(".make_kernel_" in key or ".kernel_linear_" in key for key in hypernet)
-    if separable or str(opts.get("encoder_type", "")).endswith("Separable"):
+    said = opts.get("encoder_type")
+    if separable or (isinstance(said, str) and said.endswith("Separable")):
         raise CheckpointError(
             f"{path} holds the Separable hypernetwork (SharedWeightsHyperNetResNetSeparable), "
             "whose offsets are not an affine function of a short code: it is not supported; use a "

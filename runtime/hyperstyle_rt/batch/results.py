@@ -41,6 +41,9 @@ class Settings:
         Of the graphs that run. (Not where they run: a batch may end on another machine.)
     iterations, until:
         As for :meth:`Model.invert`; 0 for a method that does not iterate.
+    effort:
+        How much is done after the method, one of :data:`~hyperstyle_rt.optimising.names.
+        EFFORT_LINES`; None where gradient steps are named.
     then, then_steps, variables, mask:
         Preset of the descent afterwards, None for none; its steps, None for its own number; what it
         changes, None likewise; its mask, as the SHA-256 of a picture's file or ``face``.
@@ -64,6 +67,7 @@ class Settings:
     inversion: bool = False
     paste: bool = False
     unaligned: bool = False
+    effort: str | None = None
     then: str | None = None
     then_steps: int | None = None
     variables: tuple[str, ...] | None = None

@@ -22,6 +22,7 @@ from ..formats.bundle import Bundle
 from ..formats.manifest import BASE_PRECISION
 from ..inversion import Inversion
 from ..model import Model
+from ..optimising.names import FAST
 from ..optimising.objective import OBJECTIVE
 from ..types import Array, Picture
 from .comparison import Contender
@@ -254,7 +255,7 @@ class _Run:
     def do(self, picture: Picture, edits: int, method: str | None) -> None:
         """Do everything once: first whole, then graph by graph."""
         began = time.perf_counter()
-        inversion = self._model.invert(picture, method=method, align="never")
+        inversion = self._model.invert(picture, method=method, align="never", effort=FAST)
         self._add_task(INVERSION, time.perf_counter() - began)
         latents = np.repeat(inversion.latents[None], edits, axis=0)
         began = time.perf_counter()
@@ -262,7 +263,7 @@ class _Run:
         self._add_task(f"{edits} {RENDERINGS}", time.perf_counter() - began)
         if self._refines:
             self._add_task(REFINEMENT_STEP, self._refinement_step(inversion, picture))
-        self._watched.invert(picture, method=method, align="never")
+        self._watched.invert(picture, method=method, align="never", effort=FAST)
         if self._refines:
             self._watched.optimise(inversion, picture, steps=1, align="never")
 

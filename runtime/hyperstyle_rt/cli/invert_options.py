@@ -10,7 +10,15 @@ import typer
 
 from ..batch.pipeline import JOBS
 from ..formats.methods import MAX_ITERATIONS
-from ..optimising.names import MAX_STEPS, PRESET_LINES, VARIABLE_NAMES
+from ..optimising.names import (
+    AUTO,
+    BEST,
+    EFFORT_LINES,
+    FAST,
+    MAX_STEPS,
+    PRESET_LINES,
+    VARIABLE_NAMES,
+)
 from . import options
 
 
@@ -83,6 +91,14 @@ class Search:
 class Descent:
     """How gradient steps bring it closer."""
 
+    effort: Annotated[
+        options.Effort | None,
+        typer.Option(
+            help=f"fast: {EFFORT_LINES[FAST]}; auto: {EFFORT_LINES[AUTO]}; best: "
+            f"{EFFORT_LINES[BEST]}. Default: auto, or fast with --method, --iterations or --until.",
+            rich_help_panel=options.DESCENT,
+        ),
+    ] = None
     then: Annotated[
         str | None,
         typer.Option(

@@ -16,16 +16,15 @@ from typing import Any
 from ..errors import BundleError
 from . import strict_json
 from .fields import MAX_INTEGER, Fields, by_name, invalid, optional, shown
+from .fit import Fit
 from .manifest_checks import check_manifest
 from .methods import Method
 from .optional_inputs import OptionalInputs
 from .parametric_inputs import ObjectiveFacts, ParametricInputs
+from .precisions import BASE_PRECISION as BASE_PRECISION
 
 FORMAT = "hyperstyle-rt-bundle"
 VERSION = 2
-
-# The precision of `graphs`; `precisions` lists graphs that compute in others.
-BASE_PRECISION = "fp32"
 
 # Bounds that keep the arrays a manifest asks for small; the official models stay far below.
 MAX_SIDE = 4096
@@ -175,7 +174,10 @@ class Manifest:
         What ``parametric_generator`` is fed beside that; None without that graph.
     then:
         Preset of the gradient steps that `invert` takes after the default method where a user names
-        neither; None for a bundle that is used as published.
+        neither, and the picture does not fit without; None for a bundle that is used as published.
+    fit:
+        How well pictures of its own kind fit, by which it is told whether one needs these steps;
+        None where it was not measured: then every one does.
     objective:
         What the objective graphs compare with; None where a bundle does not say it.
 
@@ -211,6 +213,7 @@ class Manifest:
     parametric_inputs: ParametricInputs | None = None
     objective: ObjectiveFacts | None = None
     then: str | None = None
+    fit: Fit | None = None
 
     def __post_init__(self) -> None:
         check_manifest(self)
@@ -320,6 +323,7 @@ class Manifest:
             parametric_inputs=optional(fields, "parametric_inputs", ParametricInputs.from_fields),
             objective=optional(fields, "objective", ObjectiveFacts.from_fields),
             then=fields.plain_name("then") if fields.has("then") else None,
+            fit=optional(fields, "fit", Fit.from_fields),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -363,7 +367,7 @@ class Manifest:
             document["plans"] = {key: _files_to_json(plans) for key, plans in self.plans.items()}
         if self.base is not None:
             document["base"] = {"name": self.base.name, "space": self.base.space}
-        for name in ("optional_inputs", "parametric_inputs", "objective"):
+        for name in ("optional_inputs", "parametric_inputs", "objective", "fit"):
             value = getattr(self, name)
             if value is not None:
                 document[name] = value.to_json()

@@ -138,10 +138,9 @@ def descend(problem: Problem, limits: Limits, on_step: OnStep | None = None) -> 
         losses.append(result.loss)
         if on_step is not None:
             on_step(done, result.loss, result.rendering())
+        enough = problem.enough is not None and problem.enough(result)  # it sees every state
         progress = limits.progress(done, time.monotonic() - began)
-        if progress >= 1 or limits.settled(losses):
-            break
-        if problem.enough is not None and problem.enough(result):
+        if enough or progress >= 1 or limits.settled(losses):
             break
         for moving in problem.moving:
             moving.step(gradients, done, progress)
