@@ -15,9 +15,12 @@ import numpy as np
 import pytest
 from comparison.cli import app, parse_limits, parse_numbers
 from comparison.errors import ComparisonError
+from comparison.judging import measure
 from comparison.log import Log
+from comparison.pictures import draw_renders
 from comparison.processes import RowProcess
 from comparison.rows import ALL, Row, limited, parse_rows, scaled
+from evaluation.measure import Judges
 from hyperstyle_rt import HyperStyleError, Inversion, Model
 from hyperstyle_rt.imaging.pictures import read_picture, write_picture
 from typer.testing import CliRunner
@@ -105,6 +108,30 @@ def test_a_killed_comparison_goes_on(tiny_bundle: Path, folder: Path, tmp_path: 
     code, _, said = call(*words, "--resume", "--threads", 2)
     assert code == 2 and "has threads 1, not 2" in said
     assert log.read_bytes() == records
+
+
+def test_a_perfect_inversion_is_recorded(folder: Path, tmp_path: Path) -> None:
+    """Its PSNR is infinite, which JSON does not know."""
+    found = measure(read_picture(folder / "1.png"), [], folder / "1.png", Judges(None, None))
+    assert found["l2"] == [0.0] and found["psnr"] == [None]
+    Log(tmp_path / "log.jsonl").append({"figures": found})
+    assert Log(tmp_path / "log.jsonl").records == [{"figures": found}]
+
+
+def test_random_faces_depend_on_seed_and_number_alone(model: Model, tmp_path: Path) -> None:
+    counted: list[tuple[int, int]] = []
+
+    def draw(count: int, seed: int, name: str) -> list[bytes]:
+        drawn = draw_renders(
+            model, count, seed, tmp_path / name, lambda done, total: counted.append((done, total))
+        )
+        return [path.read_bytes() for path in drawn]
+
+    two = draw(2, 5, "two")
+    assert counted == [(1, 2), (2, 2)] and two[0] != two[1]
+    assert draw(2, 5, "two") == two and len(counted) == 2  # nothing is drawn again
+    assert draw(1, 5, "one") == two[:1] and draw(1, 6, "other") != two[:1]
+    assert read_picture(tmp_path / "one" / "5-000000.png").shape == (32, 32, 3)
 
 
 def test_a_process_that_dies_is_named_and_followed_by_another(
