@@ -15,17 +15,21 @@ WITH_DEV := PYTHON='$(CURDIR)/$(DEV)/bin/python'
 PIP := pip install --quiet --disable-pip-version-check
 PACKAGED := $(shell find runtime/hyperstyle_rt engines/faces engines/portraits -type f ! -name '*.pyc')
 
-.PHONY: demo docs test test-cpp test-rtx test-gpu lint format clean
+.PHONY: demo docs test test-slow test-cpp test-rtx test-gpu lint format clean
 
 demo: $(DEMO)/installed
 	$(DEMO)/bin/hyperstyle-rt invert examples/portrait_0.png --coupled --force --out demo.png
 	@echo "the result: $(CURDIR)/demo.png, beside the input: $(CURDIR)/demo.coupled.png"
 
-# Whole files go to a process, those first that hold few tests and long ones: the many short ones of
-# the runtime then fill what is left evenly.
+# Whole files go to a process, the longest first (tests/conftest.py): the many short ones then fill
+# what is left evenly.
 test: $(DEV)/installed
-	env -u PYTHONDONTWRITEBYTECODE $(DEV)/bin/python -m pytest -m "not slow and not gpu and not rtx" -n $(JOBS) --dist loadfile \
-	    --no-loadscope-reorder tests/test_wheel.py tests/test_readme.py tests/export tests/tools tests
+	env -u PYTHONDONTWRITEBYTECODE $(DEV)/bin/python -m pytest -m "not slow and not gpu and not rtx" \
+	    -n $(JOBS) --dist loadfile --no-loadscope-reorder tests
+
+# What takes minutes or gigabytes: official sizes, long training. One process.
+test-slow: $(DEV)/installed
+	$(DEV)/bin/python -m pytest -m "slow and not gpu" tests
 
 # The C library: build, ctest, Python against C; then under sanitizers; then the fuzzers' corpus.
 test-cpp: $(DEV)/installed
@@ -34,7 +38,7 @@ test-cpp: $(DEV)/installed
 	$(WITH_DEV) HSRT_SANITIZE=thread tests/cpp/run.sh
 	$(WITH_DEV) runtime/cpp/fuzz/run.sh 0
 
-# Graphs of official size through NVIDIA's parser and compiler; needs no GPU.
+# The default bundle and one of official size through NVIDIA's parser and compiler; needs no GPU.
 test-rtx: $(DEV)/installed
 	$(DEV)/bin/python -m pytest -m rtx -rA tests/export/test_tensorrt.py
 

@@ -32,6 +32,35 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
+# What takes longest begins first: whole files go to a process, and one that begins last leaves the
+# other processes idle. (pytest itself collects in the order of names, whatever the command names.)
+LONGEST = (
+    "tests/test_wheel.py",
+    "tests/tools/test_training.py",
+    "tests/export/test_golden_optimisation.py",
+    "tests/export/test_golden.py",
+    "tests/export/test_tensorrt.py",
+    "tests/export/test_refine_tensorrt.py",
+    "tests/runtime/test_openvino_backend.py",
+    "tests/tools/test_portrait_sets.py",
+    "tests/test_readme.py",
+    "tests/runtime/test_faces.py",
+    "tests/tools/directions/test_find_directions.py",
+    "tests/export/test_build_engines.py",
+    "tests/export/test_encoder_methods.py",
+    "tests/export/test_objectives.py",
+    "tests/export/test_golden_objectives.py",
+    "tests/export/test_golden_encoders.py",
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first, and leave the tests of a file together."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
+
+
 @pytest.fixture(scope="session")
 def golden_dir() -> Path:
     return GOLDEN
@@ -73,6 +102,21 @@ def tiny_half_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory
     directory = tmp_path_factory.mktemp("half") / "tiny"
     shutil.copytree(tiny_bundle, directory)
     add_half_graphs(build_model(TINY), Bundle.open(directory), lambda _step: None)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_faces_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A MobileStyleGAN of a few channels, with its draft; to be copied by whoever changes it."""
+    pytest.importorskip("torch")
+    from hyperstyle_export.bundles.mobile_writer import write_mobile_bundle
+    from hyperstyle_export.bundles.writer import BundleFacts
+    from mobile_models import tiny_mobile_model
+
+    directory = tmp_path_factory.mktemp("faces") / "tinyfaces"
+    directory.mkdir()
+    facts = BundleFacts("tinyfaces", "noise", "Apache-2.0")
+    write_mobile_bundle(tiny_mobile_model(), directory, facts, "fp32", lambda _step: None)
     return directory
 
 

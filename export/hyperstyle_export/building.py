@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from .bundles.writer import BundleFacts
     from .graphs.storage import Storage
+    from .networks.lpips import Lpips
+    from .networks.vgg16 import Vgg16Features
     from .readers.family import Sources
 
 # torch and onnx take seconds to import: modules that need them are imported where they are used, so
@@ -55,17 +57,26 @@ def build_bundle(request: BuildRequest) -> dict[str, Any]:
     """Checkpoints -> bundle; gives the figures measured."""
     from hyperstyle_rt.imaging.pictures import read_picture
 
+    from .building_stylegan3 import StyleGan3Request, build_stylegan3
     from .bundles.half_graphs import add_half_graphs
     from .bundles.staging import staged
     from .bundles.verification import check_accuracy, measure_accuracy, measure_half
     from .bundles.writer import write_bundle, write_manifest
+    from .readers.encoders import read_encoder
     from .readers.family import load_family
     from .readers.lpips import load_lpips
+    from .readers.stylegan3_family import find_stylegan3
 
     options, checkpoints = request.bundle, request.checkpoints
     storage: Storage = "fp16" if request.storage.value == "fp16" else "fp32"
     if checkpoints.generator is not None and holds_photographs(checkpoints.generator):
         return build_photographs(request, checkpoints.generator, storage)
+    if checkpoints.generator is not None and holds_stylegan1(checkpoints.generator):
+        return build_idinvert(request, checkpoints.generator, storage)
+    if request.lpips.refine_vgg16 is not None:
+        raise HyperStyleError(
+            "--refine-vgg16 is for IDInvert; give its generator with --generator, or leave it out."
+        )
     if checkpoints.draft is not None or checkpoints.restyle is not None:
         raise HyperStyleError(
             "--draft and --restyle are for the generator of photographs; leave them out."
@@ -74,7 +85,15 @@ def build_bundle(request: BuildRequest) -> dict[str, Any]:
     lpips_files = _lpips_files(request.lpips)
     facts, example = _facts(options), read_picture(options.picture)
     with progress("checkpoints") as on_progress, staged(options.out, options.force) as stage:
-        family = load_family(sources)
+        files = [read_encoder(source) for source in sources.encoders]
+        found = find_stylegan3(sources, files)
+        if found is not None:
+            methods = [file.kind.method for file in files]
+            facts = _from_files(facts, _files(sources, methods) | (lpips_files or {}))
+            given = StyleGan3Request(*found, sources, files, lpips_files, facts, storage)
+            return build_stylegan3(given, request.precision, example, stage, on_progress)
+        _check_inverts(sources)
+        family = load_family(sources, files)
         model, encoders = family.model, family.encoders
         if lpips_files is not None and not model.has_hypernetwork:
             raise HyperStyleError(
@@ -98,6 +117,90 @@ def build_bundle(request: BuildRequest) -> dict[str, Any]:
 def holds_photographs(generator: Path) -> bool:
     """Whether a generator's file is the package random-face: a wheel, or a folder."""
     return generator.suffix == ".whl" or generator.is_dir()
+
+
+def holds_stylegan1(generator: Path) -> bool:
+    """Whether a generator's file is IDInvert's.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be read.
+    """
+    from .readers.idinvert import is_idinvert
+    from .readers.network_pickles import SUFFIX
+    from .readers.torch_files import read_torch_file
+
+    return generator.suffix.lower() != SUFFIX and is_idinvert(read_torch_file(generator))
+
+
+def build_idinvert(request: BuildRequest, generator: Path, storage: Storage) -> dict[str, Any]:
+    """IDInvert's encoder and generator -> bundle; gives the figures measured."""
+    from hyperstyle_rt.imaging.pictures import read_picture
+
+    from .bundles.idinvert_verification import measure_idinvert
+    from .bundles.idinvert_writer import add_idinvert_half_graphs, write_idinvert_bundle
+    from .bundles.mobile_verification import check_mobile
+    from .bundles.staging import staged
+    from .bundles.verification import measure_half
+    from .bundles.writer import write_manifest
+    from .readers.idinvert import read_idinvert
+
+    options, encoder = request.bundle, _encoder_of_idinvert(request.checkpoints)
+    perceptual_files = _perceptual_files(request.lpips)
+    facts, example = _facts(options), read_picture(options.picture)
+    with progress("networks") as on_progress, staged(options.out, options.force) as stage:
+        model = read_idinvert(generator, encoder, _perceptual(perceptual_files))
+        files = {"generator": generator, "encoder": encoder, **perceptual_files}
+        facts = _from_files(facts, files)
+        bundle = write_idinvert_bundle(model, stage, facts, storage, on_progress)
+        on_progress("comparison with the torch reference")
+        figures = measure_idinvert(model, bundle, example)
+        check_mobile(figures, storage)
+        if "fp16" in request.precision.value:
+            bundle = add_idinvert_half_graphs(model, bundle, on_progress)
+            on_progress("comparison of fp16 with fp32")
+            figures["fp16"] = measure_half(bundle, example)
+        write_manifest(stage, replace(bundle.manifest, accuracy=figures))
+    return figures
+
+
+def _encoder_of_idinvert(given: CheckpointOptions) -> Path:
+    """The one encoder; refuses what such a bundle cannot have."""
+    if given.checkpoint is not None or given.w_encoder is not None:
+        raise HyperStyleError(
+            "HyperStyle checkpoints are for StyleGAN2, and this generator is IDInvert's; give its "
+            "--encoder alone."
+        )
+    for option, path in (("--draft", given.draft), ("--restyle", given.restyle)):
+        if path is not None:
+            raise HyperStyleError(f"{option} is for the generator of photographs; leave it out.")
+    encoders = given.encoder or []
+    if len(encoders) != 1:
+        raise HyperStyleError(
+            "IDInvert's generator takes one --encoder, the '..._encoder.pth' of the same model; "
+            "give one."
+        )
+    return Path(encoders[0].removeprefix("idinvert="))
+
+
+def _perceptual_files(options: LpipsOptions) -> dict[str, Path]:
+    """What IDInvert's optimisation compares pictures by; no files for none."""
+    lpips = _lpips_files(options) or {}
+    if options.refine_vgg16 is None:
+        return lpips
+    if lpips:
+        raise HyperStyleError("give --refine-vgg16 or --refine-lpips, not both.")
+    return {"refine_vgg16": options.refine_vgg16}
+
+
+def _perceptual(files: dict[str, Path]) -> Vgg16Features | Lpips | None:
+    from .readers.idinvert import read_vgg16
+    from .readers.lpips import load_lpips
+
+    if "refine_vgg16" in files:
+        return read_vgg16(files["refine_vgg16"])
+    return load_lpips(*files.values()) if files else None
 
 
 def build_photographs(request: BuildRequest, generator: Path, storage: Storage) -> dict[str, Any]:
@@ -230,16 +333,26 @@ def _sources(options: CheckpointOptions) -> Sources:
         hyperstyle = checkpoint, w_encoder
     elif checkpoint is not None or w_encoder is not None:
         raise HyperStyleError("HyperStyle needs both; give --checkpoint and --w-encoder.")
-    if hyperstyle is None and not options.encoder:
-        raise HyperStyleError(
-            "nothing to build; give --checkpoint and --w-encoder, or --encoder, or all three."
-        )
+    if hyperstyle is None and not options.encoder and options.generator is None:
+        raise _nothing()
     return Sources(
         hyperstyle=hyperstyle,
         encoders=tuple(EncoderSource.parse(text) for text in options.encoder or ()),
         generator=options.generator,
         dataset_type=options.dataset_type,
         allow_other_generator=options.allow_other_generator,
+    )
+
+
+def _check_inverts(sources: Sources) -> None:
+    """Refuse StyleGAN2's generator alone; one of StyleGAN3 makes a bundle."""
+    if sources.hyperstyle is None and not sources.encoders:
+        raise _nothing()
+
+
+def _nothing() -> HyperStyleError:
+    return HyperStyleError(
+        "nothing to build; give --checkpoint and --w-encoder, or --encoder, or all three."
     )
 
 

@@ -39,6 +39,9 @@ python export/build_engines.py --generator random_face-2021.7.21.1-py3-none-any.
 --encoder encoder.safetensors --restyle restyle.safetensors --draft head256.safetensors \
 --refine-lpips alexnet.ckpt --refine-lpips-heads alex.pth --out engines/faces --storage fp16
 
+python export/build_engines.py --generator styleganinv_ffhq256_generator.pth \
+--encoder styleganinv_ffhq256_encoder.pth --refine-vgg16 vgg16.pth --out engines/idinvert
+
 A fine-tuned generator has options of its own: python export/build_engines.py --adapt --help
 """
 

@@ -9,6 +9,8 @@ psp, psp-w, e4e, e4e-w     `readers.encoders`,               `graphs.style_encod
                            `networks.style_encoder`
 restyle-psp, restyle-e4e   the same                          the same, on reconstructions
 hyperstyle+<encoder>       hyperstyle and the encoder        theirs
+idinvert                   `readers.idinvert`,               `graphs.idinvert`, written by
+                           `networks.idinvert`               `bundles.idinvert_writer`
 ========================== ================================= ==========================
 """
 
@@ -48,9 +50,11 @@ from .graphs.synthesis_tensors import has_noise
 from .graphs.weights import build_weights
 from .networks.encoder_method import RESTYLE_ITERATIONS, EncoderMethod
 from .networks.hyperstyle import HyperStyle
+from .networks.latent_layout import InvertibleModel
 from .networks.lpips import Lpips
 
 GraphWriter = Callable[[HyperStyle], ir.Model]
+EncoderWriter = Callable[[InvertibleModel], ir.Model]
 
 DEFAULT_ITERATIONS = 5
 
@@ -184,18 +188,30 @@ def sharing_graphs(
 
 
 def encoder_entry(model: HyperStyle, encoder: EncoderMethod) -> MethodEntry:
-    """The method of one encoder; ReStyle's starts from its own average where it has another."""
+    """The method of one encoder."""
+    return MethodEntry(*encoder_graphs(model, encoder))
+
+
+def encoder_graphs(
+    model: InvertibleModel, encoder: EncoderMethod
+) -> tuple[dict[str, EncoderWriter], dict[str, EncoderWriter], Callable[[int], tuple[Phase, ...]]]:
+    """Graphs of one encoder, those in fp16, and its phases, as in :class:`MethodEntry`.
+
+    ReStyle starts from its own average where it has another than the model.
+    """
     role = encoder.role
-    graphs: dict[str, GraphWriter] = {role: partial(build_style_encoder, method=encoder)}
-    half = {role: partial(build_style_encoder, method=encoder, precision="fp16")}
+    graphs: dict[str, EncoderWriter] = {role: partial(build_style_encoder, method=encoder)}
+    half: dict[str, EncoderWriter] = {
+        role: partial(build_style_encoder, method=encoder, precision="fp16")
+    }
     if not encoder.kind.is_iterative:
-        return MethodEntry(graphs, half, lambda _iterations: (Phase(role),))
+        return graphs, half, lambda _iterations: (Phase(role),)
     start: tuple[Phase, ...] = ()
     if not torch.equal(encoder.latent_avg, model.latent_avg):
         graphs[f"{role}_average"] = partial(build_average, method=encoder)
         start = (Phase(f"{role}_average"),)
     # The user's number of iterations is that of the last phase: of HyperStyle's where it follows.
-    return MethodEntry(graphs, half, lambda count: (*start, Phase(role, count)))
+    return graphs, half, lambda count: (*start, Phase(role, count))
 
 
 def method_entries(

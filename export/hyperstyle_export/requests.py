@@ -61,7 +61,7 @@ class BundleOptions:
 
 @dataclass(frozen=True)
 class LpipsOptions:
-    """The LPIPS network that refinements follow; both files or none."""
+    """The network that refinements follow: LPIPS, both files or none; or IDInvert's VGG16."""
 
     refine_lpips: Annotated[
         Path | None,
@@ -73,6 +73,13 @@ class LpipsOptions:
     ] = None
     refine_lpips_heads: Annotated[
         Path | None, _option(says="LPIPS heads of the same network.", panel=REFINEMENT)
+    ] = None
+    refine_vgg16: Annotated[
+        Path | None,
+        _option(
+            says="The vgg16.pth of IDInvert's authors: its optimisation then is the published one.",
+            panel=REFINEMENT,
+        ),
     ] = None
 
 
@@ -129,8 +136,8 @@ class CheckpointOptions:
         list[str] | None,
         _option(
             says="pSp, e4e or ReStyle checkpoint (.pt); give one for each method. The file says "
-            "which it is, or you do: e4e=FILE. Of photographs, the one of tools/photos "
-            "(.safetensors).",
+            "which it is, or you do: e4e=FILE. Or IDInvert's (.pth). Of photographs, the one of "
+            "tools/photos (.safetensors).",
             panel=CHECKPOINTS,
             metavar="[METHOD=]FILE",
         ),
@@ -139,8 +146,8 @@ class CheckpointOptions:
         Path | None,
         _option(
             says="StyleGAN2 generator (.pt with g_ema, or NVIDIA's .pkl) that the others are for; "
-            "default: the one in the first of them. Or the generator of photographs: the wheel of "
-            "random-face, or the folder of the installed package.",
+            "default: the one in the first of them. Or IDInvert's (.pth). Or the generator of "
+            "photographs: the wheel of random-face, or the folder of the installed package.",
             panel=CHECKPOINTS,
         ),
     ] = None

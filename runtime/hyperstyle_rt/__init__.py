@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .operations import DeviceInversion
     from .photos.portraits import Portrait, find_portraits, paste
     from .session import Session
+    from .transforms import unaligned_transform
 
 _HOMES = {
     "Adaptation": "adaptation",
@@ -50,6 +51,7 @@ _HOMES = {
     "find_portraits": "photos.portraits",
     "invert_many": "batch.run",
     "paste": "photos.portraits",
+    "unaligned_transform": "transforms",
 }
 
 __all__ = [
@@ -69,6 +71,7 @@ __all__ = [
     "find_portraits",
     "invert_many",
     "paste",
+    "unaligned_transform",
 ]
 
 

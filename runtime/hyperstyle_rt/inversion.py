@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 
 from .errors import InversionError
-from .formats.inversion_file import InversionData, read_inversion, write_inversion
+from .files import write_atomically
+from .formats.inversion_file import (
+    InversionData,
+    parse_inversion,
+    read_inversion,
+    serialize_inversion,
+)
 from .imaging.pictures import to_picture
 from .types import Array, Picture
 
@@ -96,12 +102,22 @@ class Inversion:
         InversionError
             If the file cannot be written, or if styles are edited: it has no place for them.
         """
+        write_atomically(Path(path), self.to_bytes(), InversionError)
+
+    def to_bytes(self) -> bytes:
+        """Make the content of an inversion file; the same inversion gives the same bytes.
+
+        Raises
+        ------
+        InversionError
+            If styles are edited: the file has no place for them.
+        """
         if self.styles is not None:
             raise InversionError(
                 "an inversion file holds no edits of styles; save the picture, or the inversion "
                 "before the edit"
             )
-        write_inversion(path, self.data)
+        return serialize_inversion(self.data)
 
     def with_latents(self, other: Inversion) -> Inversion:
         """These weight offsets on the latents of another inversion of the same picture.
@@ -138,3 +154,14 @@ class Inversion:
             If the file is missing, damaged, or needs what this version does not know.
         """
         return cls(read_inversion(path))
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Inversion:
+        """Read the content of an inversion file.
+
+        Raises
+        ------
+        InversionError
+            As :meth:`load`.
+        """
+        return cls(parse_inversion(content))

@@ -70,7 +70,7 @@ class Model(Operations, Closable):
     """
 
     def __init__(self, bundle: Bundle, backend: Backend, opening: Opening | None = None) -> None:
-        bundle.manifest.method()  # refuses a bundle that cannot invert
+        bundle.manifest.check_stands_alone()
         self.bundle = bundle
         self.backend = backend
         self._opening = opening or Opening(
@@ -115,7 +115,7 @@ class Model(Operations, Closable):
             If the backend is not usable on this machine.
         """
         bundle = Bundle.open(find_bundle(path))
-        bundle.manifest.method()  # before a backend is opened for nothing
+        bundle.manifest.check_stands_alone()  # before a backend is opened for nothing
         opening = Opening(bundle.directory, backend, threads, precision, device)
         return cls(bundle, open_backend(backend, bundle, threads, precision, device), opening)
 

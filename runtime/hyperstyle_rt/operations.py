@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .errors import BackendError, InversionError
+from .errors import BackendError, HyperStyleError, InversionError
 from .exporting.tuned import Tuned, check_exportable, export_tuned
 from .formats.inversion_file import InversionData
 from .formats.inversion_fit import check_fits
@@ -18,11 +18,13 @@ from .imaging.pictures import to_input
 from .inversion import Inversion
 from .inverting.inverter import Found, count_iterations
 from .inverting.phases import OnIteration, Watch
-from .inverting.preparing import one_crop
+from .inverting.preparing import Crop, one_crop
 from .inverting.state import Size
 from .optimising.descent import OnStep
+from .optimising.effort import Follower, Plan, effort_of, plan_of
 from .optimising.latent_statistics import average_latents
 from .optimising.masks import mask_of
+from .optimising.names import FAST
 from .optimising.presets import DEFAULT_PRESET
 from .optimising.running import Optimiser, Request, check_bundle, find_preset
 from .rendering import CODES, LATENTS, RENDERING
@@ -65,6 +67,7 @@ class Operations(RenderingOperations):
         method: str | None = None,
         align: str = "auto",
         face: str | int = "largest",
+        effort: str | None = None,
     ) -> Inversion:
         """Invert a picture: find latents, and what else the method finds, that reproduce it.
 
@@ -93,6 +96,12 @@ class Operations(RenderingOperations):
             looks for none.
         face:
             Of several faces ``largest`` or a number from 0, the largest.
+        effort:
+            ``fast``: the method alone. ``auto``: then the gradient steps that the bundle names, if
+            it names some and the picture does not fit as well as pictures of the bundle's kind do;
+            until it does, at most all. ``best``: all of them, those of ``refine`` where it names
+            none. None for ``auto``, and for ``fast`` where a method, iterations or `until` are
+            given. What was done is in ``settings["effort"]``.
 
         Returns
         -------
@@ -111,17 +120,64 @@ class Operations(RenderingOperations):
         """
         manifest = self.bundle.manifest
         count_iterations(manifest, method, iterations, until)  # refused before any work
-        work = self._work
+        plan = plan_of(manifest, effort_of(effort, method, iterations, until), iterations, method)
+        work, crop = self._work, None
         if _on_device(picture):
+            _refuse_steps(plan, effort)
             transform, target = None, partial(_upload_target, work, picture)
         else:
+            if plan is not None:
+                check_bundle(self.bundle, work.backend, Request(plan.preset), True)
             crop, notice = one_crop(picture, manifest, align, face)
             if notice is not None:
                 logger.warning("%s", notice)
             transform, target = crop.transform, partial(_make_target, work, crop.picture)
         found = work.inverter.run(target, iterations, Watch(until, on_iteration), method)
         settings = _settings(manifest, iterations, until, method)
-        return self._inversion(work, found, method, settings, transform)
+        inversion = self._inversion(work, found, method, settings, transform)
+        if plan is None or crop is None:
+            return inversion
+        return self.follow(inversion, crop, plan)
+
+    def follow(
+        self,
+        inversion: Inversion,
+        crop: Crop,
+        plan: Plan,
+        *,
+        steps: int | None = None,
+        variables: Sequence[str] | None = None,
+        mask: Any | None = None,
+        on_step: OnStep | None = None,
+    ) -> Inversion:
+        """Let the gradient steps of a plan follow a method: what :meth:`invert` does last.
+
+        Parameters
+        ----------
+        inversion:
+            As the method has found it.
+        crop:
+            What was inverted.
+        plan:
+            As :func:`~hyperstyle_rt.optimising.effort.plan_of` makes it.
+        steps, variables, mask, on_step:
+            As for :meth:`optimise`. With a mask, all steps are taken: what fits is said of whole
+            pictures.
+
+        Raises
+        ------
+        HyperStyleError, BundleError
+            As :meth:`optimise`.
+        """
+        manifest = self.bundle.manifest
+        if mask is not None:
+            plan = replace(plan, none=None, enough=None)
+        follower = Follower(plan, manifest, crop.picture)
+        names = None if variables is None else tuple(variables)
+        request = Request(plan.preset, names, steps, on_step=on_step, follower=follower)
+        found = self._optimised(inversion, crop, request, mask)
+        settings = {**found.data.settings, "effort": follower.to_json()}
+        return replace(found, data=replace(found.data, settings=settings))
 
     def invert_on_device(
         self,
@@ -225,18 +281,27 @@ class Operations(RenderingOperations):
         request = Request(preset, names, steps, seconds, until, None, on_step)
         needs_inversion = inversion is None and find_preset(preset).needs_inversion
         has_latents = inversion is not None or needs_inversion
-        work = self._work
-        check_bundle(self.bundle, work.backend, request, has_latents)
+        check_bundle(self.bundle, self._work.backend, request, has_latents)
         crop, _ = one_crop(picture, manifest, align, face)
-        request = replace(request, mask=mask_of(mask, crop.picture, preset, manifest))
         if needs_inversion:
-            inversion = self.invert(crop)
+            inversion = self.invert(crop, effort=FAST)
+        return self._optimised(inversion, crop, request, mask)
+
+    def _optimised(
+        self, inversion: Inversion | None, crop: Crop, request: Request, mask: Any | None
+    ) -> Inversion:
+        """Optimise an inversion of a crop, or start from the average latent."""
         if inversion is not None and inversion.styles is not None:
             raise InversionError("styles are edited; optimise the inversion before the edit")
+        work, preset = self._work, request.preset
+        shown = mask_of(mask, crop.picture, preset, self.bundle.manifest)
+        request = replace(request, mask=shown)
         data = self._blank(preset, crop.transform) if inversion is None else inversion.data
         optimiser = Optimiser(self.bundle, work.renderer, work.backend, crop.picture, request)
-        optimised = replace(optimiser.run(data, has_latents), computed=computed_by(work.backend))
-        result = Inversion(optimised)
+        found = optimiser.run(data, inversion is not None)
+        if inversion is not None and found is data:
+            return inversion
+        result = Inversion(replace(found, computed=computed_by(work.backend)))
         return replace(result, output=self.synthesise(result)[0])
 
     def export_bundle(
@@ -351,6 +416,14 @@ def _settings(
     if until is not None:
         settings["until"] = float(until)
     return settings
+
+
+def _refuse_steps(plan: Plan | None, effort: str | None) -> None:
+    """Refuse gradient steps that were asked for on an array that stays on the device."""
+    if plan is not None and effort is not None:
+        raise HyperStyleError(
+            "gradient steps need the picture on the host; give it as a picture, or leave out effort"
+        )
 
 
 def _make_target(work: Work, picture: Picture, size: Size) -> Any:

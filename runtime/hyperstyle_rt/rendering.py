@@ -34,9 +34,11 @@ RECONSTRUCTION = "reconstruction"
 WEIGHTS = "weights"
 GENERATOR = "generator"
 STYLED_GENERATOR = "styled_generator"
+TRANSFORMED_GENERATOR = "transformed_generator"
 CHANNEL_OFFSETS = "channel_offsets"
 
 STYLE_OFFSETS = "style_offsets"
+TRANSFORM = "transform"
 
 BATCH_PIXELS = 8 << 16  # of the generated squares: 8 pictures at 256, 2 at 512, 1 from 1024 up
 
@@ -145,6 +147,7 @@ class Renderer:
         styles: Array | None = None,
         noise: Mapping[str, Array] | None = None,
         free: Free = NOTHING_FREE,
+        transforms: Array | None = None,
     ) -> Iterator[Array]:
         """Render latents in batches.
 
@@ -158,6 +161,9 @@ class Renderer:
             ``noise.<layer>`` -> float32 [1,1,s,s]; None for that of `free`.
         free:
             What is changed beside latents and kernels.
+        transforms:
+            float32 [1 or N,3,3], from places of a rendering to places of the one that is not moved;
+            None for no motion.
 
         Yields
         ------
@@ -170,10 +176,20 @@ class Renderer:
         """
         upload, size = self._backend.upload, self.batch_size
         graph, fixed = self._prepare(kernels, free, noise, styles is not None)
+        if transforms is not None:
+            check_moves(self._manifest, needs_parameters=graph == PARAMETRIC_GENERATOR)
+            graph = TRANSFORMED_GENERATOR
+
+        def rows_of(values: Array | None, batch: slice) -> Any | None:
+            if values is None:
+                return None
+            return upload(values if len(values) == 1 else values[batch])
+
         for start in range(0, len(latents), size):
             batch = slice(start, start + size)
-            rows = None if styles is None else upload(styles if len(styles) == 1 else styles[batch])
-            outputs = self._run(upload(latents[batch]), (graph, fixed), rows)
+            if transforms is not None:
+                fixed = {**fixed, TRANSFORM: rows_of(transforms, batch)}
+            outputs = self._run(upload(latents[batch]), (graph, fixed), rows_of(styles, batch))
             yield from self._backend.download(outputs[RENDERING])
 
     def _prepare(
@@ -289,6 +305,26 @@ class Renderer:
     def _upload(self, codes: Array | None) -> Any:
         assert codes is not None
         return self._backend.upload(codes[None])
+
+
+def check_moves(manifest: Manifest, needs_parameters: bool = False) -> None:
+    """Refuse a bundle whose generator cannot move its pictures.
+
+    Parameters
+    ----------
+    needs_parameters:
+        Whether weights or features of the inversion's own are to be rendered.
+
+    Raises
+    ------
+    BundleError
+        If so.
+    """
+    if needs_parameters or TRANSFORMED_GENERATOR not in manifest.graphs:
+        raise BundleError(
+            f"the generator of bundle {manifest.name!r} cannot move its pictures, as those of "
+            "StyleGAN3 can; render them as they are"
+        )
 
 
 def base_inputs(base: Buffers) -> Buffers:

@@ -27,7 +27,8 @@ from .formats.manifest import BASE_PRECISION
 from .free_inputs import Free
 from .imaging.pictures import to_picture
 from .inversion import Inversion
-from .rendering import Renderer
+from .rendering import Renderer, check_moves
+from .transforms import as_transforms
 from .types import Array, Floats, Picture
 from .work import Work
 
@@ -77,8 +78,15 @@ class RenderingOperations(ABC):
         )
         return replace(result, output=self.synthesise(result)[0])
 
-    def sweep(self, inversion: Inversion, edits: Sequence[Amounts]) -> Iterator[Picture]:
+    def sweep(
+        self, inversion: Inversion, edits: Sequence[Amounts], transform: Floats | None = None
+    ) -> Iterator[Picture]:
         """Render several edits of one face, whose kernels are expanded once for all of them.
+
+        Parameters
+        ----------
+        transform:
+            As for :meth:`render`.
 
         Yields
         ------
@@ -92,8 +100,10 @@ class RenderingOperations(ABC):
         edited = self._edited(inversion, edits)
         renderer = self._work.renderer
         kernels = renderer.kernels(inversion.codes, inversion.channel_offsets)
-        free = Free.of(inversion.data)
-        renderings = renderer.renderings(edited.latents, kernels, edited.styles, free=free)
+        free, motions = Free.of(inversion.data), self._motions(transform, len(edited.latents))
+        renderings = renderer.renderings(
+            edited.latents, kernels, edited.styles, free=free, transforms=motions
+        )
         return map(to_picture, renderings)
 
     def interpolate(
@@ -147,7 +157,11 @@ class RenderingOperations(ABC):
         return frames()
 
     def render(
-        self, inversion: Inversion, latents: Floats | None = None, styles: Array | None = None
+        self,
+        inversion: Inversion,
+        latents: Floats | None = None,
+        styles: Array | None = None,
+        transform: Floats | None = None,
     ) -> Picture:
         """Render an inversion, or other latents with the kernels of its face.
 
@@ -160,6 +174,11 @@ class RenderingOperations(ABC):
             expanded once for all of them.
         styles:
             None for the inversion's own; float32 [1 or N,S], added to the styles of all layers.
+        transform:
+            Of a generator that can move its pictures, StyleGAN3's: [3,3] or [N,3,3], from places
+            (x, y, 1) of the picture that is made to places of the one that is not moved, both in
+            units of the side from the centre. :func:`~hyperstyle_rt.unaligned_transform` gives the
+            one that turns a face as it is in its photo. None for no motion.
 
         Returns
         -------
@@ -168,14 +187,20 @@ class RenderingOperations(ABC):
         Raises
         ------
         InversionError
-            If the inversion is of another space, or the latents have another shape.
+            If the inversion is of another space, or the latents or transforms have another shape.
+        BundleError
+            If the generator cannot move its pictures.
         """
-        output = self.synthesise(inversion, latents, styles)
+        output = self.synthesise(inversion, latents, styles, transform)
         pictures = np.stack([to_picture(rendering) for rendering in output])
         return pictures if latents is not None and latents.ndim == 3 else pictures[0]
 
     def synthesise(
-        self, inversion: Inversion, latents: Floats | None = None, styles: Array | None = None
+        self,
+        inversion: Inversion,
+        latents: Floats | None = None,
+        styles: Array | None = None,
+        transform: Floats | None = None,
     ) -> Array:
         """Like :meth:`render`, as float32 [N,3,H,W], about [-1,1] and not clamped."""
         check_fits(inversion.data, self.bundle.manifest)
@@ -187,8 +212,9 @@ class RenderingOperations(ABC):
         if styles is not None:
             renderer.check_styles(styles, len(batch))
         kernels = renderer.kernels(inversion.codes, inversion.channel_offsets)
-        free = Free.of(inversion.data)
-        return np.stack(list(renderer.renderings(batch, kernels, styles, free=free)))
+        free, motions = Free.of(inversion.data), self._motions(transform, len(batch))
+        renderings = renderer.renderings(batch, kernels, styles, free=free, transforms=motions)
+        return np.stack(list(renderings))
 
     def offsets(self, inversion: Inversion) -> dict[int, Array]:
         """Expand the weight offsets of an inversion, as the original defines them.
@@ -219,7 +245,11 @@ class RenderingOperations(ABC):
             backend.close()
 
     def map(self, z: Array) -> Array:
-        """Mapping network: random vectors z [B,W] -> w [B,W], float32.
+        """Mapping network: random vectors z [B,W] -> w, float32.
+
+        Returns
+        -------
+        [B,W]; [B,L,W] of a generator whose mapping network gives every layer a row of its own.
 
         Raises
         ------
@@ -229,6 +259,11 @@ class RenderingOperations(ABC):
         backend = self._work.backend
         outputs = backend.run("mapping", {"z": backend.upload(np.asarray(z, np.float32))})
         return backend.download(outputs["w"])
+
+    def _motions(self, transform: Floats | None, count: int) -> Array | None:
+        if transform is not None:
+            check_moves(self.bundle.manifest)
+        return as_transforms(transform, count)
 
     def _edited(self, inversion: Inversion, edits: Sequence[Amounts]) -> Edited:
         check_fits(inversion.data, self.bundle.manifest)

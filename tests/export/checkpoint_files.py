@@ -186,14 +186,20 @@ UNREADABLE: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda path: None, "cannot read .*No such file"),
     "directory": (Path.mkdir, "is a directory"),
     "pipe": (os.mkfifo, "is not a regular file"),
-    "empty": (_bytes(b""), _DAMAGED),
+    "empty": (_bytes(b""), "is empty; download"),
     "text": (_bytes(b"a text\nof two lines\n"), _DAMAGED),
-    "web_page": (_bytes(b"<!DOCTYPE html><html>Too many users have viewed this file"), _DAMAGED),
+    "web_page": (
+        _bytes(b"<!DOCTYPE html><html>Too many users have viewed this file"),
+        "is a web page",
+    ),
     "picture": (_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256))), _DAMAGED),
     "pickle_that_ends_at_once": (_bytes(b"\x80\x02."), _DAMAGED),
     "letters": (_bytes(b"a" * 100), _DAMAGED),  # opcode a pops from an empty stack
     "plain_pickle": (_bytes(pickle.dumps({"state_dict": {}})), _DAMAGED),
-    "zip_of_other_things": (lambda path: zipfile.ZipFile(path, "w").close(), _DAMAGED),
+    "zip_of_other_things": (
+        lambda path: zipfile.ZipFile(path, "w").close(),
+        "is a zip archive, not",
+    ),
     "zip_without_its_end": (_truncated("zip", 0.98), _DAMAGED),
     "half_a_zip": (_truncated("zip", 0.5), _DAMAGED),
     "half_a_legacy_file": (_truncated("legacy", 0.5), _DAMAGED),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,15 @@ def built(tiny_checkpoints: tuple[Path, Path], tmp_path_factory: pytest.TempPath
 @pytest.fixture
 def command(tiny_checkpoints: tuple[Path, Path], tmp_path: Path) -> Command:
     return Command(tmp_path, tiny_checkpoints)
+
+
+@pytest.fixture
+def without_descent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Build without the graphs that optimise: two thirds of a tiny bundle's time.
+
+    For tests of what happens to whole bundles and directories, not of what is in them.
+    """
+    from hyperstyle_export.bundles import writer
+    from hyperstyle_export.methods import sharing_graphs
+
+    monkeypatch.setattr(writer, "sharing_graphs", partial(sharing_graphs, refinement=False))

@@ -18,6 +18,19 @@ import torch
 
 SCHEMA = Path(__file__).parents[1] / "golden" / "schema" / "stylegan2_ada_64_small.json"
 PREFIX = "sg2ada."
+BUFFERS = frozenset(
+    [
+        "resample_filter",
+        "noise_const",
+        "w_avg",
+        "transform",
+        "freqs",
+        "phases",
+        "magnitude_ema",
+        "up_filter",
+        "down_filter",
+    ]
+)
 SOURCE = "raise SystemExit('the source of a network was executed')"
 
 
@@ -83,14 +96,41 @@ def golden_tensors() -> dict[str, torch.Tensor]:
     }
 
 
-def network(tensors: Mapping[str, torch.Tensor], clamp: float | None = None) -> Persistent:
+Attributes = Mapping[str, Mapping[str, object]]
+"""Path of a module, e.g. ``synthesis.b8.conv0`` -> attributes that it has beside those of all."""
+
+
+def network(
+    tensors: Mapping[str, torch.Tensor],
+    clamp: float | None = None,
+    attributes: Attributes | None = None,
+) -> Persistent:
     """A generator of modules within modules, some of its tensors in other strides."""
     options = EasyDict(json.loads(SCHEMA.read_text())["init_kwargs"])
     options["synthesis_kwargs"] = EasyDict(options["synthesis_kwargs"], conv_clamp=clamp)
-    return _module("Generator", tensors, _init_args=(), _init_kwargs=options)
+    of_all = {"conv_clamp": None if clamp is None else np.float64(clamp)}
+    top = {"_init_args": (), "_init_kwargs": options}
+    return module("Generator", tensors, {**(attributes or {}), "": top}, of_all)
 
 
-def _module(class_name: str, tensors: Mapping[str, torch.Tensor], **more: Any) -> Persistent:
+def module(
+    class_name: str,
+    tensors: Mapping[str, torch.Tensor],
+    attributes: Attributes,
+    of_all: Mapping[str, object] | None = None,
+    path: str = "",
+) -> Persistent:
+    """A module with the tensors of its modules within it, by their names in a state dict.
+
+    Parameters
+    ----------
+    attributes:
+        Path of a module, ``""`` for this one -> more attributes that it has.
+    of_all:
+        What all of them have.
+    path:
+        Of this module.
+    """
     parameters: dict[str, Any] = OrderedDict()
     buffers: dict[str, Any] = OrderedDict()
     inner: dict[str, dict[str, torch.Tensor]] = {}
@@ -98,22 +138,27 @@ def _module(class_name: str, tensors: Mapping[str, torch.Tensor], **more: Any) -
         head, dot, rest = name.partition(".")
         if dot:
             inner.setdefault(head, {})[rest] = tensor
-        elif name in ("resample_filter", "noise_const", "w_avg"):
+        elif name in BUFFERS:
             buffers[name] = tensor
         else:
             if tensor.ndim == 4:  # as networks in channels_last are stored
                 tensor = tensor.contiguous(memory_format=torch.channels_last)
             parameters[name] = torch.nn.Parameter(tensor)
-    modules = OrderedDict((name, _module(f"{name}_class", own)) for name, own in inner.items())
+    modules = OrderedDict(
+        (n, module(f"{n}_class", own, attributes, of_all, f"{path}.{n}".lstrip(".")))
+        for n, own in inner.items()
+    )
     state = {
         "training": False,
         "_parameters": parameters,
         "_buffers": buffers,
         "_modules": modules,
         "_non_persistent_buffers_set": None,
-        "conv_clamp": np.float64(256.0),
+        "use_fp16": False,
+        **(of_all or {}),
+        **attributes.get(path, {}),
     }
-    return Persistent(class_name, {**state, **more})
+    return Persistent(class_name, state)
 
 
 def write_pickle(path: Path, contents: object) -> Path:
@@ -124,9 +169,17 @@ def write_pickle(path: Path, contents: object) -> Path:
 
 
 def write_network(
-    path: Path, tensors: Mapping[str, torch.Tensor] | None = None, clamp: float | None = None
+    path: Path,
+    tensors: Mapping[str, torch.Tensor] | None = None,
+    clamp: float | None = None,
+    attributes: Attributes | None = None,
 ) -> Path:
     """Write a generator as training saves it; the golden one by default."""
-    generator = network(golden_tensors() if tensors is None else tensors, clamp)
+    tensors = golden_tensors() if tensors is None else tensors
+    return write_generator(path, network(tensors, clamp, attributes))
+
+
+def write_generator(path: Path, generator: Persistent) -> Path:
+    """Write a network as training saves its generator."""
     contents = {"G": None, "D": None, "G_ema": generator, "training_set_kwargs": EasyDict(a=1)}
     return write_pickle(path, contents)

@@ -96,6 +96,7 @@ def scaled(role: str, output: str, factors: list[float]) -> Callable[[Any], Any]
     return build_scaled
 
 
+@pytest.mark.usefixtures("without_descent")
 @pytest.mark.parametrize("case", WRONG_GRAPHS)
 def test_wrong_graph_is_refused(
     case: str, command: Command, monkeypatch: pytest.MonkeyPatch
@@ -106,11 +107,13 @@ def test_wrong_graph_is_refused(
     assert "was not written" in line
 
 
+@pytest.mark.usefixtures("without_descent")
 def test_wrong_graph_is_refused_in_fp16(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(RENDERING_GRAPHS, "generator", scaled("generator", "rendering", [1.1]))
     command.refuse(r"fp16 bundle differs .*\(PSNR [\d.]+ dB below 40.0 dB\)", "--storage", "fp16")
 
 
+@pytest.mark.usefixtures("without_descent")
 def test_scaling_by_one_is_accepted(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """The refusals above are of the factor, not of how it was put in."""
     monkeypatch.setitem(RENDERING_GRAPHS, "generator", scaled("generator", "rendering", [1.0]))

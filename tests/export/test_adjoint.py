@@ -43,6 +43,24 @@ def row(b: GraphBuilder, *values: int) -> ir.Value:
     return b.integers(*values)
 
 
+def taps(b: GraphBuilder, *shape: int) -> ir.Value:
+    """A filter of every channel along one axis."""
+    numbers = np.arange(1, np.prod(shape[2:]) + 1, dtype=np.float32) / 4
+    return b.constant("taps", np.tile(numbers.reshape(1, 1, *shape[2:]), (shape[0], 1, 1, 1)))
+
+
+def up_along_rows(b: GraphBuilder, x: ir.Value) -> ir.Value:
+    return b.op(
+        "ConvTranspose",
+        x,
+        taps(b, 3, 1, 1, 6),
+        kernel_shape=[1, 6],
+        strides=[1, 2],
+        pads=[0, 3, 0, 3],
+        group=3,
+    )
+
+
 CASES: dict[str, Case] = {
     "add, repeated rows": Case(
         ((2, 3, 4), (3, 1)), lambda b, x, y: b.op("Add", x, y), lambda x, y: x + y
@@ -59,6 +77,7 @@ CASES: dict[str, Case] = {
     ),
     "square root": Case(((5,),), lambda b, x: b.op("Sqrt", x), torch.sqrt, positive=True),
     "negative": Case(((2, 3),), lambda b, x: b.op("Neg", x), torch.neg),
+    "sine": Case(((2, 3),), lambda b, x: b.op("Sin", x), torch.sin),
     "hyperbolic tangent": Case(((2, 3),), lambda b, x: b.op("Tanh", x), torch.tanh),
     "clip": Case(
         ((4, 5),),
@@ -74,6 +93,27 @@ CASES: dict[str, Case] = {
         ((1, 3, 2, 2),),
         lambda b, x: b.op("PRelu", x, slope(b)),
         lambda x: F.prelu(x, torch.tensor([0.3, -0.2, 1.5])),
+    ),
+    "filter along rows, enlarging": Case(
+        ((1, 3, 4, 5),),
+        up_along_rows,
+        lambda x: F.conv_transpose2d(
+            x,
+            torch.arange(1, 7).reshape(1, 1, 1, 6).expand(3, 1, 1, 6) / 4,
+            stride=(1, 2),
+            padding=(0, 3),
+            groups=3,
+        ),
+    ),
+    "filter along columns, every second": Case(
+        ((1, 3, 9, 4),),
+        lambda b, x: b.conv(x, taps(b, 3, 1, 6, 1), stride=(2, 1), group=3),
+        lambda x: F.conv2d(
+            x,
+            torch.arange(1, 7).reshape(1, 1, 6, 1).expand(3, 1, 6, 1) / 4,
+            stride=(2, 1),
+            groups=3,
+        ),
     ),
     "transpose": Case(
         ((2, 3, 4),),

@@ -96,6 +96,7 @@ def test_script_runs_from_a_checkout(command: Command) -> None:
     assert bundle.manifest.name == "other"
 
 
+@pytest.mark.usefixtures("without_descent")
 def test_dataset_type_replaces_that_of_the_file(command: Command) -> None:
     contents = read(command.checkpoint)
     del contents["opts"]["input_size"]
@@ -122,6 +123,7 @@ FAILURES: dict[str, tuple[Any, str, BaseException, str | None]] = {
 }
 
 
+@pytest.mark.usefixtures("without_descent")
 @pytest.mark.parametrize("existing", [False, True], ids=["nothing", "a_bundle"])
 @pytest.mark.parametrize("case", FAILURES)
 def test_failure_leaves_nothing_behind(
@@ -145,6 +147,7 @@ def test_failure_leaves_nothing_behind(
     assert snapshot(command.directory) == before
 
 
+@pytest.mark.usefixtures("without_descent")
 def test_failing_rename_brings_the_old_bundle_back(
     command: Command, built: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,11 +163,13 @@ def test_failing_rename_brings_the_old_bundle_back(
     command.refuse("cannot write .*: not now", "--force")
 
 
+@pytest.mark.usefixtures("without_descent")
 def test_empty_directory_is_filled(command: Command) -> None:
     command.out.mkdir(parents=True)
     command.succeed()
 
 
+@pytest.mark.usefixtures("without_descent")
 def test_bundle_is_replaced_only_with_force(command: Command, built: Path) -> None:
     shutil.copytree(built, command.out)
     (command.out / "LICENSE").write_text("of the first")
@@ -173,6 +178,7 @@ def test_bundle_is_replaced_only_with_force(command: Command, built: Path) -> No
     assert (command.out / "LICENSE").read_text() == "of the first"  # put there by hand
 
 
+@pytest.mark.usefixtures("without_descent")
 def test_damaged_bundle_is_replaced_with_force(command: Command, built: Path) -> None:
     shutil.copytree(built, command.out)
     (command.out / "encoder.onnx").unlink()
@@ -210,6 +216,7 @@ def test_files_are_never_replaced(force: list[str], command: Command) -> None:
     command.refuse("cannot write .*: Not a directory", *force, out=command.out / "below")
 
 
+@pytest.mark.usefixtures("without_descent")
 def test_link_to_a_bundle_stays_a_link(command: Command, built: Path) -> None:
     shutil.copytree(built, command.out)
     link = command.directory / "current"
@@ -229,6 +236,7 @@ def test_staging_follows_links(tmp_path: Path) -> None:
     assert (tmp_path / "real" / "file").exists()
 
 
+@pytest.mark.usefixtures("without_descent")
 def test_current_directory_can_be_named(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     command.out.mkdir(parents=True)
     monkeypatch.chdir(command.out)
@@ -237,6 +245,7 @@ def test_current_directory_can_be_named(command: Command, monkeypatch: pytest.Mo
     assert Bundle.open(command.out).manifest.name == "tiny"
 
 
+@pytest.mark.usefixtures("without_descent")
 @pytest.mark.parametrize(("umask", "file_mode"), [(0o022, 0o644), (0o077, 0o600)])
 def test_permissions_follow_the_umask(umask: int, file_mode: int, command: Command) -> None:
     before = os.umask(umask)
@@ -324,6 +333,7 @@ def test_messages_are_shown_as_they_are(command: Command) -> None:
     assert "\x1b" not in line
 
 
+@pytest.mark.usefixtures("without_descent")
 def test_brackets_in_the_directory_are_shown(command: Command) -> None:
     out = command.directory / "[red]"
     result = command.run(out=out)

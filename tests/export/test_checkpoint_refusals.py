@@ -79,7 +79,7 @@ def test_every_truncation_is_refused(container: str, contents: Contents, tmp_pat
     path = tmp_path / "cut.pt"
     CONTAINERS[container](contents, path)
     data = path.read_bytes()
-    for part in range(40):
+    for part in range(1, 40):
         path.write_bytes(data[: len(data) * part // 40])
         refuse(path, "is damaged or no torch file", read_hyperstyle)
 

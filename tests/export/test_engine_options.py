@@ -42,6 +42,7 @@ def test_both_precisions_in_one_go(files: list[str], tmp_path: Path) -> None:
     assert {f.stored for n, f in bundle.manifest.files.items() if ".fp16." in n} == {"fp16"}
 
 
+@pytest.mark.usefixtures("without_descent")
 def test_half_graphs_that_compute_something_else_are_not_written(
     files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -52,6 +53,7 @@ def test_half_graphs_that_compute_something_else_are_not_written(
     assert not (tmp_path / "tiny").exists()
 
 
+@pytest.mark.usefixtures("without_descent")
 def test_plans_for_another_machine_in_one_go(files: list[str], tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
     result = build(files, "--precision", "fp32,fp16", "--tensorrt-rtx", "--sm", "120")
@@ -63,6 +65,7 @@ def test_plans_for_another_machine_in_one_go(files: list[str], tmp_path: Path) -
     assert "layers" in result.output
 
 
+@pytest.mark.usefixtures("without_descent")
 def test_without_tensorrt_the_bundle_is_kept(
     files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,6 +81,7 @@ def test_without_tensorrt_the_bundle_is_kept(
     assert not bundle.manifest.plans
 
 
+@pytest.mark.usefixtures("without_descent")
 def test_without_a_gpu_the_bundle_is_kept(
     files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +95,7 @@ def test_without_a_gpu_the_bundle_is_kept(
     Bundle.open(tmp_path / "tiny").verify()
 
 
+@pytest.mark.usefixtures("without_descent")
 def test_nothing_is_said_of_plans_that_were_not_asked_for(files: list[str]) -> None:
     assert "TensorRT" not in build(files).output
 

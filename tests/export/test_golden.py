@@ -1,6 +1,8 @@
 """Numbers of the official code, reproduced through the exported graphs in ONNX Runtime.
 
-Tolerances are those of tests/golden/README.md.
+Tolerances are those of tests/golden/README.md. `make test` runs the whole method at 64 px and the
+generator at 256; `make test-slow` the rest: a bundle of the official networks takes a gigabyte, and
+ten to build.
 """
 
 from __future__ import annotations
@@ -52,7 +54,13 @@ CASES: dict[str, tuple[int, tuple[int, ...] | None, tuple[int, ...], int]] = {
 }
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(
+    scope="module",
+    params=[
+        "hs64",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("hs256", "hs256_all")),
+    ],
+)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """(runtime model, golden arrays, seeds, iterations) of a case, built from checkpoint files."""
     size, layers, seeds, iterations = CASES[request.param]
@@ -118,6 +126,7 @@ def test_encoder_and_hypernetwork_take_batches(case: Any) -> None:
     assert np.abs(hyper[0] - hyper[1]).max() > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["hs256"], indirect=True)
 def test_domain_adaptation(case: Any, golden_dir: Path, tmp_path: Path) -> None:
     """A fine-tuned generator fed with latents of ReStyle and offsets of HyperStyle."""
@@ -183,7 +192,13 @@ def generator_alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callab
 
 @pytest.mark.parametrize(
     ("size", "which"),
-    [(256, "none"), (256, "default"), (256, "all"), (1024, "none"), (1024, "default")],
+    [
+        (256, "none"),
+        (256, "default"),
+        pytest.param(256, "all", marks=pytest.mark.slow),
+        pytest.param(1024, "none", marks=pytest.mark.slow),
+        pytest.param(1024, "default", marks=pytest.mark.slow),
+    ],
 )
 def test_generator_alone(
     size: int, which: str, golden_dir: Path, generator_alone: Callable[..., Any]

@@ -6,6 +6,7 @@ Numbers and tolerances are those of tests/golden.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import fakeweights
@@ -106,23 +107,34 @@ def ada(tmp_path_factory: pytest.TempPathFactory) -> HyperStyle:
     return HyperStyle.of_generator(read_generator(path)[0], (), (64, 64))
 
 
-def mean_latent(model: HyperStyle, directory: Path, samples: int) -> tuple[Array, float]:
-    """Of mapped noise, with the deviation that is one number."""
-    save_model(build_mapping(model), directory / "mapping.onnx")
-    z = np.random.RandomState(123).randn(samples, 64).astype(np.float32)
-    (w,) = open_session(directory / "mapping.onnx").run(None, {"z": z})
-    mean = w.mean(0, dtype=np.float64)
-    return mean.astype(np.float32), float(np.sqrt(np.square(w - mean).sum() / samples))
+MeanLatent = Callable[[int], tuple[Array, float]]
+
+
+@pytest.fixture(scope="module")
+def mean_latent(ada: HyperStyle, tmp_path_factory: pytest.TempPathFactory) -> MeanLatent:
+    """Of as many mapped noises, with the deviation that is one number; kept."""
+    path = tmp_path_factory.mktemp("mapping") / "mapping.onnx"
+    save_model(build_mapping(ada), path)
+    session = open_session(path)
+
+    @cache
+    def mapped(samples: int) -> tuple[Array, float]:
+        z = np.random.RandomState(123).randn(samples, 64).astype(np.float32)
+        (w,) = session.run(None, {"z": z})
+        mean = w.mean(0, dtype=np.float64)
+        return mean.astype(np.float32), float(np.sqrt(np.square(w - mean).sum() / samples))
+
+    return mapped
 
 
 @pytest.mark.parametrize(("samples", "key"), [(10000, ""), (600, "_600")])
-def test_the_mean_latent(ada: HyperStyle, samples: int, key: str, tmp_path: Path) -> None:
-    mean, deviation = mean_latent(ada, tmp_path, samples)
+def test_the_mean_latent(mean_latent: MeanLatent, samples: int, key: str) -> None:
+    mean, deviation = mean_latent(samples)
     assert np.abs(mean - GOLDEN[f"nvproj/w_avg{key}"]).max() <= 5e-5
     assert abs(deviation - GOLDEN[f"nvproj/w_std{key}"]) <= 5e-5 * deviation
 
 
-def test_nvidias_projector(ada: HyperStyle, tmp_path: Path) -> None:
+def test_nvidias_projector(ada: HyperStyle, mean_latent: MeanLatent, tmp_path: Path) -> None:
     """All of its 20 steps on one w and nine noise maps, by the objective's gradients."""
     term = MeansOfWindows()
     objective = build_objective("latents_objective", build_single_generator(ada, (NOISE,)), term)
@@ -139,7 +151,7 @@ def test_nvidias_projector(ada: HyperStyle, tmp_path: Path) -> None:
     }
     session = open_session(tmp_path / "objective.onnx")
     outputs = [value.name for value in session.get_outputs()]
-    w, deviation = mean_latent(ada, tmp_path, 10000)
+    w, deviation = mean_latent(10000)
     layers = [layer for layer in ada.config.generator.layers if not layer.is_to_rgb]
     noise = {
         f"noise.{layer.name}": fakeweights.normal(f"proj.randn.{n}", (layer.resolution,) * 2)
@@ -154,11 +166,11 @@ def test_nvidias_projector(ada: HyperStyle, tmp_path: Path) -> None:
         fed |= {name: value[None, None] for name, value in noise.items()}
         found = dict(zip(outputs, session.run(outputs, fed), strict=True))
         rate = projector_rate(step, step / steps)
-        w = w + adams["w"].step(found["gradient.latents"][0].sum(0), rate)
+        w = adams["w"].moved(w, found["gradient.latents"][0].sum(0), rate)
         for name, value in noise.items():
             gradient = found[f"gradient.{name}"][0, 0]
             gradient = gradient + np.float32(REGULARISER_WEIGHT) * regulariser(value)[1]
-            noise[name] = normalised(value + adams[name].step(gradient, rate))
+            noise[name] = normalised(adams[name].moved(value, gradient, rate))
         assert np.abs(w - GOLDEN["nvproj/w_steps"][step]).max() <= 2e-4, step
     for name, value in zip(GOLDEN["nvproj/order"], noise.values(), strict=True):
         expected = GOLDEN[f"nvproj/noise_end/{name}"]

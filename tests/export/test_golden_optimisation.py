@@ -1,6 +1,8 @@
 """Descent beside the official code: gradients, steps and losses, through the exported graphs.
 
-Numbers and tolerances are those of tests/golden; the generator is the official one at 256 pixels.
+Numbers and tolerances are those of tests/golden; the generator is the official one at 256 pixels,
+of which one evaluation takes seconds. `make test` takes the steps in W+, with noise, and those of
+the projector; `make test-slow` those in W and of pivotal tuning.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import fakeweights
 import numpy as np
@@ -63,6 +65,27 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
         yield opened
 
 
+class Evaluated:
+    """An objective that keeps what it gave, and stops being evaluated after some times.
+
+    One evaluation takes seconds. A descent looks once more when it has taken its last step; nothing
+    is compared with what it would see, so it is shown the last result again.
+    """
+
+    def __init__(self, objective: Objective, times: int) -> None:
+        self._objective, self._times = objective, times
+        self.results: list[LossResult] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._objective, name)
+
+    def __call__(self, *arguments: Any) -> LossResult:
+        if len(self.results) == self._times:
+            return self.results[-1]
+        self.results.append(self._objective(*arguments))
+        return self.results[-1]
+
+
 class Bench:
     """A problem on the golden picture."""
 
@@ -83,16 +106,20 @@ class Bench:
         )
         self.settings = self.objective.settings(weights)
 
-    def gradients(self) -> tuple[LossResult, Gradients]:
-        result = self.objective(self.point, self.target, self.settings)
-        return result, Gradients(self.objective, result.gradients, {})
+    def evaluated(self, times: int) -> Evaluated:
+        """The objective, for a descent of as many steps."""
+        return Evaluated(self.objective, times)
+
+    def gradients_of(self, result: LossResult) -> Gradients:
+        return Gradients(self.objective, result.gradients, {})
 
     def moving(self, name: str, pace: Pace) -> Moving:
         place = Place(self.manifest, self.renderer.free, self.point, "test")
         return Moving(VARIABLES[name](place), pace)
 
-    def problem(self, *moving: Moving, **more: Any) -> Problem:
-        return Problem(self.point, moving, self.objective, self.target, self.settings, **more)
+    def problem(self, evaluated: Evaluated, *moving: Moving, **more: Any) -> Problem:
+        objective = cast(Objective, evaluated)
+        return Problem(self.point, moving, objective, self.target, self.settings, **more)
 
 
 def stop_after(evaluations: int) -> Callable[[LossResult], bool]:
@@ -118,29 +145,32 @@ STARTS = {"w": np.tile(CODES[0, :1], (14, 1)), "latents": CODES[0]}
 CONSTANT = Pace(0.01, constant, PUBLISHED)
 
 
-@pytest.mark.parametrize(("name", "key"), [("w", "w"), ("latents", "wp")])
+@pytest.mark.parametrize(
+    ("name", "key"), [pytest.param("w", "w", marks=pytest.mark.slow), ("latents", "wp")]
+)
 def test_steps_on_latents(model: Runtime, name: str, key: str) -> None:
+    """And the gradients of noise, which the same graph gives, at the start in W+."""
     bench = Bench(model, "latents_objective", Point(STARTS[name]))
-    result, gradients = bench.gradients()
-    assert abs(result.loss / GOLDEN[f"rosi/{key}_loss"] - 1) <= 1e-5
-    moving = bench.moving(name, CONSTANT)
-    gradient = moving.variable.gradient(gradients)
-    bound = 2e-5 if name == "w" else 5e-5
-    assert np.abs(gradient - GOLDEN[f"rosi/{key}_grad"][0]).max() <= bound
+    moving, evaluated = bench.moving(name, CONSTANT), bench.evaluated(5)
     losses, values = [], []
     descend(
-        bench.problem(moving),
+        bench.problem(evaluated, moving),
         Limits(5),
         lambda _done, loss, _rendering: (losses.append(loss), values.append(moving.value)),
     )
+    first = evaluated.results[0]
+    assert abs(first.loss / GOLDEN[f"rosi/{key}_loss"] - 1) <= 1e-5
+    gradient = moving.variable.gradient(bench.gradients_of(first))
+    bound = 2e-5 if name == "w" else 5e-5
+    assert np.abs(gradient - GOLDEN[f"rosi/{key}_grad"][0]).max() <= bound
     assert np.abs(np.array(losses[:5]) / GOLDEN[f"rosi/{key}_losses"] - 1).max() <= 1e-5
     for steps, bound in ((1, 1e-6), (2, 5e-5), (5, 1e-4)):
         assert quantile(values[steps], GOLDEN[f"rosi/{key}_after_{steps}"][0]) <= bound, steps
+    if name == "latents":
+        check_gradients_of_noise(model, bench.gradients_of(first))
 
 
-def test_gradients_of_noise(model: Runtime) -> None:
-    bench = Bench(model, "latents_objective", Point(CODES[0]))
-    _, gradients = bench.gradients()
+def check_gradients_of_noise(model: Runtime, gradients: Gradients) -> None:
     layers = model.bundle.manifest.optional_inputs.noise
     assert len(layers) == 13
     for number, layer in enumerate(layers):
@@ -178,7 +208,11 @@ def test_steps_of_a_projector(model: Runtime) -> None:
 
     losses = []
     problem = bench.problem(
-        latents, noise, terms=[Watched()], disturb=disturb, enough=stop_after(6)
+        bench.evaluated(5),
+        *(latents, noise),
+        terms=[Watched()],
+        disturb=disturb,
+        enough=stop_after(6),
     )
     descend(problem, Limits(20), lambda _done, loss, _rendering: losses.append(loss))
     expected = GOLDEN["loop/mse_nreg_loss_lr_strength"]
@@ -195,6 +229,7 @@ def test_steps_of_a_projector(model: Runtime) -> None:
     assert quantile(after, GOLDEN["loop/noise_after_5"]) <= 1e-5
 
 
+@pytest.mark.slow
 def test_steps_of_pivotal_tuning(model: Runtime) -> None:
     """Three steps on all weights by pixels and LPIPS, then the locality term."""
     weight = model.bundle.manifest.objective.weight
@@ -210,7 +245,15 @@ def test_steps_of_pivotal_tuning(model: Runtime) -> None:
         parts = np.split(flat, bounds)
         return {p.name: part for p, part in zip(parameters, parts, strict=True)}
 
-    _, gradients = bench.gradients()
+    rows, evaluated = [], bench.evaluated(3)
+
+    def note(result: LossResult) -> bool:
+        terms = result.terms() * np.array([1, 1, 1 / weight])
+        rows.append((result.loss, terms[0], terms[2]))
+        return False
+
+    after = descend(bench.problem(evaluated, moving, enough=note), Limits(3))
+    gradients = bench.gradients_of(evaluated.results[0])
     gradient = by_name(moving.variable.gradient(gradients))
     for number, name in enumerate(names):
         largest = np.abs(gradient[name]).max()
@@ -218,15 +261,6 @@ def test_steps_of_pivotal_tuning(model: Runtime) -> None:
         assert np.abs(slices(gradient[name], 64) - expected).max() <= 5e-3 * largest, name
         norm = GOLDEN["pti/grad0_norm"][number]
         assert abs(np.linalg.norm(gradient[name]) - norm) <= 5e-3 * norm, name
-
-    rows = []
-
-    def note(result: LossResult) -> bool:
-        terms = result.terms() * np.array([1, 1, 1 / weight])
-        rows.append((result.loss, terms[0], terms[2]))
-        return False
-
-    after = descend(bench.problem(moving, enough=note), Limits(3))
     errors = np.abs(np.array(rows) / GOLDEN["pti/losses"] - 1)
     assert errors[0].max() <= 1e-4
     assert errors.max() <= 1e-3

@@ -227,6 +227,10 @@ def test_the_manifest_says_what_every_bundle_says(model: MobileModel, bundle: Bu
     assert manifest.objective is not None
     assert manifest.objective.perceptual == "lpips_alexnet"
     assert list(manifest.methods) == ["restyle", "encoder"]
+    phases = [(phase.graph, phase.repeat) for phase in manifest.methods["restyle"].phases]
+    assert phases == [("encoder", None), ("approach", None), ("restyle", 5)]
+    assert {"restyle.onnx.data", "features.onnx.data"} <= set(manifest.graphs["approach"].data)
+    assert "approach.onnx.data" not in manifest.files
     assert (manifest.default_method, manifest.then) == ("restyle", "photo")
 
 
@@ -237,7 +241,7 @@ def test_the_space_is_that_of_the_generator_alone(
     written = write_mobile_bundle(other, tmp_path, BundleFacts("b"), "fp16", lambda _step: None)
     assert written.manifest.space == bundle.manifest.space
     assert "objective" not in written.manifest.graphs
-    changed = tiny_mobile_model()
+    changed = dataclasses.replace(tiny_mobile_model(), draft=None, lpips=None, restyle=None)
     changed.generator.synthesis.const.mul_(1.5)
     folder = tmp_path / "changed"
     folder.mkdir()

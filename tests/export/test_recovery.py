@@ -24,6 +24,7 @@ def write(name: str, directory: Path, storage: str = "fp32") -> Bundle:
     return write_bundle(build_model(CONFIGS[name]), directory, facts, storage, lambda _step: None)
 
 
+@pytest.mark.usefixtures("without_descent")
 @pytest.mark.parametrize(
     ("name", "storage"),
     [("tiny", "fp32"), ("tiny", "fp16"), ("all_layers", "fp32"), ("cars", "fp32")],
@@ -40,9 +41,9 @@ def test_recovered_networks_are_those_of_the_bundle(
     assert figures["latents_max_abs"] < 1e-4
 
 
-def test_recovered_weights_are_those_of_the_checkpoint(tmp_path: Path) -> None:
+def test_recovered_weights_are_those_of_the_checkpoint(tiny_bundle: Path) -> None:
     original = build_model(TINY).state_dict()
-    recovered = recover_model(write("tiny", tmp_path)).state_dict()
+    recovered = recover_model(Bundle.open(tiny_bundle)).state_dict()
     unchanged = [
         key for key in original if ".conv.weight" in key or "decoder.style" in key or "noise" in key
     ]
@@ -51,6 +52,7 @@ def test_recovered_weights_are_those_of_the_checkpoint(tmp_path: Path) -> None:
         assert np.allclose(recovered[key], original[key], rtol=1e-6, atol=1e-29), key
 
 
+@pytest.mark.usefixtures("without_descent")
 def test_other_graphs_are_refused_in_one_sentence(tmp_path: Path) -> None:
     bundle = write("tiny", tmp_path)
     path = tmp_path / "generator.onnx"

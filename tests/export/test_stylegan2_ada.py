@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,14 @@ import onnxruntime as ort
 import pytest
 import torch
 from build_command import Command
+from hyperstyle_export.bundles.recovery import recover_model
 from hyperstyle_export.bundles.spaces import generator_space
 from hyperstyle_export.graphs.builder import save_model
+from hyperstyle_export.graphs.generator_half import build_half_generator
+from hyperstyle_export.graphs.generator_single import build_single_generator
 from hyperstyle_export.methods import RENDERING_GRAPHS, STYLED_GRAPHS
-from hyperstyle_export.networks.generator import truncate
+from hyperstyle_export.networks.config import GeneratorConfig
+from hyperstyle_export.networks.generator import Generator, truncate
 from hyperstyle_export.networks.hyperstyle import HyperStyle
 from hyperstyle_export.readers.encoders import EncoderSource
 from hyperstyle_export.readers.family import Sources, load_family
@@ -25,10 +30,14 @@ from hyperstyle_export.readers.official import read_generator
 from hyperstyle_export.readers.torch_files import CheckpointError
 from hyperstyle_rt import Model
 from hyperstyle_rt.adaptation import Adaptation
+from hyperstyle_rt.imaging.pictures import to_input
 from models import TINY, build_model, tiny_encoder
 from nvidia_files import Persistent, golden_tensors, write_network, write_pickle
+from training.frozen import FrozenGenerator
+from training.synthesis import FastSynthesis
 
 IMAGE_TOLERANCE, MAPPING_TOLERANCE = 3e-5, 2e-5  # of tests/golden/README.md
+HALF_TOLERANCE = 2e-2
 
 Tensors = dict[str, torch.Tensor]
 
@@ -90,12 +99,79 @@ def test_mapping_and_truncation(model: HyperStyle, golden: Any, tmp_path: Path) 
     close(cut[:, None].repeat(10, axis=1), golden["mapping/w_psi0.7"], MAPPING_TOLERANCE)
 
 
-def test_a_clamp_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    read_generator(write_network(tmp_path / "net.pkl", clamp=256.0))
-    assert "limits its activations to 256.0" in caplog.text
-    caplog.clear()
-    read_generator(write_network(tmp_path / "net.pkl"))
-    assert caplog.text == ""
+def clamped(path: Path, clamp: float = 1.5, **more: Any) -> HyperStyle:
+    generator, _ = read_generator(write_network(path, clamp=clamp, **more))
+    return HyperStyle.of_generator(generator, (), (64, 64))
+
+
+def test_pictures_of_a_generator_that_limits_activations(golden: Any, tmp_path: Path) -> None:
+    """`conv_clamp` 1.5, in all forms of the generator: torch, ONNX, one picture, training."""
+    model, expected = clamped(tmp_path / "net.pkl"), golden["image_const_clamp1.5"]
+    assert np.abs(expected - golden["image_const"]).max() > 0.1
+    with torch.no_grad():
+        codes = torch.from_numpy(latents())
+        close(model.decoder(codes).numpy(), expected, IMAGE_TOLERANCE)
+        close(FastSynthesis(model.decoder, torch.float32)(codes).numpy(), expected, IMAGE_TOLERANCE)
+    image, _ = run(RENDERING_GRAPHS["generator"], model, tmp_path / "g.onnx", latents=latents())
+    close(image, expected, IMAGE_TOLERANCE)
+    image, _ = run(build_single_generator, model, tmp_path / "s.onnx", latents=latents()[1:])
+    close(image, expected[1:], IMAGE_TOLERANCE)
+    image, _ = run(build_half_generator, model, tmp_path / "h.onnx", latents=latents())
+    close(image, expected, HALF_TOLERANCE)
+
+
+def test_blocks_that_ran_in_fp16_are_computed_in_float32(golden: Any, tmp_path: Path) -> None:
+    """`num_fp16_res` 4, as published networks have it; their weights are stored in float32."""
+    blocks = {f"synthesis.b{side}": {"use_fp16": True, "channels_last": True} for side in (8, 64)}
+    model = clamped(tmp_path / "net.pkl", attributes=blocks)
+    with torch.no_grad():
+        found = model.decoder(torch.from_numpy(latents())).numpy()
+    close(found, golden["image_const_clamp1.5"], IMAGE_TOLERANCE)
+
+
+def test_a_generator_trained_without_noise_draws_without(golden: Any, tmp_path: Path) -> None:
+    """`use_noise` False: then the file has neither maps nor strengths."""
+    tensors = {k: v for k, v in golden_tensors().items() if ".noise_" not in k}
+    silent = {
+        f"synthesis.b{side}.{conv}": {"use_noise": False}
+        for side in (4, 8, 16, 32, 64)
+        for conv in ("conv0", "conv1")
+    }
+    generator, _ = read_generator(write_network(tmp_path / "net.pkl", tensors, None, silent))
+    with torch.no_grad():
+        found = generator(torch.from_numpy(latents())).numpy()
+    close(found, golden["image_none"], IMAGE_TOLERANCE)
+    write_network(tmp_path / "net.pkl", tensors)
+    with pytest.raises(
+        CheckpointError, match=r"lacks 'G_ema\.synthesis\.b4\.conv1\.noise_strength'"
+    ):
+        read_generator(tmp_path / "net.pkl")
+
+
+@pytest.mark.parametrize(
+    ("size", "base", "largest", "depth", "channels"),
+    [
+        (1024, 32768, 512, 8, (512, 512, 512, 512, 512, 256, 128, 64, 32)),  # config-f
+        (512, 32768, 512, 8, (512, 512, 512, 512, 512, 256, 128, 64)),  # paper512
+        (256, 16384, 512, 8, (512, 512, 512, 512, 256, 128, 64)),  # paper256
+        (256, 32768, 512, 8, (512, 512, 512, 512, 512, 256, 128)),  # config-f at 256
+        (32, 32768, 512, 2, (512, 512, 512, 512)),  # cifar
+    ],
+)
+def test_sizes_and_widths_of_published_networks(
+    size: int, base: int, largest: int, depth: int, channels: tuple[int, ...], tmp_path: Path
+) -> None:
+    """Layouts at a sixteenth of their widths, as all of it is read off the shapes."""
+    widths = [min(base // (4 << r), largest) // 16 for r in range(len(channels))]
+    assert widths == [width // 16 for width in channels]
+    config = GeneratorConfig(tuple(widths), 32, depth)
+    assert config.resolution == size
+    decoder = Generator(config).eval()
+    state = ada_of(decoder.state_dict(), torch.zeros(32))
+    found, _ = read_generator(write_network(tmp_path / "net.pkl", state, 256.0))
+    assert found.config == replace(config, activation_limit=256.0)
+    theirs = found.state_dict()
+    assert all(torch.equal(value, theirs[key]) for key, value in decoder.state_dict().items())
 
 
 def test_the_source_in_a_file_is_never_run(tmp_path: Path) -> None:
@@ -139,10 +215,10 @@ def ada_of(state: Tensors, average: torch.Tensor) -> Tensors:
     return tensors
 
 
-def tiny_pickle(path: Path, scale: float = 1.0) -> Path:
+def tiny_pickle(path: Path, scale: float = 1.0, clamp: float | None = None) -> Path:
     decoder = build_model(TINY).decoder.state_dict()
     decoder = {k: v * scale if k == "convs.3.conv.weight" else v for k, v in decoder.items()}
-    return write_network(path, ada_of(decoder, torch.zeros(16)))
+    return write_network(path, ada_of(decoder, torch.zeros(16)), clamp)
 
 
 def test_it_is_a_bundles_generator(tmp_path: Path) -> None:
@@ -153,6 +229,25 @@ def test_it_is_a_bundles_generator(tmp_path: Path) -> None:
     spaces = {generator_space(family.model) for family in families}
     assert len(spaces) == 1
     assert list(families[0].encoders) == ["e4e"]
+
+
+def test_hyperstyle_inverts_into_it_within_its_limit(command: Command, tmp_path: Path) -> None:
+    """The offsets of the file, on the generator of the pickle, which limits activations."""
+    net, picture = tiny_pickle(tmp_path / "net.pkl", clamp=0.5), fakeweights.image_u8(1, 64, 64)
+    bundle = command.succeed(generator=net)
+    family = load_family(Sources((command.checkpoint, command.w_encoder), generator=net))
+    with torch.no_grad():
+        *_, last = family.model.iterate(torch.from_numpy(to_input(picture, (64, 64))), 2)
+    with Model.load(bundle.directory, "cpu") as model:
+        found = model.invert(picture, 2)
+    close(found.output, last.image[0].numpy(), 1e-4)
+    recovered = recover_model(bundle)
+    assert recovered.config.generator.activation_limit == 0.5
+    free = load_family(Sources((command.checkpoint, command.w_encoder))).model
+    with torch.no_grad():
+        *_, unlimited = free.iterate(torch.from_numpy(to_input(picture, (64, 64))), 2)
+    assert (unlimited.image - last.image).abs().max() > 0.01
+    assert generator_space(free) == bundle.manifest.space  # of the same weights
 
 
 def test_it_is_compared_with_the_other_files(command: Command, tmp_path: Path) -> None:
@@ -168,6 +263,25 @@ def test_it_is_adapted_to(built: Path, command: Command, tmp_path: Path) -> None
     with Model.load(built, "cpu") as model, Adaptation.load(bundle.directory, "cpu") as adapted:
         inversion = model.invert(fakeweights.image_u8(1, 64, 64), 2)
         assert np.abs(adapted.synthesise(inversion, None) - inversion.output).max() > 0.01
+
+
+def test_encoders_and_hypernetworks_are_trained_for_it(tmp_path: Path) -> None:
+    """What their training draws pictures with, clamp included."""
+    frozen = FrozenGenerator(
+        tiny_pickle(tmp_path / "net.pkl", clamp=0.5), (16, 16), "", torch.float32
+    )
+    assert frozen.factors is None
+    assert torch.equal(frozen.average, torch.zeros(16))
+    latents = torch.from_numpy(fakeweights.normal("latents", (2, 8, 16)))
+    with torch.no_grad():
+        drawn = frozen.generator(latents)
+        close(
+            frozen(latents).numpy(),
+            torch.nn.functional.adaptive_avg_pool2d(drawn, (16, 16)).numpy(),
+            IMAGE_TOLERANCE,
+        )
+        free, _ = read_generator(tiny_pickle(tmp_path / "free.pkl"))
+        assert (free(latents) - drawn).abs().max() > 0.01
 
 
 class Evil:
@@ -214,12 +328,17 @@ def _altered(old: bytes, new: bytes) -> Callable[[Path], None]:
 
 
 _DAMAGED = "is damaged or no pickle of a network"
+_CONVOLUTIONS = [
+    name.removeprefix("synthesis.").removesuffix(".affine.bias")
+    for name in golden_tensors()
+    if name.endswith(".affine.bias")
+]
 
 WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda path: None, "No such file"),
     "directory": (Path.mkdir, "is not a regular file"),
-    "empty": (lambda path: path.write_bytes(b""), _DAMAGED),
-    "web_page": (lambda path: path.write_bytes(b"<!DOCTYPE html><html>"), _DAMAGED),
+    "empty": (lambda path: path.write_bytes(b""), "is empty; download"),
+    "web_page": (lambda path: path.write_bytes(b"<!DOCTYPE html><html>"), "is a web page"),
     "half": (_cut(0.5), _DAMAGED),
     "last_byte": (_cut(0.9999), _DAMAGED),
     "list": (_holding([1, 2]), "holds a list, not a dictionary"),
@@ -248,6 +367,36 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
         "architecture 'orig'",
     ),
     "stylegan3": (_of(_with(synthesis__input__affine__weight=torch.ones(1))), "is of StyleGAN3"),
+    "limited_differently": (
+        lambda path: write_network(
+            path, clamp=256.0, attributes={"synthesis.b8.torgb": {"conv_clamp": None}}
+        ),
+        r"limited differently \(conv_clamp 256.0, None\)",
+    ),
+    "limited_to_nothing": (
+        lambda path: write_network(path, clamp=-1.0),
+        "limits its activations to -1.0 .* no positive number",
+    ),
+    "limited_by_a_text": (
+        lambda path: write_network(
+            path, attributes={f"synthesis.{name}": {"conv_clamp": "256"} for name in _CONVOLUTIONS}
+        ),
+        "limits its activations to '256'",
+    ),
+    "of_one_channel": (
+        _of(_with(synthesis__b4__torgb__weight=torch.ones(1, 64, 1, 1))),
+        "draws pictures of img_channels 1",
+    ),
+    "another_activation": (
+        lambda path: write_network(
+            path, attributes={"synthesis.b8.conv1": {"activation": "swish"}}
+        ),
+        "has the activation 'swish' in 'synthesis.b8.conv1'",
+    ),
+    "another_learning_rate": (
+        lambda path: write_network(path, attributes={"mapping.fc2": {"bias_gain": 1.0}}),
+        "the learning rate multiplier 1.0 in 'mapping.fc2'",
+    ),
     "lacks_a_tensor": (_of(_without("synthesis.b8.conv0.bias")), "lacks 'G_ema.synthesis.b8"),
     "has_more": (
         _of(_with(synthesis__b8__other=torch.ones(1))),

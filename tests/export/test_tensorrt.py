@@ -92,6 +92,7 @@ def test_every_form_of_the_generator_compiles(config: Any, tmp_path: Path) -> No
 
 
 @needs_rtx
+@pytest.mark.rtx
 def test_the_default_bundle_compiles(tmp_path: Path) -> None:
     try:
         source = default_bundle()

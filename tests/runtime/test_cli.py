@@ -134,6 +134,7 @@ def test_invert_as_json(face: Path, tiny_bundle: Path):
         "coupled": "results/face.coupled.png",
         "inversion": "results/face.safetensors",
         "pasted": None,
+        "unaligned": None,
     }
     assert inversion == {
         "input": "face.png",

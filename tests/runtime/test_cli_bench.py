@@ -57,10 +57,14 @@ def test_graphs_are_told_with_what_they_cost(tiny_bundle: Path) -> None:
     for role, timing in graphs.items():
         assert timing["macs"] == manifest.graphs[role].macs
         assert timing["macs_per_second"] == pytest.approx(timing["macs"] / timing["median"])
-    assert graphs["generator"]["macs"] > 0
+        assert timing["bytes_moved"] == manifest.graphs[role].bytes_moved
+        if timing["bytes_moved"]:
+            assert timing["macs_per_byte"] == timing["macs"] / timing["bytes_moved"]
+    assert graphs["generator"]["macs"] > graphs["generator"]["bytes_moved"] > 0
     assert document["matrix_product_macs_per_second"] > 0
     shown = succeed("bench", "--bundle", tiny_bundle, "--rounds", 1, "--threads", 1)
     assert "GMAC/s" in shown
+    assert "MAC/B" in shown
     assert "of peak" in shown
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,25 +12,20 @@ import pytest
 
 pytest.importorskip("torch")
 
-from hyperstyle_export.bundles.mobile_writer import write_mobile_bundle
-from hyperstyle_export.bundles.writer import BundleFacts
 from hyperstyle_rt import Model
-from hyperstyle_rt.cli.invert_descent import preset_of
+from hyperstyle_rt.cli.invert_descent import follow_up
 from hyperstyle_rt.cli.invert_options import Descent
+from hyperstyle_rt.cli.options import Effort
 from hyperstyle_rt.imaging.pictures import to_input, to_picture
 from hyperstyle_rt.optimising.draft import DRAFT_OBJECTIVE, DraftObjective, serves
 from hyperstyle_rt.optimising.objective import averaged
 from hyperstyle_rt.optimising.point import Point
-from mobile_models import SIDE, tiny_mobile_model
+from mobile_models import SIDE
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
-    directory = tmp_path_factory.mktemp("engines") / "tinyfaces"
-    directory.mkdir()
-    facts = BundleFacts("tinyfaces", "noise", "Apache-2.0")
-    write_mobile_bundle(tiny_mobile_model(), directory, facts, "fp32", lambda _step: None)
-    with Model.load(directory, "cpu", threads=1) as opened:
+def model(tiny_faces_bundle: Path) -> Iterator[Model]:
+    with Model.load(tiny_faces_bundle, "cpu", threads=1) as opened:
         yield opened
 
 
@@ -54,7 +50,7 @@ def test_the_loss_is_that_of_the_whole_generator_where_it_is_renewed(
     renderer = Counted(work.renderer)
     manifest = model.bundle.manifest
     objective = DraftObjective(manifest, renderer, work.backend, renew=3)  # type: ignore[arg-type]
-    point = Point.of(model.invert(picture, align="never").data)
+    point = Point.of(model.invert(picture, align="never", effort="fast").data)
     small = to_input(picture, (SIDE, SIDE))
     target = objective.target(lambda size: work.backend.upload(to_input(picture, size)))
     weights = np.array([1, 0, 0], np.float32)
@@ -80,11 +76,11 @@ def test_the_loss_is_that_of_the_whole_generator_where_it_is_renewed(
 def test_a_photograph_is_followed_by_draft_and_generator(model: Model) -> None:
     """The preset goes from the encoder's latents to a closer picture; the result renders alike."""
     blank = np.zeros((64, 64, 3), np.uint8)
-    inversion = model.invert(blank, align="never")
+    inversion = model.invert(blank, align="never", effort="fast")
     shape = inversion.latents.shape
     other = np.float32(0.7) * np.random.default_rng(5).standard_normal(shape, dtype=np.float32)
     wanted = to_picture(model.synthesise(inversion, other)[0])
-    start = model.invert(wanted, align="never")
+    start = model.invert(wanted, align="never", effort="fast")
     losses: list[float] = []
     found = model.optimise(
         None,
@@ -124,14 +120,24 @@ def test_a_mask_of_the_rendering_is_averaged_to_the_drafts_size() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "then", "expected"),
-    [(None, None, "photo"), ("restyle", None, None), (None, "refine", "refine")],
+    ("method", "iterations", "descent", "expected"),
+    [
+        (None, None, {}, ("auto", "photo")),
+        ("restyle", None, {}, ("fast", None)),
+        (None, 3, {}, ("fast", None)),
+        (None, None, {"effort": Effort.FAST}, ("fast", None)),
+        ("encoder", None, {"effort": Effort.BEST}, ("best", "photo")),
+        (None, None, {"then": "refine"}, (None, "refine")),
+    ],
 )
 def test_a_bundle_says_which_gradient_steps_follow_where_a_user_says_nothing(
-    model: Model, method: str | None, then: str | None, expected: str | None
+    model: Model,
+    method: str | None,
+    iterations: int | None,
+    descent: dict[str, Any],
+    expected: tuple[str | None, str | None],
 ) -> None:
     assert model.bundle.manifest.then == "photo"
-    request: Any = SimpleNamespace(
-        search=SimpleNamespace(method=method), descent=Descent(then=then)
-    )
-    assert preset_of(request, model, method or "restyle") == expected
+    search = SimpleNamespace(method=method, iterations=iterations, until=None)
+    request: Any = SimpleNamespace(search=search, descent=Descent(**descent))
+    assert follow_up(request, model, method or "restyle") == expected

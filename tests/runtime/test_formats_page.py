@@ -13,6 +13,7 @@ from attacks import inversions, manifests
 from hyperstyle_rt.formats import (
     bundle,
     directions_file,
+    fit,
     inversion_file,
     manifest,
     methods,
@@ -60,6 +61,9 @@ def test_every_field_the_manifest_writes_is_documented() -> None:
     document["objective"] = {"perceptual": "encoder", "weight": 0.25}
     document["graphs"]["features"] = document["graphs"]["generator"]
     document["then"] = "refine"
+    row = {"l2": [0.1], "perceptual": [0.2]}
+    measured = {"pictures": 2, "quantiles": [0.5]}
+    document["fit"] = {**measured, "iterations": [row], "then": row}
     written = set(manifest.Manifest.from_json(document).to_json())
     names = {name for name, *_ in table("field")}
     assert names - written == {"base"}  # excludes methods
@@ -80,6 +84,10 @@ def test_parts_of_the_fields_are_the_schemas() -> None:
         "optional_inputs": ["styles", "noise", "name", "width", "side"],
         "parametric_inputs": ["parameters", "name", "shape", "feature", "layer"],
         "objective": ["perceptual", "weight"],
+        "fit": [
+            *("pictures", "quantiles", "iterations", "then"),
+            *("l2", "perceptual"),
+        ],
     }.items():
         assert set(re.findall(r'"(\w+)"', values[name])) == set(parts), name
 
@@ -135,6 +143,8 @@ LIMITS = {
     "1 to 32\nphases": methods.MAX_PHASES == 32,
     "`repeat` is 1 to 100": methods.MAX_ITERATIONS == 100,
     "`width` is 1 to\n65536": optional_inputs.MAX_CHANNELS == 65536,
+    "a row each, 1 to 128": fit.MAX_ROWS == 128,
+    "`quantiles` are 1 to 32 numbers from 0 to 1": fit.MAX_QUANTILES == 32,
     "`side` 1 to 4096": optional_inputs.MAX_NOISE_SIDE == 4096,
     "1 to 5 lengths of 1 to 65536": parametric_inputs.MAX_AXES == 5,
     "at most 134,217,728 numbers": parametric_inputs.MAX_PARAMETERS == 134_217_728,

@@ -13,8 +13,9 @@ from command_line import succeed
 from hyperstyle_rt import BundleError, HyperStyleError, Inversion, InversionError, Model
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.imaging.pictures import read_picture, to_input, to_picture, write_picture
+from hyperstyle_rt.optimising import adam as adam_module
 from hyperstyle_rt.optimising import descent, limits
-from hyperstyle_rt.optimising.adam import BRISK, PUBLISHED, Adam, AdamSettings
+from hyperstyle_rt.optimising.adam import BLOCK, BRISK, PUBLISHED, Adam, AdamSettings
 from hyperstyle_rt.optimising.limits import Limits
 
 STEPS = 12
@@ -277,10 +278,12 @@ def test_no_graph_is_opened_before_all_it_reads_is_verified(
     assert set(altered.graph_digests("encoder", "fp32")) == {"encoder.onnx"}
 
 
+@pytest.mark.parametrize("block", [BLOCK, 2])
 @pytest.mark.parametrize("settings", [BRISK, PUBLISHED])
-def test_adam_is_adam(settings: AdamSettings) -> None:
+def test_adam_is_adam(settings: AdamSettings, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against torch's, with rates of its own for every number, scaled from step to step."""
     torch = pytest.importorskip("torch")
+    monkeypatch.setattr(adam_module, "BLOCK", block)
     rates = np.array([0.1, 0.01, 0.0], np.float32)
     adam, state = Adam(rates, settings), np.array([1.0, -2.0, 3.0], np.float32)
     parameters = [torch.tensor([value], requires_grad=True) for value in state]
@@ -290,7 +293,7 @@ def test_adam_is_adam(settings: AdamSettings) -> None:
         eps=settings.epsilon,
     )
     for factor in (1.0, 0.5, 0.25):
-        state = state + adam.step(2 * state, factor)
+        state = adam.moved(state, 2 * state, factor)
         for group, rate in zip(optimiser.param_groups, rates, strict=True):
             group["lr"] = factor * rate
         optimiser.zero_grad()

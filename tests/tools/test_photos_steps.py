@@ -8,7 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hyperstyle_export.networks.draft_step import DraftGradient, DraftStep, DraftStepConfig
+from hyperstyle_export.networks.draft_step import (
+    DraftGradient,
+    DraftSearch,
+    DraftStep,
+    DraftStepConfig,
+)
 from hyperstyle_export.networks.latent_encoder import FeaturesConfig, LatentEncoder
 from hyperstyle_export.networks.lpips import ALEXNET
 from hyperstyle_export.networks.mobile_draft import Draft
@@ -147,14 +152,14 @@ def test_every_iteration_is_reconstructed(
         TINY.resolution, widths=(4, 6), face_widths=(3, 4), face_blocks=(1, 1)
     )
     encoder = filled(LatentEncoder(features, TINY.style_width), "encoder")
-    inverter = Inverter(model, encoder, average, first, gradient)
+    inverter = Inverter(model, encoder, average, DraftSearch(first, gradient))
     pictures = model.synthesis(draw_latents(model, average, 4, 0, 2)).clamp(-1, 1)
     made = reconstructed(inverter, pictures, 2)
-    assert [m.shape for m in made] == [pictures.shape] * 3
+    assert len(made) == 4  # the encoder, what begins, two iterations
+    assert all(shown.shape == pictures.shape for shown in made)
     expected = model.synthesis(encoder(pictures) + average).clamp(-1, 1)
     assert torch.allclose(made[0], expected, atol=1e-5)
-    assert not torch.equal(made[1], made[0])
-    assert not torch.equal(made[2], made[1])
+    assert not any(torch.equal(before, after) for before, after in itertools.pairwise(made[:3]))
 
 
 def test_the_command_begins_with_the_curvature_and_goes_on(

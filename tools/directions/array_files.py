@@ -5,13 +5,19 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from hyperstyle_export.readers.pickled_arrays import unpickle_arrays
 from hyperstyle_export.readers.torch_files import CheckpointError, read_torch_object
 from hyperstyle_rt.errors import EditError
 from hyperstyle_rt.files import read_regular
+from numpy.lib.format import (
+    MAGIC_PREFIX,
+    read_array_header_1_0,
+    read_array_header_2_0,
+    read_magic,
+)
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -72,10 +78,26 @@ def as_floats(array: Any, path: Path) -> NDArray[np.float32]:
 def _read_numpy(path: Path) -> Any:
     try:
         with path.open("rb") as file:
+            if _holds_objects(file):  # a pickle follows, which NumPy would run
+                return unpickle_arrays(file.read(MAX_FILE_SIZE), path)
+            file.seek(0)
             loaded = np.load(file, allow_pickle=False)
             return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
+    except CheckpointError as error:
+        raise EditError(str(error)) from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise EditError(f"{path} is no file of plain arrays ({error})") from None
+
+
+def _holds_objects(file: BinaryIO) -> bool:
+    """Whether a file is an ``.npy`` of objects; it then stands behind the header."""
+    if file.read(len(MAGIC_PREFIX)) != MAGIC_PREFIX:
+        return False  # an .npz, or no file of NumPy's
+    file.seek(0)
+    version = read_magic(file)
+    read_header = read_array_header_1_0 if version == (1, 0) else read_array_header_2_0
+    _, _, kind = read_header(file)
+    return bool(kind.hasobject)
 
 
 def _without_tensors(value: Any) -> Any:

@@ -5,6 +5,8 @@ Nothing in the files is run. Without -o the directions are added to the bundle.
     python -m directions.convert interfacegan smile.pt --name smile --bundle engines/faces
     python -m directions.convert interfacegan boundaries.npz --key smile --key age
         --bundle engines/faces
+    python -m directions.convert interfacegan boundaries/age.npy --name age
+        --bundle engines/idinvert
     python -m directions.convert ganspace cars_pca.pt --name cube --component 16 --rows 3:6
         --target 25 --bundle engines/cars
     python -m directions.convert styleclip fs3.npy --text-direction blond.npy
@@ -36,6 +38,7 @@ from hyperstyle_rt.formats.optional_inputs import OptionalInputs
 from hyperstyle_rt.types import Array
 
 from directions.array_files import as_floats, named_array, read_arrays
+from directions.boundaries import boundary_keys, on_rows, stated_rows
 from directions.choice import chosen_arrays, other_generator
 from directions.files import add_to_bundle, save_directions
 
@@ -77,16 +80,21 @@ def interfacegan(
 ) -> None:
     """Vectors in W, [W] or [1,W], or in W+, [L,W] or [1,L,W]: .npy, .npz or .pt.
 
-    A file may hold one, or several by key (AnyCost GAN's, .npz).
+    A file may hold one, or several by key (AnyCost GAN's, .npz). Where one says itself which rows
+    it moves (IDInvert's), those are taken if --rows is not given.
     """
     with _one_sentence():
         opened = _open(bundle)
         contents = read_arrays(file)
-        span = _rows(rows, opened.manifest.num_latents)
+        count = opened.manifest.num_latents
+        span = _rows(rows, count)
+        stated = None if rows is not None else stated_rows(contents, file, count)
         directions: dict[str, Direction] = {}
-        chosen = chosen_arrays(contents, file, key, name, lambda a: linear_vector(a, opened, file))
+        keys = boundary_keys(contents, key)
+        chosen = chosen_arrays(contents, file, keys, name, lambda a: linear_vector(a, opened, file))
         for each, vector in chosen.items():
-            directions[each] = LinearDirection(vector, span, scale, unit)
+            moved, moving = (vector, span) if stated is None else on_rows(vector, stated, count)
+            directions[each] = LinearDirection(moved, moving, scale, unit)
         _put(opened, directions, out)
         if other := other_generator(file, contents, list(chosen.values())):
             print_note(other)

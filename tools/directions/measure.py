@@ -118,7 +118,7 @@ def measure(model: Model, judge: Judge, folder: Path, count: int) -> dict[str, A
     size = model.bundle.manifest.image_size
     for path in pictures_in(folder, EditError)[:count]:
         picture = read_picture(path)
-        inversion = model.invert(picture, align="never")
+        inversion = model.invert(picture, align="never", effort="fast")
         shown = [resize_bilinear(picture, size), inversion.image, *model.sweep(inversion, edits)]
         attributes, identity = judge.read(np.stack(shown))
         edited = attributes[2:].reshape(len(names), len(STEPS), -1)

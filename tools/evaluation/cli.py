@@ -39,7 +39,8 @@ from picture_sets.folders import FACTORS_FILE
 from picture_sets.known_latents import mapped_latents, read_known
 
 from evaluation import report
-from evaluation.identity import EvaluationError, load_identity
+from evaluation.errors import EvaluationError
+from evaluation.identity import load_identity
 from evaluation.measure import (
     Judges,
     Measured,

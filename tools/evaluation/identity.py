@@ -7,11 +7,8 @@ package `@vladmandic/face-api` carries them (`npm pack @vladmandic/face-api`, fo
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from hyperstyle_export.networks.face_trunk import (
@@ -21,22 +18,17 @@ from hyperstyle_export.networks.face_trunk import (
     CHIP_TOP,
     MEAN_RGB,
 )
-from hyperstyle_rt.errors import HyperStyleError
-from hyperstyle_rt.files import read_regular
 from torch import Tensor, nn
 from training.similarity import load_embedding
 
-MANIFEST_SUFFIX = "weights_manifest.json"
-MAX_BYTES = 64 << 20
+from .errors import EvaluationError
+from .tensorflowjs import MANIFEST_SUFFIX, read_weights
+
 BLOCKS = (
     "conv32_1", "conv32_2", "conv32_3", "conv64_down", "conv64_1", "conv64_2", "conv64_3",
     "conv128_down", "conv128_1", "conv128_2", "conv256_down", "conv256_1", "conv256_2",
     "conv256_down_out",
 )  # fmt: skip
-
-
-class EvaluationError(HyperStyleError):
-    """A file the evaluation needs cannot be used."""
 
 
 class DlibFaces(nn.Module):
@@ -111,12 +103,12 @@ def load_identity(path: Path) -> nn.Module:
     """
     if not path.name.endswith(MANIFEST_SUFFIX):
         return load_embedding(path)
+    network = "face-api's face_recognition_model"
+    weights = read_weights(path, network)
     try:
-        return DlibFaces(_read_manifest(path)).eval()
-    except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
-        raise EvaluationError(
-            f"{path} is not the manifest of face-api's face_recognition_model: {error}"
-        ) from error
+        return DlibFaces(weights).eval()
+    except (KeyError, RuntimeError) as error:
+        raise EvaluationError(f"{path} is not the manifest of {network}: {error}") from error
 
 
 def centred(embeddings: Tensor, mean: Tensor) -> Tensor:
@@ -135,39 +127,3 @@ def strangers(embeddings: Tensor) -> float | None:
         return None
     cosines = embeddings @ embeddings.T
     return float((cosines.sum() - cosines.trace()) / (count * (count - 1)))
-
-
-def _read_manifest(path: Path) -> dict[str, Tensor]:
-    """The weights of a TensorFlow.js manifest: float32, or quantised to 8 bits."""
-    (group,) = json.loads(read_regular(path, MAX_BYTES, EvaluationError))
-    parts = [_beside(path, str(name)) for name in group["paths"]]
-    data = b"".join(read_regular(part, MAX_BYTES, EvaluationError) for part in parts)
-    weights: dict[str, Tensor] = {}
-    start = 0
-    for entry in group["weights"]:
-        array, start = _dequantised(entry, data, start)
-        weights[str(entry["name"])] = torch.from_numpy(array)
-    return weights
-
-
-def _beside(path: Path, name: str) -> Path:
-    if Path(name).name != name:
-        raise EvaluationError(f"{path} names a file outside its folder: {name}")
-    return path.parent / name
-
-
-def _dequantised(entry: dict[str, Any], data: bytes, start: int) -> tuple[Any, int]:
-    """One array of the manifest, float32, and where the next one starts."""
-    count = int(np.prod(entry["shape"], dtype=np.int64))
-    quantisation = entry.get("quantization")
-    kind: np.dtype[Any]
-    if quantisation is None:
-        kind = np.dtype("<f4")
-        values = np.frombuffer(data, kind, count, start).copy()
-    else:
-        kind = np.dtype(np.uint8)
-        levels = np.frombuffer(data, kind, count, start).astype(np.float32)
-        values = levels * np.float32(quantisation["scale"]) + np.float32(quantisation["min"])
-    if entry["dtype"] != "float32" or (quantisation and quantisation["dtype"] != "uint8"):
-        raise ValueError(f"{entry['name']} is of another type")
-    return values.reshape(entry["shape"]), start + count * kind.itemsize

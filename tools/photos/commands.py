@@ -10,7 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from hyperstyle_export.networks.draft_step import DraftGradient, DraftStep, DraftStepConfig
+from hyperstyle_export.networks.draft_step import (
+    DraftGradient,
+    DraftSearch,
+    DraftStep,
+    DraftStepConfig,
+)
 from hyperstyle_export.networks.latent_encoder import LatentEncoder
 from hyperstyle_export.networks.mobile_draft import Draft
 from hyperstyle_export.networks.mobilestylegan import MobileStyleGan
@@ -157,8 +162,8 @@ def evaluate_encoder(
 ) -> Iterator[str]:
     """Measure an encoder and its step on aligned photographs.
 
-    Writes a sheet, the photographs above, and gives a line of figures for the encoder and for every
-    iteration.
+    Writes a sheet, the photographs above, and gives a line of figures for the encoder, for what the
+    iterations begin with (0), and for every iteration.
     """
     model = read_generator(wheel)
     encoder, average = read_latent_encoder(encoder_file, model)
@@ -166,7 +171,7 @@ def evaluate_encoder(
     if step_file is not None:
         step, draft = read_draft_step(step_file, model)
         gradient = DraftGradient(model, draft, judges.lpips, step.config.perceptual)
-        inverter = Inverter(model, encoder, average, step, gradient)
+        inverter = Inverter(model, encoder, average, DraftSearch(step, gradient))
     truth = read_photographs(pictures_in(folder, PhotosError)[:limit])
     made = reconstructed(inverter, truth, 0 if step_file is None else iterations)
     if sheet is not None:
@@ -175,10 +180,11 @@ def evaluate_encoder(
             for row in (truth, *made)
         ]
         write_picture(sheet, np.concatenate(rows))
-    for number, pictures in enumerate(made):
+    names = ["encoder", *(f"iteration {number}" for number in range(len(made) - 1))]
+    for name, pictures in zip(names, made, strict=True):
         figures = compared(pictures, truth, judges).summary()
         said = ", ".join(f"{k} {v:.4f}" for k, v in figures.items())
-        yield f"{len(truth)} photographs, iteration {number}: {said}"
+        yield f"{len(truth)} photographs, {name}: {said}"
 
 
 @dataclass(frozen=True)
@@ -225,5 +231,16 @@ class StepCommand:
         latents = draw_latents(model, average, UNIT_SEED, 0, UNIT_LATENTS)
         samples = curvature_samples(model, draft, latents[: run.curvature], random)
         width = model.config.style_width
-        config = DraftStepConfig(width, draft.row + 1, run.perceptual, run.limit, run.share)
+        config = DraftStepConfig(
+            width,
+            draft.row + 1,
+            run.perceptual,
+            run.limit,
+            run.share,
+            run.spread,
+            run.trust,
+            run.approach,
+            run.steps,
+            run.memory,
+        )
         return newton_step(config, samples, torch.cov(latents.T), 3 * draft.side**2, run)

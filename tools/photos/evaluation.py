@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from evaluation.identity import load_identity
 from evaluation.metrics import squared_error
-from hyperstyle_export.networks.draft_step import DraftGradient, DraftStep
+from hyperstyle_export.networks.draft_step import DraftSearch
 from hyperstyle_export.networks.latent_encoder import LatentEncoder
 from hyperstyle_export.networks.lpips import Lpips
 from hyperstyle_export.networks.mobilestylegan import MobileStyleGan
@@ -81,15 +81,14 @@ class Inverter:
     ----------
     average:
         Latent that the encoder's are relative to, [W].
-    step, gradient:
+    search:
         What iterates after the encoder; None for the encoder alone.
     """
 
     model: MobileStyleGan
     encoder: LatentEncoder
     average: Tensor
-    step: DraftStep | None = None
-    gradient: DraftGradient | None = None
+    search: DraftSearch | None = None
 
     def latents(self, picture: Tensor) -> Tensor:
         """The encoder's, of a picture [1,3,256,256]: [1,L,W]."""
@@ -105,19 +104,25 @@ class Inverter:
 
 
 def reconstructed(inverter: Inverter, pictures: Tensor, iterations: int) -> list[Tensor]:
-    """Reconstructions [N,3,256,256] after the encoder and after every iteration."""
-    made: list[list[Tensor]] = [[] for _ in range(iterations + 1)]
-    for picture in torch.split(pictures, 1):
-        latents = inverter.latents(picture)
-        for number in range(iterations + 1):
-            shown = inverter.shown(latents)
-            made[number].append(shown)
-            if number < iterations:
-                assert inverter.step is not None
-                assert inverter.gradient is not None
-                found, loss = inverter.gradient(picture, shown.clone(), latents)
-                latents = inverter.step(latents, found, loss)
-    return [torch.cat(shown) for shown in made]
+    """Reconstructions [N,3,256,256] of the encoder's latents and of those after every iteration.
+
+    Where there is something that iterates, what it begins with comes between: iteration 0.
+    """
+    made = [_trajectory(inverter, picture, iterations) for picture in torch.split(pictures, 1)]
+    return [torch.cat(shown) for shown in zip(*made, strict=True)]
+
+
+def _trajectory(inverter: Inverter, picture: Tensor, iterations: int) -> Iterator[Tensor]:
+    latents = inverter.latents(picture)
+    yield inverter.shown(latents)
+    if inverter.search is None:
+        return
+    latents, known = inverter.search.approach(picture, latents)
+    for _ in range(iterations):
+        shown = inverter.shown(latents)
+        yield shown
+        latents, known = inverter.search.iterate(picture, shown.clone(), latents, known)
+    yield inverter.shown(latents)
 
 
 def compared(made: Tensor, truth: Tensor, judges: Judges) -> Figures:

@@ -20,6 +20,7 @@ from hyperstyle_export.networks.draft_step import DraftGradient, DraftStep, Draf
 from hyperstyle_export.networks.latent_encoder import LatentEncoder
 from hyperstyle_export.networks.mobile_draft import Draft
 from hyperstyle_export.networks.mobilestylegan import MobileStyleGan
+from hyperstyle_export.readers.mobile_parts import STEP_COUNTS, STEP_LIMITS
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -49,7 +50,7 @@ class StepRun:
         Random pictures' gradients of which the mean curvature is taken.
     damping, reach:
         Of the inverse of the curvature, relative to its mean, and the factor of Newton's step.
-    perceptual, limit, share:
+    perceptual, limit, share, spread, trust, approach, steps, memory:
         See `DraftStepConfig`.
     matrix_rate, gain_rate:
         Of Adam, relative to the size of what is trained.
@@ -67,6 +68,11 @@ class StepRun:
     perceptual: float = 0.25
     limit: float = 0.35
     share: float = 0.4
+    spread: float = 1.5e-4
+    trust: float = 0.7
+    approach: int = 3
+    steps: int = 2
+    memory: int = 4
     matrix_rate: float = 5e-3
     gain_rate: float = 2e-2
     outlier: float = 0.3
@@ -240,12 +246,8 @@ def save_step(step: DraftStep, draft: Draft, path: Path) -> None:
     state = {f"step.{key}": value for key, value in step.state_dict().items()}
     state |= {f"head.{key}": value for key, value in draft.head.state_dict().items()}
     config = step.config
-    facts = {
-        "blocks": str(draft.blocks),
-        "perceptual": str(config.perceptual),
-        "limit": str(config.limit),
-        "share": str(config.share),
-    }
+    facts = {name: str(getattr(config, name)) for name in (*STEP_LIMITS, *STEP_COUNTS)}
+    facts["blocks"] = str(draft.blocks)
     temporary = path.with_name(f".{path.name}.part")
     save_file({key: value.contiguous() for key, value in state.items()}, temporary, facts)
     temporary.replace(path)

@@ -20,6 +20,7 @@ from hyperstyle_export.networks.config import (
 )
 from hyperstyle_export.networks.encoder_kinds import ENCODER_KINDS
 from hyperstyle_export.networks.generator import Generator
+from hyperstyle_export.networks.latent_layout import LatentLayout
 from hyperstyle_export.networks.style_encoder import StyleEncoder
 from torch import Tensor
 
@@ -28,7 +29,7 @@ OFFICIAL_DEPTH = 4  # convolutions that reduce the last feature map of the offic
 
 def encoder_config(
     encoder_type: str,
-    generator: GeneratorConfig,
+    generator: LatentLayout,
     *,
     trunk: TrunkConfig | None = None,
     se_reduction: int = 16,

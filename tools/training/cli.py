@@ -47,7 +47,7 @@ Heads = Annotated[
     ),
 ]
 GeneratorFile = Annotated[
-    Path, typer.Option(help="StyleGAN2 generator in rosinality's layout ('g_ema').")
+    Path, typer.Option(help="StyleGAN2 generator (.pt with 'g_ema', or NVIDIA's .pkl).")
 ]
 SimilarityFile = Annotated[
     Path | None, typer.Option(help="Embedding network, where the config weighs similarity.")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from hyperstyle_export.readers import network_pickles
 from hyperstyle_export.readers.torch_files import read_torch_file
 from numpy.typing import NDArray
 from torch import Tensor
@@ -96,6 +97,11 @@ class Factors:
 
 
 def read_factors(generator: Path) -> Factors | None:
-    """What a generator's file says of the factors it was trained on; None if it was on none."""
+    """What a generator's file says of the factors it was trained on; None if it was on none.
+
+    NVIDIA's pickles say nothing of any.
+    """
+    if generator.suffix.lower() == network_pickles.SUFFIX:
+        return None
     entry = read_torch_file(generator).get("factors")
     return Factors.from_entry(entry) if isinstance(entry, Mapping) else None

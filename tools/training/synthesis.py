@@ -18,6 +18,7 @@ from hyperstyle_export.networks.layers import (
     ACTIVATION_SLOPE,
     DEMODULATION_EPS,
     fir_kernel,
+    limited,
 )
 from torch import Tensor, nn
 
@@ -111,7 +112,7 @@ class FastSynthesis(nn.Module):
         if noise is not None:
             shift = shift + ACTIVATION_GAIN * layer.noise.weight * noise
         x = torch.addcmul(shift.to(self.dtype), x, gain[:, :, None, None].to(self.dtype))
-        return F.leaky_relu(x, ACTIVATION_SLOPE)
+        return limited(F.leaky_relu(x, ACTIVATION_SLOPE), layer.limit)
 
     def _to_rgb(
         self, layer: ToRGB, x: Tensor, style: Tensor, offsets: Tensor | None, skip: Tensor | None
@@ -124,7 +125,7 @@ class FastSynthesis(nn.Module):
         else:
             kernels = (kernel * (1 + offsets))[..., 0, 0].to(self.dtype)  # [B,3,I]
             rgb = torch.einsum("boi,bihw->bohw", kernels, x).float()
-        rgb = rgb + layer.bias
+        rgb = limited(rgb + layer.bias, layer.limit)
         if skip is None:
             return rgb
         fir = self.fir.expand(3, 1, 4, 4)

@@ -19,14 +19,20 @@ from .rules import Rule, attribute, input_of, reshaped, shape_of
 TURNED_FROM = 4  # pixels per output channel from which a kernel is worth turning
 
 
-def _geometry(node: ir.Node) -> tuple[int, tuple[int, int], int]:
-    """(stride, padding (vertical, horizontal), group) of a convolution as our builder writes it."""
+def _geometry(node: ir.Node) -> tuple[tuple[int, int], tuple[int, int], int]:
+    """Strides and padding, both (vertical, horizontal), and group of a convolution of ours."""
     strides = attribute(node, "strides", [1, 1])
     pads = attribute(node, "pads", [0, 0, 0, 0])
-    assert strides[0] == strides[1] and list(pads[:2]) == list(pads[2:])
+    assert list(pads[:2]) == list(pads[2:])
     assert set(attribute(node, "dilations", [1])) == {1}
     assert not any(attribute(node, "output_padding", [0]))
-    return strides[0], (pads[0], pads[1]), attribute(node, "group", 1)
+    return (strides[0], strides[1]), (pads[0], pads[1]), attribute(node, "group", 1)
+
+
+def _same(strides: tuple[int, int]) -> int:
+    """The one stride along both axes."""
+    (stride,) = set(strides)
+    return stride
 
 
 def _conv(b: GraphBuilder, node: ir.Node, gradient: ir.Value, position: int) -> ir.Value:
@@ -34,11 +40,11 @@ def _conv(b: GraphBuilder, node: ir.Node, gradient: ir.Value, position: int) -> 
         return _conv_by_input(b, node, gradient)
     if position == 2:
         return b.op("ReduceSum", gradient, b.integers(0, 2, 3), keepdims=0)
-    stride, padding, group = _geometry(node)
+    strides, padding, group = _geometry(node)
     x, shape = input_of(node, 0), shape_of(input_of(node, 1))
     after, channels = shape_of(node.outputs[0]), shape_of(x)[1]
     rows = _rows(b, gradient, node.outputs[0])
-    taps = _taps(b, x, after, (after[1], channels, *shape[2:]), stride, padding)
+    taps = _taps(b, x, after, (after[1], channels, *shape[2:]), _same(strides), padding)
     if group > 1:
         assert group == channels == shape[0], "groups of one channel each"
         products = [_row_products(b, rows, tap, channels) for tap in taps]  # [C,1]
@@ -59,22 +65,23 @@ def _conv_by_input(b: GraphBuilder, node: ir.Node, gradient: ir.Value) -> ir.Val
     that comes at run time costs as much as a few pixels' products.
     """
     x, kernel = input_of(node, 0), input_of(node, 1)
-    stride, padding, group = _geometry(node)
+    strides, padding, group = _geometry(node)
     size = shape_of(kernel)[2:]
     after = shape_of(node.outputs[0])[2:]
     small_kernel = kernel.const_value is not None or TURNED_FROM * shape_of(kernel)[0] <= prod(
         after
     )
-    if stride == 1 and small_kernel:
+    if strides == (1, 1) and small_kernel:
         around = (size[0] - 1 - padding[0], size[1] - 1 - padding[1])
         return b.conv(gradient, _turned(b, kernel, group), padding=around, group=group)
-    reached = [stride * (n - 1) + k - 2 * p for n, k, p in zip(after, size, padding, strict=True)]
+    sides = zip(strides, after, size, padding, strict=True)
+    reached = [stride * (n - 1) + k - 2 * p for stride, n, k, p in sides]
     return b.op(
         "ConvTranspose",
         gradient,
         kernel,
         kernel_shape=list(size),
-        strides=[stride, stride],
+        strides=list(strides),
         pads=[*padding, *padding],
         output_padding=[n - m for n, m in zip(shape_of(x)[2:], reached, strict=True)],
         group=group,
@@ -102,13 +109,13 @@ def _turned(b: GraphBuilder, kernel: ir.Value, group: int) -> ir.Value:
 def _conv_transpose(b: GraphBuilder, node: ir.Node, gradient: ir.Value, position: int) -> ir.Value:
     """The kernel [I,O/g,h,w] is that of the convolution from output to input."""
     x, kernel = input_of(node, 0), input_of(node, 1)
-    stride, padding, group = _geometry(node)
+    strides, padding, group = _geometry(node)
     if position == 0:
-        return b.conv(gradient, kernel, stride=stride, padding=padding, group=group)
+        return b.conv(gradient, kernel, stride=strides, padding=padding, group=group)
     assert position == 1 and group == 1
     shape = shape_of(kernel)
     rows = _rows(b, x, x)
-    taps = _taps(b, gradient, shape_of(x), shape, stride, padding)
+    taps = _taps(b, gradient, shape_of(x), shape, _same(strides), padding)
     # [O,I], as the weights are kept: their transposition before the node and this one cancel.
     products = [b.op("Gemm", tap, rows, transB=1) for tap in taps]
     stacked = _stacked(b, products, (shape[1], shape[0]))

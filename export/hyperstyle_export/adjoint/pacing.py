@@ -13,7 +13,6 @@ numbers is the operation for it that no optimiser may remove.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from itertools import groupby, pairwise
@@ -22,9 +21,8 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes.common import ShapeInferencePass
 
-from ..graphs.inlining import INFERENCE_LOGGER
+from ..graphs.shapes import infer_shapes
 from .pull_back import ADJOINT_SCOPE
 from .rules import input_of, shape_of
 
@@ -65,14 +63,16 @@ def paced(model: ir.Model) -> ir.Model:
 
 def _shapes(model: ir.Model) -> Shapes:
     """Shapes of all tensors of numbers; those that had to be inferred are not left in the graph."""
-    values = [value for node in model.graph for value in node.outputs]
-    unknown = [value for value in values if value.shape is None]
-    logging.getLogger(INFERENCE_LOGGER).setLevel(logging.ERROR)
-    ShapeInferencePass()(model)
-    values += [*model.graph.inputs, *model.graph.initializers.values()]
-    shapes = {value: shape_of(value) for value in values}
-    for value in unknown:
-        value.shape = value.type = None
+    inferred = infer_shapes(model)
+    shapes: dict[ir.Value, tuple[int, ...]] = {
+        value: shape_of(value)
+        for value in (*model.graph.inputs, *model.graph.initializers.values())
+    }
+    for node in model.graph:
+        for value in node.outputs:
+            shape = inferred[value.name or ""].shape
+            assert None not in shape
+            shapes[value] = tuple(int(n) for n in shape if n is not None)
     return shapes
 
 

@@ -133,10 +133,20 @@ def _tanh(b: GraphBuilder, node: ir.Node, gradient: ir.Value, _position: int) ->
     return b.op("Mul", gradient, b.op("Sub", b.scalar(1.0), b.op("Mul", y, y)))
 
 
+def _sine(b: GraphBuilder, node: ir.Node, gradient: ir.Value, _position: int) -> ir.Value:
+    return b.op("Mul", gradient, b.op("Cos", node.inputs[0]))
+
+
 def _clip(b: GraphBuilder, node: ir.Node, gradient: ir.Value, position: int) -> ir.Value:
-    """What was not changed has the gradient; the bounds are constants."""
+    """What lies between the bounds, which are constants, has the gradient.
+
+    The output tells, and the input need not be kept: after a layer it is as large.
+    """
     assert position == 0, "the bounds of a Clip are constants"
-    return b.op("Where", b.op("Equal", node.inputs[0], node.outputs[0]), gradient, b.scalar(0.0))
+    y = node.outputs[0]
+    least, largest = input_of(node, 1), input_of(node, 2)
+    inside = b.op("And", b.op("Greater", y, least), b.op("Less", y, largest))
+    return b.op("Where", inside, gradient, b.scalar(0.0))
 
 
 def _reshape(b: GraphBuilder, node: ir.Node, gradient: ir.Value, _position: int) -> ir.Value:
@@ -281,6 +291,7 @@ RULES: dict[str, Rule] = {
     "Relu": _relu,
     "Reshape": _reshape,
     "Sigmoid": _sigmoid,
+    "Sin": _sine,
     "Slice": _slice,
     "Sqrt": _square_root,
     "Sub": _subtract,

@@ -13,7 +13,7 @@ from hyperstyle_rt.formats.methods import Method, Phase
 from hyperstyle_rt.formats.parametric_inputs import ObjectiveFacts
 
 from ..graphs.channel_offsets import channel_offsets_adjoint_graph, channel_offsets_graph
-from ..graphs.draft_step import RESTYLE, build_draft_step
+from ..graphs.draft_step import APPROACH, RESTYLE, build_approach, build_restyle
 from ..graphs.generator import NOISE, STYLE_OFFSETS
 from ..graphs.latent_encoder import build_latent_encoder
 from ..graphs.mobile_objectives import (
@@ -32,7 +32,7 @@ from ..graphs.mobilestylegan import (
 )
 from ..graphs.objective import build_features
 from ..graphs.storage import Storage
-from ..networks.draft_step import DraftGradient
+from ..networks.draft_step import DraftGradient, DraftSearch
 from ..networks.mobile_model import MobileModel
 from .spaces import mobile_space
 from .writer import BundleFacts, GraphFiles, OnProgress, stored_graph, write_average, write_manifest
@@ -41,6 +41,9 @@ GraphOf = Callable[[], ir.Model]
 
 ENCODER = "encoder"
 RESTYLE_ITERATIONS = 5
+OFFERING = ("features", RESTYLE)
+"""Graphs whose tensors others read: the perceptual network's, and the matrices of a step."""
+
 DEFAULT_PRESET = "photo"
 """A photograph is met by descent: what feed-forward methods give is a likeness."""
 
@@ -70,7 +73,8 @@ def write_mobile_bundle(
     for role, build in shared_graphs(model).items():
         on_progress(f"{role} graph")
         graph = stored_graph(build, storage)
-        written.write_sharing(role, graph, role, storage, list(written.graphs))
+        others = list(written.graphs)
+        written.write_sharing(role, graph, role, storage, others, offers=role in OFFERING)
     written.files |= write_average(directory, model.latent_avg.expand(_rows(model), -1))
     on_progress("digests")
     write_manifest(directory, _manifest(model, written, facts))
@@ -107,9 +111,11 @@ def shared_graphs(model: MobileModel) -> dict[str, GraphOf]:
         graphs["noise"] = partial(build_mobile_noise, generator)
     if model.lpips is None:
         return graphs
-    if model.restyle is not None:
-        graphs[RESTYLE] = partial(_restyle, model)
     graphs["features"] = lambda: build_features(perceptual_nodes(model))
+    if model.restyle is not None:
+        search = _search(model)
+        graphs[RESTYLE] = partial(build_restyle, search, model.input_size)
+        graphs[APPROACH] = partial(build_approach, search, model.input_size)
     for role in EXTRAS:
         graphs[role] = partial(build_mobile_objective, role, model)
     if model.draft is not None:
@@ -123,17 +129,16 @@ def mobile_methods(roles: Container[str]) -> Mapping[str, Method]:
     """The methods of a bundle with these graphs, as its manifest lists them, the default first."""
     methods = {ENCODER: Method((Phase(ENCODER),))}
     if RESTYLE in roles:
-        steps = Method((Phase(ENCODER), Phase(RESTYLE, RESTYLE_ITERATIONS)))
-        return {RESTYLE: steps, **methods}
+        phases = (Phase(ENCODER), Phase(APPROACH), Phase(RESTYLE, RESTYLE_ITERATIONS))
+        return {RESTYLE: Method(phases), **methods}
     return methods
 
 
-def _restyle(model: MobileModel) -> ir.Model:
+def _search(model: MobileModel) -> DraftSearch:
     assert model.restyle is not None and model.lpips is not None
     step, draft = model.restyle
     perceptual = step.config.perceptual
-    gradient = DraftGradient(model.generator, draft, model.lpips, perceptual)
-    return build_draft_step(step, gradient, model.input_size)
+    return DraftSearch(step, DraftGradient(model.generator, draft, model.lpips, perceptual))
 
 
 def _manifest(model: MobileModel, written: GraphFiles, facts: BundleFacts) -> Manifest:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import onnx
 import torch
@@ -19,6 +20,7 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from ..graphs.batchnorm import EPS
+from ..graphs.generator import ACTIVATION_LIMIT
 from ..graphs.storage import STORED_NOISE
 from ..networks.config import GeneratorConfig, HyperStyleConfig
 from ..networks.generator import MAPPING_LR_MUL
@@ -61,6 +63,9 @@ def recover_model(bundle: Bundle) -> HyperStyle:
     try:
         state = dict(_plain(constants)) | dict(_normalisation(constants))
         generator = infer_generator(_below(state | _kernels(constants), "decoder."))
+        if ACTIVATION_LIMIT in constants:
+            limit = float(constants[ACTIVATION_LIMIT])
+            generator = replace(generator, activation_limit=limit)
         state |= _kernels(constants) | dict(_generator(constants, generator))
         state |= dict(_heads(constants, generator))
         config = HyperStyleConfig(

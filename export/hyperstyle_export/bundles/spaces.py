@@ -16,6 +16,8 @@ from torch import Tensor
 from ..graphs.builder import to_array
 from ..networks.hyperstyle import HyperStyle
 from ..networks.mobilestylegan import MobileStyleGan
+from ..networks.stylegan1 import StyleGan1
+from ..networks.stylegan3 import StyleGan3
 
 _NOT_SYNTHESIS = ("decoder.style.",)  # the mapping network
 _HEADS = ("hypernet.refinement_blocks.", "hypernet.shared_weight_hypernet.")
@@ -50,6 +52,44 @@ def mobile_space(generator: MobileStyleGan) -> str:
         "latent_width": config.style_width,
     }
     return _digest(layout, generator.synthesis.state_dict())
+
+
+def stylegan3_space(generator: StyleGan3) -> str:
+    """Identity of a StyleGAN3: SHA-256 of its layout and its synthesis tensors."""
+    config = generator.config
+    layout = {
+        "family": "stylegan3",
+        "resolution": config.resolution,
+        "num_latents": config.num_latents,
+        "latent_width": config.style_width,
+        "radial": config.has_radial_filters,
+        "clamp": config.clamp,
+        "output_scale": config.output_scale,
+    }
+    tensors = {
+        key: tensor
+        for key, tensor in generator.synthesis.state_dict().items()
+        if not key.endswith("_filter")  # which follow from the layout
+    }
+    return _digest(layout, tensors)
+
+
+def stylegan1_space(generator: StyleGan1) -> str:
+    """Identity of a StyleGAN 1: SHA-256 of its layout and its synthesis tensors, noise included."""
+    config = generator.config
+    layout = {
+        "family": "stylegan1",
+        "resolution": config.resolution,
+        "num_latents": config.num_latents,
+        "latent_width": config.style_width,
+    }
+    last = f"output{len(config.channels) - 1}."
+    tensors = {
+        key: tensor
+        for key, tensor in generator.synthesis.state_dict().items()
+        if key.startswith(("layer", last)) and not key.endswith(".kernel")
+    }
+    return _digest(layout, tensors)
 
 
 def code_space(model: HyperStyle) -> str:

@@ -19,6 +19,7 @@ from torch import Tensor
 from ..methods import HYPERSTYLE
 from ..networks.encoder_method import EncoderMethod
 from ..networks.hyperstyle import HyperStyle
+from ..networks.latent_layout import InvertibleModel
 from .rounding import write_rounded_half
 from .staging import BuildError
 
@@ -70,7 +71,7 @@ def measure_accuracy(
             figures |= _measure_hyperstyle(model, runtime, picture, x)
         if encoders:
             figures["methods"] = {
-                name: _measure_encoder(model, encoder, runtime, picture, x)
+                name: measure_encoder(model, encoder, runtime, picture, x)
                 for name, encoder in encoders.items()
             }
     return figures
@@ -102,13 +103,14 @@ def _measure_hyperstyle(
     }
 
 
-def _measure_encoder(
-    model: HyperStyle,
+def measure_encoder(
+    model: InvertibleModel,
     encoder: EncoderMethod,
     runtime: Runtime,
     picture: NDArray[np.uint8],
     x: Tensor,
 ) -> dict[str, Any]:
+    """Compare one encoder's inversion of a picture, of which `x` is the target [1,3,h,w]."""
     iterations = ITERATIONS if encoder.kind.is_iterative else None
     inversion = runtime.invert(picture, iterations, method=encoder.kind.method, align="never")
     *_, latents = encoder.invert(model, x, ITERATIONS)

@@ -27,7 +27,7 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from ..graphs.builder import save_model, to_array
-from ..graphs.costs import multiply_accumulates
+from ..graphs.costs import total_work
 from ..graphs.perceptual import perceptual_term
 from ..graphs.sharing import external_tensors, save_sharing
 from ..graphs.storage import Storage, store_weights
@@ -109,7 +109,13 @@ class GraphFiles:
         self._list(role, path, save_model(model, path), stored)
 
     def write_sharing(
-        self, role: str, model: ir.Model, name: str, stored: str, others: Iterable[str]
+        self,
+        role: str,
+        model: ir.Model,
+        name: str,
+        stored: str,
+        others: Iterable[str],
+        offers: bool = False,
     ) -> None:
         """Write a graph that reads from the data files of `others` what it has in common with them.
 
@@ -117,16 +123,23 @@ class GraphFiles:
         ----------
         others:
             Roles of graphs that have been written.
+        offers:
+            Whether one that is written later reads what is this one's own.
         """
         path = self.directory / f"{name}.onnx"
         saved = [self.directory / self.graphs[other].file for other in others]
-        self._list(role, path, save_sharing(model, path, saved), stored)
+        self._list(role, path, save_sharing(model, path, saved, offers), stored)
 
     def _list(self, role: str, path: Path, written: Iterable[Path], stored: str) -> None:
         for file in written:
             self.files[file.name] = BundleFile(sha256(file), file.stat().st_size, stored)
-        macs = multiply_accumulates(path)
-        self.graphs[role] = GraphFile(path.name, data_files(path), macs)
+        self.graphs[role] = graph_file(path)
+
+
+def graph_file(path: Path) -> GraphFile:
+    """What a manifest says of a graph that is written, its cost included."""
+    work = total_work(path)
+    return GraphFile(path.name, data_files(path), work.macs, work.size)
 
 
 def data_files(path: Path) -> tuple[str, ...]:

@@ -107,7 +107,7 @@ class GraphBuilder:
         """An initializer; asking for the same name again gives the same one."""
         if name not in self._initializers:
             array = array.astype(np.float32) if array.dtype == np.float64 else array
-            tensor = ir.tensor(np.require(array, requirements="C"), name=name)
+            tensor = ir.Tensor(np.require(array, requirements="C"), name=name)
             value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), const_value=tensor)
             value.shape = ir.Shape(array.shape)
             self._initializers[name] = value
@@ -138,7 +138,8 @@ class GraphBuilder:
         """Append a node with one output and return that output."""
         name = f"{self._scope}/{op_type}_{self._count}"
         self._count += 1
-        value = self._tape.op(op_type, inputs, attributes, name=name)  # type: ignore[arg-type]
+        given = {key: _attribute(key, value) for key, value in attributes.items()}
+        value = self._tape.op(op_type, inputs, given, name=name)
         value.name = f"{name}:0"
         return value
 
@@ -148,18 +149,19 @@ class GraphBuilder:
         weight: ir.Value,
         bias: ir.Value | None = None,
         *,
-        stride: int = 1,
+        stride: int | tuple[int, int] = 1,
         padding: tuple[int, int] = (0, 0),
         group: int = 1,
     ) -> ir.Value:
         """2-D convolution; writes `kernel_shape`, as TensorRT wants where a kernel is an input."""
+        strides = [stride, stride] if isinstance(stride, int) else list(stride)
         vertical, horizontal = padding
         inputs = [x, weight] + ([bias] if bias is not None else [])
         return self.op(
             "Conv",
             *inputs,
             kernel_shape=kernel_shape(weight),
-            strides=[stride, stride],
+            strides=strides,
             pads=[vertical, horizontal, vertical, horizontal],
             group=group,
         )
@@ -245,6 +247,17 @@ class GraphBuilder:
             name=self.name,
         )
         return ir.Model(graph, ir_version=IR_VERSION, producer_name="hyperstyle-rt")
+
+
+def _attribute(name: str, value: object) -> Any:
+    """An attribute of its kind; onnx-ir, if it is not told, looks through all kinds there are."""
+    if isinstance(value, int):
+        return ir.AttrInt64(name, value)
+    if isinstance(value, float):
+        return ir.AttrFloat32(name, value)
+    if isinstance(value, list) and value and all(isinstance(each, int) for each in value):
+        return ir.AttrInt64s(name, value)
+    return value
 
 
 def to_half(name: str, weight: Array) -> NDArray[np.float16]:

@@ -40,6 +40,9 @@ NOISE = "noise"  # in place of the stored noise
 FEATURE_OFFSET = "feature_offset"  # added to the features of one layer
 PARAMETERS = "parameters"  # in place of all stored tensors and kernels
 
+ACTIVATION_LIMIT = "activation_limit"
+"""Name of the constant; networks are recovered from the graphs of a bundle."""
+
 EDITS = "edits"  # axis of the style offsets: one row for all latents, or one for each
 FEATURE_SIDE = 64  # of the features that may be offset, where the picture is larger than twice that
 
@@ -64,6 +67,8 @@ class StyledLayer:
         [O,I,k,k] in the builder's compute type.
     noise:
         [1,1,h,w] in float32, before its strength; None for a layer that adds none.
+    limit:
+        Largest magnitude of what it gives; None without one.
     """
 
     spec: LayerSpec
@@ -72,6 +77,7 @@ class StyledLayer:
     style: ir.Value
     weight: ir.Value
     noise: ir.Value | None
+    limit: float | None = None
 
 
 LayerForm = Callable[[GraphBuilder, ir.Value, StyledLayer], ir.Value]
@@ -218,7 +224,9 @@ def _synthesise(
         noise = inputs.get(f"noise.{spec.name}")
         if noise is None and has_noise(state, spec):
             noise = stored_noise(b, state, spec)
-        layer = StyledLayer(spec, state, tensors, style, weights[spec.index], noise)
+        layer = StyledLayer(
+            spec, state, tensors, style, weights[spec.index], noise, config.activation_limit
+        )
         if spec.is_to_rgb:
             new = forms.to_rgb(b, x, layer)
             rgb = new if rgb is None else b.op("Add", new, _enlarged(b, rgb))
@@ -261,7 +269,15 @@ def activate(b: GraphBuilder, x: ir.Value, layer: StyledLayer) -> ir.Value:
     if layer.noise is not None:
         strength = layer.tensors.noise_strength(layer.spec)
         x = b.op("Add", x, b.op("Mul", layer.noise, strength))
-    return b.op("LeakyRelu", x, alpha=ACTIVATION_SLOPE)
+    return _limited(b, b.op("LeakyRelu", x, alpha=ACTIVATION_SLOPE), layer.limit)
+
+
+def _limited(b: GraphBuilder, x: ir.Value, limit: float | None) -> ir.Value:
+    """Clamp to [-limit,limit]; None leaves x as it is."""
+    if limit is None:
+        return x
+    largest = b.constant(ACTIVATION_LIMIT, np.array(limit, np.float32))
+    return b.op("Clip", x, b.scalar(-limit), largest)
 
 
 def output_power(b: GraphBuilder, layer: StyledLayer) -> ir.Value:
@@ -294,7 +310,7 @@ def rgb_product(b: GraphBuilder, x: ir.Value, layer: StyledLayer) -> ir.Value:
 def with_rgb_bias(b: GraphBuilder, rgb: ir.Value, layer: StyledLayer) -> ir.Value:
     """The image that toRGB's product in float32, [N,3,h*w], stands for: [N,3,h,w]."""
     rgb = b.reshape(rgb, 0, 3, layer.spec.resolution, layer.spec.resolution)
-    return b.op("Add", rgb, layer.tensors.rgb_bias(layer.spec))
+    return _limited(b, b.op("Add", rgb, layer.tensors.rgb_bias(layer.spec)), layer.limit)
 
 
 def _enlarged(b: GraphBuilder, rgb: ir.Value) -> ir.Value:

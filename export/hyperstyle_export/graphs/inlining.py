@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from .builder import GraphBuilder
-
-INFERENCE_LOGGER = "onnx_ir.passes.common.shape_inference"
+from .shapes import infer_shapes
 
 
 def inline(b: GraphBuilder, model: ir.Model, inputs: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
@@ -50,12 +48,13 @@ def with_shapes(model: ir.Model) -> ir.Model:
     ValueError
         If a shape is not known in advance: an input's is not, or an operator makes it from data.
     """
-    logging.getLogger(INFERENCE_LOGGER).setLevel(logging.ERROR)
-    ShapeInferencePass()(model)
+    shapes = infer_shapes(model)
     for node in model.graph:
         for value in node.outputs:
-            if value.shape is None or not value.shape.is_static():
+            found = shapes.get(value.name or "")
+            if found is None or None in found.shape:
                 raise ValueError(f"the shape of {value.name} ({node.op_type}) is not fixed")
+            value.shape, value.type = ir.Shape(found.shape), ir.TensorType(found.dtype)
     return model
 
 

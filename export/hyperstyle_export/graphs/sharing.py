@@ -14,7 +14,9 @@ from .builder import SMALLEST_EXTERNAL, save_model
 INTERNAL_BESIDE_SHARED = 64 << 20  # bytes of its own that a graph keeps that reads other files
 
 
-def save_sharing(model: ir.Model, path: Path, saved: Iterable[Path]) -> list[Path]:
+def save_sharing(
+    model: ir.Model, path: Path, saved: Iterable[Path], offers: bool = False
+) -> list[Path]:
     """Write a model that reads from other graphs' data files what it has in common with them.
 
     Parameters
@@ -23,6 +25,9 @@ def save_sharing(model: ir.Model, path: Path, saved: Iterable[Path]) -> list[Pat
         Graphs in the same directory. A tensor is theirs if name, type, shape and all its bytes are;
         what is in no data file is written into the model's own file, or into a data file of its
         own if it is large.
+    offers:
+        Whether other graphs have the rest in common with this one: only what is in a data file can
+        be read by them, so all large tensors get one.
 
     Returns
     -------
@@ -39,11 +44,11 @@ def save_sharing(model: ir.Model, path: Path, saved: Iterable[Path]) -> list[Pat
             value.const_value = other
         else:
             own.append(value)
-    if len(own) == len(model.graph.initializers):
+    if len(own) == len(model.graph.initializers) and not offers:
         return save_model(model, path)
     files = [path]
     large = [value for value in own if _size(value) > SMALLEST_EXTERNAL]
-    if sum(_size(value) for value in large) > INTERNAL_BESIDE_SHARED:
+    if large and (offers or sum(map(_size, large)) > INTERNAL_BESIDE_SHARED):
         files.append(_externalise(large, path))
     return [*save_model(model, path, external_above=1 << 31), *files[1:]]
 

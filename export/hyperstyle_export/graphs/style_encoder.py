@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from ..networks.config import StyleEncoderConfig
 from ..networks.encoder_method import LARGEST_LABEL, LIGHTNESS, EncoderMethod
-from ..networks.hyperstyle import HyperStyle
+from ..networks.latent_layout import InvertibleModel
 from ..networks.style_encoder import STYLE_SLOPE
 from .builder import BATCH, Dim, GraphBuilder, Precision, State, to_array
 from .encoder import trunk_features
@@ -25,7 +25,7 @@ PREFIX = "encoder"
 
 
 def build_style_encoder(
-    model: HyperStyle, method: EncoderMethod, precision: Precision = "fp32"
+    model: InvertibleModel, method: EncoderMethod, precision: Precision = "fp32"
 ) -> ir.Model:
     """Target [B,3,h,w] -> latents [B,L,W] with the average added.
 
@@ -51,7 +51,7 @@ def build_style_encoder(
     return b.build()
 
 
-def build_average(model: HyperStyle, method: EncoderMethod) -> ir.Model:
+def build_average(model: InvertibleModel, method: EncoderMethod) -> ir.Model:
     """(nothing) -> latents [1,L,W]: what ReStyle starts from, where the bundle's is another."""
     b = GraphBuilder(f"{method.role}_average")
     average = b.constant("latent_avg", to_array(method.latent_avg)[None])

@@ -61,12 +61,19 @@ class LayerSpec:
 class GeneratorConfig:
     """StyleGAN2 in rosinality's layout (docs/spec.md, section 4).
 
-    ``channels[r]`` is the width at resolution ``4 * 2**r``; its length fixes the resolution.
+    Attributes
+    ----------
+    channels:
+        ``channels[r]`` is the width at resolution ``4 * 2**r``; its length fixes the resolution.
+    activation_limit:
+        Largest magnitude of an activation and of what toRGB adds: ``conv_clamp`` of NVIDIA's
+        generators (docs/spec-methods.md, section 4.2). rosinality's have none.
     """
 
     channels: tuple[int, ...]
     style_width: int = 512
     mapping_depth: int = 8
+    activation_limit: float | None = None
 
     @property
     def resolution(self) -> int:

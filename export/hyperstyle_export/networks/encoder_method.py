@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .encoder_kinds import EncoderKind, role_of
-from .hyperstyle import HyperStyle
+from .latent_layout import InvertibleModel
 from .style_encoder import StyleEncoder
 
 LIGHTNESS = (0.299, 0.587, 0.114)  # of RGB, as Pillow makes grey pictures
@@ -53,7 +53,7 @@ class EncoderMethod(nn.Module):
         """One iteration of ReStyle: latents [B,L,W] -> latents closer to the target."""
         return self.encoder(torch.cat([target, reconstruction], dim=1)) + latents
 
-    def invert(self, model: HyperStyle, target: Tensor, iterations: int) -> Iterator[Tensor]:
+    def invert(self, model: InvertibleModel, target: Tensor, iterations: int) -> Iterator[Tensor]:
         """Yield latents [B,L,W]: once, or after every iteration."""
         if not self.kind.is_iterative:
             yield self.encode(target)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import GeneratorConfig, LayerSpec
-from .layers import Blur, EqualLinear, ModulatedConv2d, PixelNorm, fused_leaky_relu
+from .layers import Blur, EqualLinear, ModulatedConv2d, PixelNorm, fused_leaky_relu, limited
 
 MAPPING_LR_MUL = 0.01
 
@@ -31,8 +31,9 @@ class ActivationBias(nn.Module):
 class StyledConv(nn.Module):
     """Modulated convolution, stored noise, bias and leaky ReLU."""
 
-    def __init__(self, spec: LayerSpec, style_width: int) -> None:
+    def __init__(self, spec: LayerSpec, style_width: int, limit: float | None = None) -> None:
         super().__init__()
+        self.limit = limit
         self.conv = ModulatedConv2d(
             spec.in_channels, spec.out_channels, 3, style_width, upsample=spec.upsample
         )
@@ -42,14 +43,16 @@ class StyledConv(nn.Module):
     def forward(self, x: Tensor, style: Tensor, noise: Tensor, offsets: Tensor | None) -> Tensor:
         """X [B,I,H,W], style [B,I], noise [1 or B,1,H',W'] -> [B,O,H',W']."""
         x = self.conv(x, style, offsets)
-        return fused_leaky_relu(x + self.noise.weight * noise, self.activate.bias)
+        x = fused_leaky_relu(x + self.noise.weight * noise, self.activate.bias)
+        return limited(x, self.limit)
 
 
 class ToRGB(nn.Module):
     """1x1 modulated convolution to RGB, added to the up-sampled image of the resolution below."""
 
-    def __init__(self, spec: LayerSpec, style_width: int) -> None:
+    def __init__(self, spec: LayerSpec, style_width: int, limit: float | None = None) -> None:
         super().__init__()
+        self.limit = limit
         self.conv = ModulatedConv2d(spec.in_channels, 3, 1, style_width, demodulate=False)
         self.bias = nn.Parameter(torch.zeros(1, 3, 1, 1))
         if spec.resolution > 4:
@@ -59,7 +62,7 @@ class ToRGB(nn.Module):
         self, x: Tensor, style: Tensor, offsets: Tensor | None, skip: Tensor | None
     ) -> Tensor:
         """X [B,I,H,W], skip [B,3,H/2,W/2] or None -> [B,3,H,W]."""
-        rgb = self.conv(x, style, offsets) + self.bias
+        rgb = limited(self.conv(x, style, offsets) + self.bias, self.limit)
         return rgb if skip is None else rgb + self.upsample(skip)
 
 
@@ -86,7 +89,7 @@ class Generator(nn.Module):
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         self.config = config
-        width = config.style_width
+        width, limit = config.style_width, config.activation_limit
         self.style = nn.Sequential(
             PixelNorm(),
             *(
@@ -95,11 +98,11 @@ class Generator(nn.Module):
             ),
         )
         self.input = LearnedConstant(config.channels[0])
-        self.conv1 = StyledConv(config.layers[0], width)
-        self.to_rgb1 = ToRGB(config.layers[1], width)
+        self.conv1 = StyledConv(config.layers[0], width, limit)
+        self.to_rgb1 = ToRGB(config.layers[1], width, limit)
         rest = config.layers[2:]
-        self.convs = nn.ModuleList(StyledConv(s, width) for s in rest if not s.is_to_rgb)
-        self.to_rgbs = nn.ModuleList(ToRGB(s, width) for s in rest if s.is_to_rgb)
+        self.convs = nn.ModuleList(StyledConv(s, width, limit) for s in rest if not s.is_to_rgb)
+        self.to_rgbs = nn.ModuleList(ToRGB(s, width, limit) for s in rest if s.is_to_rgb)
         self.noises = StoredNoise(config)
 
     def map(self, z: Tensor) -> Tensor:

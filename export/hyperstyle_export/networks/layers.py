@@ -20,6 +20,11 @@ def fir_kernel() -> Tensor:
     return kernel / kernel.sum() * 4
 
 
+def limited(x: Tensor, limit: float | None) -> Tensor:
+    """Clamp to [-limit,limit]; None leaves x as it is."""
+    return x if limit is None else x.clamp(-limit, limit)
+
+
 def fused_leaky_relu(x: Tensor, bias: Tensor) -> Tensor:
     """lrelu(x + bias) * sqrt(2), bias along axis 1."""
     bias = bias.view(1, -1, *[1] * (x.ndim - 2))

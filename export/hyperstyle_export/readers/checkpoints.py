@@ -14,7 +14,7 @@ from torch import Tensor
 from ..networks.config import GeneratorConfig
 from ..networks.layers import fir_kernel
 from .layouts import LayoutError
-from .torch_files import CheckpointError
+from .torch_files import CheckpointError, shown
 
 State = dict[str, Tensor]
 
@@ -39,6 +39,10 @@ def describe(contents: Mapping[str, Any]) -> str:
         return "a W-encoder checkpoint"
     if has("output_layer.") and has("body."):
         return "an ArcFace or CurricularFace recognition network"
+    if has("synthesis.layer0."):
+        return "an IDInvert generator (StyleGAN, version 1)"
+    if has("block0.conv.") and has("block1.conv1."):
+        return "an IDInvert encoder, which goes with its own generator (--generator)"
     if has("convs.") and has("to_rgbs."):
         return "a bare StyleGAN2 generator state dict"
     if has("layer1.") and has("fc."):
@@ -103,12 +107,13 @@ def check_fir(state: State, path: Path, prefix: str) -> None:
 
 
 def load_strictly(module: torch.nn.Module, state: State, path: Path, prefix: str) -> None:
-    """Strict loading with the first differences named."""
+    """Strict loading with the first differences named; the prefix is empty where keys have none."""
+    start = f"{prefix}." if prefix else ""
     own = {k: v for k, v in module.state_dict().items() if not k.endswith("num_batches_tracked")}
-    problems = [f"'{prefix}.{k}' is missing" for k in own if k not in state]
-    problems += [f"'{prefix}.{k}' is not expected" for k in state if k not in own]
+    problems = [f"'{start}{k}' is missing" for k in own if k not in state]
+    problems += [f"'{start}{k}' is not expected" for k in state if k not in own]
     problems += [
-        f"'{prefix}.{k}' has shape {tuple(state[k].shape)}, expected {tuple(v.shape)}"
+        f"'{start}{k}' has shape {tuple(state[k].shape)}, expected {tuple(v.shape)}"
         for k, v in own.items()
         if k in state and state[k].shape != v.shape
     ]
@@ -120,7 +125,7 @@ def load_strictly(module: torch.nn.Module, state: State, path: Path, prefix: str
     for key in {id(state[k]): k for k in own}.values():  # aliases once
         if not torch.isfinite(state[key].sum()):  # takes no memory, and one wrong term spoils it
             raise CheckpointError(
-                f"{path}: '{prefix}.{key}' holds NaN or infinity; use an earlier checkpoint of "
+                f"{path}: '{start}{key}' holds NaN or infinity; use an earlier checkpoint of "
                 "that training."
             )
     counters = {
@@ -154,7 +159,7 @@ def input_size(dataset_type: str, opts: Mapping[str, Any], path: Path) -> tuple[
         and all(type(side) is int and side > 0 for side in size)
     ):
         raise CheckpointError(
-            f"{path}: the option 'input_size' is {size!r}, not two positive integers "
+            f"{path}: the option 'input_size' is {shown(size)}, not two positive integers "
             "[height, width]."
         )
     return size[0], size[1]

@@ -22,14 +22,15 @@ from ..networks.encoder_kinds import (
     EncoderKind,
 )
 from ..networks.encoder_method import EncoderMethod
-from ..networks.hyperstyle import HyperStyle
+from ..networks.latent_layout import InvertibleModel
 from ..networks.style_encoder import StyleEncoder
 from .checkpoints import State, describe, layout_of, load_strictly, options, state_dict, with_prefix
 from .layouts import infer_style_encoder
 from .official import latent_average
-from .torch_files import CheckpointError, read_torch_file
+from .torch_files import CheckpointError, read_torch_file, shown
 
 SIZE_OPTIONS = ("output_size", "stylegan_size")  # of pSp and ReStyle, of e4e
+CHANNEL_OPTIONS = ("input_nc", "label_nc")  # the latter is 0 where it reads no labels
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class EncoderFile:
     def dataset_type(self) -> str | None:
         """What its pictures show, e.g. ``cars_encode``; None where the file does not say."""
         said = self.opts.get("dataset_type")
-        return None if said is None else str(said)
+        return said if isinstance(said, str) else None
 
     @property
     def adds_average(self) -> bool:
@@ -114,7 +115,7 @@ def read_encoder(source: EncoderSource) -> EncoderFile:
     return file
 
 
-def load_encoder(file: EncoderFile, model: HyperStyle) -> EncoderMethod:
+def load_encoder(file: EncoderFile, model: InvertibleModel) -> EncoderMethod:
     """Make the network of a file, for the generator of a model.
 
     Raises
@@ -146,11 +147,11 @@ def _kind(source: EncoderSource, encoder: State, opts: Mapping[str, Any]) -> Enc
         raise CheckpointError(f"{path} is a W-encoder of HyperStyle; give it as --w-encoder.")
     if said is None:
         return _kind_of_keys(source, encoder)
-    kind = ENCODER_KINDS.get(str(said))
+    kind = ENCODER_KINDS.get(said) if isinstance(said, str) else None
     if kind is None:
         raise CheckpointError(
-            f"{path} holds an encoder of type {said!r}, which is not supported; those that are: "
-            f"{', '.join(ENCODER_KINDS)}."
+            f"{path} holds an encoder of type {shown(said)}, which is not supported; those that "
+            f"are: {', '.join(ENCODER_KINDS)}."
         )
     if kind.method == "psp" and _channels(encoder) == 6 and not opts.get("label_nc"):
         kind = RESTYLE_PYRAMID
@@ -198,12 +199,15 @@ def _channels(encoder: State) -> int:
 
 
 def _check_channels(file: EncoderFile) -> None:
-    said, found = file.opts.get("input_nc"), _channels(file.encoder)
-    if isinstance(said, int) and found and said != found:
-        raise CheckpointError(
-            f"{file.path} says that its encoder reads {said} channels (opts.input_nc), but it "
-            f"reads {found}: the file was put together of two."
-        )
+    """Refuse an encoder that reads other channels than its options say; labels are one each."""
+    found = _channels(file.encoder)
+    for option in CHANNEL_OPTIONS:
+        said = file.opts.get(option)
+        if isinstance(said, int) and said and found and said != found:
+            raise CheckpointError(
+                f"{file.path} says that its encoder reads {said} channels (opts.{option}), but it "
+                f"reads {found}: the file was put together of two."
+            )
 
 
 def _check_size(file: EncoderFile, resolution: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from .checkpoints import check_fir, crop_rows, input_size, layout_of, load_stric
 from .encoders import EncoderFile, EncoderSource, load_encoder, read_encoder
 from .layouts import infer_generator
 from .official import check_input_size, latent_average, load_model, read_generator
+from .stylegan3 import is_stylegan3
 from .torch_files import CheckpointError
 
 # What two files of one generator may differ in: it is no part of the synthesis.
@@ -57,8 +58,13 @@ class _Base:
     resolution: int
 
 
-def load_family(sources: Sources) -> Family:
+def load_family(sources: Sources, files: Sequence[EncoderFile] | None = None) -> Family:
     """Read files into networks, and refuse those that are not of one generator.
+
+    Parameters
+    ----------
+    files:
+        The encoders' files, if they have been read.
 
     Raises
     ------
@@ -66,18 +72,22 @@ def load_family(sources: Sources) -> Family:
         If a file is missing, damaged, of another kind, of an unsupported layout, or for another
         generator than the others.
     """
-    files = [read_encoder(source) for source in sources.encoders]
-    _check_methods(files)
+    if files is None:
+        files = [read_encoder(source) for source in sources.encoders]
+    check_methods(files)
+    _check_families(files)
+    given = None if sources.generator is None else read_generator(sources.generator)
     if sources.hyperstyle is not None:
         model, path = load_model(*sources.hyperstyle, sources.dataset_type), sources.hyperstyle[0]
-        if sources.generator is not None:
-            given, _ = read_generator(sources.generator)
-            base = _base(given, sources.generator)
+        if sources.generator is not None and given is not None:
+            decoder, _ = given
+            base = _base(decoder, sources.generator)
             _check_generator(model.decoder.state_dict(), path, base, sources.allow_other_generator)
-            model.decoder = given
+            model.decoder = decoder
+            model.config = replace(model.config, generator=decoder.config)
             path = sources.generator
     else:
-        model, path = _model_of_encoders(sources, files)
+        model, path = _model_of_encoders(sources, files, given)
     base = _base(model.decoder, path)
     for file in files:
         if file.decoder:
@@ -90,7 +100,7 @@ def _base(decoder: Generator, path: Path) -> _Base:
     return _Base(decoder.state_dict(), path, decoder.config.resolution)
 
 
-def _check_methods(files: Sequence[EncoderFile]) -> None:
+def check_methods(files: Sequence[EncoderFile]) -> None:
     """A bundle has one encoder of a kind."""
     seen: dict[str, Path] = {}
     for file in files:
@@ -102,11 +112,13 @@ def _check_methods(files: Sequence[EncoderFile]) -> None:
             )
 
 
-def _model_of_encoders(sources: Sources, files: Sequence[EncoderFile]) -> tuple[HyperStyle, Path]:
+def _model_of_encoders(
+    sources: Sources, files: Sequence[EncoderFile], given: tuple[Generator, Tensor | None] | None
+) -> tuple[HyperStyle, Path]:
     """The generator alone, given or that of the first file that has one."""
     first = next((file for file in files if file.decoder), files[0])
-    if sources.generator is not None:
-        (decoder, average), path = read_generator(sources.generator), sources.generator
+    if sources.generator is not None and given is not None:
+        (decoder, average), path = given, sources.generator
         average = first.latent_avg if average is None else average
     elif first.decoder:
         decoder, average, path = _decoder(first), first.latent_avg, first.path
@@ -134,6 +146,16 @@ def _decoder(file: EncoderFile) -> Generator:
     return decoder
 
 
+def _check_families(files: Sequence[EncoderFile]) -> None:
+    """Refuse what is for a generator of another family than StyleGAN2."""
+    for file in files:
+        if is_stylegan3(file.decoder):
+            raise CheckpointError(
+                f"{file.path} is for a generator of StyleGAN3, and the others are not: the files "
+                "are not of one model."
+            )
+
+
 def _check_generator(
     decoder: Mapping[str, Tensor], path: Path, base: _Base, allow_others: bool
 ) -> None:
@@ -145,10 +167,30 @@ def _check_generator(
             f"{path} is for a generator of {resolution} px, but that of {base.path} has "
             f"{base.resolution} px: the files are not of one model."
         )
-    if allow_others:
-        return
-    for key, value in base.decoder.items():
-        if key.startswith(_NOT_COMPARED):
+    if not allow_others:
+        check_values(decoder, path, base.decoder, base.path, _NOT_COMPARED)
+
+
+def check_values(
+    decoder: Mapping[str, Tensor],
+    path: Path,
+    base: Mapping[str, Tensor],
+    base_path: Path,
+    not_compared: tuple[str, ...],
+) -> None:
+    """Refuse a file whose generator has other values than a bundle's.
+
+    Parameters
+    ----------
+    decoder, path:
+        The file's generator, and the file.
+    base, base_path:
+        The bundle's.
+    not_compared:
+        How the names of tensors begin that are no part of the synthesis.
+    """
+    for key, value in base.items():
+        if key.startswith(not_compared):
             continue
         own = decoder.get(key)
         if own is None or own.shape != value.shape:
@@ -159,9 +201,9 @@ def _check_generator(
             change = float((own - value).norm() / value.norm().clamp(min=1e-30))
             difference = f"differs by {change:.2g} of its size"
         raise CheckpointError(
-            f"the generator of {path} is not that of {base.path} ('decoder.{key}' {difference}), "
+            f"the generator of {path} is not that of {base_path} ('decoder.{key}' {difference}), "
             "so that latents of one mean something else to the other; give files of one generator, "
-            f"or --allow-other-generator to render all with that of {base.path.name}."
+            f"or --allow-other-generator to render all with that of {base_path.name}."
         )
 
 

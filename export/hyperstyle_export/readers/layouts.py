@@ -16,6 +16,7 @@ from ..networks.config import (
     TrunkConfig,
 )
 from ..networks.encoder_kinds import EncoderKind
+from ..networks.latent_layout import LatentLayout
 
 State = Mapping[str, Tensor]
 
@@ -50,7 +51,7 @@ def infer_encoder(state: State) -> EncoderConfig:
 
 
 def infer_style_encoder(
-    state: State, kind: EncoderKind, generator: GeneratorConfig
+    state: State, kind: EncoderKind, generator: LatentLayout
 ) -> StyleEncoderConfig:
     """Trunk and style blocks of an encoder of pSp, e4e or ReStyle, for the latents of a generator.
 
@@ -101,7 +102,7 @@ def _block_depths(state: State) -> tuple[int, ...]:
     return tuple(depths)
 
 
-def _check_latents(config: StyleEncoderConfig, generator: GeneratorConfig) -> None:
+def _check_latents(config: StyleEncoderConfig, generator: LatentLayout) -> None:
     """Refuse an encoder of another generator's latents."""
     rows = len(config.block_depths)
     if config.style_width != generator.style_width:

@@ -27,6 +27,13 @@ MAX_BYTES = 1 << 30
 INPUT_SIDE = 256
 """Side of the reconstruction, at which pictures are compared; smaller generators' own side."""
 
+STEP_LIMITS, STEP_COUNTS = (
+    ("perceptual", "limit", "share", "spread", "trust"),
+    ("approach", "steps", "memory"),
+)
+MAX_STEPS = 16
+"""Gradients in one graph, or steps whose curvature it reads; each is some hundred nodes."""
+
 ENCODER_PREFIX = "encoder."
 LATENT_AVERAGE = "latent_avg"
 
@@ -150,9 +157,12 @@ def read_draft_step(path: Path, generator: MobileStyleGan) -> tuple[DraftStep, D
     draft = _draft(
         {k: v for k, v in state.items() if k.startswith("head.")}, facts, path, generator
     )
-    numbers = ("perceptual", "limit", "share")
     try:
-        config = DraftStepConfig(width, draft.row + 1, **{k: float(facts[k]) for k in numbers})
+        numbers: dict[str, Any] = {name: float(facts[name]) for name in STEP_LIMITS}
+        numbers |= {name: int(facts[name]) for name in STEP_COUNTS}
+        if not all(0 < numbers[name] <= MAX_STEPS for name in STEP_COUNTS):
+            raise ValueError(f"counts of 1 to {MAX_STEPS} are wanted")
+        config = DraftStepConfig(width, draft.row + 1, **numbers)
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"{path} does not say its step's limits: {error}") from error
     step = DraftStep(config)

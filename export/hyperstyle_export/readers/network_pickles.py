@@ -21,10 +21,12 @@ from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.files import read_regular
 from torch import Tensor
 
-from .pickled_arrays import ARRAY_NAMES, finished
+from .file_kinds import PICKLE, ZIP, kind_of_file
+from .pickled_arrays import ARRAY_NAMES, check_memo, finished
 from .torch_files import CheckpointError
 
 SUFFIX = ".pkl"
+MOST_NETWORKS = 10_000  # one in another; a generator of 1024 px is made of 80
 LARGEST_FILE = 4 << 30  # bytes; that of a generator of 1024 px with its discriminator has 0.4 GB
 
 
@@ -40,18 +42,29 @@ class Network:
         Attributes of the module; other networks among ``state["_modules"]``.
     """
 
-    class_name: str
+    class_name: object
     state: Mapping[str, Any]
+
+    def networks(self, prefix: str = "") -> Iterator[tuple[str, Network]]:
+        """Give all networks inside, and this one, by the path that their tensors' names begin with.
+
+        That path is ``""`` for this one, else it ends in a dot.
+        """
+        left = [(prefix, self)]
+        while left:
+            path, network = left.pop()
+            yield path, network
+            children = _mapping(network.state.get("_modules")).items()
+            inner = [(f"{path}{n}.", child) for n, child in children if isinstance(child, Network)]
+            left += reversed(inner)
 
     def tensors(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
         """Give parameters and buffers under the names of a state dict."""
-        for group in ("_parameters", "_buffers"):
-            for name, value in _mapping(self.state.get(group)).items():
-                if isinstance(value, Tensor):
-                    yield f"{prefix}{name}", value
-        for name, child in _mapping(self.state.get("_modules")).items():
-            if isinstance(child, Network):
-                yield from child.tensors(f"{prefix}{name}.")
+        for path, network in self.networks(prefix):
+            for group in ("_parameters", "_buffers"):
+                for name, value in _mapping(network.state.get(group)).items():
+                    if isinstance(value, Tensor):
+                        yield f"{path}{name}", value
 
 
 def read_network_pickle(path: Path) -> dict[str, Any]:
@@ -63,20 +76,49 @@ def read_network_pickle(path: Path) -> dict[str, Any]:
         If the file is missing, damaged, of another kind, or names anything that is no part of it.
     """
     data = read_regular(path, LARGEST_FILE, CheckpointError)
+    if data.startswith(ZIP):
+        torch_file = "is a torch file; give it under a name that ends in .pt"
+        raise CheckpointError(f"{path} {kind_of_file(path) or torch_file}.")
     try:
+        check_memo(data)
         contents = finished(_Unpickler(data).load())
     except HyperStyleError as error:
         raise CheckpointError(f"{path} {error}") from None
     except Exception as error:  # in a damaged pickle any operation of the reader may fail
-        raise CheckpointError(
-            f"{path} is damaged or no pickle of a network; download or copy it again."
-        ) from error
+        kind = None if data.startswith(PICKLE) else kind_of_file(path)
+        damaged = "is damaged or no pickle of a network; download or copy it again"
+        raise CheckpointError(f"{path} {kind or damaged}.") from error
     if not isinstance(contents, dict):
         raise CheckpointError(
             f"{path} holds a {type(contents).__name__}, not a dictionary of networks; give a file "
-            "of stylegan2-ada-pytorch."
+            "of stylegan2-ada-pytorch or stylegan3."
         )
     return contents
+
+
+def read_network(path: Path, name: str) -> Network:
+    """Read one network of a file.
+
+    Raises
+    ------
+    CheckpointError
+        As :func:`read_network_pickle`, and if there is none of that name, or it is of more parts
+        than any: such a one holds itself, or the same parts over and over.
+    """
+    contents = read_network_pickle(path)
+    network = contents.get(name)
+    if not isinstance(network, Network):
+        found = ", ".join(sorted(key[:40] for key in contents if isinstance(key, str))) or "none"
+        raise CheckpointError(
+            f"{path} has no network {name!r} (names: {found}); give a file of "
+            "stylegan2-ada-pytorch or stylegan3."
+        )
+    if any(number >= MOST_NETWORKS for number, _ in enumerate(network.networks())):
+        raise CheckpointError(
+            f"{path} holds a network of more than {MOST_NETWORKS} parts, which no generator is; "
+            "download or copy it again."
+        )
+    return network
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
@@ -87,7 +129,7 @@ def _network(described: Any) -> Network:
     """Stands for the function that executes a network's source."""
     if not isinstance(described, Mapping) or described.get("type") != "class":
         raise ValueError("a network without a class")
-    return Network(str(described.get("class_name")), _mapping(described.get("state")))
+    return Network(described.get("class_name"), _mapping(described.get("state")))
 
 
 class _Options(dict[str, Any]):
@@ -143,6 +185,6 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) not in _ALLOWED:
             raise CheckpointError(
                 f"holds a {module}.{name}, which is no part of a network, and nothing in it was "
-                "run; give a file of stylegan2-ada-pytorch."
+                "run; give a file of stylegan2-ada-pytorch or stylegan3."
             )
         return _ALLOWED[module, name]

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..networks.config import HyperStyleConfig
 from ..networks.generator import Generator
 from ..networks.hyperstyle import HyperStyle
+from ..networks.latent_layout import MappedGenerator
 from . import network_pickles
 from .checkpoints import (
     State,
@@ -81,7 +82,8 @@ def load_model(checkpoint: Path, w_encoder: Path, dataset_type: str | None = Non
             f"{w_encoder} makes latents of width {encoder_config.style_width}, but the generator "
             f"in {checkpoint} wants {generator.style_width}: the files are not of one model."
         )
-    kind = str(file.opts.get("dataset_type", "") if dataset_type is None else dataset_type)
+    said = file.opts.get("dataset_type") if dataset_type is None else dataset_type
+    kind = said if isinstance(said, str) else ""
     config = HyperStyleConfig(
         generator=generator,
         encoder=encoder_config,
@@ -114,7 +116,8 @@ def read_hyperstyle(path: Path) -> HyperStyleFile:
         )
     opts = options(contents)
     separable = any(".make_kernel_" in key or ".kernel_linear_" in key for key in hypernet)
-    if separable or str(opts.get("encoder_type", "")).endswith("Separable"):
+    said = opts.get("encoder_type")
+    if separable or (isinstance(said, str) and said.endswith("Separable")):
         raise CheckpointError(
             f"{path} holds the Separable hypernetwork (SharedWeightsHyperNetResNetSeparable), "
             "whose offsets are not an affine function of a short code: it is not supported; use a "
@@ -172,7 +175,7 @@ def read_generator(path: Path) -> tuple[Generator, Tensor | None]:
 
 
 @torch.no_grad()
-def average_latent(generator: Generator) -> Tensor:
+def average_latent(generator: MappedGenerator) -> Tensor:
     """Mean of mapped random vectors [W], for files that store no average (seed 0)."""
     source = torch.Generator().manual_seed(0)
     width, total = generator.config.style_width, torch.zeros(generator.config.style_width)
@@ -227,7 +230,7 @@ def _with_aliases(model: HyperStyle, state: State, path: Path) -> State:
     return merged
 
 
-def latent_average(stored: Tensor | None, decoder: Generator, path: Path) -> Tensor:
+def latent_average(stored: Tensor | None, decoder: MappedGenerator, path: Path) -> Tensor:
     """The average as [L,W]: stored with L rows, with one, or computed if it is absent."""
     rows, width = decoder.config.num_latents, decoder.config.style_width
     if stored is None:

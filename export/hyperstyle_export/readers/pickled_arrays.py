@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 from .torch_files import CheckpointError
 
 _PLAIN_TYPES = frozenset(["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"])
+_OBJECT_TYPES = frozenset(["O4", "O8"])
 _BYTE_ORDERS = frozenset("<>=|")
+_MEMO_WRITERS = frozenset(["PUT", "BINPUT", "LONG_BINPUT"])
 
 
 def unpickle_arrays(data: bytes, path: Path) -> Any:
@@ -26,6 +29,7 @@ def unpickle_arrays(data: bytes, path: Path) -> Any:
         If it is damaged or names anything else: nothing is run.
     """
     try:
+        check_memo(data)
         return finished(_Unpickler(data).load())
     except CheckpointError as error:
         raise CheckpointError(f"{path} {error}") from None
@@ -50,13 +54,19 @@ class _Type:
 
 
 class _Array:
-    """Stands for `numpy.ndarray` until its bytes have been counted."""
+    """Stands for `numpy.ndarray` until its bytes have been counted.
+
+    Of an array of objects a list of them is left; of one without axes, the object.
+    """
 
     def __init__(self, *_arguments: object) -> None:
-        self.array: NDArray[Any] = np.zeros(0)
+        self.array: Any = np.zeros(0)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, kind, is_fortran, data = state
+        if kind.code in _OBJECT_TYPES and isinstance(data, list):
+            self.array = data if shape else data[0]
+            return
         raw = data.encode("latin1") if isinstance(data, str) else data
         flat = np.frombuffer(raw, kind.to_numpy())
         self.array = flat.reshape(shape, order="F" if is_fortran else "C").copy()
@@ -116,12 +126,45 @@ class _Unpickler(pickle.Unpickler):
         return _ALLOWED[module, name]
 
 
+def check_memo(data: bytes) -> None:
+    """Refuse a pickle that remembers a value under a number larger than any writer gives.
+
+    Python's reader makes a table of as many entries, and a few bytes could ask for more than any
+    memory holds.
+
+    Raises
+    ------
+    ValueError
+        If there is such a number, or the data are no pickle.
+    """
+    for position, (operation, argument, _) in enumerate(pickletools.genops(data)):
+        if operation.name in _MEMO_WRITERS and int(argument or 0) > position:
+            raise ValueError(f"a value remembered as number {argument}")
+
+
 def finished(value: Any) -> Any:
-    """Replace the stand-ins of arrays, in dictionaries and lists, by the arrays themselves."""
+    """Replace the stand-ins of arrays, in dictionaries and lists, by the arrays themselves.
+
+    What stands in several places is replaced once, as there may be more places than can be counted.
+    """
+    return _finished(value, {})
+
+
+def _finished(value: Any, done: dict[int, Any]) -> Any:
+    """The same; `done` has what replaces the containers met so far, by their identity."""
     if isinstance(value, _Array):
-        return value.array
+        array = value.array
+        return array if isinstance(array, np.ndarray) else _finished(array, done)
+    if not isinstance(value, dict | list | tuple):
+        return value
+    if id(value) in done:
+        return done[id(value)]
     if isinstance(value, dict):
-        return {key: finished(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finished(item) for item in value]
-    return value
+        plain: dict[Any, Any] = {}
+        done[id(value)] = plain
+        plain.update((key, _finished(item, done)) for key, item in value.items())
+        return plain
+    items: list[Any] = []
+    done[id(value)] = items
+    items.extend(_finished(item, done) for item in value)
+    return items

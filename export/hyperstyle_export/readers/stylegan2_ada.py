@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import logging
+import math
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..networks.generator import Generator
+from ..networks.generator import MAPPING_LR_MUL, Generator
 from .checkpoints import State, average_rows, check_fir, layout_of, load_strictly
 from .layouts import infer_generator
-from .network_pickles import Network, read_network_pickle
-from .torch_files import CheckpointError
-
-logger = logging.getLogger(__name__)
+from .network_pickles import Network, read_network
+from .torch_files import CheckpointError, shown
 
 NETWORK = "G_ema"
 FIRST_SIDE = 4
+RGB = 3
+ACTIVATION, LINEAR = "lrelu", "linear"  # of convolutions, of affine layers
+CONVOLUTIONS = ("conv0.", "conv1.", "torgb.")
 
 
 def read_stylegan2_ada(path: Path) -> tuple[Generator, Tensor | None]:
     """Read the generator of a `.pkl`, the average of its training (`G_ema`).
 
-    Its activations are limited to what `conv_clamp` says; ours are not, which is the same wherever
-    none is larger.
+    It computes in float32 as with the original's `force_fp32`, whatever blocks ran in fp16.
 
     Returns
     -------
@@ -37,24 +37,17 @@ def read_stylegan2_ada(path: Path) -> tuple[Generator, Tensor | None]:
     CheckpointError
         If the file is no such pickle, or its generator has no counterpart here.
     """
-    contents = read_network_pickle(path)
-    network = contents.get(NETWORK)
-    if not isinstance(network, Network):
-        found = ", ".join(sorted(str(key) for key in contents)) or "none"
-        raise CheckpointError(
-            f"{path} has no network {NETWORK!r} (names: {found}); give a file of "
-            "stylegan2-ada-pytorch."
-        )
+    network = read_network(path, NETWORK)
     tensors = {name: value.detach().float() for name, value in network.tensors()}
     _check_kind(network, tensors, path)
-    state = _rosinality(tensors, path)
+    state = _rosinality(tensors | _absent_noise(network, tensors), path)
     check_fir(state, path, NETWORK)
     with layout_of(path):
         config = infer_generator(state)
+    config = replace(config, activation_limit=_activation_limit(network, path))
     with torch.device("meta"):
         generator = Generator(config)
     load_strictly(generator, state, path, NETWORK)
-    _note_clamp(network, path)
     average = tensors.get("mapping.w_avg")
     if average is not None:
         average = average_rows(average, 1, config.style_width, path)[0]
@@ -63,6 +56,7 @@ def read_stylegan2_ada(path: Path) -> tuple[Generator, Tensor | None]:
 
 def _check_kind(network: Network, tensors: State, path: Path) -> None:
     """Refuse generators of other architectures, each by its name."""
+    rgb = tensors.get("synthesis.b4.torgb.weight")
     if "synthesis.input.affine.weight" in tensors:
         kind = "is of StyleGAN3, whose layers are others"
     elif "mapping.embed.weight" in tensors:
@@ -70,15 +64,75 @@ def _check_kind(network: Network, tensors: State, path: Path) -> None:
     elif any(".skip." in name for name in tensors):
         kind = "is of the architecture 'resnet'"
     elif "synthesis.b4.const" not in tensors or network.class_name != "Generator":
-        kind = f"is a network {network.class_name!r} of an unknown layout"
-    elif "synthesis.b4.torgb.weight" not in tensors:
+        kind = f"is a network {shown(network.class_name)} of an unknown layout"
+    elif rgb is None:
         kind = "is of the architecture 'orig'"
+    elif rgb.ndim == 4 and len(rgb) != RGB:
+        kind = f"draws pictures of img_channels {len(rgb)}"
+    elif said := _other_arithmetic(network):
+        kind = f"has {said}"
     else:
         return
     raise CheckpointError(
         f"the generator in {path} {kind}: it has no counterpart here; give an unconditional "
-        "StyleGAN2 generator of the architecture 'skip'."
+        "StyleGAN2 generator of the architecture 'skip' for RGB pictures."
     )
+
+
+def _other_arithmetic(network: Network) -> str | None:
+    """What no tensor shows of a layer that computes otherwise than StyleGAN2's; None if nothing."""
+    for name, layer in network.networks():
+        activation = layer.state.get("activation", ACTIVATION)
+        if name.startswith("synthesis.") and activation not in (ACTIVATION, LINEAR):
+            return f"the activation {shown(activation)} in {name.rstrip('.')!r}"
+        gain = layer.state.get("bias_gain", MAPPING_LR_MUL)
+        if name.startswith("mapping.fc") and gain != MAPPING_LR_MUL:
+            return f"the learning rate multiplier {shown(gain)} in {name.rstrip('.')!r}"
+    return None
+
+
+def _activation_limit(network: Network, path: Path) -> float | None:
+    """Largest magnitude of activations: the `conv_clamp` of all convolutions.
+
+    Raises
+    ------
+    CheckpointError
+        If it is no positive number, or not the same in all.
+    """
+    found = {
+        shown(value): value
+        for name, layer in network.networks()
+        if name.startswith("synthesis.") and name.endswith(CONVOLUTIONS)
+        for value in [layer.state.get("conv_clamp")]
+    }
+    if len(found) > 1:
+        raise CheckpointError(
+            f"the convolutions of the generator in {path} are limited differently (conv_clamp "
+            f"{', '.join(sorted(found))}); give a file in which they have one limit."
+        )
+    (limit,) = found.values() or (None,)
+    if limit is None:
+        return None
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < math.inf:
+        raise CheckpointError(
+            f"the generator in {path} limits its activations to {shown(limit)} (conv_clamp), which "
+            "is no positive number; download or copy it again."
+        )
+    return float(limit)
+
+
+def _absent_noise(network: Network, tensors: State) -> State:
+    """Noise of strength 0 for the convolutions that were trained without any."""
+    added: State = {}
+    for name, layer in network.networks():
+        if layer.state.get("use_noise", True) or not name.endswith(CONVOLUTIONS[:2]):
+            continue
+        digits = name.removeprefix("synthesis.b").partition(".")[0]
+        if f"{name}weight" in tensors and digits.isdecimal():
+            side = int(digits)
+            added[f"{name}noise_strength"] = torch.zeros(())
+            added[f"{name}noise_const"] = torch.zeros(side, side)
+    return added
 
 
 def _rosinality(tensors: State, path: Path) -> State:
@@ -137,16 +191,3 @@ def _taken(left: State, name: str, path: Path) -> Tensor:
     if name not in left:
         raise CheckpointError(f"{path} lacks '{NETWORK}.{name}'; download or copy it again.")
     return left.pop(name)
-
-
-def _note_clamp(network: Network, path: Path) -> None:
-    options: Any = network.state.get("_init_kwargs")
-    synthesis = options.get("synthesis_kwargs") if isinstance(options, dict) else None
-    clamp = synthesis.get("conv_clamp") if isinstance(synthesis, dict) else None
-    if clamp is not None:
-        logger.warning(
-            "%s limits its activations to %s; that limit is left out, which is the same wherever "
-            "none is larger.",
-            path,
-            clamp,
-        )

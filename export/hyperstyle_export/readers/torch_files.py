@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
+import reprlib
 import stat
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,6 +16,9 @@ import numpy as np
 import torch
 from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.files import reason
+from torch import Tensor
+
+from .file_kinds import kind_of_file
 
 # What torch's own text says of a type that is not among them; the rest of it advises to trust it.
 _REFUSED_TYPE = re.compile(r"\bGLOBAL ([\w.]+)")
@@ -23,6 +27,13 @@ _REFUSED_TYPE = re.compile(r"\bGLOBAL ([\w.]+)")
 # Plain numbers of NumPy: floats, integers, booleans.
 _SCALARS = frozenset(["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"])
 _BYTE_ORDERS = frozenset("<>=|")
+
+# A tensor may have more elements than numbers are stored, as an expanded one does. No network needs
+# that, and a few bytes could stand for more than any memory holds once they are converted.
+MAX_EXPANDED = 1 << 30  # bytes, of a tensor that need not be converted
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 1, 60, 60
 
 
 class CheckpointError(HyperStyleError):
@@ -35,7 +46,8 @@ def read_torch_file(path: Path) -> dict[str, Any]:
     Raises
     ------
     CheckpointError
-        As :func:`read_torch_object`, and if the file holds something other than a dictionary.
+        As :func:`read_torch_object`, and if the file holds something other than a dictionary, or
+        tensors in it that are not plain arrays of numbers.
     """
     contents = read_torch_object(path)
     if not isinstance(contents, Mapping):
@@ -43,7 +55,40 @@ def read_torch_file(path: Path) -> dict[str, Any]:
             f"{path} holds a {type(contents).__name__}, not a dictionary; give the file that the "
             "training wrote."
         )
+    for name, tensor in _tensors(contents):
+        if flaw := _flaw(tensor):
+            raise CheckpointError(
+                f"{path}: {shown(name)} is {flaw}; give the file that the training wrote."
+            )
     return dict(contents)
+
+
+def shown(value: object) -> str:
+    """A value of a file as a sentence shows it: short, on one line, however deep it may be."""
+    return _SHORT.repr(value)
+
+
+def _tensors(contents: Mapping[Any, Any]) -> Iterator[tuple[object, Tensor]]:
+    """Those in a file's dictionary, and in the dictionaries in it."""
+    for key, value in contents.items():
+        if isinstance(value, Tensor):
+            yield key, value
+        elif isinstance(value, Mapping):
+            yield from ((k, v) for k, v in value.items() if isinstance(v, Tensor))
+
+
+def _flaw(tensor: Tensor) -> str | None:
+    """Why a tensor is no plain array of real numbers; None if it is one."""
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return f"a tensor of layout {tensor.layout}"
+    if tensor.is_quantized or tensor.is_complex():
+        return f"a tensor of {tensor.dtype}"
+    if tensor.is_meta:
+        return "a tensor without values"
+    is_expanded = tensor.nbytes > tensor.untyped_storage().nbytes()
+    if is_expanded and (tensor.dtype != torch.float32 or tensor.nbytes > MAX_EXPANDED):
+        return f"said to have {tensor.numel():,} elements, of which few are stored"
+    return None
 
 
 def read_torch_object(path: Path) -> Any:
@@ -60,6 +105,8 @@ def read_torch_object(path: Path) -> Any:
             warnings.simplefilter("ignore")  # what torch thinks of files that it then refuses
             return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_mappable(path))
     except Exception as error:  # in a damaged pickle any operation of torch's reader may fail
+        if kind := kind_of_file(path):
+            raise CheckpointError(f"{path} {kind}.") from error
         if refused := _REFUSED_TYPE.search(str(error)):
             raise CheckpointError(
                 f"{path} holds a {refused[1]}, more than tensors and plain values, and nothing in "

@@ -155,7 +155,9 @@ std::map<std::string, Value> by_name(const Fields& table, Value (*read)(const Fi
 }
 
 GraphFile graph_file(const Fields& fields) {
-  if (fields.has("macs")) fields.integer("macs", 0, kMaxInteger);  // not used here
+  for (const char* name : {"macs", "bytes_moved"}) {
+    if (fields.has(name)) fields.integer(name, 0, kMaxInteger);  // not used here
+  }
   return {fields.plain_name("file"), fields.plain_names("data")};
 }
 

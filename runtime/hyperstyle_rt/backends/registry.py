@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ..errors import BackendError
-from ..formats.manifest import BASE_PRECISION
+from ..formats.precisions import BASE_PRECISION
 
 if TYPE_CHECKING:
     from ..formats.bundle import Bundle

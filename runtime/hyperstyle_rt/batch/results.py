@@ -41,6 +41,9 @@ class Settings:
         Of the graphs that run. (Not where they run: a batch may end on another machine.)
     iterations, until:
         As for :meth:`Model.invert`; 0 for a method that does not iterate.
+    effort:
+        How much is done after the method, one of :data:`~hyperstyle_rt.optimising.names.
+        EFFORT_LINES`; None where gradient steps are named.
     then, then_steps, variables, mask:
         Preset of the descent afterwards, None for none; its steps, None for its own number; what it
         changes, None likewise; its mask, as the SHA-256 of a picture's file or ``face``.
@@ -48,7 +51,7 @@ class Settings:
         ``auto``, ``always`` or ``never``.
     face:
         ``largest``, ``all`` or a number, as for :func:`photos.choose_portraits`.
-    steps, coupled, inversion, paste:
+    steps, coupled, inversion, paste, unaligned:
         Whether these files are written beside the result.
     """
 
@@ -63,6 +66,8 @@ class Settings:
     coupled: bool = False
     inversion: bool = False
     paste: bool = False
+    unaligned: bool = False
+    effort: str | None = None
     then: str | None = None
     then_steps: int | None = None
     variables: tuple[str, ...] | None = None
@@ -89,6 +94,8 @@ class Outputs:
         The inversion file.
     pasted:
         The photo with the reconstructions of all its faces in their places.
+    unaligned:
+        The reconstruction turned as the face is in the photo.
     """
 
     result: Path
@@ -96,10 +103,11 @@ class Outputs:
     coupled: Path | None = None
     inversion: Path | None = None
     pasted: Path | None = None
+    unaligned: Path | None = None
 
     def beside(self) -> list[Path]:
         """List the files but the result."""
-        every = (*self.steps, self.coupled, self.inversion, self.pasted)
+        every = (*self.steps, self.coupled, self.inversion, self.pasted, self.unaligned)
         return [path for path in every if path is not None]
 
     def paths(self) -> list[Path]:
@@ -157,6 +165,7 @@ class Target:
             coupled=whole.file(f"{begin}.coupled{suffix}") if settings.coupled else None,
             inversion=self.file(f"{begin}.safetensors") if settings.inversion else None,
             pasted=self.file(f".pasted{suffix}") if settings.paste else None,
+            unaligned=self.file(f"{begin}.unaligned{suffix}") if settings.unaligned else None,
         )
 
 
@@ -174,12 +183,16 @@ class InvertedFace:
         With its picture and its transform, if the crop was made of a photo.
     frames:
         uint8 [H,W,3], the reconstruction after each iteration, or nothing.
+    unaligned:
+        uint8 [H,W,3], the reconstruction turned as in the photo; None where it is not wanted, or
+        the picture is no crop of a photo.
     """
 
     number: int
     crop: Picture
     inversion: Inversion
     frames: list[Picture]
+    unaligned: Picture | None = None
 
 
 @dataclass(frozen=True)
@@ -288,6 +301,7 @@ class BatchFiles:
             outputs,
             steps=outputs.steps[: len(face.frames)],
             pasted=outputs.pasted if in_a_photo else None,
+            unaligned=outputs.unaligned if face.unaligned is not None else None,
         )
 
 
@@ -295,6 +309,8 @@ def _write_face(outputs: Outputs, face: InvertedFace, record: Record) -> None:
     picture = face.inversion.image
     for path, frame in zip(outputs.steps, face.frames, strict=False):
         _write_picture(path, frame, record)
+    if outputs.unaligned is not None and face.unaligned is not None:
+        _write_picture(outputs.unaligned, face.unaligned, record)
     if outputs.inversion is not None:
         face.inversion.save(outputs.inversion)
     _write_picture(outputs.result, picture, record)

@@ -9,18 +9,22 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ..errors import PictureError
 from ..imaging.pictures import Original, decode_original, to_picture
 from ..inversion import Inversion
 from ..inverting.preparing import Crop, crops_of, one_crop
 from ..model import Model
+from ..optimising.effort import plan_of
+from ..optimising.names import FAST
 from ..photos.portraits import ALL
 from ..temporaries import remove_leftovers
+from ..transforms import unaligned_transform
 from ..types import Array, Picture
 from .pipeline import JOBS, Failure, overlap
 from .results import BatchFiles, InvertedFace, Outputs, Settings, Target
@@ -51,12 +55,16 @@ class Done:
         From 1 where results are named by faces, else 0.
     seconds:
         Duration of the inversion; the first one includes the loading of the graphs.
+    effort:
+        What the bundle's own gradient steps have done, as ``settings["effort"]`` of the inversion
+        says it; None where none were to follow.
     """
 
     face: int
     outputs: Outputs
     iterations: int
     seconds: float
+    effort: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +111,7 @@ def invert_many(
     method: str | None = None,
     align: str = "auto",
     face: str | int = "largest",
+    effort: str | None = None,
     jobs: int = JOBS,
 ) -> Iterator[tuple[str | Path, Inversion | Failure]]:
     """Invert pictures, reading and aligning some while another is inverted.
@@ -111,7 +120,7 @@ def invert_many(
     ----------
     pictures:
         Paths; taken one by one, as they are needed.
-    iterations, until, method, align, face:
+    iterations, until, method, align, face, effort:
         As for :meth:`Model.invert`.
     jobs:
         Threads that read files, from 1.
@@ -131,7 +140,7 @@ def invert_many(
     return overlap(
         pictures,
         prepare,
-        lambda crop: model.invert(crop, iterations, until, method=method),
+        lambda crop: model.invert(crop, iterations, until, method=method, effort=effort),
         lambda inversion: inversion,
         jobs,
     )
@@ -267,12 +276,18 @@ class Batch:
                 settings.until,
                 watch if watched else None,
                 method=settings.method,
+                effort=FAST,
             )
         if settings.then is not None:
             inversion = self._optimise(inversion, crop, settings.then, on_iteration)
         assert inversion is not None  # a method of the bundle, or a preset
+        unaligned = None
+        if settings.unaligned and crop.transform is not None:
+            motion = unaligned_transform(crop.transform)
+            unaligned = self._model.render(inversion, transform=motion)
         data = replace(inversion.data, picture=digest)
-        return InvertedFace(number, crop.picture, replace(inversion, data=data), frames)
+        inversion = replace(inversion, data=data)
+        return InvertedFace(number, crop.picture, inversion, frames, unaligned)
 
     def _optimise(
         self,
@@ -285,16 +300,19 @@ class Batch:
             if done and on_progress is not None:
                 on_progress(f"loss {loss:.5f}")
 
-        settings = self._settings
-        return self._model.optimise(
-            inversion,
-            crop,
-            preset,
-            steps=settings.then_steps,
-            variables=settings.variables,
-            mask=self._mask,
-            on_step=watch,
-        )
+        settings, model = self._settings, self._model
+        how: dict[str, Any] = {
+            "steps": settings.then_steps,
+            "variables": settings.variables,
+            "mask": self._mask,
+            "on_step": watch,
+        }
+        if settings.effort is None or inversion is None:
+            return model.optimise(inversion, crop, preset, **how)
+        method, done = settings.method, inversion.iterations
+        plan = plan_of(model.bundle.manifest, settings.effort, done, method)
+        assert plan is not None  # the settings name its preset
+        return model.follow(inversion, crop, plan, **how)
 
     def _finish(self, inverted: _Inverted | Finished) -> Finished:
         if isinstance(inverted, Finished):
@@ -303,7 +321,13 @@ class Batch:
         written = self._files.write(prepared.task.target, prepared.photo, faces, prepared.digest)
         return Finished(
             done=tuple(
-                Done(face.number, outputs, face.inversion.iterations, seconds)
+                Done(
+                    face.number,
+                    outputs,
+                    face.inversion.iterations,
+                    seconds,
+                    face.inversion.settings.get("effort"),
+                )
                 for face, outputs, seconds in zip(faces, written, inverted.seconds, strict=True)
             ),
             notice=prepared.notice,

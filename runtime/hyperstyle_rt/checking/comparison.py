@@ -21,6 +21,7 @@ from ..formats.bundle import Bundle
 from ..formats.manifest import BASE_PRECISION
 from ..imaging.pictures import to_picture
 from ..model import Model
+from ..optimising.names import FAST
 from ..rendering import CODES, LATENTS, RECONSTRUCTION, RENDERING, Renderer
 from ..types import Array, Picture
 from .differences import BOUNDS, Comparison, Difference, measure, worst_of
@@ -110,7 +111,8 @@ def sample_picture(bundle: Bundle, seed: int) -> Picture:
         width = backend.signature(MAPPING).inputs["z"].shape[1]
         z = np.random.default_rng(seed).standard_normal((1, width or 1), np.float32)
         w = backend.download(backend.run(MAPPING, {"z": backend.upload(z)})["w"])
-        latents = np.ascontiguousarray(np.broadcast_to(w[:, None], shape))
+        rows = w.reshape(1, -1, shape[2])  # one for all layers, or one for each
+        latents = np.ascontiguousarray(np.broadcast_to(rows, shape))
     renderer = Renderer(manifest, backend)
     rendered = renderer.render(backend.upload(latents), renderer.base_kernels())
     picture = to_picture(backend.download(rendered[RECONSTRUCTION])[0])
@@ -197,7 +199,7 @@ def _graphs(
     scales = _channel_scales(bundle, reference, candidate)
     shadowed = ShadowedBackend(reference.backend, candidate.backend, on_graph, scales)
     count = 1 if bundle.manifest.method(method).iterating_phase is not None else None
-    Model(bundle, shadowed).invert(picture, count, method=method, align="never")
+    Model(bundle, shadowed).invert(picture, count, method=method, align="never", effort=FAST)
     yield from found
 
 
@@ -217,7 +219,7 @@ def _inversions(
     model = Model(bundle, contender.backend)
     found = {}
     for stage, count in counts.items():
-        inversion = model.invert(picture, count, method=method, align="never")
+        inversion = model.invert(picture, count, method=method, align="never", effort=FAST)
         tensors = {LATENTS: inversion.latents, CODES: inversion.codes, RENDERING: inversion.output}
         found[stage] = {name: array for name, array in tensors.items() if array is not None}
     return found

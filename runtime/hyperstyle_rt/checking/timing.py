@@ -22,6 +22,7 @@ from ..formats.bundle import Bundle
 from ..formats.manifest import BASE_PRECISION
 from ..inversion import Inversion
 from ..model import Model
+from ..optimising.names import FAST
 from ..optimising.objective import OBJECTIVE
 from ..types import Array, Picture
 from .comparison import Contender
@@ -67,8 +68,9 @@ class Timings:
     tasks, graphs:
         What was done, or the role of a graph -> its times. A graph's are those of single runs, its
         results waited for.
-    macs:
-        The role of a graph -> multiply-accumulates of a run; of those whose bundle tells.
+    macs, bytes_moved:
+        The role of a graph -> multiply-accumulates of a run, and bytes that its products read and
+        write at least; of those whose bundle tells.
     on_cpu:
         Whether a CPU computed.
     """
@@ -79,11 +81,17 @@ class Timings:
     graphs: dict[str, Timing]
     macs: Mapping[str, int] = field(default_factory=dict)
     on_cpu: bool = True
+    bytes_moved: Mapping[str, int] = field(default_factory=dict)
 
     def rate(self, role: str) -> float | None:
         """Multiply-accumulates a second of a graph's median run; None if they are unknown."""
         median = self.graphs[role].median
         return self.macs[role] / median if median and role in self.macs else None
+
+    def intensity(self, role: str) -> float | None:
+        """Multiply-accumulates of a graph for each byte that is moved; None if unknown."""
+        moved = self.bytes_moved.get(role)
+        return self.macs[role] / moved if moved and role in self.macs else None
 
     def to_json(self) -> dict[str, Any]:
         """Make a JSON document: seconds."""
@@ -96,6 +104,8 @@ class Timings:
                     **_document(timing),
                     "macs": self.macs.get(role),
                     "macs_per_second": self.rate(role),
+                    "bytes_moved": self.bytes_moved.get(role),
+                    "macs_per_byte": self.intensity(role),
                 }
                 for role, timing in self.graphs.items()
             },
@@ -233,8 +243,9 @@ class _Run:
         computed = {"provider": self.backend.provider, "precision": self.backend.precision}
         graphs = bundle.manifest.graphs.items()
         macs = {role: graph.macs for role, graph in graphs if graph.macs is not None}
+        moved = {role: graph.bytes_moved for role, graph in graphs if graph.bytes_moved is not None}
         on_cpu = entry_of(self.backend.name).memory == "cpu"
-        self.timings = Timings(name, computed, {OPENING: opened}, {}, macs, on_cpu)
+        self.timings = Timings(name, computed, {OPENING: opened}, {}, macs, on_cpu, moved)
         self._model = Model(bundle, self.backend)
         self._watched = Model(bundle, TimedBackend(self.backend, self._add_graph))
         self._refines = (
@@ -244,7 +255,7 @@ class _Run:
     def do(self, picture: Picture, edits: int, method: str | None) -> None:
         """Do everything once: first whole, then graph by graph."""
         began = time.perf_counter()
-        inversion = self._model.invert(picture, method=method, align="never")
+        inversion = self._model.invert(picture, method=method, align="never", effort=FAST)
         self._add_task(INVERSION, time.perf_counter() - began)
         latents = np.repeat(inversion.latents[None], edits, axis=0)
         began = time.perf_counter()
@@ -252,7 +263,7 @@ class _Run:
         self._add_task(f"{edits} {RENDERINGS}", time.perf_counter() - began)
         if self._refines:
             self._add_task(REFINEMENT_STEP, self._refinement_step(inversion, picture))
-        self._watched.invert(picture, method=method, align="never")
+        self._watched.invert(picture, method=method, align="never", effort=FAST)
         if self._refines:
             self._watched.optimise(inversion, picture, steps=1, align="never")
 

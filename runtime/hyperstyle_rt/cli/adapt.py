@@ -12,6 +12,7 @@ import typer
 
 from ..batch.streams import is_pipe_out
 from ..errors import HyperStyleError
+from ..optimising.names import FAST
 from . import options
 from .frames import film_path, write_frames
 from .pipes import as_file, name_of, refuse_json_to_pipe
@@ -187,4 +188,4 @@ def _adapted_face(model: Model, file: Path, request: AdaptRequest) -> Inversion:
     other = model.invert(crop, LATENTS_ITERATIONS if iterates else None, method=latents)
     if request.offsets is Offsets.NONE:
         return other
-    return model.invert(crop, method=request.method).with_latents(other)
+    return model.invert(crop, method=request.method, effort=FAST).with_latents(other)

@@ -10,7 +10,20 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import adapt, align, bench, check, doctor, edit, info, interpolate, invert, invert_options
+from . import (
+    adapt,
+    align,
+    bench,
+    check,
+    doctor,
+    edit,
+    fetch,
+    info,
+    interpolate,
+    invert,
+    invert_options,
+    serve,
+)
 from .option_groups import command
 from .program import Command, CommandGroup
 from .terminal import print_line
@@ -33,6 +46,10 @@ hyperstyle-rt info face.safetensors
 hyperstyle-rt check --bundle engines/ffhq --candidate cuda
 
 hyperstyle-rt bench --backend cpu,cuda
+
+hyperstyle-rt fetch hf:someone/hyperstyle-ffhq
+
+hyperstyle-rt serve
 
 hyperstyle-rt doctor
 """
@@ -60,6 +77,8 @@ app.command(cls=Command, epilog=align.EXAMPLES)(align.align)
 app.command(cls=Command, epilog=info.EXAMPLES)(info.info)
 app.command(cls=Command, epilog=check.EXAMPLES)(check.check)
 app.command(cls=Command, epilog=bench.EXAMPLES)(bench.bench)
+app.command(cls=Command, epilog=fetch.EXAMPLES)(fetch.fetch)
+app.command(cls=Command, epilog=serve.EXAMPLES)(command(serve.ServeRequest, serve.serve))
 app.command(cls=Command, epilog=doctor.EXAMPLES)(doctor.doctor)
 
 

@@ -30,6 +30,7 @@ hyperstyle-rt bench --threads 1 --rounds 10 --json
 """
 
 ALL = "all"
+COSTS = ("GMAC", "MB", "MAC/B", "GMAC/s")  # columns of a graph's costs
 
 
 def bench(
@@ -112,7 +113,7 @@ def timings_table(timings: Timings, peak: int | None, rate: float | None = None)
     rate = rate if timings.on_cpu else None
     columns: tuple[str, ...] = ("first", "median", "runs")
     if timings.macs:
-        columns += ("GMAC", "GMAC/s", "of peak") if rate else ("GMAC", "GMAC/s")
+        columns += (*COSTS, "of peak") if rate else COSTS
     table = columns_table(title, "", *columns, right=columns)
 
     def add(name: str | Text, *cells: str) -> None:
@@ -123,19 +124,22 @@ def timings_table(timings: Timings, peak: int | None, rate: float | None = None)
     for role, timing in timings.graphs.items():
         add(cell(f"graph {role}", "cyan"), *_cells(timing), *_cost_cells(timings, role, rate))
     if timings.macs and rate:
-        add("peak: product of matrices", "", "", "", "", f"{rate / 1e9:.1f}", "100%")
+        add("peak: product of matrices", *[""] * 6, f"{rate / 1e9:.1f}", "100%")
     if peak is not None:
         add("peak memory", f"{peak / 1e6:.0f} MB")
     return table
 
 
 def _cost_cells(timings: Timings, role: str, rate: float | None) -> list[str]:
-    """Multiply-accumulates of a run, how many a second, and their share of the processor's."""
+    """Work of a run, bytes it moves, how much work a second, and its share of the peak."""
     found = timings.rate(role)
     if found is None:
         return []
     share = [f"{found / rate:.0%}"] if rate else []
-    return [f"{timings.macs[role] / 1e9:.2f}", f"{found / 1e9:.1f}", *share]
+    moved, intensity = timings.bytes_moved.get(role), timings.intensity(role)
+    size = "" if moved is None else f"{moved / 1e6:.1f}"
+    per_byte = "" if intensity is None else f"{intensity:.1f}"
+    return [f"{timings.macs[role] / 1e9:.2f}", size, per_byte, f"{found / 1e9:.1f}", *share]
 
 
 def _names(listed: str) -> list[str]:

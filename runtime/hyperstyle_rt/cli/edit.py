@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ..imaging.pictures import Original
     from ..inversion import Inversion
     from ..model import Model
+    from ..types import Array
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -71,6 +72,15 @@ class EditRequest:
     align: options.Align = options.When.AUTO
     face: options.Face = "largest"
     paste: options.PasteInto = None
+    unaligned: Annotated[
+        bool,
+        options.flag(
+            "--unaligned",
+            says="Turned as in the photo that the face was cut out of. For generators that can "
+            "move their pictures: StyleGAN3's.",
+            panel=options.PHOTOS,
+        ),
+    ] = False
     resume: options.Resume = False
     report: options.ReportTo = None
     printing: options.Printing
@@ -87,6 +97,7 @@ def edit(request: EditRequest) -> None:
     """
     from ..batch.sources import find_faces
     from ..editing.expressions import parse_edits
+    from ..rendering import check_moves
 
     out, report, printing = request.out, request.report, request.printing
     subjects, edits = split_arguments(request.arguments)
@@ -95,6 +106,10 @@ def edit(request: EditRequest) -> None:
     tasks = _plan(found, request)
     if out is not None:
         refuse_json_to_pipe(out, printing.json_)
+    if request.unaligned and request.paste is not None:
+        raise HyperStyleError(
+            "--paste sets a face back that is turned as the crop is; leave out --unaligned"
+        )
     if report is not None:
         check_report(report, request.resume, request.force)
     named = _of_known_bundle([task.subject for task in tasks])
@@ -102,6 +117,8 @@ def edit(request: EditRequest) -> None:
     results = EditReport(found, steps)
     with as_file(named) as first:
         model = open_model(request.bundle, first, request.running)
+        if request.unaligned:
+            check_moves(model.bundle.manifest)
         work = _Work(model, steps, request)
         try:
             for task in tasks:
@@ -228,11 +245,25 @@ class _Work:
             self._check_free([task.file(number) for number, _ in faces[1:]])
             written = []
             for number, face in faces:
-                frames = map(Original, self.model.sweep(face, self.steps))
+                motion = self._motion(face, file)
+                frames = map(Original, self.model.sweep(face, self.steps, motion))
                 of_face = replace(record, face=number, faces=len(faces) if number else 0)
                 written.append(self._write(task, number, frames, of_face, started))
                 started = time.perf_counter()
             return written
+
+    def _motion(self, face: Inversion, file: Path) -> Array | None:
+        """What turns a face as it is in its photo, where that is asked for."""
+        from ..transforms import unaligned_transform
+
+        if not self.request.unaligned:
+            return None
+        if face.data.transform is None:
+            raise HyperStyleError(
+                f"{file}: --unaligned needs a face that was cut out of a photo; invert the photo "
+                "itself with --align always"
+            )
+        return unaligned_transform(face.data.transform)
 
     @contextmanager
     def _pasted(
@@ -273,6 +304,7 @@ class _Work:
             "face": request.face,
             "method": request.method,
             "paste": None if paste is None else str(paste),
+            "unaligned": request.unaligned,
         }
         return Record(
             picture=digest_of(file),

@@ -142,7 +142,8 @@ def _check_pipe(found: Found, out: Path, request: InvertRequest, json_: bool) ->
 
     refuse_json_to_pipe(out, json_)
     written, photos = request.written, request.photos
-    more = written.save_steps or written.coupled or written.save_inversion or photos.paste
+    more = written.save_steps or written.coupled or written.save_inversion
+    more = more or photos.paste or photos.unaligned
     many = len(found.sources) > 1 or photos.face == ALL or request.search.method == ALL_METHODS
     if more or many or request.folders.resume:
         raise HyperStyleError(
@@ -153,15 +154,19 @@ def _check_pipe(found: Found, out: Path, request: InvertRequest, json_: bool) ->
 def _check_photos(settings: Settings, model: Model) -> None:
     from ..inverting.preparing import looks_for_faces
     from ..photos.portraits import ALL, LARGEST
+    from ..rendering import check_moves
 
     if settings.face not in (LARGEST, ALL) and not settings.face.isdecimal():
         raise HyperStyleError(
             f"--face must be {LARGEST}, {ALL} or a number from 0, not {settings.face!r}"
         )
     manifest = model.bundle.manifest
-    if settings.paste and not looks_for_faces(manifest, settings.align):
+    if settings.unaligned:
+        check_moves(manifest)
+    wanted = "--paste" if settings.paste else "--unaligned" if settings.unaligned else None
+    if wanted is not None and not looks_for_faces(manifest, settings.align):
         raise HyperStyleError(
-            f"--paste needs faces that were found and aligned, and with --align {settings.align} "
+            f"{wanted} needs faces that were found and aligned, and with --align {settings.align} "
             f"bundle {manifest.name} looks for none; add --align always"
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import HyperStyleError
@@ -14,35 +15,47 @@ if TYPE_CHECKING:
     from ..types import Picture
 
 
-def preset_of(request: InvertRequest, model: Model, method: str) -> str | None:
-    """The preset that follows a method; of a preset in a method's place, itself.
+def follow_up(request: InvertRequest, model: Model, method: str) -> tuple[str | None, str | None]:
+    """What follows a method: the effort of it, or the preset that is named.
+
+    Of a preset in a method's place that preset; of neither, both None.
 
     Raises
     ------
     HyperStyleError
         If there is no such method or preset, or what belongs to gradient steps is given without.
     """
+    from ..optimising.effort import effort_of, plan_of
     from ..optimising.running import find_preset
 
-    manifest, then = model.bundle.manifest, request.descent.then
-    if then is None and request.search.method is None:
-        then = manifest.then  # the bundle's own way with a picture
-    if then is not None:
-        find_preset(then)
+    manifest, search, descent = model.bundle.manifest, request.search, request.descent
+    asked = None if descent.effort is None else descent.effort.value
+    if asked is not None and descent.then is not None:
+        raise HyperStyleError(
+            "--effort says what the bundle's own gradient steps do, and --then names others; leave "
+            "one of them out"
+        )
+    if descent.then is not None:
+        find_preset(descent.then)
     if method in manifest.methods or method not in PRESET_LINES:
         manifest.method(method or None)  # refuses what is neither
-        if then is None and request.descent != Descent():
+        if descent.then is not None:
+            return None, descent.then
+        effort = effort_of(asked, search.method, search.iterations, search.until)
+        plan = plan_of(manifest, effort)
+        if plan is None and replace(descent, effort=None) != Descent():
             raise HyperStyleError(
-                "--steps, --variables and --mask are of gradient steps; name these with --then or "
-                "--method"
+                "--steps, --variables and --mask are of gradient steps; name these with --then, "
+                "--method or --effort best"
             )
-        return then
-    if then is not None:
-        raise HyperStyleError(
-            f"--then follows a method of the bundle, and {method!r} takes gradient steps itself; "
-            "leave one of them out"
-        )
-    return method
+        return effort, None if plan is None else plan.preset
+    for name, given in (("--then", descent.then), ("--effort", asked)):
+        if given is not None:
+            raise HyperStyleError(
+                f"{name} follows a method of the bundle, and {method!r} takes gradient steps "
+                "itself; leave one of them out"
+            )
+    return None, method
 
 
 def iterations_of(request: InvertRequest, model: Model, method: str) -> int:

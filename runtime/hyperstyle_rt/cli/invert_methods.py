@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from ..errors import HyperStyleError
-from .invert_descent import iterations_of, preset_of, variables_of
+from .invert_descent import follow_up, iterations_of, variables_of
 from .invert_options import InvertRequest
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _settings(
 
     written, search, photos = request.written, request.search, request.photos
     descent = request.descent
-    then = preset_of(request, model, method)
+    effort, then = follow_up(request, model, method)
     return Settings(
         bundle=model.bundle.digest,
         method=method,
@@ -100,6 +100,8 @@ def _settings(
         coupled=coupled,
         inversion=written.save_inversion or written.export_bundle is not None,
         paste=photos.paste,
+        unaligned=photos.unaligned,
+        effort=effort,
         then=then,
         then_steps=descent.steps,
         variables=variables_of(descent.variables),

@@ -10,7 +10,15 @@ import typer
 
 from ..batch.pipeline import JOBS
 from ..formats.methods import MAX_ITERATIONS
-from ..optimising.names import MAX_STEPS, PRESET_LINES, VARIABLE_NAMES
+from ..optimising.names import (
+    AUTO,
+    BEST,
+    EFFORT_LINES,
+    FAST,
+    MAX_STEPS,
+    PRESET_LINES,
+    VARIABLE_NAMES,
+)
 from . import options
 
 
@@ -83,6 +91,14 @@ class Search:
 class Descent:
     """How gradient steps bring it closer."""
 
+    effort: Annotated[
+        options.Effort | None,
+        typer.Option(
+            help=f"fast: {EFFORT_LINES[FAST]}; auto: {EFFORT_LINES[AUTO]}; best: "
+            f"{EFFORT_LINES[BEST]}. Default: auto, or fast with --method, --iterations or --until.",
+            rich_help_panel=options.DESCENT,
+        ),
+    ] = None
     then: Annotated[
         str | None,
         typer.Option(
@@ -132,6 +148,15 @@ class Photos:
         options.flag(
             "--paste",
             says="Also write the photo with what was found set back in: NAME.pasted.png.",
+            panel=options.PHOTOS,
+        ),
+    ] = False
+    unaligned: Annotated[
+        bool,
+        options.flag(
+            "--unaligned",
+            says="Also write what was found turned as in the photo: NAME.unaligned.png. For "
+            "generators that can move their pictures: StyleGAN3's.",
             panel=options.PHOTOS,
         ),
     ] = False

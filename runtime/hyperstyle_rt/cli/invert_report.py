@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..batch.records import REPORT_FORMAT
+from ..optimising.names import AUTO
 
 if TYPE_CHECKING:
     from ..batch.pipeline import Failure
     from ..batch.run import Done, Finished, Task
     from ..model import Model
+
+
+_MEASURES = (("l2", "L2"), ("perceptual", "perceptual"))
 
 
 @dataclass
@@ -59,8 +63,8 @@ class Report:
             self.notices.append(outcome.notice)
         self.done += [(picture, done) for done in outcome.done]
         return [
-            f"{picture} -> {done.outputs.result}  ({done.iterations} iterations, "
-            f"{done.seconds:.1f} s{_size_of(done.outputs.inversion)})"
+            f"{picture} -> {done.outputs.result}  ({done.iterations} iterations"
+            f"{_said_of(done.effort)}, {done.seconds:.1f} s{_size_of(done.outputs.inversion)})"
             for done in outcome.done
         ]
 
@@ -112,6 +116,22 @@ class Report:
         }
 
 
+def _said_of(effort: Mapping[str, Any] | None) -> str:
+    """What gradient steps followed, and why, for a line about the picture."""
+    if effort is None:
+        return ""
+    steps = int(effort["steps"])
+    if effort["name"] != AUTO or "fits_from" not in effort:
+        return f", {steps} gradient steps"
+    before, level = (
+        " and ".join(f"{kind} {effort[at][name]:.3f}" for name, kind in _MEASURES)
+        for at in ("before", "fits_from")
+    )
+    if not steps:
+        return f", which fit: {before} of at most {level}"
+    return f", {steps} gradient steps, as {before} is not within {level}"
+
+
 def _done_to_json(picture: Path, done: Done, pipe: Path | None) -> dict[str, Any]:
     outputs = done.outputs
     return {
@@ -123,8 +143,10 @@ def _done_to_json(picture: Path, done: Done, pipe: Path | None) -> dict[str, Any
             "coupled": None if outputs.coupled is None else str(outputs.coupled),
             "inversion": None if outputs.inversion is None else str(outputs.inversion),
             "pasted": None if outputs.pasted is None else str(outputs.pasted),
+            "unaligned": None if outputs.unaligned is None else str(outputs.unaligned),
         },
         "iterations": done.iterations,
+        "effort": None if done.effort is None else dict(done.effort),
         "seconds": round(done.seconds, 3),
         "inversion_bytes": _bytes_of(outputs.inversion),
     }

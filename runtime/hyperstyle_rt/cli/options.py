@@ -14,8 +14,8 @@ from typing import Annotated, Any
 import typer
 
 from ..backends.registry import BACKEND_NAMES, BACKENDS, PRECISIONS
-from ..formats.manifest import BASE_PRECISION
-from ..optimising.names import PRESET_LINES
+from ..formats.precisions import BASE_PRECISION
+from ..optimising.names import AUTO, BEST, FAST, PRESET_LINES
 
 # Panels of the help.
 PHOTOS = "Photos"
@@ -29,6 +29,14 @@ class When(str, Enum):
     AUTO = "auto"
     ALWAYS = "always"
     NEVER = "never"
+
+
+class Effort(str, Enum):
+    """How much is done for a picture, as `optimising.names.EFFORT_LINES` says."""
+
+    FAST = FAST
+    AUTO = AUTO
+    BEST = BEST
 
 
 def listed(names: Sequence[str]) -> str:

@@ -10,13 +10,14 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from ..errors import BundleError
+from ..errors import BundleError, HyperStyleError
 from ..files import is_directory, reason
 from .fields import shown
 from .manifest import BASE_PRECISION, BundleFile, GraphFile, Manifest
@@ -357,7 +358,8 @@ def find_bundle(name_or_path: str | Path | None) -> Path:
     ----------
     name_or_path:
         None for the embedded default, a directory, or a bare name that is looked up in ``engines/``
-        here and in the embedded engines. A name that is both means the one with a manifest.
+        here, in the embedded engines, and among the bundles that were fetched. A name that is both
+        means the one with a manifest.
 
     Raises
     ------
@@ -386,8 +388,24 @@ def _embedded_engines() -> Path:
     return packaged if packaged.is_dir() else _PACKAGE.parents[1] / "engines"
 
 
+def fetched_bundles() -> Path:
+    """The directory of the bundles that were fetched, by name.
+
+    Raises
+    ------
+    HyperStyleError
+        If the user has no home.
+    """
+    from ..user_cache import user_cache
+
+    return user_cache() / "bundles"
+
+
 def _engine_directories() -> list[Path]:
-    return [Path("engines"), _embedded_engines()]
+    directories = [Path("engines"), _embedded_engines()]
+    with suppress(HyperStyleError):
+        directories.append(fetched_bundles())
+    return directories
 
 
 def _available_names() -> list[str]:

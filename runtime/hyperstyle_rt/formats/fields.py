@@ -116,6 +116,16 @@ class Fields:
             raise self._wrong(key, f"{count} integers from {low} to {high}")
         return tuple(value)
 
+    def numbers(self, key: str, least: int, most: int, high: float) -> tuple[float, ...]:
+        """Give a list of ``least`` to ``most`` numbers from 0 to ``high``."""
+        value = self.value(key)
+        if not isinstance(value, list) or not least <= len(value) <= most:
+            count = f"{least}" if least == most else f"{least} to {most}"
+            raise self._wrong(key, f"a list of {count} numbers")
+        if not all(type(item) in (int, float) and 0 <= item <= high for item in value):
+            raise self._wrong(key, f"numbers from 0 to {high:g}")
+        return tuple(map(float, value))
+
     def pair(self, key: str, low: int, high: int) -> tuple[int, int]:
         """Give a list of two integers from ``low`` to ``high``."""
         first, second = self.integers(key, 2, low, high)

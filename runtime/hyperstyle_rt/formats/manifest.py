@@ -16,16 +16,15 @@ from typing import Any
 from ..errors import BundleError
 from . import strict_json
 from .fields import MAX_INTEGER, Fields, by_name, invalid, optional, shown
+from .fit import Fit
 from .manifest_checks import check_manifest
 from .methods import Method
 from .optional_inputs import OptionalInputs
 from .parametric_inputs import ObjectiveFacts, ParametricInputs
+from .precisions import BASE_PRECISION as BASE_PRECISION
 
 FORMAT = "hyperstyle-rt-bundle"
 VERSION = 2
-
-# The precision of `graphs`; `precisions` lists graphs that compute in others.
-BASE_PRECISION = "fp32"
 
 # Bounds that keep the arrays a manifest asks for small; the official models stay far below.
 MAX_SIDE = 4096
@@ -81,11 +80,15 @@ class GraphFile:
         Every file it reads tensors from; some may be those of other graphs.
     macs:
         Multiply-accumulates of a run with a batch of one; None where they were not counted.
+    bytes_moved:
+        What its convolutions and matrix products read and write at least in such a run, weights and
+        activations; None likewise.
     """
 
     file: str
     data: tuple[str, ...] = ()
     macs: int | None = None
+    bytes_moved: int | None = None
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,10 @@ class Manifest:
         What ``parametric_generator`` is fed beside that; None without that graph.
     then:
         Preset of the gradient steps that `invert` takes after the default method where a user names
-        neither; None for a bundle that is used as published.
+        neither, and the picture does not fit without; None for a bundle that is used as published.
+    fit:
+        How well pictures of its own kind fit, by which it is told whether one needs these steps;
+        None where it was not measured: then every one does.
     objective:
         What the objective graphs compare with; None where a bundle does not say it.
 
@@ -207,6 +213,7 @@ class Manifest:
     parametric_inputs: ParametricInputs | None = None
     objective: ObjectiveFacts | None = None
     then: str | None = None
+    fit: Fit | None = None
 
     def __post_init__(self) -> None:
         check_manifest(self)
@@ -234,11 +241,7 @@ class Manifest:
         BundleError
             If there is no such method; the text names those there are.
         """
-        if self.base is not None:
-            raise BundleError(
-                f"bundle {self.name!r} only renders what bundle {self.base.name!r} has inverted; "
-                "use it with hyperstyle-rt adapt"
-            )
+        self.check_stands_alone()
         chosen = self.default_method if name is None else name
         if chosen is None or chosen not in self.methods:
             wanted = "no method" if name is None else f"no method {shown(name)}"
@@ -248,6 +251,20 @@ class Manifest:
                 "bundle"
             )
         return self.methods[chosen]
+
+    def check_stands_alone(self) -> None:
+        """Refuse a bundle whose inversions are another's.
+
+        Raises
+        ------
+        BundleError
+            If it is one.
+        """
+        if self.base is not None:
+            raise BundleError(
+                f"bundle {self.name!r} only renders what bundle {self.base.name!r} has inverted; "
+                "use it with hyperstyle-rt adapt"
+            )
 
     @classmethod
     def parse(cls, data: bytes) -> Manifest:
@@ -306,6 +323,7 @@ class Manifest:
             parametric_inputs=optional(fields, "parametric_inputs", ParametricInputs.from_fields),
             objective=optional(fields, "objective", ObjectiveFacts.from_fields),
             then=fields.plain_name("then") if fields.has("then") else None,
+            fit=optional(fields, "fit", Fit.from_fields),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -349,7 +367,7 @@ class Manifest:
             document["plans"] = {key: _files_to_json(plans) for key, plans in self.plans.items()}
         if self.base is not None:
             document["base"] = {"name": self.base.name, "space": self.base.space}
-        for name in ("optional_inputs", "parametric_inputs", "objective"):
+        for name in ("optional_inputs", "parametric_inputs", "objective", "fit"):
             value = getattr(self, name)
             if value is not None:
                 document[name] = value.to_json()
@@ -362,10 +380,14 @@ class Manifest:
 
 def _graphs_to_json(graphs: Mapping[str, GraphFile]) -> dict[str, dict[str, Any]]:
     return {
-        role: {"file": graph.file, "data": list(graph.data)}
-        | ({} if graph.macs is None else {"macs": graph.macs})
+        role: {"file": graph.file, "data": list(graph.data)} | _costs_to_json(graph)
         for role, graph in graphs.items()
     }
+
+
+def _costs_to_json(graph: GraphFile) -> dict[str, int]:
+    costs = {"macs": graph.macs, "bytes_moved": graph.bytes_moved}
+    return {name: cost for name, cost in costs.items() if cost is not None}
 
 
 def _files_to_json(files: Mapping[str, BundleFile]) -> dict[str, dict[str, Any]]:
@@ -401,8 +423,11 @@ def _texts(fields: Fields) -> dict[str, str]:
 
 
 def _graph_file(fields: Fields) -> GraphFile:
-    macs = fields.integer("macs", 0, MAX_INTEGER) if fields.has("macs") else None
-    return GraphFile(fields.plain_name("file"), fields.plain_names("data"), macs)
+    macs, moved = (
+        fields.integer(name, 0, MAX_INTEGER) if fields.has(name) else None
+        for name in ("macs", "bytes_moved")
+    )
+    return GraphFile(fields.plain_name("file"), fields.plain_names("data"), macs, moved)
 
 
 def _file(fields: Fields) -> BundleFile:

@@ -92,6 +92,8 @@ def _check_methods(manifest: Manifest) -> None:
         )
     if manifest.then is not None and (default is None or "features" not in manifest.graphs):
         raise invalid("must give the field then with a default method and the graph features")
+    if manifest.fit is not None and (manifest.then is None or manifest.objective is None):
+        raise invalid("must give the field fit with the fields then and objective")
     if manifest.base is not None and manifest.methods:
         raise invalid("must not give both the field base and methods")
 

@@ -68,7 +68,8 @@ class Moving:
         gradient = self.variable.gradient(gradients)
         if self.pace.penalty:
             gradient = gradient + self._penalty_gradient()
-        self.value = self.value + self._adam.step(gradient, self.pace.schedule(done, progress))
+        factor = self.pace.schedule(done, progress)
+        self.value = self._adam.moved(self.value, gradient, factor)
         if self.pace.settle is not None:
             self.value = self.variable.settled(self.value, self.pace.settle)
 
@@ -137,10 +138,9 @@ def descend(problem: Problem, limits: Limits, on_step: OnStep | None = None) -> 
         losses.append(result.loss)
         if on_step is not None:
             on_step(done, result.loss, result.rendering())
+        enough = problem.enough is not None and problem.enough(result)  # it sees every state
         progress = limits.progress(done, time.monotonic() - began)
-        if progress >= 1 or limits.settled(losses):
-            break
-        if problem.enough is not None and problem.enough(result):
+        if enough or progress >= 1 or limits.settled(losses):
             break
         for moving in problem.moving:
             moving.step(gradients, done, progress)

@@ -47,6 +47,13 @@ class Whitening:
     deviations: Array
 
 
+def maps_to_one_latent(bundle: Bundle, backend: Backend) -> bool:
+    """Whether a bundle has a mapping network that gives all layers the same latent."""
+    if MAPPING not in bundle.manifest.graphs:
+        return False
+    return len(backend.signature(MAPPING).outputs["w"].shape) == 2
+
+
 def draw_latents(bundle: Bundle, backend: Backend, count: int, seed: int = SEED) -> Array:
     """Latents w [count,W] of normal random vectors.
 
@@ -59,6 +66,11 @@ def draw_latents(bundle: Bundle, backend: Backend, count: int, seed: int = SEED)
         raise BundleError(
             f"bundle {bundle.manifest.name!r} has no mapping network, which says what latents are "
             "like; build it again with the generator's whole checkpoint"
+        )
+    if not maps_to_one_latent(bundle, backend):
+        raise BundleError(
+            f"the mapping network of bundle {bundle.manifest.name!r} gives every layer a latent of "
+            "its own, and this method is for one latent; choose another"
         )
     width = backend.signature(MAPPING).inputs["z"].shape[-1]
     z = np.random.RandomState(seed).standard_normal((count, width or 0)).astype(np.float32)

@@ -22,3 +22,11 @@ PRESET_LINES: Mapping[str, str] = {
 """Name of a preset -> one line about it."""
 
 VARIABLE_NAMES = ("channel_offsets", "codes", "latents", "w", "noise", "weights", "features")
+
+FAST, AUTO, BEST = "fast", "auto", "best"
+EFFORT_LINES: Mapping[str, str] = {
+    FAST: "the method alone",
+    AUTO: "then the bundle's gradient steps, where the picture does not fit and until it does",
+    BEST: "all of these steps",
+}
+"""How much is done for a picture -> one line about it."""

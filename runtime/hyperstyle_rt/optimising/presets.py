@@ -8,6 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
+from ..formats.parametric_inputs import ObjectiveFacts
+from ..types import Array
 from .adam import BRISK, PUBLISHED
 from .descent import Pace
 from .names import REFINE
@@ -19,6 +23,11 @@ PENALTY = 1e-4
 
 AS_BUILT = None
 """Weight of the perceptual term as the bundle's exporter has weighed it, beside the structure."""
+
+LPIPS_WEIGHT = 0.3
+"""Weight of LPIPS in bundles that are built with it; what an encoder in its place stands for."""
+
+VGG16 = "vgg16"
 
 # What the mask is to a stage.
 INSIDE, OUTSIDE = "inside", "outside"
@@ -38,13 +47,32 @@ class Weights:
         LPIPS. A bundle built with its own encoder in LPIPS' place takes it at the rate at which
         `refine` takes either. None for the weight it was built with.
     vgg16:
-        The same for a bundle whose network is VGG16's features.
+        The same for a bundle whose network is VGG16's features; None for as many times the weight
+        it was built with as LPIPS would have.
     """
 
     pixels: float = 1.0
     structure: float = 0.0
     perceptual: float | None = 1.0
     vgg16: float | None = None
+
+    def of_terms(self, facts: ObjectiveFacts | None) -> Array:
+        """What an objective graph multiplies its terms by, float32 [3].
+
+        Parameters
+        ----------
+        facts:
+            What the graph was built with; None for the bundle's own encoder.
+        """
+        return np.array([self.pixels, self.structure, self._of_perceptual(facts)], np.float32)
+
+    def _of_perceptual(self, facts: ObjectiveFacts | None) -> float:
+        if self.perceptual is None:
+            return 1.0
+        if facts is not None and facts.perceptual == VGG16:  # mean squares of thousands
+            return self.perceptual if self.vgg16 is None else self.vgg16 / facts.weight
+        built = facts.weight if facts and facts.perceptual != "encoder" else LPIPS_WEIGHT
+        return self.perceptual / built
 
 
 @dataclass(frozen=True)

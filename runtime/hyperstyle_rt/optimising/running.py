@@ -20,7 +20,15 @@ from ..rendering import RECONSTRUCTION, RENDERING, Renderer
 from ..types import Array, Picture
 from .descent import Disturb, Moving, OnStep, Problem, descend
 from .draft import DraftObjective, serves
-from .latent_statistics import MAPPING, Spread, draw_latents, spread_of, whitening_of
+from .effort import Follower
+from .latent_statistics import (
+    MAPPING,
+    Spread,
+    draw_latents,
+    maps_to_one_latent,
+    spread_of,
+    whitening_of,
+)
 from .limits import Limits
 from .objective import FEATURES, ROLES, LossResult, Objective, Target, choose_role
 from .point import Point
@@ -42,9 +50,6 @@ SEED = 303  # of StyleGAN2's projector
 WHITENED_OVER = 20_000  # latents: the least deviations are then within half a percent
 SPREAD_OVER = 10_000
 
-LPIPS_WEIGHT = 0.3
-"""Weight of LPIPS in bundles that are built with it; what an encoder in its place stands for."""
-
 LPIPS_ALEXNET = "lpips_alexnet"
 
 
@@ -65,6 +70,8 @@ class Request:
         float32 [H,W] in [0,1], of the rendering's size; None for the whole picture.
     on_step:
         Called before the first step and after every one; steps are counted over all stages.
+    follower:
+        Says when it is close enough; None for no such condition.
     """
 
     preset: str = DEFAULT_PRESET
@@ -74,6 +81,7 @@ class Request:
     until: float | None = None
     mask: Array | None = None
     on_step: OnStep | None = None
+    follower: Follower | None = None
 
 
 def find_preset(name: str) -> Preset:
@@ -133,7 +141,14 @@ def check_bundle(bundle: Bundle, backend: Backend, request: Request, has_latents
             f"gradients need {BASE_PRECISION} graphs, not {backend.graph_precision}; open the "
             f"bundle with --precision {BASE_PRECISION} to optimise"
         )
-    if missing := missing_graphs(manifest, stages):
+    missing = missing_graphs(manifest, stages)
+    if FEATURES in missing and manifest.codes is None:
+        raise BundleError(
+            f"bundle {manifest.name!r} has no HyperStyle, and so none of the graphs that "
+            f"{request.preset!r} needs; build it with --checkpoint and --w-encoder, too, or choose "
+            "another method"
+        )
+    if missing:
         raise BundleError(
             f"bundle {manifest.name!r} lacks the graph {', '.join(missing)}, which "
             f"{request.preset!r} needs; build it again with this version, or choose another method"
@@ -200,6 +215,8 @@ class Optimiser:
             limits = Limits(stage.steps, self._seconds(stages[number:], spent), request.until)
             problem = self._problem(stage, point, data.method, has_latents)
             point = descend(problem, limits, self._watch(before))
+            if request.follower is not None and request.follower.needs_none:
+                return data
             changed |= {moving.variable.part for moving in problem.moving}
             if stage.drops_noise:
                 point.noise = None
@@ -277,7 +294,7 @@ class Optimiser:
         count = stage.from_mean or (SPREAD_OVER if stage.disturbed else 0)
         if not count or (has_latents and not stage.disturbed):
             return None
-        if not stage.disturbed and MAPPING not in self._bundle.manifest.graphs:
+        if not stage.disturbed and not maps_to_one_latent(self._bundle, self._backend):
             return None  # the bundle's average latent serves
         return spread_of(draw_latents(self._bundle, self._backend, count))
 
@@ -344,6 +361,11 @@ class Optimiser:
         return renderer.render(self._backend.upload(point.latents[None]), kernels, point.free)
 
     def _enough(self, stage: Stage) -> Callable[[LossResult], bool] | None:
+        """What ends a stage early; None for nothing."""
+        published, follower = self._published_end(stage), self._request.follower
+        return published if follower is None else follower.watch(published)
+
+    def _published_end(self, stage: Stage) -> Callable[[LossResult], bool] | None:
         facts = self._bundle.manifest.objective
         if stage.enough is None or facts is None or facts.perceptual != LPIPS_ALEXNET:
             return None
@@ -355,15 +377,7 @@ class Optimiser:
         return enough
 
     def _term_weights(self, weights: Weights) -> Array:
-        """What the objective graph multiplies its terms by."""
-        perceptual = 1.0
-        if weights.perceptual is not None:
-            facts = self._bundle.manifest.objective
-            built = facts.weight if facts and facts.perceptual != "encoder" else LPIPS_WEIGHT
-            perceptual = weights.perceptual / built
-            if weights.vgg16 is not None and facts is not None and facts.perceptual == "vgg16":
-                perceptual = weights.vgg16 / built
-        return np.array([weights.pixels, weights.structure, perceptual], np.float32)
+        return weights.of_terms(self._bundle.manifest.objective)
 
     def _mask(self, stage: Stage) -> Array | None:
         mask = self._request.mask

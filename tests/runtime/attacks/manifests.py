@@ -149,6 +149,7 @@ ILL_FORMED = {
     "data_is_a_name": (("graphs", "encoder", "data"), "x.data", "graphs.encoder.data must be a"),
     "macs_a_text": (("graphs", "encoder", "macs"), "many", "macs must be an integer from 0"),
     "macs_negative": (("graphs", "encoder", "macs"), -1, "macs must be an integer from 0"),
+    "bytes_a_text": (("graphs", "encoder", "bytes_moved"), "x", "bytes_moved must be an integer"),
     "data_outside": (("graphs", "encoder", "data"), ["../x"], "data must be a list of plain names"),
     "data_absolute": (("graphs", "encoder", "data"), ["/x"], "data must be a list of plain names"),
     "data_twice": (

@@ -17,7 +17,8 @@ import fakeweights
 import torch
 import typer
 from evaluation import cli
-from evaluation.identity import BLOCKS, EvaluationError, load_identity
+from evaluation.errors import EvaluationError
+from evaluation.identity import BLOCKS, load_identity
 from evaluation.measure import (
     Judges,
     compare,

@@ -17,10 +17,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import BackendError, BundleError
+from ...errors import BackendError, BundleError, HyperStyleError
 from ...files import read_regular, reason, write_atomically
 from ...formats import strict_json
 from ...formats.bundle import Bundle
+from ...user_cache import user_cache
 from .build import EngineOptions, Target, build_plan
 
 logger = logging.getLogger(__name__)
@@ -109,14 +110,12 @@ def cache_directory() -> Path:
     chosen = os.environ.get(VARIABLE)
     if chosen:
         return Path(chosen).resolve()
-    usual = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME")
     try:
-        base = Path(usual) if usual else Path.home() / ".cache"
-    except RuntimeError:
+        return user_cache() / "plans"
+    except HyperStyleError:
         raise BackendError(f"there is no home directory for TensorRT plans; set {VARIABLE}") from (
             None
         )
-    return base / "hyperstyle-rt" / "plans"
 
 
 def cached_plan(bundle: Bundle, target: Target, precision: str, role: str) -> VerifiedPlan:

@@ -1,0 +1,188 @@
+"""IDInvert's networks -> an engine bundle on disk, in the format of all bundles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import onnx_ir as ir
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.manifest import Manifest
+from hyperstyle_rt.formats.methods import Method, Phase
+from hyperstyle_rt.formats.parametric_inputs import ObjectiveFacts
+
+from ..graphs.builder import Precision
+from ..graphs.generator import NOISE, STYLE_OFFSETS
+from ..graphs.idinvert import ENCODER_TERM, ROLE, build_encoder_term, build_idinvert_encoder
+from ..graphs.objective import build_features, build_objective
+from ..graphs.perceptual import LpipsNodes, PerceptualTerm
+from ..graphs.storage import Storage
+from ..graphs.stylegan1 import (
+    build_stylegan1_generator,
+    build_stylegan1_mapping,
+    build_stylegan1_noise,
+    noisy_layers,
+    stylegan1_optional_inputs,
+)
+from ..graphs.vgg16 import Vgg16Nodes
+from ..networks.idinvert import IdInvertModel
+from ..networks.vgg16 import Vgg16Features
+from .spaces import stylegan1_space
+from .staging import BuildError
+from .writer import BundleFacts, GraphFiles, OnProgress, stored_graph, write_average, write_manifest
+
+GraphOf = Callable[[], ir.Model]
+
+METHOD = "idinvert"
+LATENTS_OBJECTIVE = "latents_objective"
+EXTRAS = (STYLE_OFFSETS, NOISE)
+"""What `styled_generator` has as inputs beside latents."""
+
+
+def write_idinvert_bundle(
+    model: IdInvertModel,
+    directory: Path,
+    facts: BundleFacts,
+    storage: Storage,
+    on_progress: OnProgress,
+) -> Bundle:
+    """Write all graphs, the average latent and a manifest (without measured accuracy).
+
+    The bundle has neither codes nor tuned layers: its kernels are constants of the generator.
+
+    Parameters
+    ----------
+    directory:
+        An existing directory; usually a staged one.
+    storage:
+        Type the weights are stored in; all arithmetic stays in float32.
+    """
+    written = GraphFiles(directory)
+    for role, build in own_graphs(model).items():
+        on_progress(f"{role} graph")
+        written.write(role, stored_graph(build, storage), role, storage)
+    for role, build in shared_graphs(model).items():
+        on_progress(f"{role} graph")
+        graph = stored_graph(build, storage)
+        written.write_sharing(role, graph, role, storage, list(written.graphs))
+    written.files |= write_average(directory, model.average)
+    on_progress("digests")
+    write_manifest(directory, _manifest(model, written, facts))
+    return Bundle.open(directory)
+
+
+def add_idinvert_half_graphs(
+    model: IdInvertModel, bundle: Bundle, on_progress: OnProgress
+) -> Bundle:
+    """Write the graphs that compute in fp16 and list them; gives the bundle reopened.
+
+    Raises
+    ------
+    BuildError
+        If a weight is too large for fp16.
+    """
+    manifest, written = bundle.manifest, GraphFiles(bundle.directory)
+    for role, build in half_graphs(model).items():
+        on_progress(f"{role} graph in fp16")
+        try:
+            graph = build()
+        except ValueError as error:
+            raise BuildError(f"{error}; use --precision fp32.") from error
+        written.write_sharing(role, graph, f"{role}.fp16", "fp16", list(written.graphs))
+    write_manifest(
+        bundle.directory,
+        replace(
+            manifest,
+            files={**manifest.files, **written.files},
+            precisions={**manifest.precisions, "fp16": written.graphs},
+        ),
+    )
+    return Bundle.open(bundle.directory)
+
+
+def own_graphs(model: IdInvertModel) -> dict[str, GraphOf]:
+    """Role to graph, of those with data files of their own."""
+    return {
+        ROLE: partial(build_idinvert_encoder, model.encoder),
+        "generator": partial(build_stylegan1_generator, model.generator, model.input_size),
+        "mapping": partial(build_stylegan1_mapping, model.generator),
+    }
+
+
+def shared_graphs(model: IdInvertModel) -> dict[str, GraphOf]:
+    """Role to graph, of those that read tensors from the data files of the others."""
+    graphs: dict[str, GraphOf] = {"styled_generator": partial(_styled, model)}
+    if noisy_layers(model.generator):
+        graphs["noise"] = partial(build_stylegan1_noise, model.generator)
+    if model.perceptual is not None:
+        graphs["features"] = lambda: build_features(perceptual_nodes(model))
+        graphs[LATENTS_OBJECTIVE] = partial(build_latents_objective, model)
+        graphs[ENCODER_TERM] = partial(build_encoder_term, model.encoder)
+    return graphs
+
+
+def half_graphs(model: IdInvertModel) -> dict[str, GraphOf]:
+    """Role to graph, of those that also compute in fp16; optimising takes float32."""
+    return {
+        ROLE: partial(build_idinvert_encoder, model.encoder, "fp16"),
+        "generator": partial(
+            build_stylegan1_generator, model.generator, model.input_size, precision="fp16"
+        ),
+        "styled_generator": partial(_styled, model, "fp16"),
+    }
+
+
+def build_latents_objective(model: IdInvertModel) -> ir.Model:
+    """The loss of a picture, and its gradients by latents and noise."""
+    forward = build_stylegan1_generator(
+        model.generator, model.input_size, (NOISE,), LATENTS_OBJECTIVE
+    )
+    return build_objective(LATENTS_OBJECTIVE, forward, perceptual_nodes(model))
+
+
+def perceptual_nodes(model: IdInvertModel) -> PerceptualTerm:
+    """VGG16's features, or LPIPS, on the reconstruction."""
+    assert model.perceptual is not None
+    if isinstance(model.perceptual, Vgg16Features):
+        return Vgg16Nodes(model.perceptual, model.input_size)
+    return LpipsNodes(model.perceptual, model.input_size)
+
+
+def _styled(model: IdInvertModel, precision: Precision = "fp32") -> ir.Model:
+    return build_stylegan1_generator(
+        model.generator, model.input_size, EXTRAS, "styled_generator", precision
+    )
+
+
+def _manifest(model: IdInvertModel, written: GraphFiles, facts: BundleFacts) -> Manifest:
+    config = model.generator.config
+    methods: Mapping[str, Method] = {METHOD: Method((Phase(ROLE),))}
+    objective = None
+    if model.perceptual is not None:
+        term = perceptual_nodes(model)
+        objective = ObjectiveFacts(term.network, term.weight)
+    return Manifest(
+        name=facts.name,
+        domain=facts.domain,
+        license=facts.license,
+        provenance=facts.provenance,
+        space=stylegan1_space(model.generator),
+        resolution=config.resolution,
+        image_size=(config.resolution, config.resolution),
+        input_size=model.input_size,
+        crop_rows=None,
+        num_latents=config.num_latents,
+        latent_width=config.style_width,
+        codes=None,
+        tuned_layers=(),
+        graphs=written.graphs,
+        files=dict(sorted(written.files.items())),
+        accuracy={},
+        training=facts.training,
+        methods=methods,
+        default_method=METHOD,
+        optional_inputs=stylegan1_optional_inputs(model.generator),
+        objective=objective,
+    )

@@ -1,0 +1,1 @@
+"""Weights that a user names: fetched, verified, pinned and kept."""

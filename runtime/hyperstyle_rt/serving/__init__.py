@@ -1,0 +1,1 @@
+"""The HTTP service, ``hyperstyle-rt serve``: thin, over models and sessions."""

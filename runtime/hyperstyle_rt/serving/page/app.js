@@ -1,0 +1,286 @@
+// The page: what is dropped, chosen and moved on it, with an engine that inverts and renders.
+
+import { Camera } from "./camera.js";
+import { Edits } from "./edits.js";
+import { latest } from "./latest.js";
+import { ServerEngine } from "./server.js";
+import { byId, download, option, picturesIn, say, show, showBlob, url } from "./elements.js";
+
+const PREVIEW = 512; // pixels, while something is dragged
+
+export class App {
+  constructor(engine) {
+    this.engine = engine;
+    this.faces = []; // {id, label, facts, photo, crop, picture}
+    this.face = null;
+    this.work = null; // AbortController of the inversion that is going on
+  }
+
+  async start() {
+    this.bundle = await this.engine.describe();
+    const { name, domain, height, width } = this.bundle;
+    byId("bundle").textContent = `${name}: ${domain}, ${width} × ${height}`;
+    byId("privacy").textContent = this.engine.note;
+    this.fillSettings();
+    this.edits = new Edits(this.bundle, (amounts, settled) => this.rerender(amounts, settled));
+    this.rerender = latest((amounts, settled) => this.render(amounts, settled), fail);
+    this.mix = latest((settled) => this.renderMix(settled), fail);
+    this.listen();
+  }
+
+  fillSettings() {
+    const { methods, gradient_steps: presets, then } = this.bundle;
+    byId("method").append(
+      option("", `the bundle's (${methods.find((each) => each.is_default).name})`),
+      ...methods.map(({ name }) => option(name)),
+    );
+    byId("then").append(
+      option("", then === null || then === undefined ? "none" : `the bundle's (${then})`),
+      ...(then ? [option("none")] : []),
+      ...presets.map((name) => option(name)),
+    );
+    byId("every-method").hidden = methods.length < 2;
+    byId("adaptations").hidden = this.bundle.adapted.length === 0;
+    byId("adapted").append(...this.bundle.adapted.map((name) => this.adaptButton(name)));
+  }
+
+  listen() {
+    const drop = byId("drop");
+    for (const kind of ["dragenter", "dragover"]) {
+      drop.addEventListener(kind, (event) => {
+        event.preventDefault();
+        drop.classList.add("over");
+      });
+    }
+    drop.addEventListener("dragleave", () => drop.classList.remove("over"));
+    drop.addEventListener("drop", (event) => {
+      event.preventDefault();
+      drop.classList.remove("over");
+      this.take(picturesIn(event.dataTransfer));
+    });
+    document.addEventListener("paste", (event) => this.take(picturesIn(event.clipboardData)));
+    byId("file").addEventListener("change", (event) => {
+      this.take([...event.target.files]);
+      event.target.value = "";
+    });
+    new Camera((photo) => this.take([photo]));
+    byId("split").addEventListener("input", ({ target }) => {
+      byId("compare").style.setProperty("--split", `${target.value}%`);
+    });
+    const click = (id, action) => byId(id).addEventListener("click", () => this.attempt(action));
+    click("save-picture", () => this.savePicture());
+    click("save-file", async () => download(await this.engine.file(this.face.id), "inversion.safetensors"));
+    click("save-pasted", () => this.savePasted());
+    click("save-film", () => this.saveFilm());
+    click("save-morph", () => this.saveMorph());
+    click("every-method", () => this.compareMethods());
+    byId("cancel").addEventListener("click", () => this.work?.abort());
+    for (const id of ["first", "second"]) byId(id).addEventListener("change", () => this.mix(true));
+    byId("fraction").addEventListener("input", () => this.mix(false));
+    byId("fraction").addEventListener("change", () => this.mix(true));
+  }
+
+  async attempt(action) {
+    try {
+      await action();
+    } catch (error) {
+      fail(error);
+    }
+  }
+
+  take(files) {
+    if (files.length === 0 || this.work !== null) return;
+    this.attempt(() => this.invert(files[0]));
+  }
+
+  settings() {
+    const named = ["method", "iterations", "then", "align", "face"];
+    return Object.fromEntries(named.map((name) => [name, byId(name).value]));
+  }
+
+  async invert(file, settings = this.settings()) {
+    this.begin(file);
+    try {
+      const isFile = file.name?.endsWith(".safetensors");
+      const facts = isFile
+        ? await this.engine.open(file)
+        : await this.engine.invert(file, settings, (news) => this.tell(news), this.work.signal);
+      const face = await this.keep(file, facts);
+      say(facts.notice ?? `Done: ${facts.method}, ${facts.iterations} iterations.`);
+      return face;
+    } catch (error) {
+      if (error.name !== "AbortError") throw error;
+      say("Stopped.");
+      return null;
+    } finally {
+      this.work = null;
+      show("cancel", false);
+      byId("compare").classList.remove("busy");
+    }
+  }
+
+  begin(file) {
+    this.work = new AbortController();
+    show("stage", true);
+    show("cancel", true);
+    show("methods", false);
+    byId("steps").replaceChildren();
+    byId("compare").classList.add("busy");
+    this.showCrop(null);
+    say(`Inverting ${file.name || "the photo"}…`);
+  }
+
+  tell({ kind, number, loss, picture, notice }) {
+    if (kind === "crop") {
+      this.showCrop(picture);
+      byId("result").src = picture;
+      say(notice ?? "The face was found.");
+      return;
+    }
+    if (picture) byId("result").src = picture;
+    if (kind === "iteration") {
+      const image = Object.assign(new Image(), { src: picture, alt: `Iteration ${number}` });
+      const item = document.createElement("li");
+      item.append(image, String(number));
+      byId("steps").append(item);
+      say(`Iteration ${number}`);
+    } else {
+      say(`Gradient step ${number}, loss ${loss.toFixed(4)}`);
+    }
+  }
+
+  // Makes an inversion that is done one of the faces of this visit, and shows it.
+  async keep(photo, facts) {
+    const crop = facts.has_crop ? url(await this.engine.crop(facts.id)) : null;
+    const picture = url(await this.engine.render(facts.id, {}, 192));
+    const label = `${this.faces.length + 1}: ${facts.method}`;
+    const face = { id: facts.id, label, facts, photo, crop, picture };
+    this.faces.push(face);
+    byId("faces").append(this.faceButton(face));
+    for (const id of ["first", "second"]) byId(id).append(option(face.id, label));
+    if (this.faces.length > 1) {
+      byId("second").value = face.id;
+      show("between", true);
+      this.mix(true);
+    }
+    await this.choose(face);
+    return face;
+  }
+
+  faceButton(face) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(Object.assign(new Image(), { src: face.picture, alt: "" }), face.label);
+    button.addEventListener("click", () => this.attempt(() => this.choose(face)));
+    face.button = button;
+    const item = document.createElement("div");
+    item.role = "listitem";
+    item.append(button);
+    return item;
+  }
+
+  async choose(face) {
+    this.face = face;
+    for (const each of this.faces) each.button.setAttribute("aria-current", each === face);
+    show("stage", true);
+    show("edits", this.bundle.directions.length > 0 || this.bundle.adapted.length > 0);
+    show("save-pasted", Boolean(face.facts.in_photo && face.facts.picture));
+    this.showCrop(face.crop);
+    this.edits.reset();
+    await this.render({}, true);
+  }
+
+  showCrop(source) {
+    for (const id of ["crop", "seam", "split-row"]) show(id, source !== null);
+    if (source !== null) byId("crop").src = source;
+  }
+
+  async render(amounts, settled) {
+    const { face } = this;
+    const blob = await this.engine.render(face.id, amounts, settled ? undefined : PREVIEW);
+    if (face === this.face) showBlob("result", blob);
+  }
+
+  async renderMix(settled) {
+    const fraction = Number(byId("fraction").value);
+    const ends = [byId("first").value, byId("second").value];
+    const blob = await this.engine.between(...ends, fraction, settled ? undefined : PREVIEW);
+    showBlob("mixed", blob);
+    show("mixed", true);
+  }
+
+  async savePicture() {
+    download(await this.engine.render(this.face.id, this.edits.amounts(), undefined, "png"), "face.png");
+  }
+
+  async savePasted() {
+    say("Setting it back into the photo…");
+    const { id, photo } = this.face;
+    download(await this.engine.paste(id, photo, this.edits.amounts()), "pasted.jpg");
+    say("");
+  }
+
+  async saveFilm() {
+    say("Rendering the film…");
+    const direction = byId("film-direction").value;
+    const blob = await this.engine.film(this.face.id, this.edits.amounts(), direction);
+    download(blob, `${direction}.${blob.type.split("/")[1]}`);
+    say("");
+  }
+
+  async saveMorph() {
+    say("Rendering the film…");
+    const blob = await this.engine.morph(byId("first").value, byId("second").value);
+    download(blob, `morph.${blob.type.split("/")[1]}`);
+    say("");
+  }
+
+  async compareMethods() {
+    const { photo } = this.face ?? {};
+    if (!photo || photo.name?.endsWith(".safetensors")) {
+      say("Invert a picture first.");
+      return;
+    }
+    const results = [];
+    for (const { name } of this.bundle.methods) {
+      const face = await this.invert(photo, { ...this.settings(), method: name, iterations: "", then: "" });
+      if (face === null) return;
+      results.push([name, face.picture]);
+    }
+    byId("methods").replaceChildren(...results.map(([name, picture]) => figure(name, picture)));
+    show("methods", true);
+  }
+
+  adaptButton(name) {
+    const button = Object.assign(document.createElement("button"), { type: "button" });
+    button.textContent = name;
+    button.addEventListener("click", () => this.attempt(async () => {
+      showBlob("result", await this.engine.adapt(this.face.id, name));
+    }));
+    return button;
+  }
+}
+
+function figure(name, picture) {
+  const made = document.createElement("figure");
+  const caption = document.createElement("figcaption");
+  caption.textContent = name;
+  made.append(Object.assign(new Image(), { src: picture, alt: name }), caption);
+  return made;
+}
+
+function fail(error) {
+  console.debug(error);
+  say(error.message, true);
+}
+
+function askForToken() {
+  const dialog = byId("token-dialog");
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(byId("token").value), { once: true });
+  });
+}
+
+const app = new App(new ServerEngine(askForToken));
+app.start().catch(fail);

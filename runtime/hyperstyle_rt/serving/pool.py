@@ -1,0 +1,363 @@
+"""The workers of a service and the queue before them."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..closing import Closable
+from ..errors import BackendError, HyperStyleError
+from .jobs import Job, Progress
+from .settings import ModelSettings
+from .worker import CANCEL, Failed, Ready, Refused, Result, Stopped, work
+
+_log = logging.getLogger(__name__)
+
+OPENING_SECONDS = 300.0
+RESTART_PAUSE = 1.0
+"""Seconds before a worker is started anew whose start has failed."""
+
+ATTEMPTS = 2
+"""Workers that may die of one job; it could be the job that they die of."""
+
+_WATCH = 0.25  # seconds between looks at whether a job was cancelled
+
+
+class Busy(Exception):
+    """The queue is full.
+
+    Attributes
+    ----------
+    seconds:
+        After which it is worth to try again.
+    """
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"the queue is full; try again in {seconds} s")
+        self.seconds = seconds
+
+
+class WorkerLost(Exception):
+    """The workers of a job have died; it can be tried again, but it may be what they died of."""
+
+
+class OutOfTime(Exception):
+    """A job has taken longer than is allowed, and its worker was stopped."""
+
+
+class JobFailed(Exception):
+    """A job has met a fault of this program; the log has it."""
+
+
+@dataclass(eq=False)
+class Ticket:
+    """A job in the queue or at work.
+
+    Attributes
+    ----------
+    attempts:
+        How many workers have begun it.
+    future:
+        Its result; or :class:`HyperStyleError`, :class:`WorkerLost`, :class:`OutOfTime`,
+        :class:`JobFailed`.
+    """
+
+    job: Job
+    on_progress: Callable[[Progress], None]
+    future: Future[Any] = field(default_factory=Future)
+    attempts: int = 0
+    _cancelled: threading.Event = field(default_factory=threading.Event)
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more: it leaves the queue, or is stopped at its next step."""
+        self._cancelled.set()
+        self.future.cancel()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for it."""
+        return self._cancelled.is_set()
+
+
+@dataclass(frozen=True)
+class PoolState:
+    """What there is to tell of a pool."""
+
+    waiting: int
+    working: int
+    ready: int
+    restarts: int
+
+
+class Pool(Closable):
+    """Processes that do jobs, started anew when they die.
+
+    Short jobs go first, and jobs that take minutes never occupy the last of several workers: an
+    edit does not wait for another client's descent.
+
+    Parameters
+    ----------
+    settings:
+        What each worker opens.
+    workers:
+        How many.
+    waiting:
+        How many jobs the queue holds.
+    seconds:
+        A job may take.
+    """
+
+    def __init__(self, settings: ModelSettings, workers: int, waiting: int, seconds: float) -> None:
+        self._settings = settings
+        self._workers = workers
+        self._limit = waiting
+        self._seconds = seconds
+        self._changed = threading.Condition()
+        self._short: deque[Ticket] = deque()
+        self._long: deque[Ticket] = deque()
+        self._working = self._long_working = self._ready = self._restarts = 0
+        self._mean = 1.0  # seconds of a job, lately
+        self._closed = False
+        self._threads: list[threading.Thread] = []
+        self.computed: dict[str, str] = {}
+
+    def start(self) -> None:
+        """Start the workers, and wait for the first.
+
+        Raises
+        ------
+        HyperStyleError
+            If it cannot open the model.
+        """
+        first = _Process(self._settings)
+        self.computed = first.computed
+        processes = [first, *[None] * (self._workers - 1)]
+        for number, process in enumerate(processes):
+            thread = threading.Thread(
+                target=self._keep_working, args=(process,), name=f"worker-{number}", daemon=True
+            )
+            thread.start()
+            self._threads.append(thread)
+
+    def submit(self, job: Job, on_progress: Callable[[Progress], None]) -> Ticket:
+        """Queue a job.
+
+        Parameters
+        ----------
+        on_progress:
+            Called from a thread of the pool.
+
+        Raises
+        ------
+        Busy
+            If the queue is full.
+        """
+        ticket = Ticket(job, on_progress)
+        with self._changed:
+            waiting = self._count_waiting()
+            if waiting >= self._limit:
+                raise Busy(max(1, round(self._mean * waiting / self._workers)))
+            (self._long if job.takes_minutes else self._short).append(ticket)
+            self._changed.notify()
+        return ticket
+
+    @property
+    def state(self) -> PoolState:
+        """How many wait and work now."""
+        with self._changed:
+            return PoolState(self._count_waiting(), self._working, self._ready, self._restarts)
+
+    def close(self) -> None:
+        """Stop the workers; what waits is cancelled."""
+        with self._changed:
+            self._closed = True
+            for ticket in (*self._short, *self._long):
+                ticket.cancel()
+            self._short.clear()
+            self._long.clear()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(10)
+
+    def _count_waiting(self) -> int:
+        return sum(not ticket.cancelled for ticket in (*self._short, *self._long))
+
+    def _take(self) -> Ticket | None:
+        """The next job; None where the pool is closed."""
+        with self._changed:
+            while not self._closed:
+                if self._short:
+                    return self._taken(self._short)
+                if self._long and self._long_working < max(1, self._workers - 1):
+                    return self._taken(self._long)
+                self._changed.wait()
+            return None
+
+    def _taken(self, queue: deque[Ticket]) -> Ticket:
+        ticket = queue.popleft()
+        self._working += 1
+        self._long_working += ticket.job.takes_minutes
+        return ticket
+
+    def _done(self, ticket: Ticket, seconds: float) -> None:
+        with self._changed:
+            self._working -= 1
+            self._long_working -= ticket.job.takes_minutes
+            self._mean += 0.1 * (seconds - self._mean)
+            self._changed.notify()
+
+    def _keep_working(self, process: _Process | None) -> None:
+        while not self._closed:
+            if process is None:
+                process = self._restarted()
+                continue
+            self._count_ready(1)
+            try:
+                self._work_with(process)
+            finally:
+                self._count_ready(-1)
+                process.stop()
+            process = None
+
+    def _restarted(self) -> _Process | None:
+        try:
+            return _Process(self._settings)
+        except HyperStyleError as error:
+            _log.error("a worker cannot start: %s", error)
+            time.sleep(RESTART_PAUSE)
+            return None
+
+    def _count_ready(self, more: int) -> None:
+        with self._changed:
+            self._ready += more
+            self._restarts += more < 0 and not self._closed
+
+    def _work_with(self, process: _Process) -> None:
+        """Do jobs with a process until it dies or the pool is closed."""
+        while process.alive:
+            ticket = self._take()
+            if ticket is None:
+                return
+            began = time.monotonic()
+            try:
+                self._settle(ticket, process, began + self._seconds)
+            finally:
+                self._done(ticket, time.monotonic() - began)
+
+    def _settle(self, ticket: Ticket, process: _Process, deadline: float) -> None:
+        """Do a job and settle its future; one whose worker dies is given to another, once."""
+        if not ticket.attempts and not ticket.future.set_running_or_notify_cancel():
+            return
+        ticket.attempts += 1
+        try:
+            ticket.future.set_result(process.do(ticket, deadline))
+        except WorkerLost as error:
+            if ticket.attempts < ATTEMPTS and not ticket.cancelled and not self._closed:
+                with self._changed:
+                    queue = self._long if ticket.job.takes_minutes else self._short
+                    queue.appendleft(ticket)
+            else:
+                ticket.future.set_exception(error)
+        except Exception as error:
+            ticket.future.set_exception(error)
+
+
+class _Process:
+    """One worker.
+
+    Raises
+    ------
+    HyperStyleError
+        If it cannot open its model.
+    """
+
+    def __init__(self, settings: ModelSettings) -> None:
+        context = multiprocessing.get_context("spawn")  # after a fork ONNX Runtime hangs
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=work, args=(theirs, settings), daemon=True)
+        self._process.start()
+        theirs.close()
+        try:
+            self.computed = self._opened().computed
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can do more."""
+        return not self._connection.closed and self._process.is_alive()
+
+    def do(self, ticket: Ticket, deadline: float) -> Any:
+        """Have it do a job: its result.
+
+        Raises
+        ------
+        HyperStyleError, WorkerLost, OutOfTime, JobFailed
+            See :class:`Ticket`.
+        """
+        try:
+            self._connection.send(ticket.job)
+            while True:
+                message = self._next(ticket, deadline)
+                if isinstance(message, Progress):
+                    ticket.on_progress(message)
+                    continue
+                return _value(message)
+        except (EOFError, OSError):
+            self.stop()
+            raise WorkerLost from None
+
+    def stop(self) -> None:
+        """End it."""
+        self._connection.close()
+        self._process.join(0.5)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+    def _next(self, ticket: Ticket, deadline: float) -> object:
+        told = False
+        while True:
+            if time.monotonic() > deadline:
+                self.stop()
+                raise OutOfTime
+            if ticket.cancelled and not told:
+                self._connection.send(CANCEL)
+                told = True
+            if self._connection.poll(_WATCH):
+                return self._connection.recv()
+
+    def _opened(self) -> Ready:
+        message: object = None
+        try:
+            if self._connection.poll(OPENING_SECONDS):
+                message = self._connection.recv()
+        except EOFError:
+            pass
+        if isinstance(message, Refused):
+            raise BackendError(message.sentence)
+        if not isinstance(message, Ready):
+            raise BackendError(
+                "a worker of the service has died while it opened the bundle; its own message is "
+                "above, or there is too little memory for so many workers: try --workers 1"
+            )
+        return message
+
+
+def _value(message: object) -> Any:
+    if isinstance(message, Result):
+        return message.value
+    if isinstance(message, Refused):
+        raise HyperStyleError(message.sentence)
+    if isinstance(message, Stopped):
+        raise JobFailed("the job was cancelled")
+    assert isinstance(message, Failed)
+    raise JobFailed("the job met a fault of this program; its log says more")

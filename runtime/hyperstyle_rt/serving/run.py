@@ -1,0 +1,91 @@
+"""Runs the application on uvicorn, until a signal ends it."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import uvicorn
+
+from ..errors import HyperStyleError
+from .http import create_app
+from .service import Service
+
+GRACE_SECONDS = 10
+"""For what is at work when the service is told to stop."""
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+class _Server(uvicorn.Server):
+    """A server for which SIGTERM is an orderly end, not a death by signal."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            self.handle_exit(number, frame)
+
+        before = {number: signal.signal(number, stop) for number in _STOPPING}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def run(service: Service, announce: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or Ctrl-C; then what is at work may end.
+
+    Parameters
+    ----------
+    announce:
+        Called with the address when it listens.
+
+    Raises
+    ------
+    HyperStyleError
+        If the address cannot be listened on.
+    """
+    access = service.settings.access
+    try:
+        listening = _listen(access.host, access.port)
+    except BaseException:
+        service.close()
+        raise
+    config = uvicorn.Config(
+        create_app(service),
+        log_level="warning",  # what is asked for is nobody's business
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        limit_concurrency=512,
+    )
+    host, port = listening.getsockname()[:2]
+    announce(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+    with listening:
+        _Server(config).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except (OSError, UnicodeError) as error:
+        raise HyperStyleError(
+            f"cannot listen on {host}, port {port} ({getattr(error, 'strerror', error)}); name "
+            "another --host or --port"
+        ) from None
+    listening.listen(128)
+    return listening

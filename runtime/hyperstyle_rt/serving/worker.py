@@ -1,0 +1,121 @@
+"""A worker of a service: a process of its own, so that what kills it does not kill the service."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from ..errors import HyperStyleError
+from .desk import Desk
+from .jobs import Cancelled, Job, Progress
+from .settings import ModelSettings
+
+_log = logging.getLogger(__name__)
+
+CANCEL = "cancel"
+"""Sent to a worker in place of a job: nobody waits for the one it does."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A worker has opened its model."""
+
+    computed: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """What was asked for cannot be done; the sentence says why.
+
+    Attributes
+    ----------
+    kind:
+        Name of the error's class.
+    """
+
+    sentence: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A job has met a fault of this program, which the worker has logged."""
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A job was given up because nobody waited for it."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a job has given."""
+
+    value: Any
+
+
+def work(connection: Connection, settings: ModelSettings) -> None:
+    """Open a model and do jobs until the connection ends: the main function of the process.
+
+    Sends :class:`Ready`, or :class:`Refused` and ends; then for every job what it tells
+    (:class:`Progress`) and one of :class:`Result`, :class:`Refused`, :class:`Failed` and
+    :class:`Stopped`.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the service stops us
+    try:
+        desk = Desk(settings)
+    except HyperStyleError as error:
+        connection.send(Refused(str(error), type(error).__name__))
+        return
+    backend = desk.session.backend
+    connection.send(
+        Ready(
+            {
+                "backend": backend.name,
+                "provider": backend.provider,
+                "precision": backend.precision,
+            }
+        )
+    )
+    with desk:
+        while (job := _received(connection)) is not None:
+            try:
+                connection.send(_outcome(job, desk, connection))
+            except (BrokenPipeError, ConnectionResetError):
+                return  # the service has gone
+
+
+def _received(connection: Connection) -> Job | None:
+    """The next job; None at the end."""
+    while True:
+        try:
+            message = connection.recv()
+        except (EOFError, ConnectionResetError):
+            return None
+        if message != CANCEL:  # one that came too late
+            return message if isinstance(message, Job) else None
+
+
+def _outcome(job: Job, desk: Desk, connection: Connection) -> object:
+    def tell(progress: Progress) -> None:
+        if connection.poll() and connection.recv() == CANCEL:
+            raise Cancelled
+        connection.send(progress)
+
+    try:
+        return Result(job.run(desk, tell))
+    except HyperStyleError as error:
+        return Refused(str(error), type(error).__name__)
+    except MemoryError:
+        return Refused("there is not enough memory for this", "MemoryError")
+    except Cancelled:
+        return Stopped()
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        os._exit(1)  # the service has gone in the middle of it
+    except Exception:
+        _log.exception("a job failed")
+        return Failed()

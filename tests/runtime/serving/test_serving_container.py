@@ -1,0 +1,87 @@
+"""The steps of examples/container/Dockerfile, in a new environment instead of a container."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[3]
+DOCKERFILE = ROOT / "examples" / "container" / "Dockerfile"
+TOKEN = "0123456789abcdef-token"
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the first stage makes, of the files alone that it copies."""
+    text = DOCKERFILE.read_text("utf-8").replace("\\\n", " ")
+    folder = tmp_path_factory.mktemp("container")
+    source = folder / "source"
+    source.mkdir()
+    for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE):
+        *names, target = line.split()
+        for name in names:
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, source / target)
+            else:
+                shutil.copy(ROOT / name, source / target)
+    (extras,) = re.findall(r"'\.(\[[a-z,]+\])'", text)
+    subprocess.run([sys.executable, "-m", "venv", folder / "opt"], check=True)
+    pip = [folder / "opt" / "bin" / "pip", "install", "--quiet"]
+    subprocess.run([*pip, f"{source}{extras}"], check=True)
+    shutil.rmtree(source)
+    return folder / "opt"
+
+
+@pytest.fixture(scope="module")
+def address(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """What the entry point serves, with nothing of this user's environment."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (entry,) = re.findall(r"^ENTRYPOINT (\[.+\])$", DOCKERFILE.read_text("utf-8"), re.MULTILINE)
+    program, *options = json.loads(entry)
+    with subprocess.Popen(
+        [environment / "bin" / program, *options, "--port", str(port)],
+        cwd="/",
+        env={"HYPERSTYLE_RT_TOKEN": TOKEN, "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/nonexistent"},
+    ) as process:
+        try:
+            for _ in range(240):
+                try:
+                    with urlopen(f"http://127.0.0.1:{port}/health"):
+                        break
+                except OSError:
+                    time.sleep(0.5)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            assert process.wait(60) == 0
+
+
+def test_it_inverts_for_those_with_the_token(address: str) -> None:
+    content = (ROOT / "examples" / "portrait_0.png").read_bytes()
+    body = (
+        b'--x\r\nContent-Disposition: form-data; name="picture"; filename="p"\r\n\r\n'
+        + content
+        + b"\r\n--x--\r\n"
+    )
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    with pytest.raises(HTTPError) as refused:
+        urlopen(Request(f"{address}/v1/inversions", body, headers))
+    assert refused.value.code == 401
+    headers["Authorization"] = f"Bearer {TOKEN}"
+    with urlopen(Request(f"{address}/v1/inversions", body, headers)) as answer:
+        assert json.load(answer)["state"] == "done"

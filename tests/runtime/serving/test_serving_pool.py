@@ -1,0 +1,107 @@
+"""Workers that die, hang and are told to stop; the queue before them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from pathlib import Path
+from threading import Event
+
+import pytest
+from hyperstyle_rt.errors import BackendError, HyperStyleError
+from hyperstyle_rt.serving.jobs import Job, Progress
+from hyperstyle_rt.serving.pool import Busy, JobFailed, OutOfTime, Pool, Ticket, WorkerLost
+from hyperstyle_rt.serving.render_jobs import AdaptJob
+from hyperstyle_rt.serving.settings import ModelSettings, ServiceSettings
+from serving_jobs import Die, Fault, Hang, Sleep
+
+PATIENCE = 120.0  # seconds on a machine that others use, too
+
+
+@pytest.fixture(scope="module")
+def pool(settings: ServiceSettings) -> Iterator[Pool]:
+    with Pool(settings.model, workers=2, waiting=3, seconds=PATIENCE) as pool:
+        pool.start()
+        yield pool
+
+
+def submit(pool: Pool, job: Job) -> Ticket:
+    return pool.submit(job, lambda _progress: None)
+
+
+def result(pool: Pool, job: Job) -> object:
+    return submit(pool, job).future.result(PATIENCE)
+
+
+def begun(pool: Pool, job: Job) -> Ticket:
+    """A job that is at work."""
+    at_work = Event()
+
+    def on_progress(progress: Progress) -> None:
+        at_work.set()
+
+    ticket = pool.submit(job, on_progress)
+    assert at_work.wait(PATIENCE)
+    return ticket
+
+
+def test_a_job_whose_worker_dies_is_done_by_another(pool: Pool, tmp_path: Path) -> None:
+    before = pool.state.restarts
+    assert result(pool, Die(tmp_path / "once")) == "survived"
+    assert pool.state.restarts == before + 1
+
+
+def test_a_job_that_kills_is_given_up(pool: Pool) -> None:
+    with pytest.raises(WorkerLost):
+        result(pool, Die())
+    assert result(pool, Sleep(0)), "the pool goes on"
+
+
+def test_faults_and_sentences(pool: Pool) -> None:
+    with pytest.raises(JobFailed):
+        result(pool, Fault())
+    with pytest.raises(HyperStyleError, match="no adapted bundle 'toon'"):
+        result(pool, AdaptJob(file=b"", bundle="toon"))
+
+
+def test_minutes_never_occupy_the_last_worker(pool: Pool) -> None:
+    first = begun(pool, Sleep(PATIENCE, takes_minutes=True))
+    second = submit(pool, Sleep(PATIENCE, takes_minutes=True))
+    assert result(pool, Sleep(0)), "a short job passes by"
+    assert pool.state.waiting == 1
+    second.cancel()
+    first.cancel()
+    with pytest.raises((JobFailed, CancelledError)):
+        first.future.result(PATIENCE)
+    assert second.future.cancelled()
+    assert pool.state.waiting == 0
+
+
+def test_a_full_queue_says_when_to_come_again(pool: Pool) -> None:
+    working = [begun(pool, Sleep(PATIENCE)) for _ in range(2)]
+    waiting = [submit(pool, Sleep(PATIENCE)) for _ in range(3)]
+    with pytest.raises(Busy) as busy:
+        submit(pool, Sleep(0))
+    assert busy.value.seconds >= 1
+    for ticket in (*waiting, *working):
+        ticket.cancel()
+    for ticket in working:
+        with pytest.raises((JobFailed, CancelledError)):
+            ticket.future.result(PATIENCE)
+    assert result(pool, Sleep(0))
+
+
+def test_a_job_that_takes_too_long_is_stopped(settings: ServiceSettings) -> None:
+    with Pool(settings.model, workers=1, waiting=1, seconds=0.5) as pool:
+        pool.start()
+        with pytest.raises(OutOfTime):
+            result(pool, Hang())
+        began = time.monotonic()
+    assert time.monotonic() - began < PATIENCE
+
+
+def test_a_bundle_that_cannot_be_opened_is_told_at_the_start(tmp_path: Path) -> None:
+    pool = Pool(ModelSettings(bundle=tmp_path), workers=1, waiting=1, seconds=1)
+    with pytest.raises(BackendError, match="bundle"):
+        pool.start()
