@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -143,11 +144,24 @@ def test_a_process_that_dies_is_named_and_followed_by_another(
         assert process.failure is None
         answer = process.invert({"picture": str(folder / "3.png")})
         assert "error" in answer and process.failure is None  # a bad picture ends nothing
+        assert "ends" not in answer
         os.kill(process.pid, signal.SIGKILL)
         answer = process.invert({"picture": str(folder / "1.png")})
         assert "SIGKILL" in answer["error"] and process.failure == answer["error"]
     finally:
         process.close()
+
+
+def test_an_altered_graph_ends_its_row_alone(
+    tiny_bundle: Path, folder: Path, tmp_path: Path
+) -> None:
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "tiny")
+    (bundle / "hypernet.onnx").write_bytes(b"another")
+    words = (folder, "--bundle", bundle, "--out", tmp_path / "out", "--json")
+    code, printed, said = call(*words, "--methods", "hyperstyle,hyperstyle@0")
+    assert code == 2 and said.count("hypernet.onnx") == 1  # told once, not for every picture
+    counts = {row["row"]: len(row["pictures"]) for row in json.loads(printed)["rows"]}
+    assert counts == {"hyperstyle": 0, "hyperstyle@0": 2}
 
 
 def test_a_bundle_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
