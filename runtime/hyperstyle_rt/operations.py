@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from .errors import BackendError, HyperStyleError, InversionError
+from .exporting_operations import ExportingOperations
 from .formats.inversion_file import InversionData
 from .formats.inversion_fit import check_fits
 from .formats.manifest import Manifest
@@ -26,7 +27,6 @@ from .optimising.names import FAST
 from .optimising.presets import DEFAULT_PRESET
 from .optimising.running import Optimiser, Request, check_bundle, find_preset
 from .rendering import CODES, LATENTS, RENDERING
-from .rendering_operations import RenderingOperations
 from .types import Array, Picture
 from .work import Work, computed_by
 
@@ -52,7 +52,7 @@ class DeviceInversion:
     iterations: int
 
 
-class Operations(RenderingOperations):
+class Operations(ExportingOperations):
     """Everything that a model and a session do."""
 
     def invert(
