@@ -215,6 +215,7 @@ def test_other_descents(model: Model, picture: Array) -> None:
         model.optimise(None, picture, "projector", steps=1)
 
 
+@pytest.mark.slow
 def test_commands(model: Model, picture: Array, tmp_path: Path) -> None:
     """`invert` with both rows of the table, `bench`, `check` with a picture of its own, `edit`."""
     bundle, shown = model.bundle.directory, tmp_path / "picture.png"

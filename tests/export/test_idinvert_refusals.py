@@ -125,7 +125,8 @@ def test_altered_files_are_refused(case: str, files: Files, command: Command) ->
 
 @pytest.mark.parametrize("name", [GENERATOR, ENCODER, VGG16])
 def test_unreadable_files_are_refused(name: str, files: Files, command: Command) -> None:
-    for case in ("text", "half_a_legacy_file", "missing", "list"):
+    cases = ("text", "half_a_legacy_file", "missing", "list")
+    for case in cases if name == ENCODER else cases[:1]:
         write, message = UNREADABLE[case]
         files[name].unlink(missing_ok=True)
         write(files[name])
@@ -136,7 +137,7 @@ def test_unreadable_files_are_refused(name: str, files: Files, command: Command)
 def test_nothing_in_a_file_is_run(name: str, files: Files, command: Command) -> None:
     contents = torch.load(files[name], weights_only=True)
     marker = files[name].with_suffix(".ran")
-    for write in CONTAINERS.values():
+    for write in list(CONTAINERS.values())[: None if name == ENCODER else 1]:
         write({**contents, "more": Malicious(marker)}, files[name])
         prove_malicious(files[name], marker)
         refuse(command, files, "holds a (posix|nt).system, .*nothing in it was run")
