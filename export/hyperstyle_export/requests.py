@@ -146,8 +146,9 @@ class CheckpointOptions:
         Path | None,
         _option(
             says="StyleGAN2 generator (.pt with g_ema, or NVIDIA's .pkl) that the others are for; "
-            "default: the one in the first of them. Or IDInvert's (.pth). Or the generator of "
-            "photographs: the wheel of random-face, or the folder of the installed package.",
+            "default: the one in the first of them. Or StyleGAN3's (.pkl), alone or with encoders. "
+            "Or IDInvert's (.pth). Or the generator of photographs: the wheel of random-face, or "
+            "the folder of the installed package.",
             panel=CHECKPOINTS,
         ),
     ] = None

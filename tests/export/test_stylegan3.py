@@ -11,6 +11,7 @@ import fakeweights
 import numpy as np
 import pytest
 import torch
+from hyperstyle_export.graphs import stylegan3
 from hyperstyle_export.graphs.builder import save_model
 from hyperstyle_export.graphs.generator import STYLE_OFFSETS
 from hyperstyle_export.graphs.stylegan3 import (
@@ -198,6 +199,23 @@ def test_styles_and_motions_are_inputs(config: StyleGan3Config, tmp_path: Path) 
     assert expected.std() > 0.01
     close(image, expected.numpy(), 1e-4 * float(expected.abs().max()))
     close(small, torch.nn.functional.avg_pool2d(expected, 2).numpy(), 1e-5)
+
+
+def test_channels_go_through_the_filters_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What keeps memory in bounds at 1024 px changes no number but by rounding."""
+    w = fakeweights.normal("w", (1, TINY_R.num_latents, TINY_R.style_width))
+    model, images, sizes = network_of(TINY_R), [], []
+    for name in ("whole", "parts"):
+        graph = build_stylegan3_generator(model, (32, 32))
+        save_model(graph, tmp_path / name)
+        sizes.append(len(graph.graph))
+        images.append(open_session(tmp_path / name).run(None, {"latents": w})[0])
+        monkeypatch.setattr(stylegan3, "LARGEST_ACTIVATION", 0)
+        monkeypatch.setattr(stylegan3, "CHANNELS_AT_ONCE", 3)
+    assert sizes[1] > sizes[0]
+    close(images[1], images[0], IMAGE_TOLERANCE)
 
 
 def test_activations_are_limited(tmp_path: Path) -> None:

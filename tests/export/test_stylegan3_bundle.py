@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from build_command import Command
+from command_line import refuse, succeed
+from face_pictures import in_a_photo, known_faces
 from hyperstyle_export.bundles.spaces import stylegan3_space
 from hyperstyle_export.bundles.stylegan3_writer import write_stylegan3_bundle
 from hyperstyle_export.bundles.writer import BundleFacts
@@ -22,7 +24,8 @@ from hyperstyle_export.readers.stylegan3_family import find_stylegan3, load_styl
 from hyperstyle_rt import Inversion, Model, unaligned_transform
 from hyperstyle_rt.errors import BundleError, InversionError
 from hyperstyle_rt.formats.bundle import Bundle
-from hyperstyle_rt.imaging.pictures import to_input
+from hyperstyle_rt.formats.directions_file import LinearDirection
+from hyperstyle_rt.imaging.pictures import read_picture, to_input, write_picture
 from models import narrow_lpips, tiny_encoder
 from stylegan3_files import TINY, network_of, tensors_of, write_restyle, write_stylegan3
 
@@ -142,6 +145,38 @@ def test_unaligned_turns_as_the_photo() -> None:
     assert np.array_equal(unaligned_transform(np.diag([3.0, 3.0, 1.0])), np.eye(3))
     with pytest.raises(InversionError, match="align the photo again"):
         unaligned_transform(np.zeros((3, 3)))
+
+
+def test_the_commands_turn_a_face_as_its_photo(
+    bundle: Bundle, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    known = known_faces()[0]
+    photo = in_a_photo(known, (300, 320), np.array([160.0, 150.0]), 200, 25)
+    write_picture("photo.png", photo.picture)
+    of, always = ("--bundle", bundle.directory), ("--align", "always")
+    succeed("invert", "photo.png", *of, *always, "--unaligned", "--save-inversion", "-n", 1, "-q")
+    inversion = Inversion.load("photo.safetensors")
+    assert inversion.data.transform is not None
+    motion = unaligned_transform(inversion.data.transform)
+    turned = np.degrees(np.arctan2(motion[1, 0], motion[0, 0]))
+    assert abs(turned + 25) < 8  # what leads from the photo to the crop turns the other way
+    direction = LinearDirection(np.ones(TINY.style_width, np.float32), (0, TINY.num_latents))
+    with Model.load(bundle.directory, "cpu") as model:
+        monkeypatch.setattr(Model, "directions", {"up": direction})
+        expected = model.render(inversion, transform=motion)
+        assert np.array_equal(read_picture("photo.unaligned.png"), expected)
+        assert (expected != model.render(inversion)).any()
+        succeed("edit", "photo.safetensors", "up=0", *of, "--unaligned", "-q")
+        assert np.array_equal(read_picture("photo.edited.png"), expected)
+    paste = ("--unaligned", "--paste", "photo.png")
+    assert "leave out --unaligned" in refuse(
+        "edit", "photo.safetensors", "up=0", *of, *paste, "--force"
+    )
+    said = refuse("invert", "photo.png", "--bundle", tiny_bundle, *always, "--unaligned", "--force")
+    assert "cannot move its pictures" in said
+    said = refuse("invert", "photo.png", *of, "--align", "never", "--unaligned", "--force")
+    assert "--unaligned needs faces" in said
 
 
 def test_half_precision_keeps_the_picture(bundle: Bundle) -> None:

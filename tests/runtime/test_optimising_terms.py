@@ -8,6 +8,7 @@ import fakeweights
 import numpy as np
 import pytest
 from hyperstyle_rt.errors import HyperStyleError
+from hyperstyle_rt.formats.parametric_inputs import ObjectiveFacts
 from hyperstyle_rt.optimising import noise_maps
 from hyperstyle_rt.optimising.latent_statistics import (
     Whitening,
@@ -17,7 +18,7 @@ from hyperstyle_rt.optimising.latent_statistics import (
     whitening_of,
 )
 from hyperstyle_rt.optimising.names import PRESET_LINES, VARIABLE_NAMES
-from hyperstyle_rt.optimising.presets import PRESETS
+from hyperstyle_rt.optimising.presets import PRESETS, Weights
 from hyperstyle_rt.optimising.running import Request, stages_of
 from hyperstyle_rt.optimising.schedules import (
     constant,
@@ -187,3 +188,15 @@ def test_published_settings() -> None:
     assert PRESETS["idinvert"].stages[0].encoder_term == 2.0
     with pytest.raises(HyperStyleError, match="steps must be"):
         stages_of(Request(steps=-1), has_latents=True)
+
+
+def test_the_perceptual_weight_goes_by_the_network() -> None:
+    """VGG16's mean squares are thousands: without a weight of their own, that built in counts."""
+    vgg16, lpips = ObjectiveFacts("vgg16", 5e-5), ObjectiveFacts("lpips_alexnet", 0.25)
+    idinvert, plain = PRESETS["idinvert"].stages[0].weights, Weights()
+    assert idinvert.of_terms(vgg16).tolist() == [1, 0, 1]
+    assert idinvert.of_terms(ObjectiveFacts("vgg16", 1e-4)).tolist() == [1, 0, 0.5]
+    assert plain.of_terms(vgg16).tolist() == [1, 0, 1]
+    assert plain.of_terms(lpips).tolist() == [1, 0, 4]
+    assert Weights(perceptual=None).of_terms(vgg16)[2] == 1
+    assert plain.of_terms(None)[2] == pytest.approx(1 / 0.3)

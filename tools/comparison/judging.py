@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,7 +72,8 @@ def measure(
 ) -> dict[str, list[float | None]]:
     """Figures of the pictures on the way and of the result, in this order.
 
-    None stands for what is not a number (:func:`evaluation.metrics.ms_ssim`).
+    None stands for what is no finite number: MS-SSIM of pictures whose contrast is opposite, PSNR
+    of equal ones.
     """
     found: dict[str, list[float | None]] = {}
     with torch.inference_mode():
@@ -79,5 +81,5 @@ def measure(
             picture = read_picture(path)
             goal = resize_bilinear(target, picture.shape[:2])
             for name, (value,) in compare(goal, [picture], judges).items():
-                found.setdefault(name, []).append(None if value != value else value)
+                found.setdefault(name, []).append(value if math.isfinite(value) else None)
     return found

@@ -16,6 +16,7 @@ from hyperstyle_rt.imaging.pictures import resize_bilinear, write_picture
 from hyperstyle_rt.inversion import Inversion
 from hyperstyle_rt.inverting.preparing import one_crop
 from hyperstyle_rt.model import Model
+from hyperstyle_rt.optimising.latent_statistics import MAPPING
 from hyperstyle_rt.types import Array
 from hyperstyle_rt.work import computed_by
 from portraits.dataset import Recipe, draw_set, picture_path
@@ -123,21 +124,22 @@ def draw_renders(
     if missing:
         plain, mean = _plain_inversion(model), _mean(model)
         for index, path in missing:
-            w = model.map(_normal([seed, index], 1, manifest.latent_width))[0]
-            rows = np.tile(mean + TRUNCATION * (w - mean), (manifest.num_latents, 1))
-            write_picture(path, model.render(plain, rows))
+            latents = mean + TRUNCATION * (_mapped(model, [seed, index], 1)[0] - mean)
+            write_picture(path, model.render(plain, np.broadcast_to(latents, plain.latents.shape)))
             report(index + 1, count)
     return paths
 
 
 def _mean(model: Model) -> Array:
-    """Mean latent [W] of the mapping network."""
-    z = _normal([HELD_OUT_SEED], AVERAGED_OVER, model.bundle.manifest.latent_width)
-    return np.asarray(model.map(z).mean(0), np.float32)
+    """Mean latent of the mapping network, [W], or [L,W] where it gives a row for every style."""
+    return np.asarray(_mapped(model, [HELD_OUT_SEED], AVERAGED_OVER).mean(0), np.float32)
 
 
-def _normal(seed: list[int], count: int, width: int) -> Array:
-    return np.random.default_rng(seed).standard_normal((count, width), dtype=np.float32)
+def _mapped(model: Model, seed: list[int], count: int) -> Array:
+    """Latents of normal random vectors, [count,W] or [count,L,W]."""
+    width = model.backend.signature(MAPPING).inputs["z"].shape[-1]
+    source = np.random.default_rng(seed)
+    return model.map(source.standard_normal((count, width or 0), dtype=np.float32))
 
 
 def _plain_inversion(model: Model) -> Inversion:

@@ -90,8 +90,11 @@ def _run_row(
                     outcome.rows[row.name] = process.failure
                 else:
                     answer = process.invert(store.task(sample, row))
-                    store.add_inversion(sample, row, answer)
-                    if "error" in answer:
+                    if answer.get("ends"):  # what is wrong is the bundle
+                        outcome.rows[row.name] = answer["error"]
+                    else:
+                        store.add_inversion(sample, row, answer)
+                    if "error" in answer and row.name not in outcome.rows:
                         outcome.pictures[sample.name, row.name] = answer["error"]
             try:
                 _measure(sample, row, panel, store)

@@ -16,9 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from benchmarking.inversion import peak_memory
-from hyperstyle_rt.errors import HyperStyleError
+from hyperstyle_rt.errors import BackendError, BundleError, HyperStyleError
 from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear, to_picture, write_picture
 from hyperstyle_rt.inversion import Inversion
 from hyperstyle_rt.model import Model
@@ -111,16 +110,17 @@ def invert(model: Model, row: Row, picture: Picture) -> tuple[Inversion, Course]
     return inversion, course
 
 
-def prepare(model: Model, row: Row) -> None:
+def prepare(model: Model, row: Row, picture: Picture) -> None:
     """Open all graphs of a row: the first run of each takes longer than the others."""
-    height, width = model.bundle.manifest.image_size
-    grey = np.full((height, width, 3), 127, np.uint8)
-    invert(model, Row(row.name, row.method, row.iterations, row.preset, min(row.steps, 2)), grey)
+    short = Row(row.name, row.method, row.iterations, row.preset, min(row.steps, 2))
+    invert(model, short, picture)
 
 
-def answer_picture(model: Model, row: Row, task: dict[str, str]) -> dict[str, Any]:
+def answer_picture(model: Model, row: Row, task: dict[str, str], is_first: bool) -> dict[str, Any]:
     """Invert a picture, and write the rendering, those on the way, and the inversion."""
     picture = resize_bilinear(read_picture(Path(task["picture"])), model.bundle.manifest.image_size)
+    if is_first:
+        prepare(model, row, picture)
     inversion, course = invert(model, row, picture)
     seconds, cpu = course.spent()
     for number, between in enumerate(course.pictures):
@@ -149,14 +149,18 @@ def main() -> None:
     row = Row(**job["row"])
     try:
         model = Model.load(job["bundle"], job["backend"], threads=job["threads"])
-        prepare(model, row)
     except Exception as error:
         answer({"error": _sentence(error)})
         return
     answer({"opened": peak_memory()})
+    is_first = True
     for line in sys.stdin:
         try:
-            answer(answer_picture(model, row, json.loads(line)))
+            answer(answer_picture(model, row, json.loads(line), is_first))
+            is_first = False
+        except (BundleError, BackendError) as error:  # the same for every picture
+            answer({"error": str(error), "ends": True})
+            return
         except Exception as error:
             answer({"error": _sentence(error)})
 

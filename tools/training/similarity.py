@@ -79,7 +79,7 @@ class CurricularFace(FaceEmbedding):
         body = ir_se_body(IR_101_TRUNK, SE_REDUCTION)
         for unit in body:
             assert isinstance(unit, IRSEUnit)
-            unit.res_layer = unit.res_layer[:-1]  # all but squeeze-and-excitation
+            del unit.res_layer[-1]  # squeeze-and-excitation
         super().__init__(body, nn.BatchNorm1d(512, affine=False))
 
 

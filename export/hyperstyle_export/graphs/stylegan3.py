@@ -25,6 +25,12 @@ from .builder import BATCH, GraphBuilder, Precision, State, to_array
 from .generator import EDITS, STYLE_OFFSETS, face_pool
 
 TRANSFORM = "transform"
+LARGEST_ACTIVATION = 38_000_000
+"""Numbers of one picture's activations that are held at the rate of the leaky ReLU, up to a few:
+152 MB. At 1024 px all channels at once would be 1.4 GB, more than once."""
+
+CHANNELS_AT_ONCE = 8  # and multiples of it, which vector units take whole
+
 MOTIONS = "motions"  # axis of the transforms: one for all latents, or one for each
 
 _INPUT, _MAPPING = "synthesis.input", "mapping"
@@ -178,10 +184,32 @@ def _layer(b: GraphBuilder, layer: SynthesisLayer, x: ir.Value, style: ir.Value)
     x = b.op("Add", x, b.compute_constant(f"synthesis.{spec.name}.bias", bias))
     if spec.is_to_rgb:
         return _clamped(b, x, layer)
-    assert layer.up_filter is not None and layer.down_filter is not None
-    x = _up_sampled(b, x, layer, crop)
+    channels = spec.out_channels
+    step = _channels_at_once(spec)
+    if step >= channels:
+        return _activated(b, x, layer, crop, channels)
+    parts = []
+    for start in range(0, channels, step):
+        stop = min(start + step, channels)
+        part = b.op("Slice", x, b.integers(start), b.integers(stop), b.integers(1))
+        parts.append(_activated(b, part, layer, crop, stop - start))
+    return b.op("Concat", *parts, axis=1)
+
+
+def _channels_at_once(spec: SynthesisLayerSpec) -> int:
+    """So many channels go through filters and activation together; they know no others."""
+    side = (spec.after.side - 1) * spec.down + spec.down_taps
+    fitting = LARGEST_ACTIVATION // side**2
+    return max(fitting // CHANNELS_AT_ONCE, 1) * CHANNELS_AT_ONCE
+
+
+def _activated(
+    b: GraphBuilder, x: ir.Value, layer: SynthesisLayer, crop: int, channels: int
+) -> ir.Value:
+    """Up-sample, leaky ReLU, clamp, down-sample: [N,C,h,h] -> [N,C,h',h']."""
+    x = _up_sampled(b, x, layer, crop, channels)
     x = _clamped(b, b.op("LeakyRelu", x, alpha=ACTIVATION_SLOPE), layer)
-    return _down_sampled(b, x, layer)
+    return _down_sampled(b, x, layer, channels)
 
 
 def _demodulated(
@@ -217,42 +245,44 @@ def _unused(spec: SynthesisLayerSpec) -> tuple[int, int]:
     return margin, crop - margin * spec.up
 
 
-def _up_sampled(b: GraphBuilder, x: ir.Value, layer: SynthesisLayer, crop: int) -> ir.Value:
+def _up_sampled(
+    b: GraphBuilder, x: ir.Value, layer: SynthesisLayer, crop: int, channels: int
+) -> ir.Value:
     """Along rows, then columns; with the gain of the activation, which commutes with it."""
     spec = layer.spec
     assert layer.up_filter is not None
     taps = layer.up_filter.double() * spec.up
     for axis, gain in ((3, ACTIVATION_GAIN), (2, 1.0)):
-        kernel = _along(to_array((taps * gain).float()), axis, spec.out_channels)
+        kernel = _along(to_array((taps * gain).float()), axis, channels)
         pads = [0, crop] if axis == 3 else [crop, 0]
         x = b.op(
             "ConvTranspose",
             x,
-            b.compute_constant(f"synthesis.{spec.name}.up_filter.{axis}", kernel),
+            b.compute_constant(f"synthesis.{spec.name}.up_filter.{axis}_{channels}", kernel),
             kernel_shape=list(kernel.shape[2:]),
             strides=[1, spec.up] if axis == 3 else [spec.up, 1],
             pads=pads * 2,
-            group=spec.out_channels,
+            group=channels,
         )
     return x
 
 
-def _down_sampled(b: GraphBuilder, x: ir.Value, layer: SynthesisLayer) -> ir.Value:
+def _down_sampled(b: GraphBuilder, x: ir.Value, layer: SynthesisLayer, channels: int) -> ir.Value:
     """Along rows, then columns; along both at once with a radial filter."""
     spec = layer.spec
     assert layer.down_filter is not None
     if spec.down == 1:
         return x
     taps = np.flip(to_array(layer.down_filter))  # a convolution of signals turns its filter
-    name = f"synthesis.{spec.name}.down_filter"
+    name = f"synthesis.{spec.name}.down_filter_{channels}"
     if spec.is_radial:
-        kernel = b.compute_constant(name, np.tile(taps, (spec.out_channels, 1, 1, 1)))
-        return b.conv(x, kernel, stride=spec.down, group=spec.out_channels)
+        kernel = b.compute_constant(name, np.tile(taps, (channels, 1, 1, 1)))
+        return b.conv(x, kernel, stride=spec.down, group=channels)
     for axis in (3, 2):
-        along = _along(taps, axis, spec.out_channels)
+        along = _along(taps, axis, channels)
         stride = (1, spec.down) if axis == 3 else (spec.down, 1)
         kernel = b.compute_constant(f"{name}.{axis}", along)
-        x = b.conv(x, kernel, stride=stride, group=spec.out_channels)
+        x = b.conv(x, kernel, stride=stride, group=channels)
     return x
 
 

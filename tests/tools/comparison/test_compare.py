@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -15,9 +16,12 @@ import numpy as np
 import pytest
 from comparison.cli import app, parse_limits, parse_numbers
 from comparison.errors import ComparisonError
+from comparison.judging import measure
 from comparison.log import Log
+from comparison.pictures import draw_renders
 from comparison.processes import RowProcess
 from comparison.rows import ALL, Row, limited, parse_rows, scaled
+from evaluation.measure import Judges
 from hyperstyle_rt import HyperStyleError, Inversion, Model
 from hyperstyle_rt.imaging.pictures import read_picture, write_picture
 from typer.testing import CliRunner
@@ -107,6 +111,30 @@ def test_a_killed_comparison_goes_on(tiny_bundle: Path, folder: Path, tmp_path: 
     assert log.read_bytes() == records
 
 
+def test_a_perfect_inversion_is_recorded(folder: Path, tmp_path: Path) -> None:
+    """Its PSNR is infinite, which JSON does not know."""
+    found = measure(read_picture(folder / "1.png"), [], folder / "1.png", Judges(None, None))
+    assert found["l2"] == [0.0] and found["psnr"] == [None]
+    Log(tmp_path / "log.jsonl").append({"figures": found})
+    assert Log(tmp_path / "log.jsonl").records == [{"figures": found}]
+
+
+def test_random_faces_depend_on_seed_and_number_alone(model: Model, tmp_path: Path) -> None:
+    counted: list[tuple[int, int]] = []
+
+    def draw(count: int, seed: int, name: str) -> list[bytes]:
+        drawn = draw_renders(
+            model, count, seed, tmp_path / name, lambda done, total: counted.append((done, total))
+        )
+        return [path.read_bytes() for path in drawn]
+
+    two = draw(2, 5, "two")
+    assert counted == [(1, 2), (2, 2)] and two[0] != two[1]
+    assert draw(2, 5, "two") == two and len(counted) == 2  # nothing is drawn again
+    assert draw(1, 5, "one") == two[:1] and draw(1, 6, "other") != two[:1]
+    assert read_picture(tmp_path / "one" / "5-000000.png").shape == (32, 32, 3)
+
+
 def test_a_process_that_dies_is_named_and_followed_by_another(
     tiny_bundle: Path, folder: Path, tmp_path: Path
 ) -> None:
@@ -116,11 +144,24 @@ def test_a_process_that_dies_is_named_and_followed_by_another(
         assert process.failure is None
         answer = process.invert({"picture": str(folder / "3.png")})
         assert "error" in answer and process.failure is None  # a bad picture ends nothing
+        assert "ends" not in answer
         os.kill(process.pid, signal.SIGKILL)
         answer = process.invert({"picture": str(folder / "1.png")})
         assert "SIGKILL" in answer["error"] and process.failure == answer["error"]
     finally:
         process.close()
+
+
+def test_an_altered_graph_ends_its_row_alone(
+    tiny_bundle: Path, folder: Path, tmp_path: Path
+) -> None:
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "tiny")
+    (bundle / "hypernet.onnx").write_bytes(b"another")
+    words = (folder, "--bundle", bundle, "--out", tmp_path / "out", "--json")
+    code, printed, said = call(*words, "--methods", "hyperstyle,hyperstyle@0")
+    assert code == 2 and said.count("hypernet.onnx") == 1  # told once, not for every picture
+    counts = {row["row"]: len(row["pictures"]) for row in json.loads(printed)["rows"]}
+    assert counts == {"hyperstyle": 0, "hyperstyle@0": 2}
 
 
 def test_a_bundle_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
