@@ -112,6 +112,11 @@ def test_the_published_model_is_what_openvino_computes(tmp_path: Path) -> None:
     assert np.abs(read.mapping(z).numpy() - w).max() < 5e-5
     rendering = read.synthesis(torch.from_numpy(w).expand(1, -1)).numpy()
     assert np.abs(rendering - picture).max() < AGAINST_OPENVINO
+    graph = tmp_path / "generator.onnx"
+    save_model(build_mobile_generator(read, (), (256, 256)), graph)
+    latents = np.repeat(w[:, None], read.config.num_latents, axis=1)
+    (drawn,) = open_session(graph).run(["rendering"], {"latents": latents})
+    assert np.abs(drawn - picture).max() < AGAINST_OPENVINO
 
 
 def test_the_inverse_wavelet_step_undoes_averages_and_differences() -> None:

@@ -30,7 +30,7 @@ STEPS = 84  # of the preset
 def fit_of(iterations: float, then: float) -> Fit:
     """All pictures fit as well as this, after the method and after the steps."""
     after, end = (Quantiles((0.0, x, x), (0.0, x, x)) for x in (iterations, then))
-    return Fit(8, 4, (0.1, 0.5, 0.9), (Quantiles((9.0,) * 3, (9.0,) * 3), after), end)
+    return Fit(8, (0.1, 0.5, 0.9), (Quantiles((9.0,) * 3, (9.0,) * 3), after), end)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_another_picture_is_followed_until_it_fits(model: Model, picture: np.nda
     assert whole["name"] == "best" and whole["steps"] == STEPS
     assert "fits_from" not in whole
     between = (whole["before"]["l2"] + whole["after"]["l2"]) / 2
-    near = Fit(8, 4, (0.5,), (Quantiles((0.0,), (0.0,)),), Quantiles((between,), (1e3,)))
+    near = Fit(8, (0.5,), (Quantiles((0.0,), (0.0,)),), Quantiles((between,), (1e3,)))
     found = fitted(model, near).invert(picture, align="never")
     said = found.settings["effort"]
     assert 0 < said["steps"] < STEPS
@@ -84,6 +84,10 @@ def test_the_plan_of_an_effort(model: Model) -> None:
     plan = plan_of(manifest, "auto")
     assert plan is not None and plan.preset == "photo"
     assert plan.none == Closeness(0.3, 0.3) and plan.enough == Closeness(0.1, 0.1)
+    unmeasured = replace(manifest, fit=replace(fit_of(0.3, 0.1), then=None))
+    whole = plan_of(unmeasured, "auto")
+    assert whole is not None and whole.none == Closeness(0.3, 0.3) and whole.enough is None
+    assert Manifest.from_json(unmeasured.to_json()) == unmeasured
     early = plan_of(manifest, "auto", iterations=0)
     assert early is not None and early.none == Closeness(9.0, 9.0)
     other = plan_of(manifest, "auto", method="encoder")

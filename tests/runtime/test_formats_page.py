@@ -62,7 +62,7 @@ def test_every_field_the_manifest_writes_is_documented() -> None:
     document["graphs"]["features"] = document["graphs"]["generator"]
     document["then"] = "refine"
     row = {"l2": [0.1], "perceptual": [0.2]}
-    measured = {"pictures": 2, "after": 1, "quantiles": [0.5]}
+    measured = {"pictures": 2, "quantiles": [0.5]}
     document["fit"] = {**measured, "iterations": [row], "then": row}
     written = set(manifest.Manifest.from_json(document).to_json())
     names = {name for name, *_ in table("field")}
@@ -85,7 +85,7 @@ def test_parts_of_the_fields_are_the_schemas() -> None:
         "parametric_inputs": ["parameters", "name", "shape", "feature", "layer"],
         "objective": ["perceptual", "weight"],
         "fit": [
-            *("pictures", "after", "quantiles", "iterations", "then"),
+            *("pictures", "quantiles", "iterations", "then"),
             *("l2", "perceptual"),
         ],
     }.items():

@@ -149,6 +149,9 @@ def _bundle_tables(bundle: Bundle, problems: Mapping[str, str]) -> list[Table]:
             else f"{len(manifest.tuned_layers)} x {codes.width} (one row per tuned layer)"
         ),
     }
+    if manifest.then is not None:
+        when = "" if manifest.fit is None else ", where a picture fits worse than its kind"
+        facts["then"] = f"{manifest.then}{when}"
     tables = [facts_table(f"Bundle {manifest.name}", facts)]
     if manifest.methods:
         tables.append(_methods_table(manifest))

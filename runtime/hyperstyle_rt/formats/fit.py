@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .fields import MAX_INTEGER, Fields, invalid, shown
+from .fields import MAX_INTEGER, Fields, invalid, optional, shown
 
 MAX_QUANTILES = 32
 MAX_ROWS = 128
@@ -52,29 +52,28 @@ class Fit:
 
     Attributes
     ----------
-    pictures, after:
-        How many were measured: after the iterations, and after the gradient steps.
+    pictures:
+        How many were measured.
     quantiles:
         Ascending, each between 0 and 1.
     iterations:
         Of the default method after its first phases, and after every iteration.
     then:
-        After the gradient steps that the manifest's ``then`` names.
+        After the gradient steps that the manifest's ``then`` names; None where it was not measured.
     """
 
     pictures: int
-    after: int
     quantiles: tuple[float, ...]
     iterations: tuple[Quantiles, ...]
-    then: Quantiles
+    then: Quantiles | None = None
 
     def after_iterations(self, count: int, quantile: float) -> Closeness:
         """A quantile after so many iterations; after more than were measured, of the last."""
         return self._at(self.iterations[min(count, len(self.iterations) - 1)], quantile)
 
-    def after_steps(self, quantile: float) -> Closeness:
-        """A quantile after the gradient steps."""
-        return self._at(self.then, quantile)
+    def after_steps(self, quantile: float) -> Closeness | None:
+        """A quantile after the gradient steps; None where it was not measured."""
+        return None if self.then is None else self._at(self.then, quantile)
 
     def _at(self, measured: Quantiles, quantile: float) -> Closeness:
         l2, perceptual = (
@@ -105,21 +104,19 @@ class Fit:
             )
         return cls(
             pictures=fields.integer("pictures", 1, MAX_INTEGER),
-            after=fields.integer("after", 1, MAX_INTEGER),
             quantiles=quantiles,
             iterations=tuple(_quantiles(row, len(quantiles)) for row in rows),
-            then=_quantiles(fields.child("then"), len(quantiles)),
+            then=optional(fields, "then", lambda row: _quantiles(row, len(quantiles))),
         )
 
     def to_json(self) -> dict[str, Any]:
         """Make the object of a manifest."""
-        return {
+        document = {
             "pictures": self.pictures,
-            "after": self.after,
             "quantiles": list(self.quantiles),
             "iterations": [_to_json(row) for row in self.iterations],
-            "then": _to_json(self.then),
         }
+        return document if self.then is None else document | {"then": _to_json(self.then)}
 
 
 def _quantiles(fields: Fields, count: int) -> Quantiles:

@@ -283,7 +283,8 @@ typedef struct hsrt_invert_options {
 
 /* Invert an aligned picture. Eight-bit pictures of any size are resampled as in training (exactly
  * Pillow's BILINEAR). options: NULL for defaults. A method that the bundle does not have, or a
- * bundle that only draws inversions, is HSRT_ERROR_BUNDLE. */
+ * bundle that only draws inversions, is HSRT_ERROR_BUNDLE. The method is all that runs: gradient
+ * steps that a bundle's manifest lets follow it (`then`) are taken by the Python package only. */
 HSRT_API hsrt_status hsrt_session_invert(hsrt_session* session, const hsrt_image* picture,
                                          const hsrt_invert_options* options,
                                          hsrt_inversion** inversion) HSRT_NOEXCEPT;

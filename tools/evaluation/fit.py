@@ -1,0 +1,169 @@
+"""How well pictures of a bundle's own kind fit: the field `fit` of its manifest.
+
+    python -m evaluation.fit renders/held_out --bundle engines/faces --steps-for 8
+        --backbone alexnet.ckpt --heads alex.pth
+
+Every picture is inverted by the bundle's default method, through its graphs; L2 and LPIPS of each
+iteration are those of the reconstruction that the networks look at. What the gradient steps that
+the bundle names make of it is measured for `--steps-for` pictures; they are slow, and without them
+`--effort auto` takes all steps once it takes any. `--measured` writes what was measured before, an
+`.npz` with `l2` and `lpips` [iterations + 1, pictures].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from hyperstyle_export.bundles.writer import write_manifest
+from hyperstyle_export.networks.lpips import Lpips
+from hyperstyle_export.readers.lpips import load_lpips
+from hyperstyle_rt.cli.terminal import print_error, print_line
+from hyperstyle_rt.errors import HyperStyleError
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.fit import Fit, Quantiles
+from hyperstyle_rt.imaging.pictures import read_picture, to_input
+from hyperstyle_rt.model import Model
+from hyperstyle_rt.types import Array, Picture
+from numpy.typing import NDArray
+
+from .cli import find_pictures
+from .errors import EvaluationError
+from .metrics import squared_error
+
+QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
+DIGITS = 5
+
+Figures = NDArray[np.float64]
+
+
+def fit_of(l2: Figures, lpips: Figures, after: Sequence[Sequence[float]] = ()) -> Fit:
+    """Quantiles of figures.
+
+    Parameters
+    ----------
+    l2, lpips:
+        [T+1,N]: of N pictures after the first phases and after each of T iterations.
+    after:
+        (L2, LPIPS) of some pictures after the gradient steps.
+    """
+    rows = tuple(Quantiles(_quantiles(a), _quantiles(b)) for a, b in zip(l2, lpips, strict=True))
+    then = None
+    if len(after):
+        then = Quantiles(*(_quantiles(np.array(column)) for column in zip(*after, strict=True)))
+    return Fit(l2.shape[1], QUANTILES, rows, then)
+
+
+def measure(
+    model: Model, paths: Sequence[Path], lpips: Lpips, report: Callable[[int], None]
+) -> tuple[Figures, Figures]:
+    """L2 and LPIPS [T+1,N] of pictures, which are aligned; `report(done)` after each.
+
+    Raises
+    ------
+    PictureError
+        If one cannot be read; it is named.
+    """
+    figures: list[list[tuple[float, float]]] = []
+    for done, path in enumerate(paths, start=1):
+        picture = read_picture(path)
+        figures.append([_compared(model, picture, x, lpips) for x in _shown(model, picture)])
+        report(done)
+    l2, distances = np.array(figures).transpose(2, 1, 0)
+    return l2, distances
+
+
+def measure_steps(model: Model, paths: Sequence[Path]) -> list[tuple[float, float]]:
+    """(L2, LPIPS) of pictures after all gradient steps that the bundle names."""
+    found = []
+    for path in paths:
+        said = model.invert(read_picture(path), align="never", effort="best").settings["effort"]
+        found.append((said["after"]["l2"], said["after"]["perceptual"]))
+    return found
+
+
+def _shown(model: Model, picture: Picture) -> list[Array]:
+    """Renderings [3,H,W] after the first phases and after each iteration."""
+    first = model.invert(picture, 0, align="never").output
+    assert first is not None  # of an inversion that has just been made
+    shown = [first]
+    model.invert(
+        picture, on_iteration=lambda _n, x, _c: shown.append(x), align="never", effort="fast"
+    )
+    return shown
+
+
+def _compared(
+    model: Model, picture: Picture, rendering: Array, lpips: Lpips
+) -> tuple[float, float]:
+    height, width = model.bundle.manifest.input_size
+    rows, columns = rendering.shape[1] // height, rendering.shape[2] // width
+    small = rendering.reshape(3, height, rows, width, columns).mean((2, 4))
+    made = torch.from_numpy(small)[None]
+    wanted = torch.from_numpy(to_input(picture, (height, width)))
+    with torch.inference_mode():
+        return float(squared_error(made, wanted)), float(lpips(made, wanted))
+
+
+def _quantiles(values: Any) -> tuple[float, ...]:
+    return tuple(round(float(value), DIGITS) for value in np.quantile(values, QUANTILES))
+
+
+def read_measured(path: Path) -> tuple[Figures, Figures]:
+    """What `--measured` names.
+
+    Raises
+    ------
+    EvaluationError
+        If it cannot be read, or is no such file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            l2, lpips = (stored[name].astype(np.float64) for name in ("l2", "lpips"))
+    except (OSError, ValueError, KeyError) as error:
+        raise EvaluationError(f"{path} cannot be read ({error}); see --help") from None
+    if l2.ndim != 2 or l2.shape != lpips.shape or not l2.size:
+        raise EvaluationError(
+            f"{path} must hold l2 and lpips of one shape [iterations+1, pictures]"
+        )
+    return l2, lpips
+
+
+def main(
+    bundle: Annotated[Path, typer.Option(help="The bundle, whose manifest is written.")],
+    pictures: Annotated[
+        Path | None, typer.Argument(help="Folder of held-out pictures of its own kind.")
+    ] = None,
+    backbone: Annotated[Path | None, typer.Option(help="LPIPS backbone.")] = None,
+    heads: Annotated[Path | None, typer.Option(help="LPIPS heads.")] = None,
+    measured: Annotated[Path | None, typer.Option(help="Figures of before (.npz).")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many pictures.")] = None,
+    steps_for: Annotated[int, typer.Option(min=0, help="Pictures that take all steps.")] = 0,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+) -> None:
+    """Measure how well pictures of a bundle's own kind fit, and say so in its manifest."""
+    try:
+        with Model.load(bundle, "cpu", threads=threads) as model:
+            paths = [] if pictures is None else find_pictures(pictures, limit)
+            if measured is not None:
+                l2, lpips = read_measured(measured)
+            elif paths and backbone is not None and heads is not None:
+                judge = load_lpips(backbone, heads)
+                l2, lpips = measure(model, paths, judge, lambda n: print_line(f"{n} pictures"))
+            else:
+                raise EvaluationError("give PICTURES with --backbone and --heads, or --measured")
+            fit = fit_of(l2, lpips, measure_steps(model, paths[:steps_for]))
+        opened = Bundle.open(bundle)
+        write_manifest(opened.directory, replace(opened.manifest, fit=fit))
+    except HyperStyleError as error:
+        print_error(str(error))
+        raise typer.Exit(2) from None
+
+
+if __name__ == "__main__":
+    typer.run(main)
