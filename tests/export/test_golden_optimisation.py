@@ -261,7 +261,7 @@ def test_steps_of_pivotal_tuning(model: Runtime) -> None:
         assert np.abs(slices(gradient[name], 64) - expected).max() <= 5e-3 * largest, name
         norm = GOLDEN["pti/grad0_norm"][number]
         assert abs(np.linalg.norm(gradient[name]) - norm) <= 5e-3 * norm, name
-    errors = np.abs(np.array(rows) / GOLDEN["pti/losses"] - 1)
+    errors = np.abs(np.array(rows[:3]) / GOLDEN["pti/losses"] - 1)  # not of the last state
     assert errors[0].max() <= 1e-4
     assert errors.max() <= 1e-3
     change = by_name(after.weights)
