@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hyperstyle_rt.backends.ort_providers import PLUG_INS
 from hyperstyle_rt.photos.face_models import MODEL_DIGESTS
 from packaging.requirements import Requirement
 
@@ -264,3 +265,37 @@ def test_a_frozen_app_gets_what_is_imported_by_name(hook: tuple[Any, Any, Any]) 
     assert {"tensorrt", "cuda.bindings.runtime"} <= names
     for name in names:
         assert any(known.startswith(name) for known in hook[2]), name
+
+
+RUN_SOURCE_HOOK = """
+import json, runpy, sys
+hook = runpy.run_path(sys.argv[1])
+print(json.dumps([hook["binaries"], hook["hiddenimports"], hook["WITH_LIBRARIES"]]))
+"""
+
+
+def test_a_frozen_app_gets_libraries_that_are_opened_by_their_file_names(tmp_path: Path) -> None:
+    """OpenVINO's and the plug-ins' own, of which one is put in place: those of devices, readers."""
+    pytest.importorskip("PyInstaller")
+    package = tmp_path / "onnxruntime_ep_mlx"
+    libraries = ["libmlx_plugin.so", "parts/libreader.so.2641", "libmetal.dylib", "device.dll"]
+    for name in ["__init__.py", "notes.txt", "parts/__init__.py", *libraries]:
+        path = package / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    hook = ROOT / "runtime/hyperstyle_rt/_pyinstaller/hook-hyperstyle_rt.py"
+    result = subprocess.run(
+        [sys.executable, "-c", RUN_SOURCE_HOOK, str(hook)],
+        env=clean_environment() | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT / 'runtime'}"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    binaries, modules, packages = json.loads(result.stdout.splitlines()[-1])
+    assert set(packages) == {"openvino", *(plug_in.module for plug_in in PLUG_INS.values())}
+    assert package.name in modules
+    ours = {
+        (Path(source), target) for source, target in binaries if target.startswith(package.name)
+    }
+    assert ours == {(package / name, str(Path(package.name, name).parent)) for name in libraries}

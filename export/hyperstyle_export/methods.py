@@ -9,6 +9,8 @@ psp, psp-w, e4e, e4e-w     `readers.encoders`,               `graphs.style_encod
                            `networks.style_encoder`
 restyle-psp, restyle-e4e   the same                          the same, on reconstructions
 hyperstyle+<encoder>       hyperstyle and the encoder        theirs
+idinvert                   `readers.idinvert`,               `graphs.idinvert`, written by
+                           `networks.idinvert`               `bundles.idinvert_writer`
 ========================== ================================= ==========================
 """
 

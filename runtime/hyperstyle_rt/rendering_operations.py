@@ -1,10 +1,11 @@
-"""What a model and a session do with inversions: edit, interpolate and render them."""
+"""What a model and a session do with inversions: edit, interpolate, render and export them."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from .editing.blending import (
 )
 from .editing.expressions import Amounts
 from .errors import InversionError
+from .exporting.tuned import Tuned, check_exportable, export_tuned
 from .formats.bundle import Bundle
 from .formats.directions_file import Direction
 from .formats.inversion_fit import check_fits
@@ -243,6 +245,64 @@ class RenderingOperations(ABC):
             return self._offsets(inversion, renderer, backend)
         finally:
             backend.close()
+
+    def export_bundle(
+        self,
+        inversion: Inversion,
+        directory: str | Path,
+        *,
+        name: str | None = None,
+        overwrite: bool = False,
+    ) -> Inversion:
+        """Write the generator as an inversion has tuned it: a bundle of its own.
+
+        All that the inversion changes beside latents (codes, channel offsets, free weights, noise,
+        features) becomes part of the generator, in float32. The bundle renders and edits like
+        others, and inverts by what of its methods finds latents. It has a space of its own, as it
+        is another generator.
+
+        Parameters
+        ----------
+        inversion:
+            Of this bundle's space; most often one that `pti` has found.
+        directory:
+            Where the bundle is written, whole or not at all.
+        name:
+            Of the new bundle; None for the directory's.
+        overwrite:
+            Whether a bundle that is there is replaced.
+
+        Returns
+        -------
+        The same picture in terms of the new bundle, its rendering in ``output``: to be saved beside
+        it and edited with it.
+
+        Raises
+        ------
+        BundleError
+            If this bundle lacks the graphs, the directory cannot be written to, or holds anything
+            that may not be replaced.
+        InversionError
+            If the inversion is of another space, or its styles are edited.
+        HyperStyleError
+            If the graphs are not computed in float32.
+        """
+        if inversion.styles is not None:
+            raise InversionError("styles are edited; export the inversion before the edit")
+        rendering = self.synthesise(inversion)[0]
+        work = self._work
+        tuned = Tuned(self.bundle, work.renderer, work.backend, inversion.data, rendering)
+        return Inversion(export_tuned(tuned, Path(directory), name, overwrite), rendering)
+
+    def check_export(self) -> None:
+        """Refuse what :meth:`export_bundle` cannot export from, before any work.
+
+        Raises
+        ------
+        BundleError, HyperStyleError
+            If the bundle lacks the graphs, or they are not computed in float32.
+        """
+        check_exportable(self.bundle, self._work.backend)
 
     def map(self, z: Array) -> Array:
         """Mapping network: random vectors z [B,W] -> w, float32.

@@ -297,6 +297,12 @@ def test_adapted_bundle_renders_what_its_base_inverted(library, base_bundle, ada
     expected = Adaptation.load(adapted_bundle, "cpu").render(theirs)
     np.testing.assert_array_equal(adapted.render(ours)[0], expected)
     assert (expected != theirs.image).any()  # the coarse layer's offsets are left out
+    # On latents of another inversion, as `Inversion.with_latents`.
+    other = python.invert(random_picture(64, 60), 1)
+    mixed = adapted.render(ours, other.latents[None])[0]
+    with Adaptation.load(adapted_bundle, "cpu") as adaptation:
+        np.testing.assert_array_equal(mixed, adaptation.render(theirs.with_latents(other)))
+    assert (mixed != expected).any()
     assert "only renders what" in str(refusal_of(adapted.invert, random_picture(64, 64)))
 
 

@@ -28,6 +28,7 @@ from hyperstyle_export.readers.family import Sources, load_family
 from hyperstyle_export.readers.official import read_generator
 from hyperstyle_rt import Model
 from hyperstyle_rt.adaptation import Adaptation
+from hyperstyle_rt.errors import BundleError
 from hyperstyle_rt.formats import manifest as manifest_module
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.imaging.pictures import to_input
@@ -164,6 +165,20 @@ def test_methods_follow_their_networks(method: str, together: Bundle, sources: S
     assert np.abs(continued.output - alone.output).max() > 1e-3
 
 
+@pytest.mark.parametrize("method", ALL_METHODS)
+def test_graphs_in_fp16_follow_those_in_float32(method: str, together: Bundle) -> None:
+    picture = fakeweights.image_u8(2, 64, 64)
+    with (
+        Model.load(together.directory, "cpu") as single,
+        Model.load(together.directory, "cpu", precision="fp16") as half,
+    ):
+        count = 1 if "restyle" in method else None
+        expected, found = (model.invert(picture, count, method=method) for model in (single, half))
+        assert half.backend.graph_precision == "fp16"
+    spread = np.abs(expected.latents - single.bundle.latent_average()).max()
+    assert 0 < np.abs(found.latents - expected.latents).max() < 0.01 * spread
+
+
 def test_inversions_of_all_methods_are_of_one_space(
     together: Bundle, files: dict[str, Path]
 ) -> None:
@@ -191,6 +206,8 @@ def test_an_encoder_alone_makes_a_bundle(
     with Model.load(bundle.directory, "cpu") as alone:
         found = alone.invert(picture)
         again = alone.render(found)
+        with pytest.raises(BundleError, match=r"lacks the graph .*; build it with .*--checkpoint"):
+            alone.optimise(found, picture)
     with Model.load(together.directory, "cpu") as runtime:
         expected = runtime.invert(picture, method="restyle-e4e")
         assert np.abs(found.latents - expected.latents).max() < 1e-4

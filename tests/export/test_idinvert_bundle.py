@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import fakeweights
@@ -9,14 +11,17 @@ import numpy as np
 import pytest
 import torch
 from build_command import Command
+from command_line import succeed
 from hyperstyle_export.bundles.idinvert_writer import build_latents_objective
+from hyperstyle_export.engines.plans import add_plans
 from hyperstyle_export.networks.idinvert import IdInvertModel, encoder_term
 from hyperstyle_export.networks.refinement import loss_terms
 from hyperstyle_export.networks.vgg16 import FEATURE_WEIGHT, Vgg16Features, Vgg16Term
 from hyperstyle_export.readers.idinvert import read_idinvert, read_vgg16
 from hyperstyle_rt import BundleError, Inversion, Model
+from hyperstyle_rt.backends.plans.build import EngineOptions, build_plan, rtx_target
 from hyperstyle_rt.formats.bundle import Bundle
-from hyperstyle_rt.imaging.pictures import to_input
+from hyperstyle_rt.imaging.pictures import to_input, write_picture
 from idinvert_files import write_files
 from numpy.typing import NDArray
 from onnx_graphs import run_graph
@@ -210,6 +215,22 @@ def test_other_descents(model: Model, picture: Array) -> None:
         model.optimise(None, picture, "projector", steps=1)
 
 
+def test_commands(model: Model, picture: Array, tmp_path: Path) -> None:
+    """`invert` with both rows of the table, `bench`, `check` with a picture of its own, `edit`."""
+    bundle, shown = model.bundle.directory, tmp_path / "picture.png"
+    write_picture(shown, picture)
+    words = ("--bundle", bundle, "--threads", 1, "--quiet")
+    then = ("--method", "idinvert", "--then", "idinvert", "--steps", 1, "--save-inversion")
+    succeed("invert", shown, *words, *then, "--align", "never", "-o", tmp_path / "out")
+    (file,) = (tmp_path / "out").glob("*.safetensors")
+    assert Inversion.load(file).data.settings["optimise"][0]["preset"] == "idinvert"
+    document = json.loads(succeed("bench", *words, "--json", "--rounds", 1))
+    (result,) = document["results"]
+    assert {"idinvert", "generator"} <= result["graphs"].keys()
+    assert all(timing["macs"] for timing in result["graphs"].values())
+    succeed("check", "--bundle", bundle, "--candidate", "cpu-fp16")
+
+
 def test_random_pictures(model: Model, networks: IdInvertModel) -> None:
     z = normal("z", 3, WIDTH)
     latents = model.map(z)
@@ -220,15 +241,40 @@ def test_random_pictures(model: Model, networks: IdInvertModel) -> None:
 def test_without_vgg16_it_inverts_and_says_what_optimising_needs(
     files: Files, picture: Array, tmp_path: Path
 ) -> None:
+    """Its weights stored in halves."""
     command = Command(tmp_path, (Path(), Path()))
     bundle = command.succeed(
+        *("--storage", "fp16"),
         checkpoint=None,
         w_encoder=None,
         generator=files["generator"],
         encoder=f"idinvert={files['encoder']}",
     )
     assert bundle.manifest.objective is None
+    assert bundle.manifest.files["generator.onnx"].stored == "fp16"
     with Model.load(bundle.directory, "cpu", threads=1) as model:
         inversion = model.invert(picture)
         with pytest.raises(BundleError, match="lacks the graph encoder_term, features"):
             model.optimise(inversion, picture, "idinvert")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sm", [89, 120])
+def test_graphs_compile_with_tensorrt_rtx(built: Path, tmp_path: Path, sm: int) -> None:
+    """NVIDIA's parser and compiler take them, in both precisions, without a GPU."""
+    pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
+    bundle = Bundle.open(shutil.copytree(built, tmp_path / "bundle"))
+    for precision in ("fp32", "fp16"):
+        options = EngineOptions()
+        bundle, plans = add_plans(bundle, rtx_target(sm), precision, options, lambda _step: None)
+        assert {"idinvert", "generator"} <= plans.keys()
+        styled = bundle.verified_path("styled_generator", precision)
+        build_plan(
+            rtx_target(sm),
+            styled,
+            "styled_generator",
+            tmp_path / "styled.plan",
+            options,
+            lambda _step: None,
+        )
+    bundle.verify()

@@ -140,6 +140,7 @@ def test_invert_as_json(face: Path, tiny_bundle: Path):
         "input": "face.png",
         "face": None,
         "outputs": outputs,
+        "effort": None,
         "iterations": iterations,
     }
     written = {outputs["result"], *outputs["steps"], outputs["coupled"], outputs["inversion"]}

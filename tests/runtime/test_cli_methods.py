@@ -14,6 +14,8 @@ from command_line import refuse, run, succeed
 from hyperstyle_rt import Inversion, InversionError, Model
 from hyperstyle_rt.adaptation import LATENTS_ITERATIONS, Adaptation
 from hyperstyle_rt.imaging.pictures import read_picture, write_picture
+from test_directions import DIRECTIONS
+from test_editing import ganspace, interfacegan
 
 METHODS = (
     "hyperstyle",
@@ -148,6 +150,17 @@ def test_files_of_any_method_are_not_replaced(
     assert "face.psp.inverted.png exists" in line
 
 
+def test_bench_times_the_graphs_of_a_method(family_bundle: Path) -> None:
+    options = ("--rounds", 1, "--edits", 1, "--threads", 1, "--quiet", "--json")
+    method = ("--method", "hyperstyle+restyle-e4e")
+    document = json.loads(succeed("bench", "--bundle", family_bundle, *method, *options))
+    graphs = document["results"][0]["graphs"]
+    assert document["method"] == "hyperstyle+restyle-e4e"
+    assert {"restyle_e4e", "hypernet", "weights", "generator"} <= graphs.keys()
+    assert not {"encoder", "psp", "e4e"} & graphs.keys()
+    assert graphs["restyle_e4e"]["macs"] > 0
+
+
 def test_info_tells_methods_their_graphs_and_costs(family_bundle: Path, model: Model) -> None:
     text = succeed("info", family_bundle)
     document = json.loads(succeed("info", family_bundle, "--json"))
@@ -166,10 +179,25 @@ def test_info_tells_methods_their_graphs_and_costs(family_bundle: Path, model: M
 def test_latents_of_an_encoder_are_edited_as_any(model: Model, face: Path) -> None:
     """InterFaceGAN's boundary and GANSpace's component, on a pSp inversion."""
     inversion = model.invert(face, method="psp")
-    for name in model.directions:
+    for name in ("smile", "pose", "cube", "blond"):
         edited = model.edit(inversion, {name: 2.0})
         assert np.abs(edited.output - inversion.output).max() > 0
         assert edited.codes is None
+    # What the authors' scripts add to the latents, in float64 and in these rows.
+    latents = inversion.latents.astype(np.float64)
+    smile = DIRECTIONS["smile"]
+    boundary = 0.5 * smile.vector[None]
+    found = model.edit(inversion, {"smile": 3.0})
+    assert np.abs(found.latents - interfacegan(latents, boundary, 3.0)).max() < 1e-5
+    cube = DIRECTIONS["cube"]
+    file = {
+        "comp": cube.component[None, None],
+        "mean": cube.mean[None],
+        "std": np.array([cube.deviation]),
+    }
+    found = model.edit(inversion, {"cube": 1.0})
+    expected = ganspace(latents, file, 0, range(3, 6), cube.target)
+    assert np.abs(found.latents - expected).max() < 1e-4
     # What is between it and HyperStyle's result has half of the codes.
     other = model.invert(face)
     (half,) = model.interpolate(inversion, other, [0.5])

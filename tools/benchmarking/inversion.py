@@ -1,12 +1,14 @@
 """Runtime against the torch reference in its published form: time and peak memory, side by side.
 
 The reference runs as it is in fp32, under `torch.autocast("cpu", bfloat16)`, and through
-`torch.compile` where there is a compiler. All run in processes of their own, on the same weights
-and the same picture, turn by turn; the figures are medians and their ratios to the runtime's.
-Without --checkpoint the weights are synthetic, in any official size. The reference's FIR filter is
-the one-channel convolution of rosinality's CPU form.
+`torch.compile` where there is a compiler; the runtime on ONNX Runtime's CPU provider, and with
+--backend on others, as `hyperstyle-rt bench` names them. All run in processes of their own, on the
+same weights and the same picture, turn by turn; the figures are medians and their ratios to the
+runtime's. Without --checkpoint the weights are synthetic, in any official size. The reference's FIR
+filter is the one-channel convolution of rosinality's CPU form.
 
     python tools/benchmark.py --size 1024
+    python tools/benchmark.py --size 1024 --backend openvino,openvino-bf16
     python tools/benchmark.py --checkpoint hyperstyle.pt --w-encoder w_encoder.pt --json out.json
 """
 
@@ -19,7 +21,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -121,22 +123,33 @@ def require_compiler() -> None:
         raise Unavailable("torch finds no C++ compiler; install g++ or name one in CXX")
 
 
-def runtime_inversion(bundle: Path, threads: int) -> Callable[[], Seconds]:
-    """The runtime on ONNX Runtime's CPU provider; `weights` counts as the hypernetwork's."""
-    from hyperstyle_rt.backends.ort import OnnxRuntimeBackend
+def runtime_inversion(bundle: Path, threads: int, backend: str = "cpu") -> Callable[[], Seconds]:
+    """The runtime on a backend, as `bench` names it; `weights` counts as the hypernetwork's.
+
+    Raises
+    ------
+    Unavailable
+        If the backend cannot be used here.
+    """
+    from hyperstyle_rt.checking.comparison import open_contender
+    from hyperstyle_rt.checking.timing import TimedBackend
+    from hyperstyle_rt.errors import HyperStyleError
     from hyperstyle_rt.formats.bundle import Bundle
     from hyperstyle_rt.model import Model
 
     opened = Bundle.open(bundle)
-    backend = OnnxRuntimeBackend("cpu", opened, threads)
-    model = Model(opened, backend)
-    picture = picture_u8(opened.manifest.input_size)
-    stage = {"weights": "hypernet"}
-    run_graph = backend.run
+    try:
+        watched = open_contender(backend, opened, threads).backend
+    except HyperStyleError as error:
+        raise Unavailable(str(error)) from error
     times: Seconds = {}
-    backend.run = lambda role, inputs: measure(  # type: ignore[method-assign]
-        times, stage.get(role, role), lambda: run_graph(role, inputs)
-    )
+
+    def add(role: str, seconds: float) -> None:
+        stage = "hypernet" if role == "weights" else role
+        times[stage] = times.get(stage, 0.0) + seconds
+
+    model = Model(opened, TimedBackend(watched, add))
+    picture = picture_u8(opened.manifest.input_size)
 
     def run() -> Seconds:
         times.clear()
@@ -262,6 +275,8 @@ def main(
     w_encoder: Annotated[Path | None, typer.Option(help="W-encoder checkpoint.")] = None,
     threads: Annotated[int, typer.Option(help="CPU threads of each contender.")] = 2,
     repeats: Annotated[int, typer.Option(help="Recorded inversions of each contender.")] = 5,
+    backend: Annotated[str, typer.Option(help="Further ones of the runtime, by commas.")] = "",
+    keep: Annotated[Path | None, typer.Option(help="Leave the bundle in this new folder.")] = None,
     output: Annotated[Path | None, typer.Option("--json", help="Also write the figures.")] = None,
 ) -> None:
     """Time 5-iteration inversions: our runtime beside the torch reference."""
@@ -275,13 +290,14 @@ def main(
         if checkpoint is None or w_encoder is None:
             status.update("synthetic checkpoints")
             checkpoint, w_encoder = write_checkpoints(official_config(size), folder)
-        bundle = folder / "bundle"
+        bundle = keep or folder / "bundle"
         bundle.mkdir()
         model = load_model(checkpoint, w_encoder)
         size = model.config.generator.resolution
         write_bundle(model, bundle, BundleFacts("benchmark"), "fp32", status.update)
         del model
-        figures = compare(checkpoint, w_encoder, bundle, threads, repeats, status.update)
+        backends = [name for name in backend.split(",") if name]
+        figures = compare(checkpoint, w_encoder, bundle, threads, repeats, status.update, backends)
     figures = {"size": size, "iterations": ITERATIONS, "threads": threads, **figures}
     console.print(as_table(figures))
     if output is not None:
@@ -295,17 +311,28 @@ def compare(
     threads: int,
     repeats: int,
     on_progress: Callable[[str], None],
+    backends: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Alternate the contenders' inversions; medians, ratios, peaks."""
+    """Alternate the contenders' inversions; medians, ratios to the runtime's, peaks.
+
+    Parameters
+    ----------
+    backends:
+        Of the runtime, beside ONNX Runtime's CPU provider.
+    """
     contenders: dict[str, Contender] = {}
     left_out: dict[str, str] = {}
-    for form in FORMS:
-        on_progress(f"opening {form}")
+    makers: dict[str, tuple[Any, ...]] = {
+        **{form: (torch_inversion, checkpoint, w_encoder, threads, form) for form in FORMS},
+        RUNTIME: (runtime_inversion, bundle, threads),
+        **{name: (runtime_inversion, bundle, threads, name) for name in backends},
+    }
+    for name, maker in makers.items():
+        on_progress(f"opening {name}")
         try:
-            contenders[form] = Contender(torch_inversion, checkpoint, w_encoder, threads, form)
+            contenders[name] = Contender(*maker)
         except Unavailable as error:
-            left_out[form] = str(error)
-    contenders[RUNTIME] = Contender(runtime_inversion, bundle, threads)
+            left_out[name] = str(error)
     for name, contender in contenders.items():
         on_progress(f"warm-up: {name}")
         contender.run()
@@ -318,13 +345,13 @@ def compare(
     on_progress("matrix product")
     ours = seconds[RUNTIME]
     rate = generator_macs(bundle) * (ITERATIONS + 1) / ours["generator"]
-    forms = [form for form in FORMS if form in contenders]
+    others = [name for name in contenders if name != RUNTIME]
     return {
         "seconds": seconds,
         "left_out": left_out,
-        "speed_up": {form: {k: seconds[form][k] / ours[k] for k in ours} for form in forms},
+        "speed_up": {name: {k: seconds[name][k] / ours[k] for k in ours} for name in others},
         "peak_bytes": peaks,
-        "peak_ratio": {form: peaks[RUNTIME] / peaks[form] for form in forms},
+        "peak_ratio": {name: peaks[RUNTIME] / peaks[name] for name in others},
         "generator_share_of_matmul_peak": rate / matmul_rate(threads),
     }
 

@@ -8,7 +8,6 @@ import onnx_ir as ir
 
 from ..networks.lpips import POOL_STRIDE
 from ..networks.vgg16 import FEATURE_WEIGHT, HALF_RANGE, LAYERS, Vgg16Features
-from ..readers.torch_files import CheckpointError
 from .builder import Dim, GraphBuilder, to_array
 from .perceptual import Compared
 
@@ -19,12 +18,7 @@ class Vgg16Nodes:
     Parameters
     ----------
     size:
-        (height, width) of the pictures.
-
-    Raises
-    ------
-    CheckpointError
-        If nothing would be left of such pictures.
+        (height, width) of the pictures: at least 8 each, which every generator makes.
     """
 
     def __init__(self, vgg16: Vgg16Features, size: tuple[int, int]) -> None:
@@ -35,11 +29,6 @@ class Vgg16Nodes:
         for layer in LAYERS:
             if layer.pool:
                 height, width = height // POOL_STRIDE, width // POOL_STRIDE
-        if min(height, width) < 1:
-            raise CheckpointError(
-                f"VGG16 wants larger pictures than {size[0]}x{size[1]}, which is what the encoder "
-                "sees; leave out --refine-vgg16."
-            )
         channels = vgg16.convolution(len(LAYERS) - 1)[0].shape[0]
         self.shapes: list[list[Dim]] = [[1, channels, height, width]]
 

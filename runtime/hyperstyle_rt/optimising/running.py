@@ -142,9 +142,15 @@ def check_bundle(bundle: Bundle, backend: Backend, request: Request, has_latents
             f"bundle with --precision {BASE_PRECISION} to optimise"
         )
     if missing := missing_graphs(manifest, stages):
+        remedy = "build it again with this version"
+        if FEATURES in missing and manifest.codes is None:  # it was built without what sees
+            remedy = (
+                "build it with what that is made of (--checkpoint and --w-encoder of HyperStyle, "
+                "--refine-lpips for StyleGAN3, --refine-vgg16 for IDInvert)"
+            )
         raise BundleError(
             f"bundle {manifest.name!r} lacks the graph {', '.join(missing)}, which "
-            f"{request.preset!r} needs; build it again with this version, or choose another method"
+            f"{request.preset!r} needs; {remedy}, or choose another method"
         )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,28 @@ def test_a_stage_that_hangs_is_ended(
     found, _ = read(tmp_path)
     assert found["bundle"]["error"].startswith("not done within")
     assert found["peak"]["ok"]
+
+
+def test_what_a_stage_has_started_ends_with_it(tmp_path: Path) -> None:
+    """The stage of tests starts pytest: on the card, it would disturb all stages after it."""
+    late = tmp_path / "late"
+    child = f"import pathlib, time; time.sleep(1.5); pathlib.Path({str(late)!r}).touch()"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    status, _ = gpu_report.run_group([sys.executable, "-c", parent], 1.0)
+    assert status is None
+    time.sleep(1.5)
+    assert not late.exists()
+
+
+def test_results_are_told_after_every_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"bundle": {"ok": True, "found": {}}, "peak": {"ok": False, "error": "no card"}}
+    monkeypatch.setattr(gpu_report, "run_stage", lambda stage, *_: given[stage.title])
+    told: list[list[str]] = []
+    stages = (Stage("bundle", 60), Stage("peak", 60))
+    gpu_report.run_stages(stages, tmp_path / "r", 60.0, lambda found: told.append(list(found)))
+    assert told == [["bundle"], ["bundle", "peak"]]
 
 
 def test_without_time_left_stages_are_not_begun(tmp_path: Path) -> None:
