@@ -99,11 +99,11 @@ def shape_of(mesh: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     across = mesh[_SIDES[1]] - mesh[_SIDES[0]]
     down = mesh[_CHIN] - mesh[_FOREHEAD]
-    width = np.linalg.norm(across)
+    width = float(np.linalg.norm(across))
     yaw = np.degrees(np.arctan2(across[2], across[0]))
     pitch = np.degrees(np.arctan2(-down[2], down[1]))
     roll = np.degrees(np.arctan2(across[1], across[0]))
-    eyes = np.mean([_distance(mesh, *lids) for lids in _LIDS])
+    eyes = float(np.mean([_distance(mesh, *lids) for lids in _LIDS]))
     lengths = [_distance(mesh, *_LIPS), eyes, _distance(mesh, *_MOUTH_CORNERS)]
     return np.array([yaw, pitch, roll, *(length / width for length in lengths)])
 
