@@ -19,8 +19,8 @@ from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.imaging.pictures import to_input
 from hyperstyle_rt.optimising.adam import PUBLISHED
 from hyperstyle_rt.optimising.noise_maps import REGULARISER_WEIGHT, SMALLEST
-from hyperstyle_rt.optimising.presets import PRESETS, Stage
-from hyperstyle_rt.optimising.running import LPIPS_WEIGHT, SEED
+from hyperstyle_rt.optimising.presets import LPIPS_WEIGHT, PRESETS, Stage
+from hyperstyle_rt.optimising.running import SEED
 from hyperstyle_rt.optimising.schedules import projector_disturbance, projector_rate
 from hyperstyle_rt.types import Array, Picture
 from numpy.typing import NDArray
