@@ -285,7 +285,7 @@ def test_presets_are_methods_of_the_command(
     [
         (["--method", "pti", "--then", "refine"], "--then follows a method of the bundle"),
         (["--method", "pti", "--iterations", 3], "limit these with --steps"),
-        (["--steps", 3], "name these with --then or"),
+        (["--steps", 3], "name these with --then, --method or"),
         (["--then", "ransac"], "there is no preset 'ransac'"),
         (["--method", "ransac"], "has no method 'ransac'"),
         (["--then", "idinvert"], "lacks the graph encoder_term"),

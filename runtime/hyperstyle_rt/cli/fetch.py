@@ -36,7 +36,7 @@ def fetch(
         typer.Argument(
             metavar="SOURCE",
             help="An https address of a checkpoint, or of a bundle's manifest.json; "
-            "hf:OWNER/NAME[@REVISION][/FILE]; or a path.",
+            "hf:OWNER/NAME, @REVISION or /FILE after it where you want one; or a path.",
             show_default=False,
         ),
     ],

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from .fields import MAX_INTEGER, Fields, invalid, optional, shown
 
 MAX_QUANTILES = 32
@@ -76,6 +74,8 @@ class Fit:
         return None if self.then is None else self._at(self.then, quantile)
 
     def _at(self, measured: Quantiles, quantile: float) -> Closeness:
+        import numpy as np  # what only looks a bundle up does without
+
         l2, perceptual = (
             float(np.interp(quantile, self.quantiles, values))
             for values in (measured.l2, measured.perceptual)
