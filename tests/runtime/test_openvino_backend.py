@@ -21,6 +21,7 @@ from hyperstyle_rt.backends import openvino_library, openvino_models, registry
 from hyperstyle_rt.backends.openvino_constants import separate_shared_constants
 from hyperstyle_rt.backends.openvino_library import cause_of, computes_bfloat16, new_core
 from hyperstyle_rt.backends.openvino_models import ModelCompiler
+from hyperstyle_rt.backends.openvino_permutations import spell_out_permutations
 from hyperstyle_rt.backends.protocol import Backend, asked_precision
 from hyperstyle_rt.backends.registry import open_backend
 from hyperstyle_rt.checking.comparison import (
@@ -205,6 +206,38 @@ def test_a_constant_may_be_used_in_two_ways(case: str, stored: str, tmp_path: Pa
     actual = compiled(feeds)
     for name, array in zip("yz", expected, strict=True):
         assert furthest(array, actual[name]) < 1e-5
+
+
+def test_channels_are_reordered_before_a_convolution() -> None:
+    """An order that is not its own inverse, as the wavelets of `faces` have it."""
+    onnx_helper = pytest.importorskip("onnx").helper
+    import onnxruntime as ort
+    from onnx import TensorProto, numpy_helper
+
+    rng = np.random.default_rng(0)
+    kernels = rng.standard_normal((5, 6, 3, 3)).astype(np.float32)
+    graph = onnx_helper.make_graph(
+        [
+            onnx_helper.make_node("Gather", ["x", "order"], ["reordered"], axis=1),
+            onnx_helper.make_node("Conv", ["reordered", "kernels"], ["y"], kernel_shape=[3, 3]),
+        ],
+        "permuted",
+        [onnx_helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 6, 8, 8])],
+        [onnx_helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 5, 6, 6])],
+        [
+            numpy_helper.from_array(np.array([0, 3, 5, 1, 2, 4]), "order"),
+            numpy_helper.from_array(kernels, "kernels"),
+        ],
+    )
+    opset = onnx_helper.make_opsetid("", 18)
+    content = onnx_helper.make_model(graph, opset_imports=[opset], ir_version=9).SerializeToString()
+    feeds = {"x": rng.standard_normal((1, 6, 8, 8)).astype(np.float32)}
+    (expected,) = ort.InferenceSession(content).run(["y"], feeds)
+    core = new_core()
+    model = core.read_model(content)
+    assert spell_out_permutations(model) == 1
+    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    assert furthest(expected, compiled(feeds)["y"]) < 1e-5
 
 
 def test_uses_of_one_kind_share_a_constant() -> None:

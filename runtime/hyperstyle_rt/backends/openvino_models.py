@@ -27,6 +27,7 @@ from .openvino_library import (
     too_little_memory,
     version,
 )
+from .openvino_permutations import spell_out_permutations
 from .processors import useful_threads
 from .protocol import Signature, TensorSpec
 
@@ -113,6 +114,7 @@ class ModelCompiler:
                 {name: shape_in_batch(spec, 1) for name, spec in signature.inputs.items()}
             )
             separate_shared_constants(model)
+            spell_out_permutations(model)
             compiled = self.core.compile_model(model, DEVICE, self._settings())
         except (BackendError, BundleError):
             raise
