@@ -24,7 +24,6 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "portrait_0.png"
-HELP_SECONDS = 0.4
 
 # Distributions that bring one module and overwrite each other's files.
 RUNTIMES = {"onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino"}
@@ -132,14 +131,31 @@ def test_nothing_heavy_is_imported_for_help(program: Path, tmp_path: Path) -> No
     assert not imported & {"torch", "onnx", "numpy", "cv2", "onnxruntime", "safetensors"}
 
 
+BARE = """
+import typer
+app = typer.Typer(rich_markup_mode="rich")
+@app.command()
+def one(): ...
+@app.command()
+def two(): ...
+app(["--help"])
+"""
+
+
 def test_help_is_instant(program: Path, tmp_path: Path) -> None:
-    seconds = []
-    for _ in range(12):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert run(program, "--help", cwd=tmp_path).returncode == 0
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
-    assert min(seconds) < HELP_SECONDS  # the others compiled bytecode or shared the processor
+    """It takes at most twice what typer takes for a program that has nothing to say."""
+    ours, bare = [], []
+    for _ in range(8):  # by turns: whatever else the machine does slows both
+        ours.append(processor_seconds(program, "--help", cwd=tmp_path))
+        bare.append(processor_seconds(program.with_name("python"), "-c", BARE, cwd=tmp_path))
+    assert min(ours) < 2 * min(bare)  # the first ones compile bytecode
+
+
+def processor_seconds(command: Path, *arguments: str, cwd: Path) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert run(command, *arguments, cwd=cwd).returncode == 0
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
 def test_a_user_s_program_passes_a_strict_type_checker(program: Path, tmp_path: Path) -> None:
