@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,6 @@ import onnx_ir as ir
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.manifest import Manifest
 from hyperstyle_rt.formats.methods import Method, Phase
-from hyperstyle_rt.formats.parametric_inputs import ObjectiveFacts
 
 from ..graphs.builder import Precision
 from ..graphs.generator import NOISE, STYLE_OFFSETS
@@ -29,6 +28,7 @@ from ..graphs.stylegan1 import (
 from ..graphs.vgg16 import Vgg16Nodes
 from ..networks.idinvert import IdInvertModel
 from ..networks.vgg16 import Vgg16Features
+from .family_manifest import family_manifest
 from .spaces import stylegan1_space
 from .staging import BuildError
 from .writer import BundleFacts, GraphFiles, OnProgress, stored_graph, write_average, write_manifest
@@ -157,32 +157,14 @@ def _styled(model: IdInvertModel, precision: Precision = "fp32") -> ir.Model:
 
 
 def _manifest(model: IdInvertModel, written: GraphFiles, facts: BundleFacts) -> Manifest:
-    config = model.generator.config
-    methods: Mapping[str, Method] = {METHOD: Method((Phase(ROLE),))}
-    objective = None
-    if model.perceptual is not None:
-        term = perceptual_nodes(model)
-        objective = ObjectiveFacts(term.network, term.weight)
-    return Manifest(
-        name=facts.name,
-        domain=facts.domain,
-        license=facts.license,
-        provenance=facts.provenance,
-        space=stylegan1_space(model.generator),
-        resolution=config.resolution,
-        image_size=(config.resolution, config.resolution),
-        input_size=model.input_size,
-        crop_rows=None,
-        num_latents=config.num_latents,
-        latent_width=config.style_width,
-        codes=None,
-        tuned_layers=(),
-        graphs=written.graphs,
-        files=dict(sorted(written.files.items())),
-        accuracy={},
-        training=facts.training,
-        methods=methods,
-        default_method=METHOD,
-        optional_inputs=stylegan1_optional_inputs(model.generator),
-        objective=objective,
+    generator = model.generator
+    return family_manifest(
+        facts,
+        written,
+        generator.config,
+        stylegan1_space(generator),
+        model.input_size,
+        {METHOD: Method((Phase(ROLE),))},
+        stylegan1_optional_inputs(generator),
+        perceptual=None if model.perceptual is None else perceptual_nodes(model),
     )

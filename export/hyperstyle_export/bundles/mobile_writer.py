@@ -10,7 +10,6 @@ import onnx_ir as ir
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.manifest import Manifest, TunedLayer
 from hyperstyle_rt.formats.methods import Method, Phase
-from hyperstyle_rt.formats.parametric_inputs import ObjectiveFacts
 
 from ..graphs.channel_offsets import channel_offsets_adjoint_graph, channel_offsets_graph
 from ..graphs.draft_step import APPROACH, RESTYLE, build_approach, build_restyle
@@ -34,6 +33,7 @@ from ..graphs.objective import build_features
 from ..graphs.storage import Storage
 from ..networks.draft_step import DraftGradient, DraftSearch
 from ..networks.mobile_model import MobileModel
+from .family_manifest import family_manifest
 from .spaces import mobile_space
 from .writer import BundleFacts, GraphFiles, OnProgress, stored_graph, write_average, write_manifest
 
@@ -142,37 +142,21 @@ def _search(model: MobileModel) -> DraftSearch:
 
 
 def _manifest(model: MobileModel, written: GraphFiles, facts: BundleFacts) -> Manifest:
-    config, methods = model.generator.config, mobile_methods(written.graphs)
-    objective = None
-    if model.lpips is not None:
-        term = perceptual_nodes(model)
-        objective = ObjectiveFacts(term.network, term.weight)
-    return Manifest(
-        name=facts.name,
-        domain=facts.domain,
-        license=facts.license,
-        provenance=facts.provenance,
-        space=mobile_space(model.generator),
-        resolution=config.resolution,
-        image_size=(config.resolution, config.resolution),
-        input_size=model.input_size,
-        crop_rows=None,
-        num_latents=config.num_latents,
-        latent_width=config.style_width,
-        codes=None,
-        tuned_layers=tuple(
+    generator, has_objectives = model.generator, model.lpips is not None
+    return family_manifest(
+        facts,
+        written,
+        generator.config,
+        mobile_space(generator),
+        model.input_size,
+        mobile_methods(written.graphs),
+        mobile_optional_inputs(generator),
+        perceptual=perceptual_nodes(model) if has_objectives else None,
+        tuned_layers=[
             TunedLayer(index, layer.name, layer.weight_shape)
-            for index, layer in enumerate(config.tunable)
-        ),
-        graphs=written.graphs,
-        files=dict(sorted(written.files.items())),
-        accuracy={},
-        training=facts.training,
-        methods=methods,
-        default_method=next(iter(methods)),
-        optional_inputs=mobile_optional_inputs(model.generator),
-        objective=objective,
-        then=None if model.lpips is None else DEFAULT_PRESET,
+            for index, layer in enumerate(generator.config.tunable)
+        ],
+        then=DEFAULT_PRESET if has_objectives else None,
     )
 
 

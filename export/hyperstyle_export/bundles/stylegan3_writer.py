@@ -15,7 +15,6 @@ import onnx_ir as ir
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.manifest import Manifest
 from hyperstyle_rt.formats.methods import Method
-from hyperstyle_rt.formats.parametric_inputs import ObjectiveFacts
 
 from ..graphs.generator import STYLE_OFFSETS
 from ..graphs.objective import build_features, build_objective
@@ -29,6 +28,7 @@ from ..graphs.stylegan3 import (
 )
 from ..methods import DEFAULT_ITERATIONS, encoder_graphs
 from ..networks.stylegan3_model import StyleGan3Model
+from .family_manifest import family_manifest
 from .spaces import stylegan3_space
 from .staging import BuildError
 from .writer import BundleFacts, GraphFiles, OnProgress, stored_graph, write_average, write_manifest
@@ -150,33 +150,16 @@ def _perceptual(model: StyleGan3Model) -> LpipsNodes:
 
 
 def _manifest(model: StyleGan3Model, written: GraphFiles, facts: BundleFacts) -> Manifest:
-    config, methods = model.decoder.config, _methods(model)
-    objective = None
-    if model.lpips is not None:
-        term = _perceptual(model)
-        objective = ObjectiveFacts(term.network, term.weight)
-    return Manifest(
-        name=facts.name,
-        domain=facts.domain,
-        license=facts.license,
-        provenance=facts.provenance,
-        space=stylegan3_space(model.decoder),
-        resolution=config.resolution,
-        image_size=(config.resolution, config.resolution),
-        input_size=model.input_size,
-        crop_rows=None,
-        num_latents=config.num_latents,
-        latent_width=config.style_width,
-        codes=None,
-        tuned_layers=(),
-        graphs=written.graphs,
-        files=dict(sorted(written.files.items())),
-        accuracy={},
-        training=facts.training,
-        methods=methods,
-        default_method=next(iter(methods), None),
-        optional_inputs=stylegan3_optional_inputs(model.decoder),
-        objective=objective,
+    generator = model.decoder
+    return family_manifest(
+        facts,
+        written,
+        generator.config,
+        stylegan3_space(generator),
+        model.input_size,
+        _methods(model),
+        stylegan3_optional_inputs(generator),
+        perceptual=None if model.lpips is None else _perceptual(model),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +80,6 @@ class Hub:
 
 def _copy(source: Path, path: Path) -> None:
     """Link a file of the library's cache, so that it takes its space once; or copy it."""
-    import os
-    import shutil
-
     path.unlink(missing_ok=True)
     try:
         os.link(source.resolve(), path)
