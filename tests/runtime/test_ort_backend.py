@@ -19,6 +19,7 @@ from hyperstyle_rt import BackendError, BundleError
 from hyperstyle_rt.backends import graph_files, processors
 from hyperstyle_rt.backends.ort import OnnxRuntimeBackend
 from hyperstyle_rt.backends.ort_library import load_onnxruntime, session_options
+from hyperstyle_rt.backends.ort_providers import ChosenProvider
 from hyperstyle_rt.backends.processors import Processors, useful_threads
 from hyperstyle_rt.backends.registry import open_backend
 from hyperstyle_rt.formats.bundle import Bundle, default_bundle
@@ -350,3 +351,19 @@ def test_graphs_that_a_bundle_lacks_are_one_sentence(tiny_bundle: Path) -> None:
         open_backend("cpu", Bundle.open(tiny_bundle), None, "fp16")
     with pytest.raises(BundleError, match="has no graph 'restyle', only"):
         open_cpu(tiny_bundle).signature("restyle")
+
+
+@pytest.mark.parametrize(
+    "says", ["std::bad_alloc", "pthread_create failed, error code: 12 error msg: Cannot allocate"]
+)
+def test_too_little_memory_is_told_from_a_bad_graph(
+    says: str, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = open_cpu(tiny_bundle)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError(says)
+
+    monkeypatch.setattr(ChosenProvider, "open_session", fail)
+    with pytest.raises(BackendError, match="there is not enough memory to load"):
+        backend.signature("encoder")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -81,7 +82,8 @@ class RowProcess:
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
-                stream.close()
+                with contextlib.suppress(OSError):  # what was not yet read by the process is lost
+                    stream.close()
 
     def _ask(self, content: dict[str, Any]) -> Answer:
         to, back = self._pipes()

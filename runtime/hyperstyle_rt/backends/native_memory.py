@@ -7,6 +7,21 @@ import sys
 from pathlib import Path
 
 _M_ARENA_MAX = -8  # of malloc.h
+_SHORT_OF_MEMORY = (
+    "bad_alloc",
+    "bad allocation",
+    "Resource temporarily unavailable",
+    "pthread_create failed",  # the stack of a thread found no place
+)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error of a native library, or of Python, means that there was too little memory.
+
+    ONNX Runtime and OpenVINO raise types of their own that share no base; their texts tell.
+    """
+    text = str(error)
+    return isinstance(error, MemoryError) or any(said in text for said in _SHORT_OF_MEMORY)
 
 
 def return_freed_memory() -> None:

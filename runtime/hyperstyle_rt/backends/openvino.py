@@ -18,11 +18,10 @@ from ..formats.manifest import BASE_PRECISION
 from ..types import Array
 from .inputs import check_inputs
 from .lifetime import NativeObjects
-from .native_memory import return_freed_memory
+from .native_memory import is_out_of_memory, return_freed_memory
 from .openvino_library import (
     DEVICE,
     cause_of,
-    is_out_of_memory,
     load_openvino,
     new_core,
     too_little_memory,

@@ -29,7 +29,6 @@ _ROOM_TO_COMPILE = 400_000_000
 It takes 200 MB to start, beside what is loaded after it, and about 100 for a small graph, 300 for
 one of gradients. Where it gets none it may crash, so it is given no occasion to.
 """
-_SHORT_OF_MEMORY = ("bad_alloc", "bad allocation", "Resource temporarily unavailable")
 
 
 def load_openvino() -> Any:
@@ -99,12 +98,6 @@ def cause_of(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = [line for line in lines if not line.startswith(("Exception from ", "Check '"))]
     return ((told or lines)[-1] if lines else type(error).__name__)[:300]
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error of OpenVINO, or of Python, means that there was too little memory."""
-    text = str(error)
-    return isinstance(error, MemoryError) or any(said in text for said in _SHORT_OF_MEMORY)
 
 
 def require_room_to_compile(path: Path, size: int) -> None:

@@ -15,13 +15,12 @@ from ..files import reason
 from ..formats.bundle import Bundle
 from ..formats.manifest import BASE_PRECISION
 from .graph_files import MappedFiles, unaltered_files
-from .native_memory import return_freed_memory
+from .native_memory import is_out_of_memory, return_freed_memory
 from .openvino_constants import separate_shared_constants
 from .openvino_library import (
     DEVICE,
     cause_of,
     computes_bfloat16,
-    is_out_of_memory,
     new_core,
     require_room_to_compile,
     too_little_memory,

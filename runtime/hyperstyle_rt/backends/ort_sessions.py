@@ -13,7 +13,7 @@ from ..errors import BackendError, BundleError
 from ..formats.bundle import Bundle
 from .cuda.driver import find_gpu
 from .graph_files import unaltered_files
-from .native_memory import return_freed_memory
+from .native_memory import is_out_of_memory, return_freed_memory
 from .ort_library import NEGATION, first_line, load_onnxruntime, session_options
 from .ort_providers import ChosenProvider
 from .protocol import Signature, TensorSpec
@@ -141,7 +141,7 @@ class SessionMaker:
         except BackendError:
             raise
         except Exception as error:  # ONNX Runtime raises its own types, which share no base
-            if _is_out_of_memory(error):
+            if is_out_of_memory(error):
                 raise BackendError(
                     f"there is not enough memory to load {path}; free some, or allow the process "
                     "more (ulimit -v)"
@@ -181,10 +181,6 @@ def dtype_of(name: str) -> np.dtype[Any]:
     if name not in _DTYPES:
         raise BackendError(f"tensors of type {name} are not supported; build the bundle again")
     return _DTYPES[name]
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or "bad_alloc" in str(error)
 
 
 def _spec(value: Any) -> TensorSpec:
