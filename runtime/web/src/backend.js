@@ -61,9 +61,12 @@ export class Backend {
         logSeverityLevel: 3, // errors: what providers remark on is of no use to a visitor
       });
     } catch (error) {
+      const mend =
+        this.provider === "wasm"
+          ? "close other pages if memory is short, or use another browser"
+          : "add ?provider=wasm to the page's address";
       throw new BackendError(
-        `the graph ${shown(role)} cannot be opened with ${this.provider} (${firstLine(error)}); ` +
-          "close other pages if memory is short, or use another browser",
+        `the graph ${shown(role)} cannot be opened with ${this.provider} (${firstLine(error)}); ${mend}`,
       );
     }
   }

@@ -40,7 +40,7 @@ export class HttpSource {
  */
 export async function cached(address, digest, tell) {
   const cache = await openCache();
-  const key = new URL(`sha256-${digest}`, address).href;
+  const key = new URL(`/sha256-${digest}`, address).href;
   const kept = await cache?.match(key).catch(() => undefined);
   if (kept !== undefined) {
     const data = new Uint8Array(await kept.arrayBuffer());

@@ -1,47 +1,68 @@
-// Inverts pictures: invert.mjs BUNDLE PICTURES OUT [OPTIONS]. PICTURES is a file of arrays [H,W,3]; into
-// OUT go, for each, <name>.safetensors and in "arrays" its crop, renderings and CPU times in seconds.
+// Inverts pictures and renders inversions: invert.mjs BUNDLE PICTURES OUT JOBS.
+//
+// PICTURES is a file of arrays [H,W,3]. JOBS is a list of {name, picture, align, edits, ...options of
+// Model.invert}, {name, file, edits} that renders an inversion file, and {name, between: [file, file],
+// fraction}. What they give goes into the folder OUT: <name>.safetensors and a file "arrays" of renderings,
+// crops and seconds of every iteration; printed is what each was refused with, null for nothing.
 
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Tensor } from "../../../../runtime/web/src/formats/safetensors.js";
 import { arrayOf, pictureOf, readArrays, writeArrays } from "./arrays.mjs";
 import { openModel } from "./model.mjs";
 
-const [bundle, pictures, folder, options = "{}"] = process.argv.slice(2);
-const { align = "auto", edits = {}, ...asked } = JSON.parse(options);
+const [bundle, pictures, folder, jobs] = process.argv.slice(2);
 const model = await openModel(bundle);
-await model.prepare(asked.method ?? null, () => {});
+const arrays = await readArrays(pictures);
 await mkdir(folder, { recursive: true });
 const results = {};
-const seconds = { cpu: [], wall: [] };
-let previous = null;
-for (const [name, array] of await readArrays(pictures)) {
-  const { crop, notice } = await model.crop(pictureOf(array), { align });
-  if (align === "never" && notice !== null) throw new Error(notice);
+const refusals = {};
+
+const opened = async (path) => model.open(new Uint8Array(await readFile(path)));
+
+async function render(name, data, edits) {
+  results[`${name}/rendering`] = arrayOf(await model.render(data));
+  if (edits) results[`${name}/edited`] = arrayOf(await model.render(data, edits));
+}
+
+async function invert({ name, picture, align = "never", edits, ...options }) {
+  await model.prepare(options.method ?? null, () => {});
+  const { crop } = await model.crop(pictureOf(arrays.get(picture)), { align });
+  const seconds = { cpu: [], wall: [] };
   let [cpu, wall] = [process.cpuUsage(), performance.now()];
   const onIteration = (number, rendering) => {
     const used = process.cpuUsage(cpu);
     seconds.cpu.push((used.user + used.system) / 1e6);
     seconds.wall.push((performance.now() - wall) / 1e3);
-    [cpu, wall] = [process.cpuUsage(), performance.now()];
     results[`${name}/iteration${number}`] = arrayOf(rendering);
+    [cpu, wall] = [process.cpuUsage(), performance.now()];
   };
-  const { data, rendering } = await model.invert(crop, { ...asked, onIteration });
+  const { data, rendering } = await model.invert(crop, { ...options, onIteration });
   results[`${name}/crop`] = arrayOf(crop.picture);
-  results[`${name}/rendering`] = arrayOf(rendering);
-  results[`${name}/again`] = arrayOf(await model.render(data));
-  if (Object.keys(edits).length > 0) {
-    results[`${name}/edited`] = arrayOf(await model.render(data, edits));
+  results[`${name}/found`] = arrayOf(rendering);
+  for (const [kind, values] of Object.entries(seconds)) {
+    results[`${name}/${kind}`] = new Tensor("float64", [values.length], Float64Array.from(values));
   }
-  if (previous !== null) {
-    results[`${name}/between`] = arrayOf(await model.interpolate(previous, data, 0.25));
-  }
-  previous = data;
   await writeFile(join(folder, `${name}.safetensors`), data.toBytes());
+  await render(name, data, edits);
 }
-for (const [kind, values] of Object.entries(seconds)) {
-  results[`seconds/${kind}`] = new Tensor("float64", [values.length], Float64Array.from(values));
+
+for (const job of JSON.parse(jobs)) {
+  refusals[job.name] = null;
+  try {
+    if (job.file) {
+      await render(job.name, await opened(job.file), job.edits);
+    } else if (job.between) {
+      const [first, second] = [await opened(job.between[0]), await opened(job.between[1])];
+      const picture = await model.interpolate(first, second, job.fraction);
+      results[`${job.name}/rendering`] = arrayOf(picture);
+    } else {
+      await invert(job);
+    }
+  } catch (error) {
+    refusals[job.name] = `${error.constructor.name}: ${error.message}`;
+  }
 }
 await writeArrays(join(folder, "arrays"), results);
 await model.close();
-console.log("null");
+console.log(JSON.stringify(refusals));

@@ -1,0 +1,233 @@
+"""The loop on onnxruntime-web against Python's: methods as data, edits, and the examples."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hyperstyle_rt import Inversion, Model
+from hyperstyle_rt.formats.inversion_file import InversionData
+from hyperstyle_rt.imaging.pictures import read_picture
+from hyperstyle_rt.inverting.preparing import crops_of
+from method_bundles import NUDGED, add_method
+from node_programs import needs_onnxruntime_web, run
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+pytestmark = needs_onnxruntime_web
+
+ROOT = Path(__file__).parents[3]
+PORTRAITS = [f"portrait_{n}.png" for n in range(3)]
+
+
+class Results:
+    """What a run of Node gave."""
+
+    def __init__(self, folder: Path, refusals: dict[str, str | None]) -> None:
+        self.folder = folder
+        self.refusals = refusals
+        self.arrays = load_file(folder / "arrays")
+
+    def inversion(self, name: str) -> Inversion:
+        return Inversion.load(self.folder / f"{name}.safetensors")
+
+
+def computed(
+    bundle: Path,
+    folder: Path,
+    pictures: dict[str, Any],
+    jobs: list[dict[str, Any]],
+    threads: int = 1,
+) -> Results:
+    """What the browser's code makes of pictures and inversion files; one run of Node."""
+    folder.mkdir(exist_ok=True)
+    save_file({name: np.ascontiguousarray(p) for name, p in pictures.items()}, folder / "in")
+    arguments = (bundle, folder / "in", folder / "out", json.dumps(jobs))
+    return Results(folder / "out", run("invert.mjs", *arguments, threads=threads))
+
+
+def psnr(one: NDArray[Any], other: NDArray[Any]) -> float:
+    error = np.square(one.astype(float) - other.astype(float)).mean()
+    return float(10 * np.log10(255**2 / max(error, 1e-9)))
+
+
+def timed(model: Model, picture: NDArray[Any]) -> tuple[Inversion, float]:
+    """An inversion by the method alone, and the median time of an iteration after the first."""
+    times: list[float] = []
+    inversion = model.invert(
+        picture, effort="fast", on_iteration=lambda *_: times.append(time.perf_counter())
+    )
+    return inversion, float(np.median(np.diff(times)))
+
+
+def ratio(made: Results, name: str, seconds: float) -> str:
+    """How many times as long an iteration takes as in Python."""
+    here = float(np.median(made.arrays[f"{name}/wall"][1:]))
+    return f"{here:.2f} s an iteration, {here / seconds:.1f} times Python's"
+
+
+def check_same(found: Inversion, expected: Inversion, tolerance: float = 1e-4) -> None:
+    """Both inversions are the same but for rounding, and for what computed them."""
+    np.testing.assert_allclose(found.latents, expected.latents, atol=tolerance)
+    if expected.codes is None:
+        assert found.codes is None
+    else:
+        np.testing.assert_allclose(found.codes, expected.codes, atol=tolerance)
+    assert found.computed == {
+        "backend": "onnxruntime-web",
+        "provider": "wasm",
+        "precision": "fp32",
+    }
+    for name in ("space", "code_space", "bundle_name", "bundle_digest", "method", "settings"):
+        assert getattr(found.data, name) == getattr(expected.data, name), name
+    assert found.iterations == expected.iterations
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return add_method(tiny_bundle, tmp_path_factory.mktemp("methods") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def model(bundle: Path) -> Model:
+    return Model.load(bundle, "cpu", threads=1)
+
+
+def varied(data: InversionData, model: Model) -> InversionData:
+    """An inversion with channel offsets, and noise where the bundle takes some."""
+    manifest, source = model.bundle.manifest, np.random.default_rng(5)
+    inputs = manifest.optional_inputs
+    noise = 0 if inputs is None else sum(layer.side**2 for layer in inputs.noise)
+    offsets = source.normal(0, 0.05, manifest.num_channel_offsets).astype(np.float16)
+    return dataclasses.replace(
+        data,
+        channel_offsets=offsets if "channel_offsets" in manifest.graphs else None,
+        noise=source.normal(0, 1, noise).astype(np.float16) if noise else None,
+    )
+
+
+def test_methods_are_run_as_the_manifest_lists_them(
+    bundle: Path, model: Model, picture: NDArray[Any], tmp_path: Path
+) -> None:
+    asked: dict[str, dict[str, Any]] = {
+        "default": {},
+        "none": {"iterations": 0},
+        "two": {"iterations": 2},
+        "until": {"until": 1000.0},
+        "nudged": {"method": NUDGED},
+        "encoder": {"method": "encoder"},
+        "average": {"method": "average"},
+    }
+    refused = {
+        "blind": {"method": "blind"},
+        "unknown": {"method": "magic"},
+        "many": {"iterations": 101},
+        "encoder often": {"method": "encoder", "iterations": 2},
+    }
+    jobs = [{"name": name, "picture": "p", **how} for name, how in (asked | refused).items()]
+    made = computed(bundle, tmp_path, {"p": picture}, jobs)
+    assert {name: made.refusals[name] for name in asked} == dict.fromkeys(asked)
+    for name, how in asked.items():
+        expected = model.invert(picture, align="never", effort="fast", **how)
+        check_same(made.inversion(name), expected)
+        assert psnr(made.arrays[f"{name}/found"], expected.image) > 50, name
+        assert psnr(made.arrays[f"{name}/rendering"], expected.image) > 50, name
+    assert made.inversion("until").iterations == 2
+    said = {name: str(made.refusals[name]) for name in refused}
+    assert "BundleError: the graph 'nudge' reads the tensor 'colours'" in said["blind"]
+    assert "BundleError: bundle 'tiny' has no method 'magic', only" in said["unknown"]
+    assert "HyperStyleError: iterations must be from 0 to 100" in said["many"]
+    assert "HyperStyleError: the method 'encoder' does not iterate" in said["encoder often"]
+
+
+def test_what_python_has_saved_is_rendered_and_interpolated(
+    bundle: Path, model: Model, picture: NDArray[Any], tmp_path: Path
+) -> None:
+    first = model.invert(picture, align="never", effort="fast")
+    second = Inversion(varied(model.invert(picture[::-1], 2, align="never").data, model))
+    files = {"first": tmp_path / "first", "second": tmp_path / "second"}
+    first.save(files["first"])
+    second.save(files["second"])
+    jobs: list[dict[str, Any]] = [{"name": name, "file": str(f)} for name, f in files.items()]
+    ends = [str(file) for file in files.values()]
+    jobs += [{"name": f"at {f}", "between": ends, "fraction": f} for f in (0.0, 0.25, 1.0)]
+    made = computed(bundle, tmp_path / "made", {"p": picture}, jobs)
+    assert set(made.refusals.values()) == {None}
+    for name, inversion in (("first", first), ("second", second)):
+        assert psnr(made.arrays[f"{name}/rendering"], model.render(inversion)) > 50
+    for fraction in (0.0, 0.25, 1.0):
+        (expected,) = model.interpolate(first, second, [fraction])
+        assert psnr(made.arrays[f"at {fraction}/rendering"], expected) > 50
+
+
+def test_inversions_of_another_generator_are_refused(
+    bundle: Path, model: Model, picture: NDArray[Any], tmp_path: Path
+) -> None:
+    data = model.invert(picture, 0, align="never").data
+    wrong = {
+        "space": dataclasses.replace(data, space="0" * 64),
+        "shape": dataclasses.replace(data, latents=data.latents[:, 1:]),
+        "weights": dataclasses.replace(data, weights=np.zeros(3, np.float16)),
+    }
+    for name, changed in wrong.items():
+        Inversion(changed).save(tmp_path / name)
+    jobs = [{"name": name, "file": str(tmp_path / name)} for name in wrong]
+    said = computed(bundle, tmp_path / "made", {"p": picture}, jobs).refusals
+    assert "does not fit bundle 'tiny'" in str(said["space"])
+    assert "has latents of shape" in str(said["shape"])
+    assert "needs weights, which browsers do not render" in str(said["weights"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_examples_come_out_as_in_python(threads: int, tmp_path: Path) -> None:
+    bundle = ROOT / "engines" / "portraits"
+    pictures = {name: read_picture(ROOT / "examples" / name) for name in PORTRAITS}
+    jobs = [
+        {"name": name, "picture": name, "align": "auto", "edits": {"smile": 2}} for name in pictures
+    ]
+    made = computed(bundle, tmp_path, pictures, jobs, threads)
+    assert set(made.refusals.values()) == {None}
+    with Model.load(bundle, "cpu", threads=threads) as model:
+        for name, picture in pictures.items():
+            expected, seconds = timed(model, picture)
+            found = made.inversion(name)
+            check_same(found, expected)
+            assert psnr(made.arrays[f"{name}/found"], expected.image) > 50
+            edited = model.edit(expected, {"smile": 2.0}).image
+            assert psnr(made.arrays[f"{name}/edited"], edited) > 50
+            codes = np.abs(np.subtract(found.codes, expected.codes)).max()
+            decibels = psnr(made.arrays[f"{name}/found"], expected.image)
+            print(f"{name} on {threads}: codes {codes:.1e}, {decibels:.0f} dB")
+            print(f"  {ratio(made, name, seconds)}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["portraits", "faces"])
+def test_a_photograph_is_cropped_and_inverted_as_in_python(name: str, tmp_path: Path) -> None:
+    bundle = ROOT / "engines" / name
+    photo = read_picture(ROOT / "examples" / "astronaut.jpg")
+    job = {"name": "photo", "picture": "photo", "align": "auto", "edits": {"smile": 2}}
+    made = computed(bundle, tmp_path, {"photo": photo}, [job])
+    assert made.refusals == {"photo": None}
+    with Model.load(bundle, "cpu", threads=1) as model:
+        (crop,), _ = crops_of(photo, model.bundle.manifest)
+        off = np.abs(made.arrays["photo/crop"].astype(int) - crop.picture)
+        print(f"{name}: the crop is off by {off.max()} levels at most, {off.mean():.4f} on average")
+        assert off.max() <= 1
+        expected, seconds = timed(model, photo)
+        found = made.inversion("photo")
+        assert crop.transform is not None
+        assert found.data.transform is not None
+        np.testing.assert_allclose(found.data.transform, crop.transform, rtol=1e-4, atol=1e-3)
+        latents = np.abs(found.latents - expected.latents).max()
+        decibels = psnr(made.arrays["photo/found"], expected.image)
+        print(f"{name}: latents off by {latents:.1e}, {decibels:.1f} dB")
+        print(f"  {ratio(made, 'photo', seconds)}")
+        check_same(found, expected, tolerance=5e-3)
+        assert decibels > 50
