@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import fakeweights
 import numpy as np
 import pytest
 from hyperstyle_rt import Inversion, Model
@@ -111,57 +112,81 @@ def varied(data: InversionData, model: Model) -> InversionData:
     )
 
 
+ASKED: dict[str, dict[str, Any]] = {
+    "default": {},
+    "none": {"iterations": 0},
+    "until": {"until": 1000.0},
+    "nudged": {"method": NUDGED},
+    "encoder": {"method": "encoder"},
+    "average": {"method": "average"},
+}
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "blind": (
+        {"method": "blind"},
+        "BundleError: the graph 'nudge' reads the tensor 'colours'",
+    ),
+    "unknown": ({"method": "magic"}, "BundleError: bundle 'tiny' has no method 'magic', only"),
+    "many": ({"iterations": 101}, "HyperStyleError: iterations must be from 0 to 100"),
+    "one pass": (
+        {"method": "encoder", "iterations": 2},
+        "HyperStyleError: the method 'encoder' does not iterate",
+    ),
+}
+FRACTIONS = (0.0, 0.25, 1.0)
+
+
+@pytest.fixture(scope="module")
+def saved(model: Model, tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Inversion]:
+    """Two inversions of Python's with their files; the second with all that is rendered here."""
+    folder = tmp_path_factory.mktemp("saved")
+    first = model.invert(fakeweights.image_u8(1, 64, 64), 2, align="never")
+    second = model.invert(fakeweights.image_u8(2, 64, 64), 1, align="never")
+    inversions = {folder / "first": first, folder / "second": Inversion(varied(second.data, model))}
+    for file, inversion in inversions.items():
+        inversion.save(file)
+    return inversions
+
+
+@pytest.fixture(scope="module")
+def made(
+    bundle: Path, saved: dict[Path, Inversion], tmp_path_factory: pytest.TempPathFactory
+) -> Results:
+    """All that one run of Node gives."""
+    files = [str(file) for file in saved]
+    asked = ASKED | {name: how for name, (how, _) in REFUSED.items()}
+    jobs: list[dict[str, Any]] = [{"name": n, "picture": "p", **how} for n, how in asked.items()]
+    jobs += [{"name": Path(file).name, "file": file} for file in files]
+    jobs += [{"name": f"at {f}", "between": files, "fraction": f} for f in FRACTIONS]
+    pictures = {"p": fakeweights.image_u8(1, 64, 64)}
+    return computed(bundle, tmp_path_factory.mktemp("made"), pictures, jobs)
+
+
 def test_methods_are_run_as_the_manifest_lists_them(
-    bundle: Path, model: Model, picture: NDArray[Any], tmp_path: Path
+    made: Results, model: Model, picture: NDArray[Any]
 ) -> None:
-    asked: dict[str, dict[str, Any]] = {
-        "default": {},
-        "none": {"iterations": 0},
-        "two": {"iterations": 2},
-        "until": {"until": 1000.0},
-        "nudged": {"method": NUDGED},
-        "encoder": {"method": "encoder"},
-        "average": {"method": "average"},
-    }
-    refused = {
-        "blind": {"method": "blind"},
-        "unknown": {"method": "magic"},
-        "many": {"iterations": 101},
-        "encoder often": {"method": "encoder", "iterations": 2},
-    }
-    jobs = [{"name": name, "picture": "p", **how} for name, how in (asked | refused).items()]
-    made = computed(bundle, tmp_path, {"p": picture}, jobs)
-    assert {name: made.refusals[name] for name in asked} == dict.fromkeys(asked)
-    for name, how in asked.items():
+    assert {name: made.refusals[name] for name in ASKED} == dict.fromkeys(ASKED)
+    for name, how in ASKED.items():
         expected = model.invert(picture, align="never", effort="fast", **how)
         check_same(made.inversion(name), expected)
         assert psnr(made.arrays[f"{name}/found"], expected.image) > 50, name
         assert psnr(made.arrays[f"{name}/rendering"], expected.image) > 50, name
     assert made.inversion("until").iterations == 2
-    said = {name: str(made.refusals[name]) for name in refused}
-    assert "BundleError: the graph 'nudge' reads the tensor 'colours'" in said["blind"]
-    assert "BundleError: bundle 'tiny' has no method 'magic', only" in said["unknown"]
-    assert "HyperStyleError: iterations must be from 0 to 100" in said["many"]
-    assert "HyperStyleError: the method 'encoder' does not iterate" in said["encoder often"]
+
+
+def test_what_cannot_be_done_is_refused_with_pythons_sentences(made: Results) -> None:
+    for name, (_, sentence) in REFUSED.items():
+        assert sentence in str(made.refusals[name])
 
 
 def test_what_python_has_saved_is_rendered_and_interpolated(
-    bundle: Path, model: Model, picture: NDArray[Any], tmp_path: Path
+    made: Results, model: Model, saved: dict[Path, Inversion]
 ) -> None:
-    first = model.invert(picture, align="never", effort="fast")
-    second = Inversion(varied(model.invert(picture[::-1], 2, align="never").data, model))
-    files = {"first": tmp_path / "first", "second": tmp_path / "second"}
-    first.save(files["first"])
-    second.save(files["second"])
-    jobs: list[dict[str, Any]] = [{"name": name, "file": str(f)} for name, f in files.items()]
-    ends = [str(file) for file in files.values()]
-    jobs += [{"name": f"at {f}", "between": ends, "fraction": f} for f in (0.0, 0.25, 1.0)]
-    made = computed(bundle, tmp_path / "made", {"p": picture}, jobs)
-    assert set(made.refusals.values()) == {None}
-    for name, inversion in (("first", first), ("second", second)):
-        assert psnr(made.arrays[f"{name}/rendering"], model.render(inversion)) > 50
-    for fraction in (0.0, 0.25, 1.0):
-        (expected,) = model.interpolate(first, second, [fraction])
+    for file, inversion in saved.items():
+        assert psnr(made.arrays[f"{file.name}/rendering"], model.render(inversion)) > 50
+    first, second = saved.values()
+    for fraction, expected in zip(
+        FRACTIONS, model.interpolate(first, second, FRACTIONS), strict=True
+    ):
         assert psnr(made.arrays[f"at {fraction}/rendering"], expected) > 50
 
 
