@@ -18,7 +18,7 @@ PACKAGED := $(shell find runtime/hyperstyle_rt engines/faces engines/portraits -
 .PHONY: demo docs test test-slow test-cpp test-rtx test-gpu lint format clean
 
 demo: $(DEMO)/installed
-	$(DEMO)/bin/hyperstyle-rt invert examples/portrait_0.png --coupled --force --out demo.png
+	$(DEMO)/bin/hyperstyle-rt invert examples/astronaut.jpg --coupled --force --out demo.png
 	@echo "the result: $(CURDIR)/demo.png, beside the input: $(CURDIR)/demo.coupled.png"
 
 # Whole files go to a process, the longest first (tests/conftest.py): the many short ones then fill
@@ -38,7 +38,7 @@ test-cpp: $(DEV)/installed
 	$(WITH_DEV) HSRT_SANITIZE=thread tests/cpp/run.sh
 	$(WITH_DEV) runtime/cpp/fuzz/run.sh 0
 
-# The default bundle and one of official size through NVIDIA's parser and compiler; needs no GPU.
+# The bundle portraits and one of official size through NVIDIA's parser and compiler; needs no GPU.
 test-rtx: $(DEV)/installed
 	$(DEV)/bin/python -m pytest -m rtx -rA tests/export/test_tensorrt.py
 

@@ -30,7 +30,7 @@ from hyperstyle_rt.checking.comparison import (
     open_contender,
     sample_picture,
 )
-from hyperstyle_rt.formats.bundle import Bundle, default_bundle
+from hyperstyle_rt.formats.bundle import Bundle, find_bundle
 
 # Not importorskip: to import the package as it is reports that to its maker.
 pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="needs openvino")
@@ -40,7 +40,7 @@ FORKS = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not 
 ROOT = Path(__file__).parents[2]
 PICTURE = ROOT / "examples" / "portrait_0.png"
 RELATIVE = 1e-4  # of a tensor's largest value
-GRAPHS = sorted(Bundle.open(default_bundle()).manifest.graphs)
+GRAPHS = sorted(Bundle.open(find_bundle("portraits")).manifest.graphs)
 
 OPEN = """
 import os, sys
@@ -87,18 +87,18 @@ def furthest(expected: np.ndarray, actual: np.ndarray) -> float:
 
 @pytest.fixture
 def encoder(tmp_path: Path) -> Path:
-    """The default bundle, as far as its encoder goes, whose tensors are in a file of their own."""
+    """The encoder of the bundle portraits, whose tensors are in a file of their own."""
     directory = tmp_path / "encoder only"
     directory.mkdir()
     for name in ("manifest.json", "encoder.onnx", "encoder.onnx.data"):
-        shutil.copy(default_bundle() / name, directory)
+        shutil.copy(find_bundle("portraits") / name, directory)
     return directory
 
 
 @pytest.fixture(scope="module")
 def both() -> Iterator[dict[str, Backend]]:
-    """ONNX Runtime and OpenVINO on the default bundle."""
-    bundle = Bundle.open(default_bundle())
+    """ONNX Runtime and OpenVINO on the bundle portraits."""
+    bundle = Bundle.open(find_bundle("portraits"))
     backends = {name: open_backend(name, bundle, 1) for name in ("cpu", "openvino")}
     yield backends
     for backend in backends.values():
@@ -244,9 +244,9 @@ def test_uses_of_one_kind_share_a_constant() -> None:
     """Nothing is copied in graphs that go one way."""
     core = new_core()
     for role in ("encoder", "hypernet", "weights"):
-        model = core.read_model(str(default_bundle() / f"{role}.onnx"))
+        model = core.read_model(str(find_bundle("portraits") / f"{role}.onnx"))
         assert separate_shared_constants(model) == 0
-    objective = core.read_model(str(default_bundle() / "objective.onnx"))
+    objective = core.read_model(str(find_bundle("portraits") / "objective.onnx"))
     assert separate_shared_constants(objective) > 0
 
 
@@ -265,7 +265,7 @@ def test_batches_are_their_rows_and_results_are_kept(both: dict[str, Backend]) -
 def test_an_inversion_and_its_refinement_are_those_of_onnx_runtime() -> None:
     results = []
     for name in ("cpu", "openvino"):
-        with Model.load(None, name, threads=1) as model:
+        with Model.load("portraits", name, threads=1) as model:
             inversion = model.invert(PICTURE, 2, align="never")
             results.append(model.optimise(inversion, PICTURE, steps=1, align="never"))
     expected, actual = results
@@ -351,9 +351,9 @@ def test_precisions_are_those_of_the_registry(encoder: Path) -> None:
 def test_bfloat16_is_computed_where_the_cpu_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     if not computes_bfloat16(new_core()):
         pytest.skip("needs a CPU with AVX-512 BF16 or AMX")
-    with Model.load(None, "auto", threads=1, precision="bf16") as model:
+    with Model.load("portraits", "auto", threads=1, precision="bf16") as model:
         inversion = model.invert(PICTURE, align="never")
-    with Model.load(None, "cpu", threads=1) as model:
+    with Model.load("portraits", "cpu", threads=1) as model:
         expected = model.invert(PICTURE, align="never")
     assert inversion.computed["precision"] == "bf16"
     error = np.square(inversion.output - expected.output).mean()
@@ -557,7 +557,7 @@ main()
 @pytest.mark.parametrize("limit", [3_000_000_000, 900_000_000, 650_000_000])
 def test_a_limit_of_memory_is_kept_or_a_sentence(limit: int, tmp_path: Path) -> None:
     """Where OpenVINO gets no memory it may crash the process."""
-    ran = python(LIMITED, limit, PICTURE, "--out", tmp_path / "out.png")
+    ran = python(LIMITED, limit, PICTURE, "--bundle", "portraits", "--out", tmp_path / "out.png")
     if limit > 1_600_000_000:
         assert ran.returncode == 0, ran.stderr
         assert (tmp_path / "out.png").exists()
