@@ -1,8 +1,8 @@
 """Numbers of the official code, reproduced through the exported graphs in ONNX Runtime.
 
-Tolerances are those of tests/golden/README.md. `make test` runs the whole method at 64 px and the
-generator at 256; `make test-slow` the rest: a bundle of the official networks takes a gigabyte, and
-ten to build.
+Tolerances are those of tests/golden/README.md. `make test` runs the generator at 256 px, `make
+test-official` the whole method at 64, `make test-slow` the rest: a bundle of the official networks
+takes a gigabyte, and ten to build.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ CASES: dict[str, tuple[int, tuple[int, ...] | None, tuple[int, ...], int]] = {
 @pytest.fixture(
     scope="module",
     params=[
-        "hs64",
+        pytest.param("hs64", marks=pytest.mark.official),
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("hs256", "hs256_all")),
     ],
 )

@@ -40,7 +40,11 @@ FORKS = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not 
 ROOT = Path(__file__).parents[2]
 PICTURE = ROOT / "examples" / "portrait_0.png"
 RELATIVE = 1e-4  # of a tensor's largest value
-GRAPHS = sorted(Bundle.open(find_bundle("portraits")).manifest.graphs)
+LARGE = pytest.mark.engines  # compiled for seconds each
+GRAPHS = [
+    pytest.param(role, marks=LARGE) if "objective" in role else role
+    for role in sorted(Bundle.open(find_bundle("portraits")).manifest.graphs)
+]
 
 OPEN = """
 import os, sys
@@ -262,6 +266,7 @@ def test_batches_are_their_rows_and_results_are_kept(both: dict[str, Backend]) -
     assert backend.largest_batch == 1
 
 
+@LARGE
 def test_an_inversion_and_its_refinement_are_those_of_onnx_runtime() -> None:
     results = []
     for name in ("cpu", "openvino"):
