@@ -40,6 +40,14 @@ from synthetic import official_config
 
 REQUIRED = {"encoder", "hypernet", "weights", "generator"}
 ARCHITECTURES = (89, 120)
+OTHER_ENCODERS = (
+    "BackboneEncoderUsingLastLayerIntoW",
+    "Encoder4Editing",
+    "SingleStyleCodeEncoder",
+    "BackboneEncoder",
+    "ProgressiveBackboneEncoder",
+    "ResNetGradualStyleEncoder",
+)
 
 
 @pytest.fixture
@@ -156,7 +164,12 @@ def compile_encoder(model: HyperStyle, encoder: EncoderMethod, folder: Path) -> 
 
 @compiles
 @pytest.mark.parametrize(
-    "encoder_type", ["GradualStyleEncoder", "ResNetProgressiveBackboneEncoder"]
+    "encoder_type",
+    [
+        "GradualStyleEncoder",
+        "ResNetProgressiveBackboneEncoder",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in OTHER_ENCODERS),
+    ],
 )
 def test_encoders_of_other_methods_compile(encoder_type: str, tmp_path: Path) -> None:
     file = tiny_encoder(tmp_path / "encoder.pt", encoder_type)

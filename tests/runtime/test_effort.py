@@ -26,7 +26,7 @@ from hyperstyle_rt.optimising.presets import PRESETS
 from mobile_models import SIDE
 from typer.testing import CliRunner
 
-STEPS, BRIEF = 84, 42  # of the preset: all, and as many as `auto` takes
+STEPS, BRIEF = 84, 60  # of the preset: all, and as many as `auto` takes
 
 
 def fit_of(iterations: float, then: float) -> Fit:
@@ -71,7 +71,7 @@ def test_another_picture_is_followed_until_it_fits(model: Model, picture: np.nda
     whole = model.invert(picture, align="never", effort="best").settings["effort"]
     assert whole["name"] == "best" and whole["steps"] == STEPS
     assert "fits_from" not in whole
-    between = (whole["before"]["l2"] + whole["after"]["l2"]) / 2
+    between = 0.9 * whole["before"]["l2"] + 0.1 * whole["after"]["l2"]
     near = Fit(8, (0.5,), (Quantiles((0.0,), (0.0,)),), Quantiles((between,), (1e3,)))
     found = fitted(model, near).invert(picture, align="never")
     said = found.settings["effort"]

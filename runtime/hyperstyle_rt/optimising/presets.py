@@ -209,7 +209,7 @@ PRESETS: Mapping[str, Preset] = {
             Stage(_BOTH_FINISHING, 24, Weights(1.0, 0.3, 0.8)),
         ),
         needs_inversion=True,
-        brief=42,
+        brief=60,
     ),
     "projector": Preset(
         (_projecting(0.1, 1000, 10_000, drops_noise=False),),
