@@ -30,7 +30,7 @@ class Page:
     """A page that was opened, with what its console said and which hosts it asked."""
 
     def __init__(self, browser: Any, address: str, **options: Any) -> None:
-        self.page = browser.new_page(accept_downloads=True, **options)
+        self.page = browser.new_page(**options)
         self.address = address
         self.said: list[str] = []
         self.hosts: set[str] = set()

@@ -12,9 +12,10 @@ import fakeweights
 import numpy as np
 import pytest
 from hyperstyle_rt import Inversion, Model
+from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.inversion_file import InversionData
-from hyperstyle_rt.imaging.pictures import read_picture
-from hyperstyle_rt.inverting.preparing import crops_of
+from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear
+from hyperstyle_rt.inverting.preparing import Crop, crops_of
 from method_bundles import NUDGED, add_method
 from node_programs import needs_onnxruntime_web, run
 from numpy.typing import NDArray
@@ -57,18 +58,24 @@ def psnr(one: NDArray[Any], other: NDArray[Any]) -> float:
     return float(10 * np.log10(255**2 / max(error, 1e-9)))
 
 
-def timed(model: Model, picture: NDArray[Any]) -> tuple[Inversion, float]:
+def timed(model: Model, picture: Any, method: str | None = None) -> tuple[Inversion, float]:
     """An inversion by the method alone, and the median time of an iteration after the first."""
-    times: list[float] = []
+    times = [time.perf_counter()]
     inversion = model.invert(
-        picture, effort="fast", on_iteration=lambda *_: times.append(time.perf_counter())
+        picture,
+        method=method,
+        effort="fast",
+        on_iteration=lambda *_: times.append(time.perf_counter()),
     )
-    return inversion, float(np.median(np.diff(times)))
+    return inversion, float(np.median(np.diff(times)[1:] if len(times) > 2 else [np.nan]))
 
 
 def ratio(made: Results, name: str, seconds: float) -> str:
     """How many times as long an iteration takes as in Python."""
-    here = float(np.median(made.arrays[f"{name}/wall"][1:]))
+    seen = made.arrays[f"{name}/wall"][1:]
+    if not len(seen):
+        return "no iterations"
+    here = float(np.median(seen))
     return f"{here:.2f} s an iteration, {here / seconds:.1f} times Python's"
 
 
@@ -233,26 +240,55 @@ def test_the_examples_come_out_as_in_python(threads: int, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["portraits", "faces"])
-def test_a_photograph_is_cropped_and_inverted_as_in_python(name: str, tmp_path: Path) -> None:
-    bundle = ROOT / "engines" / name
+def test_the_face_of_a_photo_is_cropped_as_in_python(tmp_path: Path) -> None:
+    """But for the last digits of the networks that find it, hundredths of a pixel."""
+    bundle = ROOT / "engines" / "portraits"
     photo = read_picture(ROOT / "examples" / "astronaut.jpg")
-    job = {"name": "photo", "picture": "photo", "align": "auto", "edits": {"smile": 2}}
+    job = {"name": "photo", "picture": "photo", "align": "auto", "iterations": 0}
     made = computed(bundle, tmp_path, {"photo": photo}, [job])
     assert made.refusals == {"photo": None}
+    (crop,), _ = crops_of(photo, Bundle.open(bundle).manifest)
+    off = np.abs(made.arrays["photo/crop"].astype(int) - crop.picture)
+    print(f"the crop is off by {off.max()} levels at most, {off.mean():.3f} on average")
+    assert off.max() <= 3
+    assert off.mean() < 0.1
+    transform = made.inversion("photo").data.transform
+    assert transform is not None
+    assert crop.transform is not None
+    corners = np.array([[0, 0, 1], [512, 0, 1], [0, 512, 1], [512, 512, 1]])
+    assert np.abs(corners @ (transform - crop.transform).T).max() < 0.05  # pixels of 128
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "method"), [("portraits", "hyperstyle"), ("faces", "encoder"), ("faces", "restyle")]
+)
+def test_a_photograph_comes_out_as_in_python(name: str, method: str, tmp_path: Path) -> None:
+    """Of ``restyle`` the fit alone: its steps enlarge the last digits of a photograph.
+
+    A level more or less at every 64th pixel moves Python's own latents by 0.3, and the picture by
+    what leaves 26 dB.
+    """
+    bundle = ROOT / "engines" / name
+    photo = read_picture(ROOT / "examples" / "astronaut.jpg")
     with Model.load(bundle, "cpu", threads=1) as model:
         (crop,), _ = crops_of(photo, model.bundle.manifest)
-        off = np.abs(made.arrays["photo/crop"].astype(int) - crop.picture)
-        print(f"{name}: the crop is off by {off.max()} levels at most, {off.mean():.4f} on average")
-        assert off.max() <= 1
-        expected, seconds = timed(model, photo)
-        found = made.inversion("photo")
-        assert crop.transform is not None
-        assert found.data.transform is not None
-        np.testing.assert_allclose(found.data.transform, crop.transform, rtol=1e-4, atol=1e-3)
-        latents = np.abs(found.latents - expected.latents).max()
-        decibels = psnr(made.arrays["photo/found"], expected.image)
-        print(f"{name}: latents off by {latents:.1e}, {decibels:.1f} dB")
-        print(f"  {ratio(made, 'photo', seconds)}")
-        check_same(found, expected, tolerance=5e-3)
-        assert decibels > 50
+        size = model.bundle.manifest.image_size
+        job = {"name": "crop", "picture": "crop", "method": method, "edits": {"smile": 2}}
+        made = computed(bundle, tmp_path, {"crop": crop.picture}, [job])
+        assert made.refusals == {"crop": None}
+        expected, seconds = timed(model, Crop(crop.picture), method)
+        smiling = model.edit(expected, {"smile": 2.0}).image
+    found = made.inversion("crop")
+    picture, edited = made.arrays["crop/found"], made.arrays["crop/edited"]
+    latents = np.abs(found.latents - expected.latents).max()
+    print(f"{name} {method}: latents {latents:.1e}, {psnr(picture, expected.image):.0f} dB")
+    print(f"  {ratio(made, 'crop', seconds)}")
+    target = resize_bilinear(crop.picture, size)
+    fits = [psnr(each, target) for each in (picture, expected.image)]
+    print(f"  closeness to the photo {fits[0]:.2f} dB, Python's {fits[1]:.2f} dB")
+    assert abs(fits[0] - fits[1]) < 0.5
+    if method != "restyle":
+        check_same(found, expected)
+        assert psnr(picture, expected.image) > 50
+        assert psnr(edited, smiling) > 50
