@@ -21,6 +21,7 @@ from ..optimising.names import AUTO, BEST, FAST, PRESET_LINES
 PHOTOS = "Photos"
 FOLDERS = "Folders"
 DESCENT = "Gradient steps"
+CLUSTERS = "Clusters"
 
 
 class When(str, Enum):

@@ -1,0 +1,84 @@
+"""Ray, imported where it is used: the one place where it is started and stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+from ..errors import BackendError
+
+LOCAL = "local"
+"""Address of a cluster of this machine alone, started for one run and stopped after it."""
+
+OBJECT_STORE_BYTES = 256 << 20
+"""Shared memory of a local cluster: what is in flight are names, and pictures out of tables."""
+
+
+def import_ray() -> Any:
+    """Ray with its part for data.
+
+    Raises
+    ------
+    BackendError
+        If it is not installed.
+    """
+    for module, extra in (("ray", "ray"), ("pyarrow", "ray")):
+        if find_spec(module) is None:
+            raise BackendError(
+                f"this needs {module}, which is not installed; install 'hyperstyle-rt[{extra}]'"
+            )
+    import ray
+    import ray.data
+
+    return ray
+
+
+@contextmanager
+def connected(address: str, processors: int | None = None) -> Iterator[Any]:
+    """Ray, connected to a cluster for the time of the block.
+
+    Where the process is connected already, that cluster is used and left as it is.
+
+    Parameters
+    ----------
+    address:
+        :data:`LOCAL`, or as for ``ray.init``: ``auto`` for the cluster that this machine belongs
+        to, ``HOST:PORT``, ``ray://HOST:PORT``.
+    processors:
+        Of a local cluster; None for those that this process may use.
+
+    Raises
+    ------
+    BackendError
+        If Ray is missing, or no cluster answers.
+    """
+    ray = import_ray()
+    if ray.is_initialized():
+        yield ray
+        return
+    options: dict[str, Any] = {}
+    if address == LOCAL:
+        from ..backends.processors import useful_threads
+
+        options = {
+            "num_cpus": processors or useful_threads(None),
+            "object_store_memory": OBJECT_STORE_BYTES,
+            "include_dashboard": find_spec("aiohttp_cors") is not None,  # of ray[default]
+        }
+    try:
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise BackendError(
+            f"no Ray cluster at {address} ({first}); start one with `ray start --head`, or say "
+            f"{LOCAL} for one of this machine"
+        ) from error
+    try:
+        yield ray
+    finally:
+        with contextlib.suppress(Exception):  # what has been computed is written already
+            ray.shutdown()

@@ -1,0 +1,223 @@
+"""Inversion of many pictures on a Ray cluster.
+
+The pictures are a Ray dataset in blocks of a few. Actors that hold a model each take one block
+after the other, as :mod:`blocks` says, and what comes back are the outcomes alone; results are
+written where they are made. Ray starts an actor anew that has died and gives its block to one that
+lives; a block that several actors have died of is tried once more picture by picture, so that one
+bad picture takes no others with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..batch.pipeline import JOBS, Failure
+from ..batch.run import Finished, OnProgress, Task
+from ..errors import BackendError, HyperStyleError, PictureError
+from .blocks import CONTENT, NAME, OUTCOME, SOURCE, BlockInverter, BlockWork
+from .ray_library import connected
+from .tables import picture_columns, picture_name
+from .urls import filesystem_of
+
+BLOCK = 16
+"""Pictures that are redone at most where a worker dies, for each of its blocks in flight."""
+
+ATTEMPTS = 3
+"""Workers that may die of a block, and then of a picture."""
+
+BLOCKS_IN_FLIGHT = 2
+"""Blocks that are at a worker: the one it does and the next."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """What a run takes of a cluster.
+
+    Attributes
+    ----------
+    address:
+        As for :func:`connected`.
+    workers:
+        Models at once; None for as many as processors or GPUs allow.
+    processors, gpus:
+        Of each worker; several workers share a GPU with a fraction of one each.
+    """
+
+    address: str
+    workers: int | None = None
+    processors: int = 1
+    gpus: float = 0.0
+
+    def count_workers(self, ray: Any) -> int:
+        """How many workers there are at once.
+
+        Raises
+        ------
+        BackendError
+            If the cluster has no place for one.
+        """
+        has: Mapping[str, float] = ray.cluster_resources()
+        fits = int(has.get("CPU", 0.0) // self.processors)
+        if self.gpus:
+            fits = min(fits, int(has.get("GPU", 0.0) / self.gpus + 1e-6))
+        if not fits:
+            raise BackendError(
+                f"the cluster has {has.get('CPU', 0):g} processors and {has.get('GPU', 0):g} GPUs, "
+                f"and a worker needs {self.processors} and {self.gpus:g}; lower --threads or "
+                "--ray-gpus"
+            )
+        return min(fits, self.workers or fits)
+
+
+class RayBatch:
+    """Pictures to invert on a cluster, all with the same settings: :class:`Batch` on many machines.
+
+    Parameters
+    ----------
+    work:
+        What workers do with each picture.
+    tasks:
+        By name; no two with the same target.
+    pictures:
+        Tables of pictures that the tasks are in; none where each task is a file of its own.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        work: BlockWork,
+        tasks: Mapping[str, Task],
+        pictures: Sequence[Path] = (),
+    ) -> None:
+        self._cluster = cluster
+        self._work = work
+        self._tasks = tasks
+        self._pictures = pictures
+
+    def run(
+        self, jobs: int = JOBS, on_iteration: OnProgress | None = None
+    ) -> Iterator[tuple[Task, Finished | Failure]]:
+        """Invert them all; in the order in which they are done.
+
+        Parameters
+        ----------
+        jobs:
+            Threads of every worker that read and write beside the inference.
+        on_iteration:
+            Not called: iterations are not told across machines.
+
+        Raises
+        ------
+        HyperStyleError
+            If there is no Ray or no cluster, or no worker can open the model. Errors of one picture
+            are yielded.
+        """
+        work = replace(self._work, jobs=jobs)
+        waiting = dict(self._tasks)
+        with connected(self._cluster.address) as ray:
+            workers = self._cluster.count_workers(ray)
+            size = max(1, min(BLOCK, len(waiting) // (4 * workers)))
+            for rows in dict.fromkeys((size, 1)):
+                if not waiting:
+                    return
+                for name, outcome in self._outcomes(ray, work, list(waiting), rows, workers):
+                    yield waiting.pop(name), outcome
+                if waiting and work.tables is not None:  # rows may have outlived their workers
+                    work = replace(work, done=work.done | work.tables.done())
+        for task in waiting.values():
+            yield (
+                task,
+                PictureError(
+                    f"{ATTEMPTS} workers have died, one after the other, while they inverted "
+                    f"{task.picture}; look at its size and at the memory of the workers"
+                ),
+            )
+
+    def _outcomes(
+        self, ray: Any, work: BlockWork, names: Sequence[str], rows: int, workers: int
+    ) -> Iterator[tuple[str, Finished | Failure]]:
+        """Run the pictures of these names through workers, so many in a block."""
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.max_errored_blocks = -1  # what has no outcome in the end is seen to by `run`
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+        dataset = self._dataset(ray, names, rows).map_batches(
+            BlockInverter,
+            fn_constructor_args=(work,),
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(
+                size=workers, max_tasks_in_flight_per_actor=BLOCKS_IN_FLIGHT
+            ),
+            num_cpus=self._cluster.processors,
+            num_gpus=self._cluster.gpus,
+            max_restarts=-1,
+            max_task_retries=ATTEMPTS - 1,
+        )
+        try:
+            for block in dataset.iter_batches(
+                batch_size=None, batch_format="pyarrow", prefetch_batches=0
+            ):
+                for row in block.to_pylist():
+                    yield row[NAME], pickle.loads(row[OUTCOME])  # ours, from our own workers
+        except ray.exceptions.RayError as error:
+            raise _spoken(error) from error
+
+    def _dataset(self, ray: Any, names: Sequence[str], rows: int) -> Any:
+        """The pictures of these names as a dataset, so many to a block."""
+        import pyarrow as pa
+
+        if not self._pictures:
+            texts = pa.schema([(NAME, pa.string()), (SOURCE, pa.string())])
+            blocks = [names[start : start + rows] for start in range(0, len(names), rows)]
+            return ray.data.from_arrow(
+                [
+                    pa.table([each, [str(self._tasks[n].picture) for n in each]], schema=texts)
+                    for each in blocks
+                ]
+            )
+        wanted = pa.array(names, pa.string())
+        tables = [self._table(ray, path, wanted, rows) for path in self._pictures]
+        return tables[0].union(*tables[1:]) if len(tables) > 1 else tables[0]
+
+    def _table(self, ray: Any, path: Path, wanted: Any, rows: int) -> Any:
+        """A table of pictures as a dataset, without those that are not wanted."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+        import pyarrow.dataset as ds
+
+        filesystem, place = filesystem_of(path)
+        schema = ds.dataset(place, format="parquet", filesystem=filesystem).schema
+        columns = picture_columns(schema.names, path)
+
+        def named(block: Any) -> Any:
+            names = pa.array(map(picture_name, block.column(columns[0]).to_pylist()), pa.string())
+            block = pa.table({NAME: names, CONTENT: block.column(columns[1])})
+            return block.filter(pc.is_in(names, wanted))
+
+        free = {"num_cpus": 0}  # the workers have all processors; reading waits for disks
+        return (
+            ray.data.read_parquet(
+                place, filesystem=filesystem, columns=list(columns), ray_remote_args=free
+            )
+            .map_batches(named, batch_size=rows, batch_format="pyarrow", num_cpus=0)
+            .repartition(target_num_rows_per_block=rows)
+        )
+
+
+def _spoken(error: BaseException) -> HyperStyleError:
+    """An error of a worker that stops the run, in one sentence."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, HyperStyleError):
+            return type(cause)(str(cause))
+        cause = getattr(cause, "cause", None) or cause.__cause__
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return BackendError(
+        f"the Ray workers have failed: {lines[-1].strip() if lines else type(error).__name__}"
+    )
