@@ -6,19 +6,33 @@ import json
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 from batch_folders import make_pictures
 from command_line import files, refuse
-from hyperstyle_rt.batch.results import Settings
-from hyperstyle_rt.errors import PictureError
+from hyperstyle_rt.batch.results import Settings, Target
+from hyperstyle_rt.batch.run import Finished, Task
+from hyperstyle_rt.errors import BackendError, PictureError
+from hyperstyle_rt.scale import run
+from hyperstyle_rt.scale.blocks import BlockWork, Opening
 from hyperstyle_rt.scale.urls import Url, as_location
 
 SETTINGS = Settings("0" * 64, "hyperstyle", "fp32", 1)
+
+
+class Ray:
+    """What a run asks of Ray beside the dataset."""
+
+    @staticmethod
+    def cluster_resources() -> dict[str, float]:
+        return {"CPU": 2.0, "GPU": 1.0}
 
 
 @pytest.fixture(autouse=True)
@@ -127,7 +141,7 @@ def test_names_in_tables_are_checked() -> None:
     import pyarrow.parquet as pq
     from hyperstyle_rt.scale.tables import picture_names
 
-    def write(path: str, **columns: list[object]) -> Path:
+    def write(path: str, /, **columns: list[object]) -> Path:
         pq.write_table(pa.table(columns), path)
         return Path(path)
 
@@ -163,3 +177,65 @@ def test_a_block_that_is_written_again_replaces_its_part() -> None:
     other = Tables(Path("t").absolute(), Settings("1" * 64, "hyperstyle", "fp32", 1), "run1")
     other.check_new()
     assert other.done() == frozenset()
+
+
+def test_a_picture_that_workers_die_of_takes_no_others_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = [f"{n}" for n in range(40)]
+    tasks = {name: Task(Path(f"{name}.png"), Target(Path("out"), name)) for name in names}
+    blocks: list[int] = []
+
+    def outcomes(
+        _self: object, _ray: object, _work: object, names: list[str], rows: int, workers: int
+    ) -> Iterator[tuple[str, Finished]]:
+        blocks.append(rows)
+        for start in range(0, len(names), rows):
+            block = names[start : start + rows]
+            if "7" not in block:
+                yield from ((name, Finished()) for name in block)
+
+    monkeypatch.setattr(run, "connected", lambda _address: nullcontext(Ray))
+    monkeypatch.setattr(run.RayBatch, "_outcomes", outcomes)
+    batch = run.RayBatch(run.Cluster(address="local"), block_work(), tasks)
+    found = {task.target.stem: outcome for task, outcome in batch.run()}
+    assert blocks == [5, 1]
+    assert sorted(found) == sorted(names)
+    failed = {name: str(each) for name, each in found.items() if isinstance(each, Exception)}
+    assert failed.keys() == {"7"}
+    assert failed["7"].startswith("3 workers have died, one after the other, while they inverted 7")
+
+
+@pytest.mark.parametrize(
+    ("cluster", "count"),
+    [
+        ({}, 2),
+        ({"workers": 1}, 1),
+        ({"workers": 9}, 2),
+        ({"processors": 2}, 1),
+        ({"gpus": 1.0}, 1),
+        ({"gpus": 0.5}, 2),
+    ],
+)
+def test_as_many_workers_as_there_is_room_for(cluster: dict[str, Any], count: int) -> None:
+    assert run.Cluster(address="local", **cluster).count_workers(Ray) == count
+
+
+def test_a_cluster_without_room_is_refused() -> None:
+    with pytest.raises(BackendError, match="2 processors and 1 GPUs, and a worker needs 4 and 0"):
+        run.Cluster(address="local", processors=4).count_workers(Ray)
+
+
+def block_work() -> BlockWork:
+    return BlockWork(
+        opening=Opening(bundle=None, backend="cpu", threads=1, precision="fp32"),
+        settings=SETTINGS,
+        mask=None,
+        out=Path("out"),
+        working_directory=Path.cwd(),
+        earlier=None,
+        force=False,
+        tables=None,
+        done=frozenset(),
+        jobs=1,
+    )
