@@ -133,7 +133,7 @@ def test_a_repository_is_replaced_only_when_told_to(tiny_bundle: Path, tmp_path:
 def test_an_altered_graph_is_not_written(tiny_bundle: Path, tmp_path: Path) -> None:
     bundle = shutil.copytree(tiny_bundle, tmp_path / "altered")
     manifest = json.loads((bundle / "manifest.json").read_text())
-    path = bundle / manifest["graphs"]["encoder"]["data"][0]
+    path = bundle / manifest["graphs"]["encoder"]["file"]
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)

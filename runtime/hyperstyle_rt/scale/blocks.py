@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from ..batch.pipeline import Failure
 from ..batch.results import BatchFiles, InvertedFace, Outputs, Settings, Target
 from ..batch.resume import EarlierResults
 from ..batch.run import Batch, Finished, Task
-from ..errors import BundleError, HyperStyleError
+from ..errors import BundleError, HyperStyleError, PictureError
 from ..imaging.pictures import Original
 from ..model import Model
 from ..types import Picture
+from .attempts import MOST, Attempts
 from .tables import Row, Tables, row_of
 from .urls import as_location, read_location
 
@@ -67,6 +68,8 @@ class BlockWork:
         Name and SHA-256 of what is in the tables already.
     jobs:
         Threads of every worker that read and write beside the inference.
+    attempts:
+        Of blocks and pictures; None where a worker that dies ends the run.
     """
 
     opening: Opening
@@ -79,6 +82,7 @@ class BlockWork:
     tables: Tables | None
     done: frozenset[tuple[str, str]]
     jobs: int
+    attempts: Attempts | None = None
 
     def target(self, name: str) -> Target:
         """Where the results of a picture go."""
@@ -86,31 +90,31 @@ class BlockWork:
         return Target((self.out or Path()) / place.parent, place.name)
 
 
-class BlockInverter:
-    """A worker: a model, and what is to be done with it; called with a block, it gives another.
+@dataclass(frozen=True)
+class Block:
+    """What became of pictures: their outcomes by name, and the rows of both tables."""
 
-    Raises
-    ------
-    BundleError, BackendError
-        If the model cannot be opened, or is another one than that of the run.
-    """
+    outcomes: dict[str, Finished | Failure] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+    errors: list[dict[str, str]] = field(default_factory=list)
+
+    def add(self, other: Block) -> None:
+        """Take up what became of others."""
+        self.outcomes.update(other.outcomes)
+        self.rows.extend(other.rows)
+        self.errors.extend(other.errors)
+
+
+class BlockInverter:
+    """A worker: a model, and what is to be done with it; called with a block, it gives another."""
 
     def __init__(self, work: BlockWork) -> None:
         self._work = work
-        self._enter(work.working_directory)
-        opening = work.opening
-        self._model = Model.load(
-            opening.bundle,
-            opening.backend,
-            threads=opening.threads,
-            precision=opening.precision,
-            device=opening.device,
-        )
-        if self._model.bundle.digest != work.settings.bundle:
-            raise BundleError(
-                f"the bundle {self._model.bundle.directory} on the worker is not the one of this "
-                "run; install the same version on all machines, or name a bundle on a shared disk"
-            )
+        self._problem: HyperStyleError | None = None
+        try:
+            self._model = self._open(work)
+        except HyperStyleError as error:  # told with the first block: Ray would make pages of it
+            self._problem = error.with_traceback(None)
 
     def __call__(self, block: Any) -> Any:
         """Invert a block of pictures.
@@ -122,18 +126,57 @@ class BlockInverter:
 
         Returns
         -------
-        pyarrow table with :data:`NAME` and :data:`OUTCOME`: a pickled :class:`Finished`, or the
-        error of the picture.
+        pyarrow table with :data:`NAME` and :data:`OUTCOME`: a pickled :class:`Finished`, the error
+        of the picture, or that of the model, which is to stop the run.
         """
         import pyarrow as pa
 
         rows = block.to_pylist()
-        outcomes = self._invert(rows)
-        packed = [pickle.dumps(outcomes[row[NAME]]) for row in rows]
         names = [row[NAME] for row in rows]
+        outcomes: Mapping[str, Finished | HyperStyleError]
+        try:
+            outcomes = self._outcomes(rows)
+        except HyperStyleError as error:  # returned, for Ray would take it for one of the block
+            outcomes = dict.fromkeys(names, error.with_traceback(None))
+        packed = [pickle.dumps(outcomes[name]) for name in names]
         return pa.table({NAME: pa.array(names, pa.string()), OUTCOME: packed})
 
-    def _invert(self, rows: Sequence[Row]) -> dict[str, Finished | Failure]:
+    def _outcomes(self, rows: Sequence[Row]) -> Mapping[str, Finished | Failure]:
+        """What becomes of a block; picture by picture where workers have died of it before."""
+        if self._problem is not None:
+            raise self._problem
+        attempts, block = self._work.attempts, "\0".join(row[NAME] for row in rows)
+        done = Block()
+        if attempts is None or attempts.begin(block) < MOST:
+            done.add(self._invert(rows))
+        else:
+            for row in rows:
+                done.add(self._attempt(row, attempts))
+        if self._work.tables is not None:
+            try:
+                self._work.tables.write(list(done.outcomes), done.rows, done.errors)
+            except PictureError as error:
+                return dict.fromkeys(done.outcomes, error.with_traceback(None))
+        if attempts is not None:
+            attempts.end(block)
+        return done.outcomes
+
+    def _attempt(self, row: Row, attempts: Attempts) -> Block:
+        """Invert one picture, unless workers have died of it."""
+        name = row[NAME]
+        if attempts.begin(name) > MOST:
+            attempts.end(name)
+            source = row.get(SOURCE) or name
+            error = PictureError(
+                f"{MOST} workers have died, one after the other, while they inverted {source}; "
+                "look at its size and at the memory of the workers"
+            )
+            return Block({name: error}, [], [_error_row(name, source, error)])
+        done = self._invert([row])
+        attempts.end(name)
+        return done
+
+    def _invert(self, rows: Sequence[Row]) -> Block:
         work = self._work
         contents = {Path(row[NAME]): row[CONTENT] for row in rows if row.get(CONTENT) is not None}
         names, tasks = {}, []
@@ -149,15 +192,32 @@ class BlockInverter:
 
         keeping = KeepingBlock(work, names, {task.target: task.picture for task in tasks})
         batch = Batch(self._model, work.settings, tasks, keeping, mask=work.mask, read=read)
-        outcomes = {names[task.target]: outcome for task, outcome in batch.run(work.jobs)}
-        if work.tables is not None:
-            errors = [
-                {"name": name, "source": str(task.picture), "error": str(outcome)}
-                for task, (name, outcome) in zip(tasks, outcomes.items(), strict=True)
-                if isinstance(outcome, Exception)
-            ]
-            work.tables.write(list(outcomes), keeping.rows_in_order(), errors)
-        return outcomes
+        done = Block()
+        for task, outcome in batch.run(work.jobs):
+            name = names[task.target]
+            done.outcomes[name] = outcome
+            if isinstance(outcome, Exception):
+                done.errors.append(_error_row(name, str(task.picture), outcome))
+        done.rows += keeping.rows_in_order()
+        return done
+
+    @classmethod
+    def _open(cls, work: BlockWork) -> Model:
+        cls._enter(work.working_directory)
+        opening = work.opening
+        model = Model.load(
+            opening.bundle,
+            opening.backend,
+            threads=opening.threads,
+            precision=opening.precision,
+            device=opening.device,
+        )
+        if model.bundle.digest != work.settings.bundle:
+            raise BundleError(
+                f"the bundle {model.bundle.directory} on a worker is not the one of this run; "
+                "install the same version on all machines, or name a bundle on a shared disk"
+            )
+        return model
 
     @staticmethod
     def _enter(directory: Path) -> None:
@@ -225,3 +285,7 @@ class KeepingBlock:
     def rows_in_order(self) -> list[Row]:
         """The rows of all pictures, in the order of these."""
         return [row for name in self._names.values() for row in self._rows.get(name, ())]
+
+
+def _error_row(name: str, source: str, error: Exception) -> dict[str, str]:
+    return {"name": name, "source": source, "error": str(error)}

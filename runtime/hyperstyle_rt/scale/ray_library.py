@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -31,6 +32,8 @@ def import_ray() -> Any:
             raise BackendError(
                 f"this needs {module}, which is not installed; install 'hyperstyle-rt[{extra}]'"
             )
+    # Ray's own log of every run: that actors have arguments, that retries are to come.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
     import ray.data
 

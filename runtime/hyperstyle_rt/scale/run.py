@@ -3,7 +3,7 @@
 The pictures are a Ray dataset in blocks of a few. Actors that hold a model each take one block
 after the other, as :mod:`blocks` says, and what comes back are the outcomes alone; results are
 written where they are made. Ray starts an actor anew that has died and gives its block to one that
-lives; a block that several actors have died of is tried once more picture by picture, so that one
+lives; a block that several have died of is tried picture by picture (:mod:`attempts`), so that one
 bad picture takes no others with it.
 """
 
@@ -18,7 +18,8 @@ from typing import Any
 
 from ..batch.pipeline import JOBS, Failure
 from ..batch.run import Finished, OnProgress, Task
-from ..errors import BackendError, HyperStyleError, PictureError
+from ..errors import BackendError, HyperStyleError, InversionError, PictureError
+from .attempts import SharedCounter
 from .blocks import CONTENT, NAME, OUTCOME, SOURCE, BlockInverter, BlockWork
 from .ray_library import connected
 from .tables import picture_columns, picture_name
@@ -26,9 +27,6 @@ from .urls import filesystem_of
 
 BLOCK = 16
 """Pictures that are redone at most where a worker dies, for each of its blocks in flight."""
-
-ATTEMPTS = 3
-"""Workers that may die of a block, and then of a picture."""
 
 BLOCKS_IN_FLIGHT = 2
 """Blocks that are at a worker: the one it does and the next."""
@@ -114,39 +112,23 @@ class RayBatch:
         Raises
         ------
         HyperStyleError
-            If there is no Ray or no cluster, or no worker can open the model. Errors of one picture
-            are yielded.
+            If there is no Ray or no cluster, no worker can open the model, or one's model fails.
+            Errors of one picture are yielded.
         """
-        work = replace(self._work, jobs=jobs)
-        waiting = dict(self._tasks)
         with connected(self._cluster.address) as ray:
             workers = self._cluster.count_workers(ray)
-            size = max(1, min(BLOCK, len(waiting) // (4 * workers)))
-            for rows in dict.fromkeys((size, 1)):
-                if not waiting:
-                    return
-                for name, outcome in self._outcomes(ray, work, list(waiting), rows, workers):
-                    yield waiting.pop(name), outcome
-                if waiting and work.tables is not None:  # rows may have outlived their workers
-                    work = replace(work, done=work.done | work.tables.done())
-        for task in waiting.values():
-            yield (
-                task,
-                PictureError(
-                    f"{ATTEMPTS} workers have died, one after the other, while they inverted "
-                    f"{task.picture}; look at its size and at the memory of the workers"
-                ),
-            )
+            work = replace(self._work, jobs=jobs, attempts=SharedCounter(ray))
+            rows = max(1, min(BLOCK, len(self._tasks) // (4 * workers)))
+            for name, outcome in self._outcomes(ray, work, rows, workers):
+                yield self._tasks[name], outcome
 
     def _outcomes(
-        self, ray: Any, work: BlockWork, names: Sequence[str], rows: int, workers: int
+        self, ray: Any, work: BlockWork, rows: int, workers: int
     ) -> Iterator[tuple[str, Finished | Failure]]:
-        """Run the pictures of these names through workers, so many in a block."""
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.max_errored_blocks = -1  # what has no outcome in the end is seen to by `run`
+        """Run the pictures through workers, so many in a block."""
+        ray.data.DataContext.get_current().enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-        dataset = self._dataset(ray, names, rows).map_batches(
+        dataset = self._dataset(ray, rows).map_batches(
             BlockInverter,
             fn_constructor_args=(work,),
             batch_size=None,
@@ -156,23 +138,25 @@ class RayBatch:
             ),
             num_cpus=self._cluster.processors,
             num_gpus=self._cluster.gpus,
-            max_restarts=-1,
-            max_task_retries=ATTEMPTS - 1,
         )
         try:
             for block in dataset.iter_batches(
                 batch_size=None, batch_format="pyarrow", prefetch_batches=0
             ):
                 for row in block.to_pylist():
-                    yield row[NAME], pickle.loads(row[OUTCOME])  # ours, from our own workers
+                    outcome = pickle.loads(row[OUTCOME])  # ours, from our own workers
+                    if not isinstance(outcome, (Finished, PictureError, InversionError)):
+                        raise outcome  # the model's, which stops the run
+                    yield row[NAME], outcome
         except ray.exceptions.RayError as error:
             raise _spoken(error) from error
 
-    def _dataset(self, ray: Any, names: Sequence[str], rows: int) -> Any:
-        """The pictures of these names as a dataset, so many to a block."""
+    def _dataset(self, ray: Any, rows: int) -> Any:
+        """The pictures as a dataset, so many to a block."""
         import pyarrow as pa
 
         if not self._pictures:
+            names = list(self._tasks)
             texts = pa.schema([(NAME, pa.string()), (SOURCE, pa.string())])
             blocks = [names[start : start + rows] for start in range(0, len(names), rows)]
             return ray.data.from_arrow(
@@ -181,14 +165,12 @@ class RayBatch:
                     for each in blocks
                 ]
             )
-        wanted = pa.array(names, pa.string())
-        tables = [self._table(ray, path, wanted, rows) for path in self._pictures]
+        tables = [self._table(ray, path, rows) for path in self._pictures]
         return tables[0].union(*tables[1:]) if len(tables) > 1 else tables[0]
 
-    def _table(self, ray: Any, path: Path, wanted: Any, rows: int) -> Any:
-        """A table of pictures as a dataset, without those that are not wanted."""
+    def _table(self, ray: Any, path: Path, rows: int) -> Any:
+        """A table of pictures as a dataset."""
         import pyarrow as pa
-        import pyarrow.compute as pc
         import pyarrow.dataset as ds
 
         filesystem, place = filesystem_of(path)
@@ -197,8 +179,7 @@ class RayBatch:
 
         def named(block: Any) -> Any:
             names = pa.array(map(picture_name, block.column(columns[0]).to_pylist()), pa.string())
-            block = pa.table({NAME: names, CONTENT: block.column(columns[1])})
-            return block.filter(pc.is_in(names, wanted))
+            return pa.table({NAME: names, CONTENT: block.column(columns[1])})
 
         free = {"num_cpus": 0}  # the workers have all processors; reading waits for disks
         return (

@@ -6,8 +6,6 @@ import json
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import nullcontext
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,11 +15,9 @@ from typing import Any
 import pytest
 from batch_folders import make_pictures
 from command_line import files, refuse
-from hyperstyle_rt.batch.results import Settings, Target
-from hyperstyle_rt.batch.run import Finished, Task
+from hyperstyle_rt.batch.results import Settings
 from hyperstyle_rt.errors import BackendError, PictureError
 from hyperstyle_rt.scale import run
-from hyperstyle_rt.scale.blocks import BlockWork, Opening
 from hyperstyle_rt.scale.urls import Url, as_location
 
 SETTINGS = Settings("0" * 64, "hyperstyle", "fp32", 1)
@@ -179,33 +175,6 @@ def test_a_block_that_is_written_again_replaces_its_part() -> None:
     assert other.done() == frozenset()
 
 
-def test_a_picture_that_workers_die_of_takes_no_others_with_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    names = [f"{n}" for n in range(40)]
-    tasks = {name: Task(Path(f"{name}.png"), Target(Path("out"), name)) for name in names}
-    blocks: list[int] = []
-
-    def outcomes(
-        _self: object, _ray: object, _work: object, names: list[str], rows: int, workers: int
-    ) -> Iterator[tuple[str, Finished]]:
-        blocks.append(rows)
-        for start in range(0, len(names), rows):
-            block = names[start : start + rows]
-            if "7" not in block:
-                yield from ((name, Finished()) for name in block)
-
-    monkeypatch.setattr(run, "connected", lambda _address: nullcontext(Ray))
-    monkeypatch.setattr(run.RayBatch, "_outcomes", outcomes)
-    batch = run.RayBatch(run.Cluster(address="local"), block_work(), tasks)
-    found = {task.target.stem: outcome for task, outcome in batch.run()}
-    assert blocks == [5, 1]
-    assert sorted(found) == sorted(names)
-    failed = {name: str(each) for name, each in found.items() if isinstance(each, Exception)}
-    assert failed.keys() == {"7"}
-    assert failed["7"].startswith("3 workers have died, one after the other, while they inverted 7")
-
-
 @pytest.mark.parametrize(
     ("cluster", "count"),
     [
@@ -224,18 +193,3 @@ def test_as_many_workers_as_there_is_room_for(cluster: dict[str, Any], count: in
 def test_a_cluster_without_room_is_refused() -> None:
     with pytest.raises(BackendError, match="2 processors and 1 GPUs, and a worker needs 4 and 0"):
         run.Cluster(address="local", processors=4).count_workers(Ray)
-
-
-def block_work() -> BlockWork:
-    return BlockWork(
-        opening=Opening(bundle=None, backend="cpu", threads=1, precision="fp32"),
-        settings=SETTINGS,
-        mask=None,
-        out=Path("out"),
-        working_directory=Path.cwd(),
-        earlier=None,
-        force=False,
-        tables=None,
-        done=frozenset(),
-        jobs=1,
-    )
