@@ -152,14 +152,15 @@ class BlockInverter:
         else:
             for row in rows:
                 done.add(self._attempt(row, attempts))
+        outcomes: Mapping[str, Finished | Failure] = done.outcomes
         if self._work.tables is not None:
             try:
-                self._work.tables.write(list(done.outcomes), done.rows, done.errors)
+                self._work.tables.write(list(outcomes), done.rows, done.errors)
             except PictureError as error:
-                return dict.fromkeys(done.outcomes, error.with_traceback(None))
+                outcomes = dict.fromkeys(outcomes, error.with_traceback(None))
         if attempts is not None:
             attempts.end(block)
-        return done.outcomes
+        return outcomes
 
     def _attempt(self, row: Row, attempts: Attempts) -> Block:
         """Invert one picture, unless workers have died of it."""

@@ -41,7 +41,7 @@ def import_ray() -> Any:
 
 
 @contextmanager
-def connected(address: str, processors: int | None = None) -> Iterator[Any]:
+def connected(address: str, spare: int = 0) -> Iterator[Any]:
     """Ray, connected to a cluster for the time of the block.
 
     Where the process is connected already, that cluster is used and left as it is.
@@ -51,8 +51,9 @@ def connected(address: str, processors: int | None = None) -> Iterator[Any]:
     address:
         :data:`LOCAL`, or as for ``ray.init``: ``auto`` for the cluster that this machine belongs
         to, ``HOST:PORT``, ``ray://HOST:PORT``.
-    processors:
-        Of a local cluster; None for those that this process may use.
+    spare:
+        Processors that a local cluster has beside those that this process may use, for what does
+        little.
 
     Raises
     ------
@@ -68,9 +69,9 @@ def connected(address: str, processors: int | None = None) -> Iterator[Any]:
         from ..backends.processors import useful_threads
 
         options = {
-            "num_cpus": processors or useful_threads(None),
+            "num_cpus": useful_threads(None) + spare,
             "object_store_memory": OBJECT_STORE_BYTES,
-            "include_dashboard": find_spec("aiohttp_cors") is not None,  # of ray[default]
+            "include_dashboard": False,  # a dozen processes, for one run
         }
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)

@@ -28,6 +28,9 @@ from .urls import filesystem_of
 BLOCK = 16
 """Pictures that are redone at most where a worker dies, for each of its blocks in flight."""
 
+READERS = 1
+"""Processors that read tables of pictures; if the workers had all, they would wait for ever."""
+
 BLOCKS_IN_FLIGHT = 2
 """Blocks that are at a worker: the one it does and the next."""
 
@@ -51,8 +54,13 @@ class Cluster:
     processors: int = 1
     gpus: float = 0.0
 
-    def count_workers(self, ray: Any) -> int:
+    def count_workers(self, ray: Any, spare: int = 0) -> int:
         """How many workers there are at once.
+
+        Parameters
+        ----------
+        spare:
+            Processors that are left to others.
 
         Raises
         ------
@@ -60,10 +68,10 @@ class Cluster:
             If the cluster has no place for one.
         """
         has: Mapping[str, float] = ray.cluster_resources()
-        fits = int(has.get("CPU", 0.0) // self.processors)
+        fits = int((has.get("CPU", 0.0) - spare) // self.processors)
         if self.gpus:
             fits = min(fits, int(has.get("GPU", 0.0) / self.gpus + 1e-6))
-        if not fits:
+        if fits < 1:
             raise BackendError(
                 f"the cluster has {has.get('CPU', 0):g} processors and {has.get('GPU', 0):g} GPUs, "
                 f"and a worker needs {self.processors} and {self.gpus:g}; lower --threads or "
@@ -115,8 +123,9 @@ class RayBatch:
             If there is no Ray or no cluster, no worker can open the model, or one's model fails.
             Errors of one picture are yielded.
         """
-        with connected(self._cluster.address) as ray:
-            workers = self._cluster.count_workers(ray)
+        reading = READERS if self._pictures else 0
+        with connected(self._cluster.address, reading) as ray:
+            workers = self._cluster.count_workers(ray, reading)
             work = replace(self._work, jobs=jobs, attempts=SharedCounter(ray))
             rows = max(1, min(BLOCK, len(self._tasks) // (4 * workers)))
             for name, outcome in self._outcomes(ray, work, rows, workers):
@@ -181,12 +190,9 @@ class RayBatch:
             names = pa.array(map(picture_name, block.column(columns[0]).to_pylist()), pa.string())
             return pa.table({NAME: names, CONTENT: block.column(columns[1])})
 
-        free = {"num_cpus": 0}  # the workers have all processors; reading waits for disks
         return (
-            ray.data.read_parquet(
-                place, filesystem=filesystem, columns=list(columns), ray_remote_args=free
-            )
-            .map_batches(named, batch_size=rows, batch_format="pyarrow", num_cpus=0)
+            ray.data.read_parquet(place, filesystem=filesystem, columns=list(columns))
+            .map_batches(named, batch_size=rows, batch_format="pyarrow")
             .repartition(target_num_rows_per_block=rows)
         )
 
