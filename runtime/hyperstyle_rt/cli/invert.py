@@ -12,6 +12,7 @@ from ..errors import HyperStyleError
 from . import options
 from .invert_descent import check_descent, mask_of, total_steps
 from .invert_export import check_export, export_bundle
+from .invert_film import films_of, invert_films
 from .invert_methods import ALL_METHODS, all_settings, tasks_of_methods
 from .invert_options import InvertRequest
 from .invert_ray import check_cluster, plan_on_ray
@@ -75,6 +76,8 @@ hyperstyle-rt invert face.png --bundle engines/cars --backend cuda --json
 hyperstyle-rt invert photos --out results --ray local --resume
 
 hyperstyle-rt invert s3://bucket/photos --ray auto --parquet s3://bucket/inversions --no-files
+
+hyperstyle-rt invert film.mp4 --paste
 """
 
 
@@ -83,14 +86,18 @@ def invert(request: InvertRequest) -> None:
 
     Writes NAME.inverted.png, with --method all NAME.METHOD.inverted.png. A picture that
     cannot be inverted does not stop the others: its error is printed at the end, and the
-    exit status is 2.
+    exit status is 2. Of a film NAME.inverted.mp4, with its sound, and the folder
+    NAME.inversions, which `edit` takes.
     """
+    check_cluster(request)
+    if films := films_of(request.pictures):
+        invert_films(request, films)
+        return
     from ..batch.keeping import keeping_files
     from ..batch.run import Batch
     from ..batch.sources import find_sources
     from ..model import Model
 
-    check_cluster(request)
     if request.cluster.ray is not None:
         _invert_on_ray(request)
         return

@@ -14,6 +14,7 @@ from ..batch.streams import is_pipe, is_pipe_out
 from ..errors import HyperStyleError
 from ..files import is_directory
 from .invert_descent import check_descent, mask_of
+from .invert_film import films_of
 from .invert_methods import ALL_METHODS, all_settings
 from .invert_options import InvertRequest
 from .invert_report import Report
@@ -77,6 +78,8 @@ def check_cluster(request: InvertRequest) -> None:
         raise HyperStyleError("--export-bundle is for one picture; leave --ray out")
     if request.search.method == ALL_METHODS:
         raise HyperStyleError("with --ray every method is a run of its own; name one with --method")
+    if films_of(request.pictures):
+        raise HyperStyleError("a film is inverted on one machine; leave --ray out")
     if is_pipe_out(written.out) or any(map(is_pipe, request.pictures)):
         raise HyperStyleError("the machines of a cluster share no pipes; name files for --ray")
 

@@ -62,6 +62,11 @@ def test_options_that_do_not_go_together_are_refused(
     assert files() == before
 
 
+def test_a_film_is_refused() -> None:
+    says = "a film is inverted on one machine; leave --ray out"
+    assert refuse("invert", "film.mp4", "--ray", "local") == says
+
+
 def test_without_ray_a_sentence_says_what_to_install(tmp_path: Path) -> None:
     make_pictures("a.png")
     without = (
