@@ -199,7 +199,7 @@ class BlockInverter:
             done.outcomes[name] = outcome
             if isinstance(outcome, Exception):
                 done.errors.append(_error_row(name, str(task.picture), outcome))
-        done.rows += keeping.rows_in_order()
+        done.rows.extend(keeping.rows_in_order())
         return done
 
     @classmethod

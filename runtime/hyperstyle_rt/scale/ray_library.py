@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -32,7 +33,7 @@ def import_ray() -> Any:
             raise BackendError(
                 f"this needs {module}, which is not installed; install 'hyperstyle-rt[{extra}]'"
             )
-    # Ray's own log of every run: that actors have arguments, that retries are to come.
+    # Else Ray's library logs in every run that actors have arguments.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
     import ray.data
@@ -73,8 +74,10 @@ def connected(address: str, spare: int = 0) -> Iterator[Any]:
             "object_store_memory": OBJECT_STORE_BYTES,
             "include_dashboard": False,  # a dozen processes, for one run
         }
+    warnings.filterwarnings("ignore", module=r"ray\.")  # of how many pictures fill a cluster
     try:
-        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
+        with _silent_descriptor():
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         first = str(error).strip().partition("\n")[0]
         raise BackendError(
@@ -86,3 +89,20 @@ def connected(address: str, spare: int = 0) -> Iterator[Any]:
     finally:
         with contextlib.suppress(Exception):  # what has been computed is written already
             ray.shutdown()
+
+
+@contextmanager
+def _silent_descriptor() -> Iterator[None]:
+    """Drop what is written to standard error, as by Ray's library: that it is to log nothing."""
+    try:
+        kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    except OSError:  # it is closed
+        yield
+        return
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)

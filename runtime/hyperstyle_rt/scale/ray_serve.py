@@ -206,7 +206,9 @@ def application(arguments: Mapping[str, Any]) -> Any:
     named = (
         str(Path(asked.bundle).absolute()) if asked.bundle and "/" in asked.bundle else asked.bundle
     )
-    worker = Worker.options(
+    workers: Any = Worker  # what the decorators have made of the classes
+    front: Any = Front
+    worker = workers.options(
         max_ongoing_requests=1,
         autoscaling_config={
             "min_replicas": asked.least_workers,
@@ -215,4 +217,4 @@ def application(arguments: Mapping[str, Any]) -> Any:
         },
         ray_actor_options={"num_cpus": asked.threads, "num_gpus": asked.gpus},
     )
-    return Front.bind(worker.bind(named, model), settings)
+    return front.bind(worker.bind(named, model), settings)

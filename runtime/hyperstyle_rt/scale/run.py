@@ -157,6 +157,8 @@ class RayBatch:
                     if not isinstance(outcome, (Finished, PictureError, InversionError)):
                         raise outcome  # the model's, which stops the run
                     yield row[NAME], outcome
+        except ray.exceptions.RayTaskError:  # a fault of this program
+            raise
         except ray.exceptions.RayError as error:
             raise _spoken(error) from error
 
@@ -197,14 +199,9 @@ class RayBatch:
         )
 
 
-def _spoken(error: BaseException) -> HyperStyleError:
-    """An error of a worker that stops the run, in one sentence."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, HyperStyleError):
-            return type(cause)(str(cause))
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+def _spoken(error: Exception) -> HyperStyleError:
+    """What has become of the cluster, in one sentence."""
+    first = str(error).strip().partition("\n")[0] or type(error).__name__
     return BackendError(
-        f"the Ray workers have failed: {lines[-1].strip() if lines else type(error).__name__}"
+        f"the Ray cluster has failed ({first}); what is done is kept: run it again with --resume"
     )

@@ -109,7 +109,7 @@ def _running(*arguments: object) -> Iterator[subprocess.Popen[str]]:
     try:
         deadline = time.monotonic() + 300
         while len(list(Path("out").rglob("*.inverted.png"))) < PICTURES // 10:
-            assert process.poll() is None and time.monotonic() < deadline, process.stderr
+            assert process.poll() is None and time.monotonic() < deadline, process.communicate()
             time.sleep(0.1)
         yield process
     finally:

@@ -166,7 +166,10 @@ def _edit(session: Operations, inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _bytes(element: object) -> bytes:
-    return element.encode() if isinstance(element, str) else bytes(element)  # type: ignore[call-overload, no-any-return]
+    if isinstance(element, str):
+        return element.encode()
+    assert isinstance(element, bytes)  # of a tensor of type BYTES
+    return bytes(element)
 
 
 def _text(element: object) -> str:
