@@ -84,11 +84,24 @@ def connected(address: str, spare: int = 0) -> Iterator[Any]:
             f"no Ray cluster at {address} ({first}); start one with `ray start --head`, or say "
             f"{LOCAL} for one of this machine"
         ) from error
+    _keep_off_standard_output()
     try:
         yield ray
     finally:
         with contextlib.suppress(Exception):  # what has been computed is written already
             ray.shutdown()
+
+
+def _keep_off_standard_output() -> None:
+    """Have Ray tell nothing there of workers that died: a JSON document may be read from it.
+
+    There is no public way: `log_to_driver` leaves these words where they are. What becomes of the
+    pictures is in the outcomes.
+    """
+    with contextlib.suppress(ImportError, AttributeError):
+        from ray._private.ray_logging import global_worker_stdstream_dispatcher
+
+        global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
 
 
 @contextmanager

@@ -20,8 +20,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from command_line import RUNTIME
-
 STAND_IN = """
 import json
 from pathlib import Path
@@ -81,7 +79,10 @@ def put_stand_ins(repository: Path) -> None:
 
 @contextmanager
 def triton(repository: Path, workspace: Path) -> Iterator[Ports]:
-    """The server on a repository, for the time of the block."""
+    """The server on a repository, for the time of the block.
+
+    Its Python is this one, with what is installed there: hyperstyle-rt among it.
+    """
     import pytriton
     from pytriton.utils.distribution import get_libs_path, get_stub_path
 
@@ -94,7 +95,6 @@ def triton(repository: Path, workspace: Path) -> Iterator[Ports]:
     environment = os.environ | {
         "LD_LIBRARY_PATH": os.pathsep.join(libraries),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": os.pathsep.join([str(RUNTIME), *filter(None, sys.path)]),
     }
     ports = free_ports()
     command = [
