@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -84,24 +85,32 @@ def connected(address: str, spare: int = 0) -> Iterator[Any]:
             f"no Ray cluster at {address} ({first}); start one with `ray start --head`, or say "
             f"{LOCAL} for one of this machine"
         ) from error
-    _keep_off_standard_output()
     try:
-        yield ray
+        with _kept_off_standard_output():
+            yield ray
     finally:
         with contextlib.suppress(Exception):  # what has been computed is written already
             ray.shutdown()
 
 
-def _keep_off_standard_output() -> None:
+@contextmanager
+def _kept_off_standard_output() -> Iterator[None]:
     """Have Ray tell nothing there of workers that died: a JSON document may be read from it.
 
     There is no public way: `log_to_driver` leaves these words where they are. What becomes of the
     pictures is in the outcomes.
     """
-    with contextlib.suppress(ImportError, AttributeError):
-        from ray._private.ray_logging import global_worker_stdstream_dispatcher
-
-        global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
+    worker = import_module("ray._private.worker")
+    name = "print_to_stdstream"
+    before = getattr(worker, name, None)
+    if before is None:  # another version of Ray
+        yield
+        return
+    setattr(worker, name, lambda *_arguments, **_named: None)
+    try:
+        yield
+    finally:
+        setattr(worker, name, before)
 
 
 @contextmanager
