@@ -21,6 +21,9 @@ from ...model import Model
 from ...operations import Operations
 from .calls import BYTES, TensorOfModel, call, model_name, served_models
 
+STARTS = 3
+"""Attempts to start a server."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TritonAddress:
@@ -58,7 +61,41 @@ def serving(model: Model, address: TritonAddress, *, instances: int = 1) -> Iter
             "this needs nvidia-pytriton, which is not installed; install "
             "'hyperstyle-rt[cpu,triton]' for Python 3.10 to 3.12 on Linux"
         )
+    server = _started(model, address, instances)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def _started(model: Model, address: TritonAddress, instances: int) -> Any:
+    """A server that answers.
+
+    Its processes wait for one another for a second at most, which a busy machine may not grant: it
+    is tried again, then.
+    """
+    from pytriton.client.exceptions import PyTritonClientError
     from pytriton.exceptions import PyTritonError
+
+    problem: Exception | None = None
+    for _ in range(STARTS):
+        server = _bound(model, address, instances)
+        try:
+            with _libpython_found():
+                server.run()
+            return server
+        except (PyTritonError, PyTritonClientError, TimeoutError) as error:
+            problem = error
+            server.stop()
+    assert problem is not None
+    raise BackendError(
+        f"the Triton server does not start ({_last_line(problem)}); is a port of {address.http}, "
+        f"{address.grpc}, {address.metrics} taken, and can libpython be found (LD_LIBRARY_PATH)?"
+    ) from problem
+
+
+def _bound(model: Model, address: TritonAddress, instances: int) -> Any:
+    """A server with our models, not yet started."""
     from pytriton.model_config import ModelConfig, Tensor
     from pytriton.triton import Triton, TritonConfig
 
@@ -81,32 +118,17 @@ def serving(model: Model, address: TritonAddress, *, instances: int = 1) -> Iter
         metrics_address=address.host,
         metrics_port=address.metrics,
     )
-    manifest = model.bundle.manifest
-    server = Triton(config=config)
-    try:
-        for what, served in served_models(manifest).items():
-            sessions = [model.session() for _ in range(instances)]
-            server.bind(
-                model_name(manifest.name, what),
-                [partial(_answer, what, session) for session in sessions],
-                inputs=described(served.inputs),
-                outputs=described(served.outputs),
-                config=ModelConfig(batching=False),
-                strict=True,
-            )
-        with _libpython_found():
-            server.run()
-    except (PyTritonError, TimeoutError) as error:
-        server.stop()
-        raise BackendError(
-            f"the Triton server does not start ({_last_line(error)}); is a port of {address.http}, "
-            f"{address.grpc}, {address.metrics} taken, and can libpython be found "
-            "(LD_LIBRARY_PATH)?"
-        ) from error
-    try:
-        yield server
-    finally:
-        server.stop()
+    server, manifest = Triton(config=config), model.bundle.manifest
+    for what, served in served_models(manifest).items():
+        server.bind(
+            model_name(manifest.name, what),
+            [partial(_answer, what, model.session()) for _ in range(instances)],
+            inputs=described(served.inputs),
+            outputs=described(served.outputs),
+            config=ModelConfig(batching=False),
+            strict=True,
+        )
+    return server
 
 
 @contextmanager
