@@ -14,7 +14,7 @@ from command_line import RUNTIME
 ENVIRONMENT = os.environ | {
     "PYTHONPATH": str(RUNTIME),
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_worker_niceness": "0",  # else whatever else runs here comes first
 }
 
 
