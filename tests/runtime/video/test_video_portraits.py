@@ -75,7 +75,6 @@ def test_a_film_from_its_pixels_to_edits(film: list[Known]) -> None:
     raw = FilmFolder(Path("raw/film.inversions")).read()
     assert raw is not None
     assert trembling(track.points) < 0.5 * trembling(raw.track.points)
-    print("trembling", trembling(track.points) / trembling(raw.track.points), "off", max(off))
 
     going_on, alone = [], []
     frames = list(read_frames(Path("film.mp4")))
@@ -89,7 +88,6 @@ def test_a_film_from_its_pixels_to_edits(film: list[Known]) -> None:
                 (alone, model.invert(crop, effort="fast")),
             ):
                 errors.append(float(np.square(model.render(inversion) - target).mean()))
-    print("going on", np.mean(going_on) / np.mean(alone))
     assert np.mean(going_on) < 1.1 * np.mean(alone)
 
     pasted = [picture for _, picture in pictures_of(Path("film.pasted.mp4"))]
@@ -103,7 +101,6 @@ def test_a_film_from_its_pixels_to_edits(film: list[Known]) -> None:
     succeed("edit", "film.inversions", *edit)
     edited = [picture for _, picture in pictures_of(Path("film.edited.mp4"))]
     changes = [moved(a, b) for a, b in zip(edited, pasted, strict=True)]
-    print("changes", changes)
-    assert changes[0] < 4, "an amount of 0 changes nothing but how it is encoded"
-    assert changes[7] > 10
+    assert changes[0] < 8, "an amount of 0 changes nothing but how it is encoded"
+    assert changes[7] > 80
     assert np.all(np.diff(changes[:8]) > -1), "it grows"
