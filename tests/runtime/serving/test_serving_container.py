@@ -54,7 +54,7 @@ def address(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     (entry,) = re.findall(r"^ENTRYPOINT (\[.+\])$", DOCKERFILE.read_text("utf-8"), re.MULTILINE)
     program, *options = json.loads(entry)
     with subprocess.Popen(
-        [environment / "bin" / program, *options, "--port", str(port)],
+        [environment / "bin" / program, *options, "--bundle", "portraits", "--port", str(port)],
         cwd="/",
         env={"HYPERSTYLE_RT_TOKEN": TOKEN, "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/nonexistent"},
     ) as process:
