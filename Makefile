@@ -15,7 +15,8 @@ WITH_DEV := PYTHON='$(CURDIR)/$(DEV)/bin/python'
 PIP := pip install --quiet --disable-pip-version-check
 PACKAGED := $(shell find runtime/hyperstyle_rt engines/faces engines/portraits -type f ! -name '*.pyc')
 
-.PHONY: demo docs test test-slow test-cpp test-rtx test-gpu lint format clean
+.PHONY: demo docs test test-tools test-engines test-official test-all test-slow test-cpp test-gpu lint
+.PHONY: format clean
 
 demo: $(DEMO)/installed
 	$(DEMO)/bin/hyperstyle-rt invert examples/portrait_0.png --coupled --force --out demo.png
@@ -23,9 +24,29 @@ demo: $(DEMO)/installed
 
 # Whole files go to a process, the longest first (tests/conftest.py): the many short ones then fill
 # what is left evenly.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(DEV)/bin/python -m pytest
+IN_PROCESSES := -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
+# What is delivered, on small models: minutes.
 test: $(DEV)/installed
-	env -u PYTHONDONTWRITEBYTECODE $(DEV)/bin/python -m pytest -m "not slow and not gpu and not rtx" \
-	    -n $(JOBS) --dist loadfile --no-loadscope-reorder tests
+	$(PYTEST) -m "not slow and not gpu and not engines and not official" $(IN_PROCESSES) \
+	    --ignore tests/tools tests
+
+# What measures, trains and draws.
+test-tools: $(DEV)/installed
+	$(PYTEST) -m "not slow" $(IN_PROCESSES) tests/tools
+
+# Every graph through NVIDIA's parser and compiler, which need no GPU, and the large ones through
+# OpenVINO.
+test-engines: $(DEV)/installed
+	$(PYTEST) -m "engines and not slow" -n $(JOBS) tests
+
+# Networks of the official width against the numbers of the official code.
+test-official: $(DEV)/installed
+	$(PYTEST) -m "official and not slow" $(IN_PROCESSES) tests/export
+
+# All of these, and the C library's: what CI runs.
+test-all: test test-tools test-engines test-official test-cpp
 
 # What takes minutes or gigabytes: official sizes, long training. One process.
 test-slow: $(DEV)/installed
@@ -37,10 +58,6 @@ test-cpp: $(DEV)/installed
 	$(WITH_DEV) HSRT_SANITIZE=address,undefined tests/cpp/run.sh
 	$(WITH_DEV) HSRT_SANITIZE=thread tests/cpp/run.sh
 	$(WITH_DEV) runtime/cpp/fuzz/run.sh 0
-
-# The default bundle and one of official size through NVIDIA's parser and compiler; needs no GPU.
-test-rtx: $(DEV)/installed
-	$(DEV)/bin/python -m pytest -m rtx -rA tests/export/test_tensorrt.py
 
 # On a machine with an NVIDIA GPU; in an environment of its own, as onnxruntime and onnxruntime-gpu
 # overwrite each other.

@@ -35,22 +35,24 @@ def pytest_collection() -> Generator[None, object, object]:
 # What takes longest begins first: whole files go to a process, and one that begins last leaves the
 # other processes idle. (pytest itself collects in the order of names, whatever the command names.)
 LONGEST = (
-    "tests/test_wheel.py",
-    "tests/tools/test_training.py",
-    "tests/export/test_golden_optimisation.py",
     "tests/export/test_golden.py",
-    "tests/export/test_tensorrt.py",
-    "tests/export/test_refine_tensorrt.py",
-    "tests/runtime/test_openvino_backend.py",
-    "tests/tools/test_portrait_sets.py",
+    "tests/export/test_golden_optimisation.py",
+    "tests/test_wheel.py",
     "tests/test_readme.py",
-    "tests/runtime/test_faces.py",
-    "tests/tools/directions/test_find_directions.py",
+    "tests/tools/test_portrait_sets.py",
+    "tests/tools/test_training.py",
     "tests/export/test_build_engines.py",
+    "tests/runtime/test_openvino_backend.py",
+    "tests/runtime/test_cli_output.py",
+    "tests/export/test_checkpoints.py",
+    "tests/export/test_checkpoint_refusals.py",
+    "tests/export/test_adapted.py",
+    "tests/export/test_half.py",
+    "tests/runtime/test_faces.py",
     "tests/export/test_encoder_methods.py",
     "tests/export/test_objectives.py",
-    "tests/export/test_golden_objectives.py",
-    "tests/export/test_golden_encoders.py",
+    "tests/runtime/test_stopping.py",
+    "tests/tools/benchmarking/test_gpu_report.py",
 )
 
 

@@ -21,8 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import onnx_ir as ir
-import torch
-from hyperstyle_rt.formats.methods import Method, Phase
+from hyperstyle_rt.formats.methods import AVERAGE, Method, Phase
 
 from .graphs.channel_offsets import (
     build_channel_offsets,
@@ -197,7 +196,7 @@ def encoder_graphs(
 ) -> tuple[dict[str, EncoderWriter], dict[str, EncoderWriter], Callable[[int], tuple[Phase, ...]]]:
     """Graphs of one encoder, those in fp16, and its phases, as in :class:`MethodEntry`.
 
-    ReStyle starts from its own average where it has another than the model.
+    ReStyle starts from an average of its own, which may be another than the model's.
     """
     role = encoder.role
     graphs: dict[str, EncoderWriter] = {role: partial(build_style_encoder, method=encoder)}
@@ -206,12 +205,10 @@ def encoder_graphs(
     }
     if not encoder.kind.is_iterative:
         return graphs, half, lambda _iterations: (Phase(role),)
-    start: tuple[Phase, ...] = ()
-    if not torch.equal(encoder.latent_avg, model.latent_avg):
-        graphs[f"{role}_average"] = partial(build_average, method=encoder)
-        start = (Phase(f"{role}_average"),)
+    start = Phase(f"{role}{AVERAGE}")
+    graphs[start.graph] = partial(build_average, method=encoder)
     # The user's number of iterations is that of the last phase: of HyperStyle's where it follows.
-    return graphs, half, lambda count: (*start, Phase(role, count))
+    return graphs, half, lambda count: (start, Phase(role, count))
 
 
 def method_entries(

@@ -14,7 +14,7 @@ from hyperstyle_export.bundles.idinvert_writer import write_idinvert_bundle
 from hyperstyle_export.bundles.writer import BundleFacts
 from hyperstyle_export.readers.idinvert import read_idinvert
 from hyperstyle_rt import Model
-from idinvert_files import OFFICIAL, TINY, Sizes, write_files
+from synthetic.idinvert import OFFICIAL, TINY, Sizes, write_files
 
 sys.path[:0] = [str(Path(__file__).parent)]
 

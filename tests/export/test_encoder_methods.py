@@ -132,6 +132,7 @@ def test_a_set_of_files_becomes_all_its_methods(together: Bundle) -> None:
         *(f"hyperstyle+{method}" for method in ALL_METHODS),
     }
     assert manifest.methods["hyperstyle+restyle-e4e"].to_json()["phases"] == [
+        {"graph": "restyle_e4e_average"},
         {"graph": "restyle_e4e", "repeat": 5},
         {"graph": "hypernet", "repeat": 5},
     ]
@@ -256,6 +257,25 @@ def test_restyle_starts_from_its_own_average(
         start = model.invert(fakeweights.image_u8(1, 64, 64), 0, method="restyle-e4e")
         assert np.array_equal(start.latents, contents["latent_avg"].numpy())
         assert not np.array_equal(start.latents, model.bundle.latent_average())
+
+
+def test_the_average_is_not_rendered_again(together: Bundle) -> None:
+    """Five iterations are five renderings; what the first one sees is what is rendered of it."""
+    picture = fakeweights.image_u8(1, 64, 64)
+    with Model.load(together.directory, "cpu", threads=1) as model:
+        runs = mock.Mock(side_effect=model.backend.run)
+        with mock.patch.object(model.backend, "run", runs):
+            model.invert(picture, method="restyle-psp")
+        seen = [call.args[0] for call in runs.call_args_list]
+        start = model.invert(picture, 0, method="restyle-psp")
+        stored, latents = (
+            model.backend.download(model.backend.run("restyle_psp_average", {})[name])
+            for name in ("reconstruction", "latents")
+        )
+    assert seen.count("generator") == seen.count("restyle_psp") == 5
+    assert np.array_equal(latents[0], start.latents)
+    pooled = start.output.repeat(2, axis=1).repeat(2, axis=2)  # enlarged to what is read
+    assert np.abs(stored[0] - pooled).max() < IMAGE_TOLERANCE
 
 
 def test_equal_weights_are_stored_once(files: dict[str, Path], command: Command) -> None:

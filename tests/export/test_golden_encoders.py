@@ -1,6 +1,7 @@
 """pSp, e4e and ReStyle give the numbers of the official code, through their exported graphs.
 
-`make test` runs one encoder of either kind; the whole methods take a minute and gigabytes each.
+`make test-official` runs one encoder of either kind; the whole methods take a minute and gigabytes
+each.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ def test_networks_have_the_keys_of_the_official_files(name: str) -> None:
     assert own == {key: shape for key, shape, _ in listed if key.startswith("encoder.")}
 
 
+@pytest.mark.official
 @pytest.mark.parametrize("name", SMALL)
 def test_graphs_of_either_kind(name: str, tmp_path: Path) -> None:
     """The encoder's graph alone, which takes a tenth of a bundle's time: its first latents."""

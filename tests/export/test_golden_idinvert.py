@@ -43,8 +43,8 @@ from hyperstyle_rt.optimising.point import Point
 from hyperstyle_rt.optimising.presets import PRESETS
 from hyperstyle_rt.optimising.terms import EncoderTerm, TermResult
 from hyperstyle_rt.optimising.variables import VARIABLES, Gradients, Place
-from idinvert_files import OFFICIAL, encoder_contents, generator_contents, write_files
 from onnx_graphs import open_graph
+from synthetic.idinvert import OFFICIAL, encoder_contents, generator_contents, write_files
 from torch import nn
 
 SCHEMAS = Path(__file__).parents[1] / "golden" / "schema"
@@ -201,6 +201,7 @@ def test_steps(model: Runtime) -> None:
     wrong = np.abs(total / GOLDEN["opt/loss_steps"][:, 0] - 1)
     assert wrong[:2].max() <= 1e-5
     after_3 = np.quantile(np.abs(found.latents - GOLDEN["opt/z_after_3"][0]), 0.99)
+    print(f"losses {wrong}, latents after three steps {after_3:.2e}, {turned[0]} turned")
     if wrong[2] > 1e-5 or after_3 > 1e-4:
         pytest.xfail(f"after three steps in float32: loss {wrong[2]:.1e}, latents {after_3:.1e}")
 
@@ -230,6 +231,8 @@ def test_gradients_of_the_optimisation(model: Runtime) -> None:
         expected = GOLDEN[f"opt/grad0_{name}" if name else "opt/grad0"]
         if name == "feat":  # its slope jumps: latents 1e-6 away change it by 7e-3, in float64, too
             error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
+            worst = np.abs(found - expected) / expected.std()
+            print(f"norm {error:.1e}, max {worst.max():.1e}, q99 {np.quantile(worst, 0.99):.1e}")
             assert error <= 1e-2
             continue
         close(found, expected, 5e-3 * float(expected.std()) if name else 2e-4)

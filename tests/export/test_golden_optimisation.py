@@ -1,8 +1,8 @@
 """Descent beside the official code: gradients, steps and losses, through the exported graphs.
 
 Numbers and tolerances are those of tests/golden; the generator is the official one at 256 pixels,
-of which one evaluation takes seconds. `make test` takes the steps in W+, with noise, and those of
-the projector; `make test-slow` those in W and of pivotal tuning.
+of which one evaluation takes seconds. `make test-official` takes the steps in W+, with noise, and
+those of the projector; `make test-slow` those in W and of pivotal tuning.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from hyperstyle_rt.optimising.variables import VARIABLES, Gradients, Place
 from models import TINY, build_model
 from synthetic import official_config
 
+pytestmark = pytest.mark.official
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "optimisation.npz")
 CODES = np.float32(0.5) * fakeweights.normal("codes", (2, 14, 512))
 

@@ -18,9 +18,9 @@ from hyperstyle_export.graphs.stylegan1 import (
 )
 from hyperstyle_export.networks.idinvert import IdInvertModel, encoder_term
 from hyperstyle_export.readers.idinvert import read_idinvert, read_vgg16
-from idinvert_files import TINY, write_files
 from numpy.typing import NDArray
 from onnx_graphs import run_graph
+from synthetic.idinvert import TINY, write_files
 
 Array = NDArray[np.float32]
 

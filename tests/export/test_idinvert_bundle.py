@@ -22,9 +22,9 @@ from hyperstyle_rt import BundleError, Inversion, Model
 from hyperstyle_rt.backends.plans.build import EngineOptions, build_plan, rtx_target
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.imaging.pictures import to_input, write_picture
-from idinvert_files import write_files
 from numpy.typing import NDArray
 from onnx_graphs import run_graph
+from synthetic.idinvert import write_files
 from torch import Tensor
 
 Array = NDArray[np.float32]
@@ -262,20 +262,15 @@ def test_without_vgg16_it_inverts_and_says_what_optimising_needs(
 @pytest.mark.slow
 @pytest.mark.parametrize("sm", [89, 120])
 def test_graphs_compile_with_tensorrt_rtx(built: Path, tmp_path: Path, sm: int) -> None:
-    """NVIDIA's parser and compiler take them, in both precisions, without a GPU."""
+    """NVIDIA's parser and compiler take them without a GPU: all in fp32, and those of fp16."""
     pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
     bundle = Bundle.open(shutil.copytree(built, tmp_path / "bundle"))
+    target, options = rtx_target(sm), EngineOptions()
     for precision in ("fp32", "fp16"):
-        options = EngineOptions()
-        bundle, plans = add_plans(bundle, rtx_target(sm), precision, options, lambda _step: None)
+        bundle, plans = add_plans(bundle, target, precision, options, lambda _step: None)
         assert {"idinvert", "generator"} <= plans.keys()
-        styled = bundle.verified_path("styled_generator", precision)
-        build_plan(
-            rtx_target(sm),
-            styled,
-            "styled_generator",
-            tmp_path / "styled.plan",
-            options,
-            lambda _step: None,
-        )
+        roles = bundle.manifest.precisions.get(precision, bundle.manifest.graphs)
+        for role in roles.keys() - plans.keys():
+            graph, plan = bundle.verified_path(role, precision), tmp_path / f"{role}.plan"
+            build_plan(target, graph, role, plan, options, lambda _step: None)
     bundle.verify()

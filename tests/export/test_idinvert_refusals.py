@@ -11,7 +11,7 @@ from build_command import Command
 from checkpoint_files import CONTAINERS, UNREADABLE, Malicious, prove_malicious
 from hyperstyle_export.networks.idinvert import IdInvertEncoderConfig
 from hyperstyle_export.networks.stylegan1 import StyleGan1Config
-from idinvert_files import TINY, encoder_contents, generator_contents, write_files
+from synthetic.idinvert import TINY, encoder_contents, generator_contents, write_files
 
 Contents = dict[str, torch.Tensor]
 Files = dict[str, Path]

@@ -32,6 +32,7 @@ GRAPHS = {
 }
 
 
+@pytest.mark.engines
 @pytest.mark.parametrize("role", GRAPHS)
 def test_the_graphs_compile(role: str, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx", exc_type=ImportError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,20 +15,26 @@ from build_command import Command
 from command_line import refuse, succeed
 from face_pictures import in_a_photo, known_faces
 from hyperstyle_export.bundles.spaces import stylegan3_space
-from hyperstyle_export.bundles.stylegan3_writer import write_stylegan3_bundle
+from hyperstyle_export.bundles.stylegan3_writer import (
+    add_stylegan3_half_graphs,
+    write_stylegan3_bundle,
+)
 from hyperstyle_export.bundles.writer import BundleFacts
+from hyperstyle_export.engines.plans import add_plans
 from hyperstyle_export.networks.lpips import ALEXNET
+from hyperstyle_export.networks.stylegan3_config import StyleGan3Config
 from hyperstyle_export.networks.stylegan3_model import StyleGan3Model
 from hyperstyle_export.readers.encoders import EncoderSource, read_encoder
 from hyperstyle_export.readers.family import Sources
 from hyperstyle_export.readers.stylegan3_family import find_stylegan3, load_stylegan3
 from hyperstyle_rt import Inversion, Model, unaligned_transform
+from hyperstyle_rt.backends.plans.build import EngineOptions, build_plan, rtx_target
 from hyperstyle_rt.errors import BundleError, InversionError
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.directions_file import LinearDirection
 from hyperstyle_rt.imaging.pictures import read_picture, to_input, write_picture
 from models import narrow_lpips, tiny_encoder
-from stylegan3_files import TINY, network_of, tensors_of, write_restyle, write_stylegan3
+from stylegan3_files import TINY, TINY_R, network_of, tensors_of, write_restyle, write_stylegan3
 
 E4E, PSP = "ProgressiveBackboneEncoder", "BackboneEncoder"
 PICTURE = fakeweights.image_u8(1, 32, 32)
@@ -184,6 +191,43 @@ def test_half_precision_keeps_the_picture(bundle: Bundle) -> None:
     assert figures["image_psnr_db"] >= 45
     roles = {"generator", "styled_generator", "transformed_generator", "restyle_e4e"}
     assert roles <= bundle.manifest.precisions["fp16"].keys()
+
+
+def test_bench_times_every_graph_in_both_precisions(bundle: Bundle) -> None:
+    words = ("--rounds", 1, "--edits", 1, "--threads", 1, "--quiet", "--json")
+    contenders = ("--backend", "cpu,cpu-fp16", "--method", "restyle-psp")
+    document = json.loads(succeed("bench", "--bundle", bundle.directory, *contenders, *words))
+    assert [result["contender"] for result in document["results"]] == ["cpu", "cpu-fp16"]
+    for result in document["results"]:
+        assert {"restyle_psp", "generator"} <= result["graphs"].keys()
+        assert all(result["graphs"][role]["macs"] for role in ("restyle_psp", "generator"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [TINY, TINY_R], ids=["t", "r"])
+@pytest.mark.parametrize("sm", [89, 120])
+def test_graphs_compile_with_tensorrt_rtx(
+    config: StyleGan3Config, sm: int, files: dict[str, Path], tmp_path: Path
+) -> None:
+    """NVIDIA's parser and compiler take them without a GPU: all in fp32, and those of fp16."""
+    pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
+    encoders = networks(files).encoders
+    generator = network_of(config)
+    average = generator.mapping.w_avg.expand(config.num_latents, -1).contiguous()
+    lpips = narrow_lpips(ALEXNET)  # and with it the graphs of descent
+    model = StyleGan3Model(generator, average, (32, 32), encoders, lpips)
+    facts, target, options = BundleFacts("tiny"), rtx_target(sm), EngineOptions()
+    bundle = write_stylegan3_bundle(model, tmp_path, facts, "fp32", lambda _step: None)
+    bundle = add_stylegan3_half_graphs(model, bundle, lambda _step: None)
+    for precision in ("fp32", "fp16"):
+        bundle, plans = add_plans(bundle, target, precision, options, lambda _step: None)
+        assert {"restyle_e4e", "restyle_psp", "generator"} <= plans.keys()
+        roles = bundle.manifest.precisions.get(precision, bundle.manifest.graphs)
+        assert {"styled_generator", "transformed_generator"} <= roles.keys()
+        for role in roles.keys() - plans.keys():
+            graph, plan = bundle.verified_path(role, precision), tmp_path / f"{role}.plan"
+            build_plan(target, graph, role, plan, options, lambda _step: None)
+    bundle.verify()
 
 
 def test_a_generator_alone_is_a_bundle(files: dict[str, Path], tmp_path: Path) -> None:

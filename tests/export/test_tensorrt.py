@@ -40,12 +40,24 @@ from synthetic import official_config
 
 REQUIRED = {"encoder", "hypernet", "weights", "generator"}
 ARCHITECTURES = (89, 120)
-needs_rtx = pytest.mark.usefixtures("_rtx")
+OTHER_ENCODERS = (
+    "BackboneEncoderUsingLastLayerIntoW",
+    "Encoder4Editing",
+    "SingleStyleCodeEncoder",
+    "BackboneEncoder",
+    "ProgressiveBackboneEncoder",
+    "ResNetGradualStyleEncoder",
+)
 
 
 @pytest.fixture
-def _rtx() -> None:
+def rtx() -> None:
     pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
+
+
+def compiles(test: Any) -> Any:
+    """A test that needs TensorRT-RTX, and takes the seconds that its compiler does."""
+    return pytest.mark.engines(pytest.mark.usefixtures("rtx")(test))
 
 
 def silent(_step: str) -> None:
@@ -58,7 +70,7 @@ def bundle(tiny_half_bundle: Path, tmp_path: Path) -> Bundle:
     return Bundle.open(shutil.copytree(tiny_half_bundle, tmp_path / "tiny"))
 
 
-@needs_rtx
+@compiles
 def test_all_graphs_compile_in_both_precisions(bundle: Bundle) -> None:
     before = bundle
     for sm in ARCHITECTURES:
@@ -81,7 +93,7 @@ def test_all_graphs_compile_in_both_precisions(bundle: Bundle) -> None:
             assert path.stat().st_size > 1000
 
 
-@needs_rtx
+@compiles
 @pytest.mark.parametrize("config", [ALL_LAYERS, CARS], ids=["all_layers", "cars"])
 def test_every_form_of_the_generator_compiles(config: Any, tmp_path: Path) -> None:
     for precision, graphs in (("fp32", GRAPHS), ("fp16", HALF_GRAPHS)):
@@ -91,8 +103,7 @@ def test_every_form_of_the_generator_compiles(config: Any, tmp_path: Path) -> No
         assert built.layers > 100
 
 
-@needs_rtx
-@pytest.mark.rtx
+@compiles
 def test_the_default_bundle_compiles(tmp_path: Path) -> None:
     try:
         source = default_bundle()
@@ -108,10 +119,8 @@ def test_the_default_bundle_compiles(tmp_path: Path) -> None:
             assert set(plans) >= REQUIRED
 
 
-@needs_rtx
-@pytest.mark.parametrize(
-    "size", [pytest.param(256, marks=pytest.mark.rtx), pytest.param(1024, marks=pytest.mark.slow)]
-)
+@compiles
+@pytest.mark.parametrize("size", [256, pytest.param(1024, marks=pytest.mark.slow)])
 def test_the_official_layout_compiles(
     size: int, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
@@ -142,9 +151,14 @@ def compile_encoder(model: HyperStyle, encoder: EncoderMethod, folder: Path) -> 
                 assert built.layers > (1 if role.endswith("_average") else 50)
 
 
-@needs_rtx
+@compiles
 @pytest.mark.parametrize(
-    "encoder_type", ["GradualStyleEncoder", "ResNetProgressiveBackboneEncoder"]
+    "encoder_type",
+    [
+        "GradualStyleEncoder",
+        "ResNetProgressiveBackboneEncoder",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in OTHER_ENCODERS),
+    ],
 )
 def test_encoders_of_other_methods_compile(encoder_type: str, tmp_path: Path) -> None:
     file = tiny_encoder(tmp_path / "encoder.pt", encoder_type)
@@ -154,7 +168,7 @@ def test_encoders_of_other_methods_compile(encoder_type: str, tmp_path: Path) ->
     compile_encoder(family.model, encoder, tmp_path)
 
 
-@needs_rtx
+@compiles
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["psp_1024", "restyle_e4e_256", "restyle_psp_resnet34_512"])
 def test_encoders_of_official_size_compile(case: str, tmp_path: Path) -> None:

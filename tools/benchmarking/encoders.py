@@ -1,10 +1,12 @@
-"""pSp, e4e and ReStyle: the runtime against the networks in their published form in torch.
+"""pSp, e4e, ReStyle and IDInvert: the runtime against their networks as published, in torch.
 
-Both run in processes of their own, on the same weights and the same picture, turn by turn, one
-thread each: from the target to the picture that its latents give. The figures are CPU seconds,
-which other work on the machine does not change much, peak memory, and ratios.
+Both run in processes of their own, on the same weights and the same picture, turn by turn: from the
+target to the picture that its latents give. ReStyle does five iterations from the average latents,
+which either has rendered before, as the published code does. The figures are medians of CPU
+seconds, which other work on the machine does not change much, and of seconds, peak memory, ratios.
 
     python -m benchmarking.encoders --type ProgressiveBackboneEncoder --size 256
+    python -m benchmarking.encoders --type IDInvert --threads 2
     python -m benchmarking.encoders --file restyle_e4e_ffhq_encode.pt
 """
 
@@ -14,7 +16,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,34 +27,62 @@ from rich.table import Table
 from .inversion import Contender, Seconds, picture_input, picture_u8
 
 ITERATIONS = 5  # of ReStyle
+IDINVERT = "IDInvert"
 
 
-def torch_encoder(file: Path) -> Callable[[], Seconds]:
+def torch_encoder(file: Path, threads: int = 1) -> Callable[[], Seconds]:
     """The reference: the encoder, and the generator as one grouped convolution per layer."""
     import torch
     from hyperstyle_export.readers.encoders import EncoderSource
     from hyperstyle_export.readers.family import Sources, load_family
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
     family = load_family(Sources(encoders=(EncoderSource(file),)))
     (method,) = family.encoders.values()
-    x = torch.from_numpy(picture_input(family.model.config.input_size))
+    model = family.model
+    x = torch.from_numpy(picture_input(model.config.input_size))
+    average = method.latent_avg[None]
+    _, rendered = model.generate(average)
 
     def run() -> Seconds:
         start = time.process_time()
-        *_, latents = method.invert(family.model, x, ITERATIONS)
-        family.model.generate(latents)
+        if not method.kind.is_iterative:
+            model.generate(method.encode(x))
+            return {"cpu": time.process_time() - start}
+        latents, reconstruction = average, rendered
+        for _ in range(ITERATIONS):
+            latents = method.refine(x, reconstruction, latents)
+            _, reconstruction = model.generate(latents)
         return {"cpu": time.process_time() - start}
 
     return run
 
 
-def runtime_encoder(bundle: Path) -> Callable[[], Seconds]:
+def torch_idinvert(files: Mapping[str, Path], threads: int = 1) -> Callable[[], Seconds]:
+    """The reference of IDInvert: its encoder and its generator."""
+    import torch
+    from hyperstyle_export.readers.idinvert import read_idinvert
+
+    torch.set_num_threads(threads)
+    torch.set_grad_enabled(False)
+    model = read_idinvert(files["generator"], files["encoder"])
+    side = model.encoder.config.resolution
+    x = torch.from_numpy(picture_input((side, side)))
+
+    def run() -> Seconds:
+        start = time.process_time()
+        model.generator.synthesis(model.encoder(x))
+        return {"cpu": time.process_time() - start}
+
+    return run
+
+
+def runtime_encoder(bundle: Path, threads: int = 1) -> Callable[[], Seconds]:
     """The runtime on ONNX Runtime's CPU provider."""
     from hyperstyle_rt.model import Model
 
-    model = Model.load(bundle, "cpu", threads=1)
+    model = Model.load(bundle, "cpu", threads=threads)
     picture = picture_u8(model.bundle.manifest.input_size)
 
     def run() -> Seconds:
@@ -65,77 +95,111 @@ def runtime_encoder(bundle: Path) -> Callable[[], Seconds]:
 
 def main(
     encoder_type: Annotated[
-        str, typer.Option("--type", help="Official class of the synthetic weights.")
+        str, typer.Option("--type", help="Official class of the synthetic weights, or IDInvert.")
     ] = "Encoder4Editing",
     size: Annotated[int, typer.Option(help="Generator size of the synthetic weights.")] = 256,
     file: Annotated[Path | None, typer.Option(help="Checkpoint of an encoder.")] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads of each contender.")] = 1,
     repeats: Annotated[int, typer.Option(help="Recorded inversions of each contender.")] = 3,
     output: Annotated[Path | None, typer.Option("--json", help="Also write the figures.")] = None,
 ) -> None:
-    """Compare CPU time and memory of one encoder's inversions."""
+    """Compare time and memory of one encoder's inversions."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        bundle = folder / "bundle"
+        bundle.mkdir()
+        if file is None and encoder_type == IDINVERT:
+            described, reference = _write_idinvert(folder, bundle)
+        else:
+            described, reference = _write_encoder(folder, bundle, encoder_type, size, file)
+        contenders = {
+            "torch": Contender(*reference, threads),
+            "runtime": Contender(runtime_encoder, bundle, threads),
+        }
+        figures = {**described, "threads": threads, **compare(contenders, repeats)}
+    Console(stderr=True).print(as_table(figures))
+    if output is not None:
+        output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_encoder(
+    folder: Path, bundle: Path, encoder_type: str, size: int, file: Path | None
+) -> tuple[dict[str, Any], tuple[Any, ...]]:
+    """Write the bundle of an encoder; gives what it is, and how its reference is made."""
     from hyperstyle_export.bundles.writer import BundleFacts, write_bundle
     from hyperstyle_export.networks.config import GeneratorConfig
     from hyperstyle_export.readers.encoders import EncoderSource
     from hyperstyle_export.readers.family import Sources, load_family
     from synthetic import OFFICIAL_CHANNELS, encoder_config, write_encoder
 
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        if file is None:
-            generator = GeneratorConfig(OFFICIAL_CHANNELS[: size.bit_length() - 2])
-            config = encoder_config(encoder_type, generator)
-            file = write_encoder(folder / "encoder.pt", encoder_type, config, generator)
-        family = load_family(Sources(encoders=(EncoderSource(file),)))
-        bundle = folder / "bundle"
-        bundle.mkdir()
-        write_bundle(
-            family.model,
-            bundle,
-            BundleFacts("benchmark"),
-            "fp32",
-            lambda _step: None,
-            encoders=family.encoders,
-        )
-        (method,), size = family.encoders, family.model.config.generator.resolution
-        del family
-        figures = {"method": method, "size": size, **compare(file, bundle, repeats)}
-    Console(stderr=True).print(as_table(figures))
-    if output is not None:
-        output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    if file is None:
+        generator = GeneratorConfig(OFFICIAL_CHANNELS[: size.bit_length() - 2])
+        config = encoder_config(encoder_type, generator)
+        file = write_encoder(folder / "encoder.pt", encoder_type, config, generator)
+    family = load_family(Sources(encoders=(EncoderSource(file),)))
+    facts = BundleFacts("benchmark")
+    write_bundle(family.model, bundle, facts, "fp32", lambda _step: None, encoders=family.encoders)
+    ((method, encoder),) = family.encoders.items()
+    size = family.model.config.generator.resolution
+    described = {"method": method, "body": encoder.kind.body, "size": size}
+    return described, (torch_encoder, file)
 
 
-def compare(file: Path, bundle: Path, repeats: int) -> dict[str, Any]:
+def _write_idinvert(folder: Path, bundle: Path) -> tuple[dict[str, Any], tuple[Any, ...]]:
+    """The same for IDInvert, of the official size."""
+    from hyperstyle_export.bundles.idinvert_writer import write_idinvert_bundle
+    from hyperstyle_export.bundles.writer import BundleFacts
+    from hyperstyle_export.readers.idinvert import read_idinvert
+    from synthetic.idinvert import OFFICIAL, write_files
+
+    files = write_files(folder, OFFICIAL)
+    model = read_idinvert(files["generator"], files["encoder"])
+    write_idinvert_bundle(model, bundle, BundleFacts("benchmark"), "fp32", lambda _step: None)
+    described = {"method": "idinvert", "body": "residual", "size": OFFICIAL.generator.resolution}
+    return described, (torch_idinvert, files)
+
+
+def compare(contenders: Mapping[str, Contender], repeats: int) -> dict[str, Any]:
     """Alternate the contenders' inversions; medians, peaks and ratios."""
-    contenders = {
-        "torch": Contender(torch_encoder, file),
-        "runtime": Contender(runtime_encoder, bundle),
-    }
     for contender in contenders.values():
         contender.run()
     for _ in range(repeats):
         for contender in contenders.values():
             contender.record()
-    seconds = {
-        name: statistics.median(run["cpu"] for run in contender.runs)
-        for name, contender in contenders.items()
+    medians = {
+        kind: {
+            name: statistics.median(run[kind] for run in contender.runs)
+            for name, contender in contenders.items()
+        }
+        for kind in ("cpu", "inversion")
     }
     peaks = {name: contender.stop() for name, contender in contenders.items()}
     return {
-        "cpu_seconds": seconds,
+        "cpu_seconds": medians["cpu"],
+        "seconds": medians["inversion"],
         "peak_bytes": peaks,
-        "times_as_fast": seconds["torch"] / seconds["runtime"],
+        "times_as_fast": {
+            kind: medians[kind]["torch"] / medians[kind]["runtime"] for kind in medians
+        },
         "memory_ratio": peaks["runtime"] / peaks["torch"],
     }
 
 
 def as_table(figures: dict[str, Any]) -> Table:
     """The figures for a terminal."""
-    table = Table(title=f"{figures['method']}, {figures['size']} px, one thread")
-    for column in ("", "CPU s", "peak memory, GB"):
+    threads = figures["threads"]
+    title = (
+        f"{figures['method']} ({figures['body']}), {figures['size']} px, "
+        f"{'one thread' if threads == 1 else f'{threads} threads'}"
+    )
+    table = Table(title=title)
+    for column in ("", "CPU s", "s", "peak memory, GB"):
         table.add_column(column, justify="right" if column else "left")
     for name, seconds in figures["cpu_seconds"].items():
-        table.add_row(name, f"{seconds:.2f}", f"{figures['peak_bytes'][name] / 1e9:.2f}")
-    table.add_row("ratio", f"{figures['times_as_fast']:.2f} x", f"{figures['memory_ratio']:.2f}")
+        peak = figures["peak_bytes"][name] / 1e9
+        table.add_row(name, f"{seconds:.2f}", f"{figures['seconds'][name]:.2f}", f"{peak:.2f}")
+    ratios = (f"{figures['times_as_fast'][kind]:.2f} x" for kind in ("cpu", "inversion"))
+    table.add_row("ratio", *ratios, f"{figures['memory_ratio']:.2f}")
     return table
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ..graphs.builder import GraphBuilder
-from .rules import Rule, attribute, input_of, reshaped, shape_of
+from .rules import Rule, attribute, input_of, reshaped, shape_of, summed
 from .tiles import (
     FEWEST_FOR_INPUT,
     FEWEST_FOR_KERNEL,
@@ -57,11 +57,12 @@ def _tiling(node: ir.Node, fewest: int) -> Tiling | None:
 def _conv(b: GraphBuilder, node: ir.Node, gradient: ir.Value, position: int) -> ir.Value:
     if position == 0:
         return _conv_by_input(b, node, gradient)
+    after = shape_of(node.outputs[0])
     if position == 2:
-        return b.op("ReduceSum", gradient, b.integers(0, 2, 3), keepdims=0)
+        return reshaped(b, summed(b, gradient, after, (0, 2, 3)), after[1:2])
     strides, padding, group = _geometry(node)
     x, shape = input_of(node, 0), shape_of(input_of(node, 1))
-    after, channels = shape_of(node.outputs[0]), shape_of(x)[1]
+    channels = shape_of(x)[1]
     tiles = _tiling(node, FEWEST_FOR_KERNEL)
     if tiles is not None:
         return gradient_by_kernel(b, x, gradient, shape, (after[2], after[3]), tiles)
@@ -285,20 +286,28 @@ def _resize(b: GraphBuilder, node: ir.Node, gradient: ir.Value, _position: int) 
 
 def _instance_norm(b: GraphBuilder, node: ir.Node, gradient: ir.Value, position: int) -> ir.Value:
     """Of y = s n + c, where n has mean 0 and variance 1 over every plane of x."""
+    x, scale = input_of(node, 0), input_of(node, 1)
+    shape = shape_of(x)
+
+    def mean(values: ir.Value) -> ir.Value:
+        """Over a plane, [1,C,1,1]."""
+        total = summed(b, values, shape, (2, 3))
+        return b.op("Mul", total, b.scalar(1 / (shape[2] * shape[3])))
+
     if position == 2:
-        return b.op("ReduceSum", gradient, b.integers(0, 2, 3), keepdims=0)
-    x, scale, plane = input_of(node, 0), input_of(node, 1), b.integers(2, 3)
-    centred = b.op("Sub", x, b.op("ReduceMean", x, plane, keepdims=1))
-    variance = b.op("ReduceMean", b.op("Mul", centred, centred), plane, keepdims=1)
+        return reshaped(b, summed(b, gradient, shape, (0, 2, 3)), shape[1:2])
+    centred = b.op("Sub", x, mean(x))
+    variance = mean(b.op("Mul", centred, centred))
     epsilon = b.scalar(attribute(node, "epsilon", 1e-5))
     deviation = b.op("Sqrt", b.op("Add", variance, epsilon))  # [1,C,1,1]
     normal = b.op("Div", centred, deviation)
     if position == 1:
-        return b.op("ReduceSum", b.op("Mul", gradient, normal), b.integers(0, 2, 3), keepdims=0)
-    along = b.op("ReduceMean", b.op("Mul", gradient, normal), plane, keepdims=1)
-    across = b.op("Sub", gradient, b.op("ReduceMean", gradient, plane, keepdims=1))
+        product = b.op("Mul", gradient, normal)
+        return reshaped(b, summed(b, product, shape, (0, 2, 3)), shape[1:2])
+    along = mean(b.op("Mul", gradient, normal))
+    across = b.op("Sub", gradient, mean(gradient))
     across = b.op("Sub", across, b.op("Mul", normal, along))
-    factor = b.op("Div", reshaped(b, scale, [1, shape_of(x)[1], 1, 1]), deviation)
+    factor = b.op("Div", reshaped(b, scale, [1, shape[1], 1, 1]), deviation)
     return b.op("Mul", across, factor)
 
 

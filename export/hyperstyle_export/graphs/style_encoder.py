@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
+import torch
+from hyperstyle_rt.formats.methods import AVERAGE
 
 from ..networks.config import StyleEncoderConfig
 from ..networks.encoder_method import LARGEST_LABEL, LIGHTNESS, EncoderMethod
@@ -52,11 +54,18 @@ def build_style_encoder(
 
 
 def build_average(model: InvertibleModel, method: EncoderMethod) -> ir.Model:
-    """(nothing) -> latents [1,L,W]: what ReStyle starts from, where the bundle's is another."""
-    b = GraphBuilder(f"{method.role}_average")
-    average = b.constant("latent_avg", to_array(method.latent_avg)[None])
-    shape = [1, *method.latent_avg.shape]
-    b.output("latents", b.op("Identity", average), shape)
+    """(nothing) -> latents [1,L,W] and reconstruction [1,3,h,w]: what ReStyle starts from.
+
+    They are the same for every picture. The published code renders them once, too, before it
+    inverts any.
+    """
+    average = method.latent_avg[None]
+    with torch.no_grad():
+        _, reconstruction = model.generate(average)
+    b = GraphBuilder(f"{method.role}{AVERAGE}")
+    for name, value in (("latents", average), ("reconstruction", reconstruction)):
+        stored = b.constant(f"average.{name}", to_array(value))
+        b.output(name, b.op("Identity", stored), list(value.shape))
     return b.build()
 
 

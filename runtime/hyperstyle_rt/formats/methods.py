@@ -14,6 +14,7 @@ from .fields import Fields, invalid
 
 MAX_ITERATIONS = 100
 MAX_PHASES = 32
+AVERAGE = "_average"  # how roles end of graphs that give latents and their reconstruction
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Method:
     @property
     def renderings(self) -> int:
         """How often latents are rendered: before every iteration, and at the end."""
-        return 1 + sum(phase.repeat or 0 for phase in self.phases)
+        given = sum(phase.graph.endswith(AVERAGE) for phase in self.phases)
+        return 1 + sum(phase.repeat or 0 for phase in self.phases) - given
 
     @property
     def graph_runs(self) -> dict[str, int]:

@@ -2,45 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
+import pytest
 import torch
-from benchmarking.encoders import as_table, runtime_encoder, torch_encoder
+from benchmarking.encoders import (
+    as_table,
+    runtime_encoder,
+    torch_encoder,
+    torch_idinvert,
+)
 from hyperstyle_export.bundles.writer import BundleFacts, write_bundle
+from hyperstyle_export.networks.encoder_method import EncoderMethod
+from hyperstyle_export.networks.hyperstyle import HyperStyle
 from hyperstyle_export.readers.encoders import EncoderSource
 from hyperstyle_export.readers.family import Sources, load_family
 from models import tiny_encoder
 from rich.console import Console
+from synthetic.idinvert import write_files
+
+
+@pytest.fixture(autouse=True)
+def _settings_of_torch() -> Iterator[None]:
+    threads, has_gradients = torch.get_num_threads(), torch.is_grad_enabled()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_grad_enabled(has_gradients)
 
 
 def test_both_contenders_invert(tmp_path: Path) -> None:
+    """Five encoders and five renderings each: the average's is made before."""
     file = tiny_encoder(tmp_path / "restyle.pt", "ProgressiveBackboneEncoder")
     family = load_family(Sources(encoders=(EncoderSource(file),)))
     bundle = tmp_path / "bundle"
     bundle.mkdir()
     facts = BundleFacts("benchmark")
     write_bundle(family.model, bundle, facts, "fp32", lambda _step: None, encoders=family.encoders)
-    threads, has_gradients = torch.get_num_threads(), torch.is_grad_enabled()
-    try:
-        for contender in (torch_encoder(file), runtime_encoder(bundle)):
-            assert contender()["cpu"] > 0
-    finally:
-        torch.set_num_threads(threads)
-        torch.set_grad_enabled(has_gradients)
+    assert runtime_encoder(bundle)()["cpu"] > 0
+    run = torch_encoder(file)
+    with (
+        mock.patch.object(HyperStyle, "generate", autospec=True) as generate,
+        mock.patch.object(EncoderMethod, "refine", autospec=True) as refine,
+    ):
+        generate.return_value = None, torch.zeros(1, 3, 64, 64)
+        assert run()["cpu"] > 0
+    assert (generate.call_count, refine.call_count) == (5, 5)
+
+
+def test_idinvert_has_a_reference_of_its_own(tmp_path: Path) -> None:
+    assert torch_idinvert(write_files(tmp_path))()["cpu"] > 0
 
 
 def test_the_table_tells_the_ratios() -> None:
     figures = {
         "method": "restyle-e4e",
+        "body": "ir_se",
         "size": 256,
+        "threads": 2,
         "cpu_seconds": {"torch": 3.0, "runtime": 1.5},
+        "seconds": {"torch": 1.8, "runtime": 0.8},
         "peak_bytes": {"torch": 4e9, "runtime": 1e9},
-        "times_as_fast": 2.0,
+        "times_as_fast": {"cpu": 2.0, "inversion": 2.25},
         "memory_ratio": 0.25,
     }
     console = Console(width=80)
     with console.capture() as shown:
         console.print(as_table(figures))
-    assert "restyle-e4e, 256 px" in shown.get()
-    assert "2.00 x" in shown.get()
-    assert "0.25" in shown.get()
+    for words in ("restyle-e4e (ir_se), 256 px, 2 threads", "2.00 x", "2.25 x", "0.25"):
+        assert words in shown.get()

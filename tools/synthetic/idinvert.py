@@ -1,4 +1,4 @@
-"""IDInvert's files with the goldens' weights: the official ones, or small ones of their layout."""
+"""IDInvert's files with synthetic weights: of the official sizes, or small ones of their layout."""
 
 from __future__ import annotations
 
