@@ -1,4 +1,4 @@
-"""Gradients of large 3x3 convolutions by tiles, against torch's in float64."""
+"""Large 3x3 convolutions and their gradients by tiles, against torch in float64."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hyperstyle_export.adjoint.pull_back import pull_back
 from hyperstyle_export.adjoint.tiles import FEWEST_FOR_INPUT, POINTS, tiling, tiling_of
 from hyperstyle_export.graphs.builder import GraphBuilder, save_model
 from hyperstyle_export.graphs.inlining import inline, with_shapes
+from hyperstyle_export.graphs.tiled import with_tiles
 
 KERNEL = (65, 64, 3, 3)
 SIZES = {2: (16, 18), 4: (32, 36)}
@@ -35,9 +36,18 @@ def differentiated(size: tuple[int, int]) -> ir.Model:
     return b.build()
 
 
+def convolved(channels: int, size: tuple[int, int]) -> ir.Model:
+    """x, k, bias -> y of a convolution with padding."""
+    b = GraphBuilder("forward")
+    x, bias = b.input("x", [1, channels, *size]), b.input("bias", [channels])
+    kernel = b.input("k", [channels, channels, 3, 3])
+    b.output("y", b.conv(x, kernel, bias, padding=(1, 1)), [1, channels, *size])
+    return with_shapes(b.build())
+
+
 def run(model: ir.Model, path: Path, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
     save_model(model, path)
-    return ort.InferenceSession(path).run(["dx", "dk"], inputs)
+    return ort.InferenceSession(path).run([str(v.name) for v in model.graph.outputs], inputs)
 
 
 @pytest.mark.parametrize("side", POINTS)
@@ -68,6 +78,25 @@ def test_gradients_by_tiles_equal_autograds(side: int, tmp_path: Path) -> None:
         expected = leaf.grad.numpy()
         error = np.linalg.norm(actual - expected) / np.linalg.norm(expected)
         assert error <= ERROR[side]
+
+
+def test_a_forward_pass_by_tiles_is_the_convolution(tmp_path: Path) -> None:
+    model, source = with_tiles(convolved(256, (32, 36))), np.random.default_rng(0)
+    kernels = [
+        node.attributes["kernel_shape"].value for node in model.graph if node.op_type == "Conv"
+    ]
+    assert kernels == [(4, 4)]  # small tiles, whose errors are those of a sum of products
+    shapes = {"x": (1, 256, 32, 36), "k": (256, 256, 3, 3), "bias": (256,)}
+    arrays = {n: source.standard_normal(s, dtype=np.float32) for n, s in shapes.items()}
+    (actual,) = run(model, tmp_path / "forward.onnx", arrays)
+    tensors = [torch.from_numpy(array).double() for array in arrays.values()]
+    expected = F.conv2d(*tensors, padding=1).numpy()
+    assert np.linalg.norm(actual - expected) <= 1e-6 * np.linalg.norm(expected)
+
+
+def test_other_nodes_of_a_forward_pass_stay() -> None:
+    model = with_tiles(convolved(255, (32, 32)))
+    assert [(node.op_type, len(node.inputs)) for node in model.graph] == [("Conv", 3)]
 
 
 @pytest.mark.parametrize(

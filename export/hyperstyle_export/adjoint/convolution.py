@@ -44,8 +44,8 @@ def _same(strides: tuple[int, int]) -> int:
     return stride
 
 
-def _tiling(node: ir.Node, fewest: int) -> Tiling | None:
-    """Tiles for a gradient of a convolution, if they save time from so many channels on."""
+def chosen_tiling(node: ir.Node, fewest: int) -> Tiling | None:
+    """Tiles for a convolution or a gradient of it, if they save time from so many channels on."""
     strides, padding, group = _geometry(node)
     height, width = shape_of(node.outputs[0])[2:]
     if group > 1 or strides[0] != strides[1]:
@@ -63,7 +63,7 @@ def _conv(b: GraphBuilder, node: ir.Node, gradient: ir.Value, position: int) -> 
     strides, padding, group = _geometry(node)
     x, shape = input_of(node, 0), shape_of(input_of(node, 1))
     channels = shape_of(x)[1]
-    tiles = _tiling(node, FEWEST_FOR_KERNEL)
+    tiles = chosen_tiling(node, FEWEST_FOR_KERNEL)
     if tiles is not None:
         return gradient_by_kernel(b, x, gradient, shape, (after[2], after[3]), tiles)
     rows = _rows(b, gradient, node.outputs[0])
@@ -91,7 +91,7 @@ def _conv_by_input(b: GraphBuilder, node: ir.Node, gradient: ir.Value) -> ir.Val
     strides, padding, group = _geometry(node)
     size = shape_of(kernel)[2:]
     after = shape_of(node.outputs[0])[2:]
-    tiles = _tiling(node, FEWEST_FOR_INPUT)
+    tiles = chosen_tiling(node, FEWEST_FOR_INPUT)
     if tiles is not None and kernel.const_value is None:
         plane = (after[0], after[1])
         return gradient_by_input(b, gradient, kernel, shape_of(kernel), plane, tiles)

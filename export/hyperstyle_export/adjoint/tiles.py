@@ -1,4 +1,4 @@
-"""Gradients of 3x3 convolutions by tiles, in a fraction of the products (Winograd's algorithms).
+"""3x3 convolutions and their gradients by tiles, in a fraction of the products (Winograd's).
 
 A tile of m x m pixels of the output depends on (m + 2) x (m + 2) of the input. Seen as polynomials,
 both and the kernel are evaluated at m + 2 points per axis; what was a convolution is then one
@@ -9,8 +9,8 @@ of 2 x 2 and 2.25 with tiles of 4 x 4, and all of them are matrix products over 
 - A. Lavin and S. Gray, *Fast Algorithms for Convolutional Neural Networks*, 2016.
 
 In exact arithmetic nothing changes. In float32 tiles of 4 x 4 are off by 2e-6 of the norm, a sum of
-products by 3e-7: enough for a gradient, which is linear in what is computed here. The forward pass
-stays as it is, because its errors decide on which side of zero an activation is.
+products and tiles of 2 x 2 by 4e-7: enough for gradients, which are linear in what is computed
+here. The errors of a forward pass decide on which side of zero an activation is: `graphs.tiled`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ..graphs.builder import GraphBuilder
 TAPS = 3
 SMALLEST_SIDE = 16  # of a plane: below, there are too few tiles for a matrix product
 LARGE_SIDE = 32  # from which on tiles are of 4 x 4 pixels
-FEWEST_FOR_INPUT, FEWEST_FOR_KERNEL = 64, 32
+FEWEST_FOR_INPUT, FEWEST_FOR_KERNEL, FEWEST_FORWARD = 64, 32, 256
 """Channels below which the transformations take longer than what they save."""
 LARGEST = 1 << 24  # numbers of a tensor: transformed, they are 2.25 times as many, 151 MB
 
@@ -109,6 +109,27 @@ def tiling_of(
     return tiling(side) if fits and whole and large and small else None
 
 
+def convolution(
+    b: GraphBuilder,
+    x: ir.Value,
+    kernel: ir.Value,
+    shape: tuple[int, ...],
+    size: tuple[int, int],
+    tiles: Tiling,
+) -> ir.Value:
+    """The convolution itself: [1,O,h,w].
+
+    Parameters
+    ----------
+    x:
+        [1,I,h,w], with (h, w) = `size`.
+    kernel:
+        Of `shape` [O,I,3,3].
+    """
+    kernels = _kernels(b, kernel, shape, tiles, "kernel", _both_axes(tiles.kernel))
+    return _convolved(b, x, kernels, (shape[0], shape[1]), size, tiles)
+
+
 def gradient_by_input(
     b: GraphBuilder,
     gradient: ir.Value,
@@ -126,22 +147,10 @@ def gradient_by_input(
     kernel:
         Of `shape` [O,I,3,3].
     """
-    out_channels, in_channels = shape[:2]
-    points = tiles.reach**2
-    rows = b.op(
-        "Transpose", b.reshape(kernel, out_channels * in_channels, TAPS**2), perm=[1, 0]
-    )  # [9,O*I]
     turned = _both_axes(tiles.kernel)[:, ::-1]
-    kernels = b.op("MatMul", _constant(b, "turned_kernel", tiles, turned), rows)
-    kernels = b.reshape(kernels, points, out_channels, in_channels)
-    seen = b.op("Transpose", _seen(b, gradient, out_channels, size, tiles, 1), perm=[1, 0, 2])
-    products = b.op("MatMul", b.op("Transpose", kernels, perm=[0, 2, 1]), seen)  # [n,I,tiles]
-    pixels = b.op(
-        "MatMul",
-        _constant(b, "output", tiles, _both_axes(tiles.output)),
-        b.reshape(products, points, -1),
-    )
-    return _joined(b, pixels, in_channels, size, tiles)
+    kernels = _kernels(b, kernel, shape, tiles, "turned_kernel", turned)
+    kernels = b.op("Transpose", kernels, perm=[0, 2, 1])
+    return _convolved(b, gradient, kernels, (shape[1], shape[0]), size, tiles)
 
 
 def gradient_by_kernel(
@@ -180,6 +189,36 @@ def gradient_by_kernel(
         b.reshape(kernels, points, out_channels * in_channels),
     )
     return b.reshape(b.op("Transpose", taps, perm=[1, 0]), *shape)
+
+
+def _kernels(
+    b: GraphBuilder,
+    kernel: ir.Value,
+    shape: tuple[int, ...],
+    tiles: Tiling,
+    name: str,
+    matrix: Matrix,
+) -> ir.Value:
+    """A kernel at all points: [O,I,3,3] -> [n,O,I]."""
+    rows = b.op("Transpose", b.reshape(kernel, shape[0] * shape[1], TAPS**2), perm=[1, 0])
+    kernels = b.op("MatMul", _constant(b, name, tiles, matrix), rows)
+    return b.reshape(kernels, tiles.reach**2, *shape[:2])
+
+
+def _convolved(
+    b: GraphBuilder,
+    x: ir.Value,
+    kernels: ir.Value,
+    channels: tuple[int, int],
+    size: tuple[int, int],
+    tiles: Tiling,
+) -> ir.Value:
+    """[1,I,h,w] and kernels at all points [n,O,I] -> [1,O,h,w], with (O, I) = `channels`."""
+    seen = b.op("Transpose", _seen(b, x, channels[1], size, tiles, 1), perm=[1, 0, 2])
+    products = b.op("MatMul", kernels, seen)  # [n,O,tiles]
+    matrix = _constant(b, "output", tiles, _both_axes(tiles.output))
+    pixels = b.op("MatMul", matrix, b.reshape(products, tiles.reach**2, -1))
+    return _joined(b, pixels, channels[0], size, tiles)
 
 
 def _both_axes(matrix: Matrix) -> Matrix:
