@@ -19,7 +19,7 @@ from hyperstyle_rt.backends.openvino_library import cause_of, computes_bfloat16,
 from hyperstyle_rt.backends.openvino_models import ModelCompiler
 from hyperstyle_rt.backends.protocol import asked_precision
 from hyperstyle_rt.backends.registry import open_backend
-from hyperstyle_rt.formats.bundle import Bundle, default_bundle
+from hyperstyle_rt.formats.bundle import Bundle, find_bundle
 from opened_backends import OPEN, encode, furthest, python
 
 # Not importorskip: to import the package as it is reports that to its maker.
@@ -37,11 +37,11 @@ def open_openvino(directory: Path, precision: str = "fp32") -> Any:
 
 @pytest.fixture
 def encoder(tmp_path: Path) -> Path:
-    """The default bundle, as far as its encoder goes, whose tensors are in a file of their own."""
+    """The encoder of the bundle portraits, whose tensors are in a file of their own."""
     directory = tmp_path / "encoder only"
     directory.mkdir()
     for name in ("manifest.json", "encoder.onnx", "encoder.onnx.data"):
-        shutil.copy(default_bundle() / name, directory)
+        shutil.copy(find_bundle("portraits") / name, directory)
     return directory
 
 
@@ -83,9 +83,9 @@ def test_precisions_are_those_of_the_registry(encoder: Path) -> None:
 def test_bfloat16_is_computed_where_the_cpu_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     if not computes_bfloat16(new_core()):
         pytest.skip("needs a CPU with AVX-512 BF16 or AMX")
-    with Model.load(None, "auto", threads=1, precision="bf16") as model:
+    with Model.load("portraits", "auto", threads=1, precision="bf16") as model:
         inversion = model.invert(PICTURE, align="never")
-    with Model.load(None, "cpu", threads=1) as model:
+    with Model.load("portraits", "cpu", threads=1) as model:
         expected = model.invert(PICTURE, align="never")
     assert inversion.computed["precision"] == "bf16"
     error = np.square(inversion.output - expected.output).mean()
@@ -260,7 +260,7 @@ main()
 @pytest.mark.parametrize("limit", [3_000_000_000, 900_000_000, 650_000_000])
 def test_a_limit_of_memory_is_kept_or_a_sentence(limit: int, tmp_path: Path) -> None:
     """Where OpenVINO gets no memory it may crash the process."""
-    ran = python(LIMITED, limit, PICTURE, "--out", tmp_path / "out.png")
+    ran = python(LIMITED, limit, PICTURE, "--bundle", "portraits", "--out", tmp_path / "out.png")
     if limit > 1_600_000_000:
         assert ran.returncode == 0, ran.stderr
         assert (tmp_path / "out.png").exists()

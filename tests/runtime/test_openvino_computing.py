@@ -21,7 +21,7 @@ from hyperstyle_rt.checking.comparison import (
     open_contender,
     sample_picture,
 )
-from hyperstyle_rt.formats.bundle import Bundle, default_bundle
+from hyperstyle_rt.formats.bundle import Bundle, find_bundle
 from opened_backends import furthest
 
 # Not importorskip: to import the package as it is reports that to its maker.
@@ -32,14 +32,14 @@ RELATIVE = 1e-4  # of a tensor's largest value
 LARGE = pytest.mark.engines  # compiled for seconds each
 GRAPHS = [
     pytest.param(role, marks=LARGE) if "objective" in role else role
-    for role in sorted(Bundle.open(default_bundle()).manifest.graphs)
+    for role in sorted(Bundle.open(find_bundle("portraits")).manifest.graphs)
 ]
 
 
 @pytest.fixture(scope="module")
 def both() -> Iterator[dict[str, Backend]]:
-    """ONNX Runtime and OpenVINO on the default bundle."""
-    bundle = Bundle.open(default_bundle())
+    """ONNX Runtime and OpenVINO on the bundle portraits."""
+    bundle = Bundle.open(find_bundle("portraits"))
     backends = {name: open_backend(name, bundle, 1) for name in ("cpu", "openvino")}
     yield backends
     for backend in backends.values():
@@ -182,9 +182,9 @@ def test_uses_of_one_kind_share_a_constant() -> None:
     """Nothing is copied in graphs that go one way."""
     core = new_core()
     for role in ("encoder", "hypernet", "weights"):
-        model = core.read_model(str(default_bundle() / f"{role}.onnx"))
+        model = core.read_model(str(find_bundle("portraits") / f"{role}.onnx"))
         assert separate_shared_constants(model) == 0
-    objective = core.read_model(str(default_bundle() / "objective.onnx"))
+    objective = core.read_model(str(find_bundle("portraits") / "objective.onnx"))
     assert separate_shared_constants(objective) > 0
 
 
@@ -204,7 +204,7 @@ def test_batches_are_their_rows_and_results_are_kept(both: dict[str, Backend]) -
 def test_an_inversion_and_its_refinement_are_those_of_onnx_runtime() -> None:
     results = []
     for name in ("cpu", "openvino"):
-        with Model.load(None, name, threads=1) as model:
+        with Model.load("portraits", name, threads=1) as model:
             inversion = model.invert(PICTURE, 2, align="never")
             results.append(model.optimise(inversion, PICTURE, steps=1, align="never"))
     expected, actual = results

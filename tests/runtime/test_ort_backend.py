@@ -22,7 +22,7 @@ from hyperstyle_rt.backends.ort_library import load_onnxruntime, session_options
 from hyperstyle_rt.backends.ort_providers import ChosenProvider
 from hyperstyle_rt.backends.processors import Processors, useful_threads
 from hyperstyle_rt.backends.registry import open_backend
-from hyperstyle_rt.formats.bundle import Bundle, default_bundle
+from hyperstyle_rt.formats.bundle import Bundle, find_bundle
 from opened_backends import OPEN, encode, python
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -36,11 +36,11 @@ def open_cpu(directory: Path, threads: int | None = 1) -> OnnxRuntimeBackend:
 
 @pytest.fixture
 def encoder(tmp_path: Path) -> Path:
-    """The default bundle, as far as its encoder goes, whose tensors are in a file of their own."""
+    """The encoder of the bundle portraits, whose tensors are in a file of their own."""
     directory = tmp_path / "encoder only"
     directory.mkdir()
     for name in ("manifest.json", "encoder.onnx", "encoder.onnx.data"):
-        shutil.copy(default_bundle() / name, directory)
+        shutil.copy(find_bundle("portraits") / name, directory)
     return directory
 
 
@@ -99,7 +99,7 @@ def test_many_threads_cost_little(busy: bool) -> None:
         times: dict[int, list[float]] = {2: [], 64: []}
         for _ in range(5):
             for threads, found in times.items():
-                ran = python(MEASURE, default_bundle(), threads, "encoder", timeout=300)
+                ran = python(MEASURE, find_bundle("portraits"), threads, "encoder", timeout=300)
                 found.append(float(ran.stdout))
     finally:
         for process in beside:
@@ -172,7 +172,7 @@ print(before, during, resident())
 
 @LINUX
 def test_closing_gives_the_memory_back() -> None:
-    ran = python(RESIDENT, default_bundle(), timeout=300)
+    ran = python(RESIDENT, find_bundle("portraits"), timeout=300)
     before, during, after = map(float, ran.stdout.split())
     assert during - before > 100  # MiB: three times 35 MB of graphs, as float32
     assert after - before < 0.1 * (during - before)
@@ -308,7 +308,7 @@ print(len(graphs) > 5)
 
 def test_a_stranger_opens_our_graphs_in_silence() -> None:
     """In a host that does not lower ONNX Runtime's log level, as Node's or a C program."""
-    ran = python(STRANGER, default_bundle(), ORT_DISABLE_TELEMETRY="1")
+    ran = python(STRANGER, find_bundle("portraits"), ORT_DISABLE_TELEMETRY="1")
     assert (ran.stdout, ran.stderr) == ("True\n", "")
 
 
