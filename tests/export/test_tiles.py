@@ -47,7 +47,9 @@ def convolved(channels: int, size: tuple[int, int]) -> ir.Model:
 
 def run(model: ir.Model, path: Path, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
     save_model(model, path)
-    return ort.InferenceSession(path).run([str(v.name) for v in model.graph.outputs], inputs)
+    names = [str(value.name) for value in model.graph.outputs]
+    found: list[np.ndarray] = ort.InferenceSession(path).run(names, inputs)
+    return found
 
 
 @pytest.mark.parametrize("side", POINTS)
@@ -55,7 +57,8 @@ def test_a_tile_is_the_convolution(side: int) -> None:
     tiles, source = tiling(side), np.random.default_rng(side)
     x, kernel = source.standard_normal((tiles.reach, tiles.reach)), source.standard_normal((3, 3))
     products = (tiles.input @ x @ tiles.input.T) * (tiles.kernel @ kernel @ tiles.kernel.T)
-    expected = F.conv2d(*(torch.from_numpy(a)[None, None] for a in (x, kernel))).numpy()[0, 0]
+    planes = [torch.from_numpy(array)[None, None] for array in (x, kernel)]
+    expected = F.conv2d(planes[0], planes[1]).numpy()[0, 0]
     assert np.abs(tiles.output @ products @ tiles.output.T - expected).max() <= 1e-13
 
 
@@ -68,13 +71,14 @@ def test_gradients_by_tiles_equal_autograds(side: int, tmp_path: Path) -> None:
     shapes = {"x": (1, KERNEL[1], *size), "k": KERNEL, "dy": (1, KERNEL[0], *size)}
     arrays = {n: source.standard_normal(s, dtype=np.float32) for n, s in shapes.items()}
     leaves = [torch.from_numpy(arrays[name]).double().requires_grad_() for name in ("x", "k")]
-    y = F.conv2d(*leaves, padding=1)
+    y = F.conv2d(leaves[0], leaves[1], padding=1)
     y.backward(torch.from_numpy(arrays["dy"]).double())
     model = differentiated(size)
     products = [node for node in model.graph if node.op_type in ("Conv", "Gemm")]
     assert {len(node.inputs) for node in products} == {2}
     assert "Gemm" not in {node.op_type for node in products}  # one product per tap without tiles
     for leaf, actual in zip(leaves, run(model, tmp_path / "adjoint.onnx", arrays), strict=True):
+        assert leaf.grad is not None
         expected = leaf.grad.numpy()
         error = np.linalg.norm(actual - expected) / np.linalg.norm(expected)
         assert error <= ERROR[side]
@@ -90,7 +94,7 @@ def test_a_forward_pass_by_tiles_is_the_convolution(tmp_path: Path) -> None:
     arrays = {n: source.standard_normal(s, dtype=np.float32) for n, s in shapes.items()}
     (actual,) = run(model, tmp_path / "forward.onnx", arrays)
     tensors = [torch.from_numpy(array).double() for array in arrays.values()]
-    expected = F.conv2d(*tensors, padding=1).numpy()
+    expected = F.conv2d(tensors[0], tensors[1], tensors[2], padding=1).numpy()
     assert np.linalg.norm(actual - expected) <= 1e-6 * np.linalg.norm(expected)
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -38,7 +39,7 @@ Of small numbers, few of them alike in size: with 2 in the place of 1/2 the erro
 again.
 """
 
-Matrix = NDArray[np.float64]
+Matrix = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
