@@ -180,7 +180,7 @@ class Films:
     following: Annotated[
         int,
         typer.Option(
-            min=0,
+            min=1,
             max=MAX_ITERATIONS,
             help="Iterations of a frame, which goes on from the one before it.",
             metavar="N",
