@@ -1,8 +1,6 @@
 """Invert a picture and edit it on a Triton server, by HTTP or gRPC.
 
-    pip install 'tritonclient[http,grpc]' pillow
-    python examples/triton/client.py examples/portrait_0.png smiling.png --model portraits
-    python examples/triton/client.py examples/portrait_0.png smiling.png --url 127.0.0.1:8001 --grpc
+Needs ``tritonclient[http,grpc]`` and ``pillow``; README.md beside this shows commands.
 """
 
 from __future__ import annotations
@@ -39,9 +37,7 @@ def main() -> None:
     client = protocol.InferenceServerClient(asked.url)
 
     picture = np.asarray(Image.open(asked.picture).convert("RGB"))
-    found = client.infer(
-        f"{asked.model}_invert", [tensor(protocol, "picture", picture, "UINT8")]
-    )
+    found = client.infer(f"{asked.model}_invert", [tensor(protocol, "picture", picture, "UINT8")])
     inversion = found.as_numpy("inversion")
     print(f"latents {found.as_numpy('latents').shape}, inversion file {len(inversion[0])} bytes")
 
