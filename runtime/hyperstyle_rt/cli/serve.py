@@ -26,7 +26,7 @@ hyperstyle-rt serve --bundle faces --workers 2 --store inversions
 
 hyperstyle-rt serve --bundle engines/ffhq --adapted engines/toon --backend cuda
 
-hyperstyle-rt serve --static site --also faces
+hyperstyle-rt serve --static site --also portraits
 
 HYPERSTYLE_RT_TOKEN=... hyperstyle-rt serve --host 0.0.0.0 --allow-remote
 
