@@ -194,7 +194,10 @@ def _projecting(rate: float, steps: int, samples: int, drops_noise: bool) -> Sta
 
 
 _BOTH = {"latents": Pace(0.1, settling, BRISK), "channel_offsets": Pace(None, settling, BRISK)}
-_BOTH_FINISHING = {**_BOTH, "latents": Pace(0.04, settling, BRISK)}
+_BOTH_FINISHING = {
+    "latents": Pace(0.03, settling, BRISK),
+    "channel_offsets": Pace(None, settling, BRISK, scale=0.5),  # at 1 the loss trebles at first
+}
 
 _TUNING = Stage({"weights": _published(3e-4)}, 350, enough=0.06)
 
@@ -205,8 +208,8 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "photo": Preset(
         (
-            Stage(_BOTH, 60, Weights(1.0, 0.3, 0.8), draft=True, renew=10),
-            Stage(_BOTH_FINISHING, 24, Weights(1.0, 0.3, 0.8)),
+            Stage(_BOTH, 60, Weights(1.0, 0.3, 1.6), draft=True, renew=10),
+            Stage(_BOTH_FINISHING, 24, Weights(1.0, 0.3, 1.6)),
         ),
         needs_inversion=True,
         brief=60,
