@@ -40,6 +40,7 @@ class OptimisingOperations(ExportingOperations):
         align: str = "auto",
         face: str | int = "largest",
         effort: str | None = None,
+        start: Inversion | None = None,
     ) -> Inversion:
         """Invert a picture by a method of the bundle."""
 
