@@ -105,17 +105,6 @@ def test_kernels_follow_channel_offsets_and_codes() -> None:
     assert point.codes[0, -1] == 0
 
 
-def test_a_variable_s_own_rates_are_scaled() -> None:
-    """Adam's first step is as far as the rate, whatever the gradient."""
-    own = replace(FAST, rate=None)
-    whole, half = (
-        Bench(start(), "channel_offsets", pace=pace).descend(1).channel_offsets
-        for pace in (own, replace(own, scale=0.5))
-    )
-    assert np.abs(whole).min() > 0.1
-    np.testing.assert_allclose(half, whole / 2, rtol=1e-5)
-
-
 def test_all_at_once_is_each_alone() -> None:
     """What the quadratic does not couple: Adam keeps a state for each."""
     names = ("latents", "noise", "features")

@@ -44,8 +44,6 @@ class Pace:
         On the mean square of what was added, in units of the rates squared.
     settle:
         What is done to the value after a step, of noise to each map; None for nothing.
-    scale:
-        What the rate is multiplied by.
     """
 
     rate: float | None = None
@@ -53,7 +51,6 @@ class Pace:
     adam: AdamSettings = BRISK
     penalty: float = 0.0
     settle: Callable[[Array], Array] | None = None
-    scale: float = 1.0
 
 
 class Moving:
@@ -62,8 +59,7 @@ class Moving:
     def __init__(self, variable: Variable, pace: Pace) -> None:
         self.variable = variable
         self.pace = pace
-        rates = variable.rates if pace.rate is None else np.float32(pace.rate) * _ONE
-        self.rates = np.float32(pace.scale) * rates
+        self.rates = variable.rates if pace.rate is None else np.float32(pace.rate) * _ONE
         self.value = variable.start.copy()
         self._adam = Adam(self.rates, pace.adam)
 

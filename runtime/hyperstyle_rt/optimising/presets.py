@@ -145,14 +145,10 @@ class Preset:
         One after the other.
     needs_inversion:
         Whether it starts from an inversion, by the bundle's default method where none is given.
-    brief:
-        Number of steps that already does, measured: as many as ``--effort auto`` takes. None for
-        all.
     """
 
     stages: tuple[Stage, ...]
     needs_inversion: bool = False
-    brief: int | None = None
 
     @property
     def steps(self) -> int:
@@ -194,10 +190,7 @@ def _projecting(rate: float, steps: int, samples: int, drops_noise: bool) -> Sta
 
 
 _BOTH = {"latents": Pace(0.1, settling, BRISK), "channel_offsets": Pace(None, settling, BRISK)}
-_BOTH_FINISHING = {
-    "latents": Pace(0.03, settling, BRISK),
-    "channel_offsets": Pace(None, settling, BRISK, scale=0.5),  # at 1 the loss trebles at first
-}
+_BOTH_FINISHING = {**_BOTH, "latents": Pace(0.04, settling, BRISK)}
 
 _TUNING = Stage({"weights": _published(3e-4)}, 350, enough=0.06)
 
@@ -208,11 +201,10 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "photo": Preset(
         (
-            Stage(_BOTH, 60, Weights(1.0, 0.3, 1.6), draft=True, renew=10),
-            Stage(_BOTH_FINISHING, 24, Weights(1.0, 0.3, 1.6)),
+            Stage(_BOTH, 60, Weights(1.0, 0.3, 0.8), draft=True, renew=10),
+            Stage(_BOTH_FINISHING, 24, Weights(1.0, 0.3, 0.8)),
         ),
         needs_inversion=True,
-        brief=60,
     ),
     "projector": Preset(
         (_projecting(0.1, 1000, 10_000, drops_noise=False),),
