@@ -259,6 +259,7 @@ def test_without_vgg16_it_inverts_and_says_what_optimising_needs(
             model.optimise(inversion, picture, "idinvert")
 
 
+@pytest.mark.engines
 @pytest.mark.slow
 @pytest.mark.parametrize("sm", [89, 120])
 def test_graphs_compile_with_tensorrt_rtx(built: Path, tmp_path: Path, sm: int) -> None:
