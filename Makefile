@@ -19,7 +19,7 @@ PACKAGED := $(shell find runtime/hyperstyle_rt engines/faces engines/portraits -
 .PHONY: format clean
 
 demo: $(DEMO)/installed
-	$(DEMO)/bin/hyperstyle-rt invert examples/portrait_0.png --coupled --force --out demo.png
+	$(DEMO)/bin/hyperstyle-rt invert examples/astronaut.jpg --coupled --force --out demo.png
 	@echo "the result: $(CURDIR)/demo.png, beside the input: $(CURDIR)/demo.coupled.png"
 
 # Whole files go to a process, the longest first (tests/conftest.py): the many short ones then fill

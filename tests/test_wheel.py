@@ -82,7 +82,7 @@ def clean_environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "MYPYPATH"))}
 
 
-def test_the_wheel_carries_the_default_bundle_and_nothing_of_the_exporter(wheel: Path) -> None:
+def test_the_wheel_carries_its_bundles_and_nothing_of_the_exporter(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     for name in ("manifest.json", "encoder.onnx", "LICENSE", "README.md"):
         assert f"hyperstyle_rt/engines/portraits/{name}" in names
@@ -100,14 +100,13 @@ def test_invert_end_to_end_without_torch(program: Path, tmp_path: Path) -> None:
     for module in ("torch", "onnx", "PIL"):
         found = subprocess.run([str(python), "-c", f"import {module}"], capture_output=True)
         assert found.returncode != 0, f"{module} is installed"
-    result = run(
-        program, "invert", EXAMPLE, "-o", "out.png", "--save-inversion", "--json", cwd=tmp_path
-    )
+    command = ("invert", EXAMPLE, "--bundle", "portraits", "-o", "out.png")
+    result = run(program, *command, "--save-inversion", "--json", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     (inversion,) = json.loads(result.stdout)["inversions"]
     assert inversion["iterations"] == 5
     assert {p.name for p in tmp_path.iterdir()} == {"out.png", "out.safetensors"}
-    again = run(program, "invert", EXAMPLE, "-o", "out.png", cwd=tmp_path)
+    again = run(program, *command, cwd=tmp_path)
     assert again.returncode == 2
     assert "out.png" in again.stderr
 

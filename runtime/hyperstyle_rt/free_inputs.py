@@ -103,7 +103,9 @@ class FreeInputs:
         for parameter in self.parametric().parameters:
             part = weights[start : start + parameter.size].reshape(parameter.shape)
             name = f"parameter.{parameter.name}"
-            changed[name] = self._backend.upload(self._backend.download(stored[name]) + part)
+            value = self._backend.download(stored[name])  # a copy
+            value += part
+            changed[name] = self._backend.upload(value)
             start += parameter.size
         return changed
 

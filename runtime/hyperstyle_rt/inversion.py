@@ -12,6 +12,7 @@ import numpy as np
 from .errors import InversionError
 from .files import write_atomically
 from .formats.inversion_file import (
+    HALVES,
     InversionData,
     parse_inversion,
     read_inversion,
@@ -143,6 +144,20 @@ class Inversion:
         settings = {**self.settings, "latents": other.method}
         data = replace(self.data, latents=other.latents, settings=settings)
         return Inversion(data, None, self.styles)
+
+    def with_steps_of(self, other: Inversion | None) -> Inversion:
+        """These latents and codes, with what gradient steps have found beside them for another.
+
+        So steps for a picture much like another one begin where those for that one have ended.
+
+        Returns
+        -------
+        Without a rendering where anything was taken over; itself for None.
+        """
+        taken = {} if other is None else {name: getattr(other.data, name) for name in HALVES}
+        if all(value is None for value in taken.values()):
+            return self
+        return Inversion(replace(self.data, **taken))
 
     @classmethod
     def load(cls, path: str | Path) -> Inversion:

@@ -60,6 +60,7 @@ class Operations(OptimisingOperations):
         align: str = "auto",
         face: str | int = "largest",
         effort: str | None = None,
+        start: Inversion | None = None,
     ) -> Inversion:
         """Invert a picture: find latents, and what else the method finds, that reproduce it.
 
@@ -94,6 +95,10 @@ class Operations(OptimisingOperations):
             until it does, at most all. ``best``: all of them, those of ``refine`` where it names
             none. None for ``auto``, and for ``fast`` where a method, iterations or `until` are
             given. What was done is in ``settings["effort"]``.
+        start:
+            An inversion of a picture much like this one, of the same space, as of the frame before
+            of a film: the method iterates on from its latents and codes, and gradient steps from
+            what such steps had found for it. None to start from the average latent.
 
         Returns
         -------
@@ -109,6 +114,8 @@ class Operations(OptimisingOperations):
             If the bundle has no such method, or a file of it is missing or altered.
         BackendError
             If the backend fails, or is closed.
+        InversionError
+            If `start` is of another space.
         """
         manifest = self.bundle.manifest
         count_iterations(manifest, method, iterations, until)  # refused before any work
@@ -124,12 +131,16 @@ class Operations(OptimisingOperations):
             if notice is not None:
                 logger.warning("%s", notice)
             transform, target = crop.transform, partial(_make_target, work, crop.picture)
-        found = work.inverter.run(target, iterations, Watch(until, on_iteration), method)
+        before = None if start is None else start.data
+        watch = Watch(until, on_iteration)
+        found = work.inverter.run(target, iterations, watch, method, before)
         settings = _settings(manifest, iterations, until, method)
+        if start is not None:
+            settings["started"] = start.method
         inversion = self._inversion(work, found, method, settings, transform)
         if plan is None or crop is None:
             return inversion
-        return self.follow(inversion, crop, plan)
+        return self.follow(inversion.with_steps_of(start), crop, plan)
 
     def invert_on_device(
         self,

@@ -19,8 +19,8 @@ from .optimising.effort import Follower, Plan
 from .optimising.latent_statistics import average_latents
 from .optimising.masks import mask_of
 from .optimising.names import FAST
-from .optimising.presets import DEFAULT_PRESET
-from .optimising.running import Optimiser, Request, check_bundle, find_preset
+from .optimising.presets import DEFAULT_PRESET, find_preset
+from .optimising.running import Optimiser, Request, check_bundle
 from .types import Array
 from .work import computed_by
 
@@ -40,6 +40,7 @@ class OptimisingOperations(ExportingOperations):
         align: str = "auto",
         face: str | int = "largest",
         effort: str | None = None,
+        start: Inversion | None = None,
     ) -> Inversion:
         """Invert a picture by a method of the bundle."""
 
@@ -157,8 +158,8 @@ class OptimisingOperations(ExportingOperations):
         plan:
             As :func:`~hyperstyle_rt.optimising.effort.plan_of` makes it.
         steps, variables, mask, on_step:
-            As for :meth:`optimise`. With a mask, all steps are taken: what fits is said of whole
-            pictures.
+            As for :meth:`optimise`; without `steps`, at most as many as the plan says. With a mask,
+            none of them is left out: what fits is said of whole pictures.
 
         Raises
         ------
@@ -170,7 +171,8 @@ class OptimisingOperations(ExportingOperations):
             plan = replace(plan, none=None, enough=None)
         follower = Follower(plan, manifest, crop.picture)
         names = None if variables is None else tuple(variables)
-        request = Request(plan.preset, names, steps, on_step=on_step, follower=follower)
+        most = plan.steps if steps is None else steps
+        request = Request(plan.preset, names, most, on_step=on_step, follower=follower)
         found = self._optimised(inversion, crop, request, mask)
         settings = {**found.data.settings, "effort": follower.to_json()}
         return replace(found, data=replace(found.data, settings=settings))

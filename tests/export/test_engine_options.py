@@ -53,6 +53,7 @@ def test_half_graphs_that_compute_something_else_are_not_written(
     assert not (tmp_path / "tiny").exists()
 
 
+@pytest.mark.engines
 @pytest.mark.usefixtures("without_descent")
 def test_plans_for_another_machine_in_one_go(files: list[str], tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx", exc_type=ImportError)

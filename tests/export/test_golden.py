@@ -1,8 +1,8 @@
 """Numbers of the official code, reproduced through the exported graphs in ONNX Runtime.
 
-Tolerances are those of tests/golden/README.md. `make test` runs the generator at 256 px, `make
-test-official` the whole method at 64, `make test-slow` the rest: a bundle of the official networks
-takes a gigabyte, and ten to build.
+Tolerances are those of tests/golden/README.md. `make test-official` runs the whole method at 64 px
+and the generator at 256, `make test-slow` the rest: a bundle of the official networks takes a
+gigabyte, and ten to build.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from hyperstyle_rt.adaptation import Adaptation
 from onnx_sessions import open_session
 from synthetic import OFFICIAL_CHANNELS, official_config, write_checkpoints
 
+pytestmark = pytest.mark.official
 LATENTS_TOLERANCE = 1e-5
 OFFSETS_TOLERANCE = 2e-5
 IMAGE_TOLERANCE = 1e-4
@@ -57,7 +58,7 @@ CASES: dict[str, tuple[int, tuple[int, ...] | None, tuple[int, ...], int]] = {
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param("hs64", marks=pytest.mark.official),
+        "hs64",
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("hs256", "hs256_all")),
     ],
 )

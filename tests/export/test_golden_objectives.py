@@ -71,7 +71,10 @@ def lpips_gradient(lpips: Lpips, path: Path) -> Callable[[Array, Array], tuple[f
 
 @pytest.mark.parametrize(
     ("name", "network", "crop", "area"),
-    [("alex", fake_alexnet, 1e-7, 1e-7), ("vgg", fake_vgg16, 1e-5, 1e-6)],
+    [
+        ("alex", fake_alexnet, 1e-7, 1e-7),
+        pytest.param("vgg", fake_vgg16, 1e-5, 1e-6, marks=pytest.mark.official),
+    ],
 )
 def test_lpips_and_its_gradient(
     name: str, network: Callable[[], Lpips], crop: float, area: float, tmp_path: Path

@@ -24,7 +24,7 @@ from hyperstyle_rt import Model as Runtime
 from hyperstyle_rt.checking.comparison import sample_picture
 from hyperstyle_rt.cli.app import app
 from hyperstyle_rt.errors import BundleError
-from hyperstyle_rt.formats.bundle import Bundle, default_bundle
+from hyperstyle_rt.formats.bundle import Bundle, find_bundle
 from hyperstyle_rt.imaging.pictures import read_picture, write_picture
 from models import CONFIGS, TINY, build_model
 from numpy.typing import NDArray
@@ -258,10 +258,10 @@ def test_command_line_inverts_in_half(
 
 
 @pytest.mark.parametrize("factor", [1, 20])
-def test_the_default_bundle_in_half(factor: float, tmp_path: Path) -> None:
+def test_the_bundle_portraits_in_half(factor: float, tmp_path: Path) -> None:
     """Its networks are read off its graphs: the bundle itself has none in fp16."""
     try:
-        default = Bundle.open(default_bundle())
+        default = Bundle.open(find_bundle("portraits"))
     except BundleError as error:
         pytest.skip(str(error))
     model = scale_styles(recover_model(default), factor)

@@ -18,7 +18,7 @@ from hyperstyle_export.graphs.synthesis_tensors import PARAMETER
 from hyperstyle_export.methods import OBJECTIVES, REFINEMENT_GRAPHS
 from hyperstyle_export.networks.lpips import ALEXNET, VGG16
 from hyperstyle_export.networks.refinement import loss_terms
-from hyperstyle_rt.formats.bundle import Bundle, default_bundle
+from hyperstyle_rt.formats.bundle import Bundle, find_bundle
 from hyperstyle_rt.formats.parametric_inputs import ObjectiveFacts
 from hyperstyle_rt.imaging.pictures import read_picture, to_input
 from hyperstyle_rt.model import Model as Runtime
@@ -88,9 +88,9 @@ def test_gradients_with_lpips_equal_autograds(layers: tuple, tmp_path: Path) -> 
     check(twin, "joint_objective", TINY_ERROR)
 
 
-def test_gradients_of_the_default_bundle_equal_autograds(tmp_path: Path) -> None:
+def test_gradients_of_the_bundle_portraits_equal_autograds(tmp_path: Path) -> None:
     """At a picture's latents and kernels, through graphs of its weights."""
-    bundle = Bundle.open(default_bundle())
+    bundle = Bundle.open(find_bundle("portraits"))
     twin = ObjectiveTwin(recover_model(bundle), tmp_path)
     picture = read_picture(EXAMPLE)
     with Runtime.load(bundle.directory, "cpu", threads=1) as runtime:

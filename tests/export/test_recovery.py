@@ -14,7 +14,7 @@ from hyperstyle_export.bundles.writer import BuildError, BundleFacts, write_bund
 from hyperstyle_export.graphs.storage import store_weights
 from hyperstyle_export.methods import GRAPHS, sharing_graphs
 from hyperstyle_rt.files import sha256
-from hyperstyle_rt.formats.bundle import Bundle, default_bundle
+from hyperstyle_rt.formats.bundle import Bundle, find_bundle
 from hyperstyle_rt.formats.manifest import BundleFile
 from models import CONFIGS, TINY, build_model
 
@@ -68,9 +68,9 @@ def test_other_graphs_are_refused_in_one_sentence(tmp_path: Path) -> None:
     assert "\n" not in str(refusal.value)
 
 
-def test_the_default_bundles_graphs_are_those_this_exporter_writes() -> None:
+def test_the_graphs_of_the_bundle_portraits_are_those_this_exporter_writes() -> None:
     """Built anew from its own networks: the same interfaces and nodes, under the same names."""
-    bundle = Bundle.open(default_bundle())
+    bundle = Bundle.open(find_bundle("portraits"))
     model = recover_model(bundle)
     for role, build in {**GRAPHS, **sharing_graphs(model)}.items():
         stored = onnx.load(bundle.verified_path(role), load_external_data=False).graph

@@ -34,7 +34,7 @@ from hyperstyle_export.networks.refinement import (
     loss_terms,
 )
 from hyperstyle_export.readers.torch_files import CheckpointError
-from hyperstyle_rt.formats.bundle import Bundle, default_bundle
+from hyperstyle_rt.formats.bundle import Bundle, find_bundle
 from hyperstyle_rt.imaging.pictures import read_picture, to_input
 from hyperstyle_rt.model import Model as Runtime
 from models import CONFIGS, TINY, build_model, narrow_lpips
@@ -203,9 +203,9 @@ def test_pictures_too_small_for_lpips_are_refused() -> None:
         sharing_graphs(model, narrow_lpips(ALEXNET))["features"](model)
 
 
-def test_gradients_of_the_default_bundle_equal_autograds() -> None:
+def test_gradients_of_the_bundle_portraits_equal_autograds() -> None:
     """Through its own files, where the refinement of a picture starts."""
-    bundle = Bundle.open(default_bundle())
+    bundle = Bundle.open(find_bundle("portraits"))
     refinement = Refinement(recover_model(bundle), bundle.directory)
     picture = read_picture(EXAMPLE)
     inversion = Runtime.load(bundle.directory, "cpu", threads=1).invert(picture)

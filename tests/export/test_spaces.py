@@ -10,7 +10,7 @@ import torch
 from hyperstyle_export.bundles.recovery import recover_model
 from hyperstyle_export.bundles.spaces import code_space, generator_space
 from hyperstyle_export.networks.hyperstyle import HyperStyle
-from hyperstyle_rt.formats.bundle import Bundle, default_bundle
+from hyperstyle_rt.formats.bundle import Bundle, find_bundle
 from models import ALL_LAYERS, CARS, TINY, build_model
 
 SPACE, CODES = "generator", "codes"
@@ -62,8 +62,8 @@ def test_identities_change_with_what_they_identify(case: str) -> None:
     assert changed == expected
 
 
-def test_the_default_bundles_spaces_are_those_of_its_networks() -> None:
-    bundle = Bundle.open(default_bundle())
+def test_the_spaces_of_the_bundle_portraits_are_those_of_its_networks() -> None:
+    bundle = Bundle.open(find_bundle("portraits"))
     model = recover_model(bundle)
     assert bundle.manifest.space == generator_space(model)
     assert bundle.manifest.codes is not None

@@ -34,7 +34,7 @@ from hyperstyle_rt.backends.plans.build import (
     rtx_target,
 )
 from hyperstyle_rt.errors import BundleError
-from hyperstyle_rt.formats.bundle import Bundle, default_bundle
+from hyperstyle_rt.formats.bundle import Bundle, find_bundle
 from models import ALL_LAYERS, CARS, build_model, tiny_encoder
 from synthetic import official_config
 
@@ -104,9 +104,9 @@ def test_every_form_of_the_generator_compiles(config: Any, tmp_path: Path) -> No
 
 
 @compiles
-def test_the_default_bundle_compiles(tmp_path: Path) -> None:
+def test_the_bundle_portraits_compiles(tmp_path: Path) -> None:
     try:
-        source = default_bundle()
+        source = find_bundle("portraits")
     except BundleError as error:
         pytest.skip(str(error))
     shutil.copytree(source, tmp_path / "default")
@@ -117,6 +117,17 @@ def test_the_default_bundle_compiles(tmp_path: Path) -> None:
         for precision in ("fp32", "fp16"):
             bundle, plans = add_plans(bundle, rtx_target(sm), precision, EngineOptions(), silent)
             assert set(plans) >= REQUIRED
+
+
+@compiles
+def test_the_bundle_faces_compiles(tmp_path: Path) -> None:
+    """What inverts and renders photographs; it has no graphs in fp16."""
+    shutil.copytree(find_bundle("faces"), tmp_path / "faces")
+    bundle = Bundle.open(tmp_path / "faces")
+    for sm in ARCHITECTURES:
+        bundle, plans = add_plans(bundle, rtx_target(sm), "fp32", EngineOptions(), silent)
+        assert set(plans) == {"encoder", "approach", "restyle", "weights", "generator"}
+        assert all(plan.layers > 0 for plan in plans.values())
 
 
 @compiles

@@ -1,7 +1,7 @@
 """What a machine with an NVIDIA GPU has to show: `make test-gpu`.
 
-Builds the plans of the default bundle (or of HYPERSTYLE_RT_BUNDLE), compares them with ONNX Runtime
-on the CPU, measures, and writes one JSON report (HYPERSTYLE_RT_REPORT, gpu-report.json).
+Builds the plans of the bundle portraits (or of HYPERSTYLE_RT_BUNDLE), compares them with ONNX
+Runtime on the CPU, measures, and writes one JSON report (HYPERSTYLE_RT_REPORT, gpu-report.json).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def bundle(report: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> 
     from hyperstyle_export.bundles.recovery import recover_model
     from hyperstyle_export.engines.plans import add_plans
 
-    source = find_bundle(os.environ.get("HYPERSTYLE_RT_BUNDLE"))
+    source = find_bundle(os.environ.get("HYPERSTYLE_RT_BUNDLE", "portraits"))
     copy = tmp_path_factory.mktemp("engines") / source.name
     shutil.copytree(source, copy, ignore=shutil.ignore_patterns("tensorrt"))
     opened, target = Bundle.open(copy), classic_target()

@@ -26,9 +26,9 @@ def checkout(tmp_path, monkeypatch):
 
 def test_default_is_the_packaged_bundle_before_the_repository_one(checkout):
     assert "embedded bundle is missing" in refusal(BundleError, default_bundle)
-    in_repository = manifests.write_bundle(checkout.parents[1] / "engines" / "portraits")
+    in_repository = manifests.write_bundle(checkout.parents[1] / "engines" / "faces")
     assert find_bundle(None) == default_bundle() == in_repository
-    packaged = manifests.write_bundle(checkout / "engines" / "portraits")
+    packaged = manifests.write_bundle(checkout / "engines" / "faces")
     assert find_bundle(None) == default_bundle() == packaged
 
 

@@ -116,8 +116,9 @@ def test_a_picture_too_large_for_the_memory_is_a_sentence(tmp_path: Path) -> Non
 def test_a_gigabyte_of_addresses_is_enough_for_an_inversion(tmp_path: Path) -> None:
     out = tmp_path / "out.png"
     picture = ROOT / "examples" / "portrait_0.png"
+    words = [picture, "--bundle", "portraits", "--out", out]
     done = subprocess.run(
-        [sys.executable, "-c", INVERT, str(10**9), picture, "--out", out],
+        [sys.executable, "-c", INVERT, str(10**9), *words],
         capture_output=True,
         text=True,
         check=False,
@@ -129,8 +130,9 @@ def test_a_gigabyte_of_addresses_is_enough_for_an_inversion(tmp_path: Path) -> N
 @linux
 def test_too_little_memory_for_the_graphs_is_a_sentence(tmp_path: Path) -> None:
     picture = ROOT / "examples" / "portrait_0.png"
+    words = [picture, "--bundle", "portraits", "--out", tmp_path / "out.png"]
     done = subprocess.run(
-        [sys.executable, "-c", INVERT, str(510_000_000), picture, "--out", tmp_path / "out.png"],
+        [sys.executable, "-c", INVERT, str(510_000_000), *words],
         capture_output=True,
         text=True,
         check=False,

@@ -22,8 +22,8 @@ from hyperstyle_rt.backends.ort_library import load_onnxruntime, session_options
 from hyperstyle_rt.backends.ort_providers import ChosenProvider
 from hyperstyle_rt.backends.processors import Processors, useful_threads
 from hyperstyle_rt.backends.registry import open_backend
-from hyperstyle_rt.formats.bundle import Bundle, default_bundle
-from ort_processes import OPEN, python
+from hyperstyle_rt.formats.bundle import Bundle, find_bundle
+from opened_backends import OPEN, encode, python
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -34,19 +34,13 @@ def open_cpu(directory: Path, threads: int | None = 1) -> OnnxRuntimeBackend:
     return backend
 
 
-def encode(backend: OnnxRuntimeBackend, value: float = 0.5) -> np.ndarray:
-    shape = [length or 1 for length in backend.signature("encoder").inputs["target"].shape]
-    x = backend.upload(np.full(shape, value, np.float32))
-    return backend.download(backend.run("encoder", {"target": x})["latents"])
-
-
 @pytest.fixture
 def encoder(tmp_path: Path) -> Path:
-    """The default bundle, as far as its encoder goes, whose tensors are in a file of their own."""
+    """The encoder of the bundle portraits, whose tensors are in a file of their own."""
     directory = tmp_path / "encoder only"
     directory.mkdir()
     for name in ("manifest.json", "encoder.onnx", "encoder.onnx.data"):
-        shutil.copy(default_bundle() / name, directory)
+        shutil.copy(find_bundle("portraits") / name, directory)
     return directory
 
 
@@ -73,7 +67,7 @@ def test_nothing_but_ours_reaches_standard_error(tiny_bundle: Path) -> None:
     """On one of the machine's processors, as in a container with a cpuset."""
     code = "import os; os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})" + OPEN
     for threads in ("None", "4"):
-        ran = python(f"{code}\nprint(encode(load({threads})).shape)", str(tiny_bundle))
+        ran = python(f"{code}\nprint(encode(load(threads={threads})).shape)", str(tiny_bundle))
         assert (ran.returncode, ran.stderr, ran.stdout) == (0, "", "(1, 8, 16)\n")
 
 
@@ -81,7 +75,7 @@ MEASURE = (
     OPEN
     + """
 import time
-backend = load(int(sys.argv[2]))
+backend = load(threads=int(sys.argv[2]))
 signature = backend.signature(sys.argv[3])
 feeds = {
     name: backend.upload(np.zeros([length or 1 for length in spec.shape], np.float32))
@@ -105,7 +99,7 @@ def test_many_threads_cost_little(busy: bool) -> None:
         times: dict[int, list[float]] = {2: [], 64: []}
         for _ in range(5):
             for threads, found in times.items():
-                ran = python(MEASURE, str(default_bundle()), str(threads), "encoder", timeout=300)
+                ran = python(MEASURE, find_bundle("portraits"), threads, "encoder", timeout=300)
                 found.append(float(ran.stdout))
     finally:
         for process in beside:
@@ -178,7 +172,7 @@ print(before, during, resident())
 
 @LINUX
 def test_closing_gives_the_memory_back() -> None:
-    ran = python(RESIDENT, str(default_bundle()), timeout=300)
+    ran = python(RESIDENT, find_bundle("portraits"), timeout=300)
     before, during, after = map(float, ran.stdout.split())
     assert during - before > 100  # MiB: three times 35 MB of graphs, as float32
     assert after - before < 0.1 * (during - before)
@@ -289,7 +283,8 @@ def test_nothing_is_reported_to_the_maker_of_onnx_runtime(
     tiny_bundle: Path, tmp_path: Path
 ) -> None:
     """Its wheels report usage over the network by default, from a thread and a file at home."""
-    code = f"{OPEN}\nbackend = load(1); encode(backend)\nprint(len(os.listdir('/proc/self/task')))"
+    count = "print(len(os.listdir('/proc/self/task')))"
+    code = f"{OPEN}\nbackend = load(threads=1); encode(backend)\n{count}"
     environment = {"HOME": str(tmp_path), "OPENBLAS_NUM_THREADS": "1"}
     environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
     ran = python(code, str(tiny_bundle), **environment)
@@ -313,7 +308,7 @@ print(len(graphs) > 5)
 
 def test_a_stranger_opens_our_graphs_in_silence() -> None:
     """In a host that does not lower ONNX Runtime's log level, as Node's or a C program."""
-    ran = python(STRANGER, str(default_bundle()), ORT_DISABLE_TELEMETRY="1")
+    ran = python(STRANGER, find_bundle("portraits"), ORT_DISABLE_TELEMETRY="1")
     assert (ran.stdout, ran.stderr) == ("True\n", "")
 
 

@@ -120,7 +120,7 @@ def test_what_a_thread_worked_with_goes_with_it(model: Model, picture: np.ndarra
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
 def test_memory_goes_back() -> None:
-    """Of the embedded bundle, whose graphs alone are tens of megabytes."""
+    """Of the bundle portraits, whose graphs alone are tens of megabytes."""
 
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -128,7 +128,7 @@ def test_memory_goes_back() -> None:
     example = Path(__file__).parents[2] / "examples" / "portrait_0.png"
     sizes = []
     for _ in range(3):
-        with Model.load(threads=1) as model:
+        with Model.load("portraits", threads=1) as model:
             model.invert(example, 1, align="never")
             open_size = resident()
         del model

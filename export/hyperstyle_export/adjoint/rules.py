@@ -16,6 +16,7 @@ Rule = Callable[[GraphBuilder, ir.Node, ir.Value, int], ir.Value]
 
 STEEP = 1e30  # turns the sign of any value that matters into -large or +large
 LONG_SUM = 1 << 10  # numbers from which on a sum over several axes is made axis by axis
+LONG_ROW = 1 << 8  # numbers of a row from which on rows are added as a product
 
 
 def shape_of(value: ir.Value | None) -> tuple[int, ...]:
@@ -69,7 +70,16 @@ def summed(b: GraphBuilder, x: ir.Value, shape: Sequence[int], axes: Sequence[in
     neighbouring axes to a few sums, one after another. The gradient of a style is a sum over all
     pixels of a layer that nearly cancel; of 65,536 numbers it was wrong by 1e-6 of the sum of their
     magnitudes, and is by 2e-7.
+
+    Rows are added as a product with ones: ONNX Runtime's sum of 128 channels, which is the gradient
+    of a noise map, takes ten times as long.
     """
+    first = min(axes)
+    length = prod(shape[first + 1 :])
+    if len(axes) == 1 and prod(shape[:first]) == 1 and length >= LONG_ROW:
+        ones = b.constant(f"ones_{shape[first]}", np.ones((1, shape[first]), np.float32))
+        total = b.op("MatMul", ones, reshaped(b, x, [shape[first], length]))
+        return reshaped(b, total, [*shape[:first], 1, *shape[first + 1 :]])
     if prod(shape[axis] for axis in axes) < LONG_SUM:
         return b.op("ReduceSum", x, b.integers(*axes), keepdims=1)
     for axis in sorted(axes, reverse=True):

@@ -62,7 +62,7 @@ class StyledLayer:
     tensors:
         Where the graph has them from.
     style:
-        [N,I] in float32.
+        [N,I] in float32, times the weight's factor.
     weight:
         [O,I,k,k] in the builder's compute type.
     noise:
@@ -220,6 +220,8 @@ def _synthesise(
         if STYLE_OFFSETS in inputs:
             bounds = b.integers(start), b.integers(stop), b.integers(1)
             style = b.op("Add", style, b.op("Slice", inputs[STYLE_OFFSETS], *bounds))
+        if tensors.weight_factor(spec) != 1:
+            style = b.op("Mul", style, b.scalar(tensors.weight_factor(spec)))
         start = stop
         noise = inputs.get(f"noise.{spec.name}")
         if noise is None and has_noise(state, spec):

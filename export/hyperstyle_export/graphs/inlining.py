@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
@@ -10,14 +10,24 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from .builder import GraphBuilder
 from .shapes import infer_shapes
 
+NodeWriter = Callable[[GraphBuilder, ir.Node, Sequence[ir.Value | None]], ir.Value | None]
+"""(builder, node, what it reads) -> what is written in its place; None for a copy of the node."""
 
-def inline(b: GraphBuilder, model: ir.Model, inputs: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
+
+def inline(
+    b: GraphBuilder,
+    model: ir.Model,
+    inputs: Mapping[str, ir.Value],
+    write: NodeWriter | None = None,
+) -> dict[str, ir.Value]:
     """Append the nodes of `model` to the graph under construction, reading `inputs`.
 
     Parameters
     ----------
     inputs:
         Name of a graph input -> the value to read in its place.
+    write:
+        Writes other nodes in the place of some; None to copy all.
 
     Returns
     -------
@@ -33,7 +43,9 @@ def inline(b: GraphBuilder, model: ir.Model, inputs: Mapping[str, ir.Value]) -> 
         assert output.name is not None
         b.scoped((node.name or model.graph.name or "").rsplit("/", 1)[0])
         read = [None if value is None else values[value.name or ""] for value in node.inputs]
-        copy = b.op(node.op_type, *read, **node.attributes)
+        copy = None if write is None else write(b, node, read)
+        if copy is None:
+            copy = b.op(node.op_type, *read, **node.attributes)
         if output.shape is not None and output.shape.is_static():
             copy.shape, copy.type = output.shape, output.type
         values[output.name] = copy

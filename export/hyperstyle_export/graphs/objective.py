@@ -30,6 +30,7 @@ from .inlining import inline, prune, with_shapes
 from .objective_loss import TERMS, loss_terms
 from .perceptual import Compared, PerceptualTerm
 from .synthesis_tensors import PARAMETER
+from .tiled import with_tiles
 
 KERNEL = "weight."
 
@@ -93,7 +94,7 @@ def build_objective(role: str, forward: ir.Model, term: PerceptualTerm) -> ir.Mo
         b.output(name, values[name], shape_of(values[name]))
     for name, gradient in zip(leaves, gradients, strict=True):
         b.output(gradient_name(name), gradient, shape_of(inputs[name]))
-    return paced(prune(b.build()))
+    return paced(with_tiles(prune(b.build())))
 
 
 def gradient_name(leaf: str) -> str:

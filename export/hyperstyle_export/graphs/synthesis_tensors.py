@@ -33,7 +33,11 @@ class SynthesisTensors(Protocol):
         ...
 
     def weight(self, layer: LayerSpec) -> ir.Value:
-        """[O,I,k,k] in the builder's compute type."""
+        """[O,I,k,k] in the builder's compute type, to be multiplied by `weight_factor`."""
+        ...
+
+    def weight_factor(self, layer: LayerSpec) -> float:
+        """What styles are multiplied by, so that not all weights need be."""
         ...
 
     def affine(self, layer: LayerSpec) -> tuple[ir.Value, ir.Value]:
@@ -76,6 +80,10 @@ class StoredTensors:
         constant = self._base_weight(self._state, layer)
         return self._b.compute_constant(f"{layer.name}.weight", constant)
 
+    def weight_factor(self, layer: LayerSpec) -> float:
+        """See :class:`SynthesisTensors`."""
+        return 1.0
+
     def affine(self, layer: LayerSpec) -> tuple[ir.Value, ir.Value]:
         """See :class:`SynthesisTensors`."""
         return self._b.equalised_linear(self._state, f"decoder.{layer.name}.conv.modulation")
@@ -111,9 +119,13 @@ class InputTensors:
 
     def weight(self, layer: LayerSpec) -> ir.Value:
         """See :class:`SynthesisTensors`."""
-        weight = self._b.reshape(self._folded(f"{layer.name}.conv.weight"), *layer.weight_shape)
+        weight = self._b.reshape(self._inputs[weight_parameter(layer)], *layer.weight_shape)
         weight.type, weight.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(layer.weight_shape)
         return weight
+
+    def weight_factor(self, layer: LayerSpec) -> float:
+        """See :class:`SynthesisTensors`."""
+        return self._factors[weight_parameter(layer)]
 
     def affine(self, layer: LayerSpec) -> tuple[ir.Value, ir.Value]:
         """See :class:`SynthesisTensors`."""

@@ -36,7 +36,7 @@ class Bound:
 
 # One graph fed the reference's inputs, and whole inversions, which carry errors on. Measured on
 # official-layout models with synthetic weights: fp32 within 1e-5, fp16 within 5e-3 and 59 dB. For
-# bf16, which has 8 bits where fp16 has 11, every tensor of the embedded bundle's graphs was rounded
+# bf16, which has 8 bits where fp16 has 11, every tensor of the graphs of `portraits` was rounded
 # to it in ONNX Runtime: within 7e-2 and 57 dB per graph, 50 dB in the codes after 5 iterations.
 BOUNDS = {
     ("fp32", "graph"): Bound(1e-4, 0.999999, 80.0),

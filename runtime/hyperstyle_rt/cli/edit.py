@@ -18,6 +18,7 @@ from ..batch.records import Record, is_result, read_record
 from ..batch.streams import STANDARD, is_pipe_out
 from ..errors import HyperStyleError, InversionError
 from . import options
+from .edit_film import edit_film, film_folder_of
 from .edit_report import Edited, EditReport
 from .frames import film_path, write_frames
 from .outputs import check_report, is_directory_for, numbered, refuse_existing, write_report
@@ -43,6 +44,8 @@ hyperstyle-rt edit face.png smile=-3:3:7 --out smiles.png
 hyperstyle-rt edit face.safetensors yaw=-2:2:60 pitch=0.5 --out turning.mp4
 
 hyperstyle-rt edit party.jpg smile=2 --face all --paste party.jpg
+
+hyperstyle-rt edit film.inversions smile=0@0,2@1.5 age=-1 --paste film.mp4
 
 hyperstyle-rt edit results 'more/*.png' smile=2 --out smiling --resume --report smiling.json
 """
@@ -93,7 +96,8 @@ def edit(request: EditRequest) -> None:
     --out. One that cannot be edited does not stop the others: its error is
     printed at the end, and the exit status is 2. Sweeps of one command move
     together and have the same count. To name a direction that does not exist
-    lists those that do.
+    lists those that do. Of a film, NAME.inversions, amounts may change over time:
+    START:STOP, or amounts at seconds, 0@0,2@1.5.
     """
     from ..batch.sources import find_faces
     from ..editing.expressions import parse_edits
@@ -101,6 +105,9 @@ def edit(request: EditRequest) -> None:
 
     out, report, printing = request.out, request.report, request.printing
     subjects, edits = split_arguments(request.arguments)
+    if folder := film_folder_of(subjects):
+        edit_film(request, folder, edits)
+        return
     steps = parse_edits(edits)
     found = find_faces(subjects)
     tasks = _plan(found, request)

@@ -12,6 +12,7 @@ from ..errors import HyperStyleError
 from . import options
 from .invert_descent import check_descent, mask_of, total_steps
 from .invert_export import check_export, export_bundle
+from .invert_film import films_of, invert_films
 from .invert_methods import ALL_METHODS, all_settings, tasks_of_methods
 from .invert_options import InvertRequest
 from .invert_report import Report
@@ -69,6 +70,8 @@ hyperstyle-rt invert face.png --bundle engines/ffhq --method restyle-e4e
 hyperstyle-rt invert face.png --bundle engines/ffhq --method all --coupled
 
 hyperstyle-rt invert face.png --bundle engines/cars --backend cuda --json
+
+hyperstyle-rt invert film.mp4 --paste
 """
 
 
@@ -77,8 +80,12 @@ def invert(request: InvertRequest) -> None:
 
     Writes NAME.inverted.png, with --method all NAME.METHOD.inverted.png. A picture that
     cannot be inverted does not stop the others: its error is printed at the end, and the
-    exit status is 2.
+    exit status is 2. Of a film NAME.inverted.mp4, with its sound, and the folder
+    NAME.inversions, which `edit` takes.
     """
+    if films := films_of(request.pictures):
+        invert_films(request, films)
+        return
     from ..batch.run import Batch
     from ..batch.sources import find_sources
     from ..model import Model

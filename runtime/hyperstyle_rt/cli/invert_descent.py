@@ -26,7 +26,7 @@ def follow_up(request: InvertRequest, model: Model, method: str) -> tuple[str | 
         If there is no such method or preset, or what belongs to gradient steps is given without.
     """
     from ..optimising.effort import effort_of, plan_of
-    from ..optimising.running import find_preset
+    from ..optimising.presets import find_preset
 
     manifest, search, descent = model.bundle.manifest, request.search, request.descent
     asked = None if descent.effort is None else descent.effort.value
@@ -99,9 +99,12 @@ def total_steps(settings: Settings) -> int:
     """Iterations and gradient steps of one picture."""
     if settings.then is None:
         return settings.iterations
+    from ..optimising.effort import steps_of
     from ..optimising.running import Request, stages_of
 
-    request = Request(settings.then, settings.variables, settings.then_steps)
+    steps = settings.then_steps
+    steps = steps_of(settings.effort, settings.then) if steps is None else steps
+    request = Request(settings.then, settings.variables, steps)
     stages = stages_of(request, _follows_a_method(settings))
     return settings.iterations + sum(stage.steps for stage in stages)
 

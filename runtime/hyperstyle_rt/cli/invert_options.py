@@ -19,6 +19,7 @@ from ..optimising.names import (
     PRESET_LINES,
     VARIABLE_NAMES,
 )
+from ..video.names import FOLLOWING, SMOOTHED_OVER
 from . import options
 
 
@@ -163,6 +164,40 @@ class Photos:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Films:
+    """What is for films."""
+
+    smooth: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=5,
+            help="Seconds over which the face's place is smoothed; 0 for as it is found.",
+            metavar="SECONDS",
+            rich_help_panel=options.FILMS,
+        ),
+    ] = SMOOTHED_OVER
+    following: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=MAX_ITERATIONS,
+            help="Iterations of a frame, which goes on from the one before it.",
+            metavar="N",
+            rich_help_panel=options.FILMS,
+        ),
+    ] = FOLLOWING
+    independent: Annotated[
+        bool,
+        options.flag(
+            "--independent",
+            says="Invert every frame by itself, from nothing.",
+            panel=options.FILMS,
+        ),
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Folders:
     """What is for many pictures."""
 
@@ -190,5 +225,6 @@ class InvertRequest:
     running: options.Running
     force: options.Force = False
     photos: Photos
+    films: Films
     folders: Folders
     printing: options.Printing

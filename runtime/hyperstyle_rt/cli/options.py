@@ -20,6 +20,7 @@ from ..optimising.names import AUTO, BEST, FAST, PRESET_LINES
 # Panels of the help.
 PHOTOS = "Photos"
 FOLDERS = "Folders"
+FILMS = "Films"
 DESCENT = "Gradient steps"
 
 

@@ -31,7 +31,7 @@ MANIFEST_NAME = "manifest.json"
 LATENT_AVERAGE_NAME = "latent_average.safetensors"
 PLANS_DIRECTORY = "tensorrt"
 DATA_SUFFIX = ".data"  # of the file beside a graph that holds its large tensors
-DEFAULT_BUNDLE = "portraits"
+DEFAULT_BUNDLE = "faces"
 
 MAX_MANIFEST_SIZE = 1 << 20
 MAX_LATENT_AVERAGE_SIZE = 1 << 24

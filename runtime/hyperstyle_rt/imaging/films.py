@@ -32,7 +32,7 @@ SHEET_COLUMNS = 8
 
 
 @dataclass(frozen=True)
-class _Video:
+class Encoding:
     """How FFmpeg writes a kind of film: container, codec, the pixels it takes, and settings."""
 
     container: str
@@ -44,16 +44,16 @@ class _Video:
 
 # 4:2:0 is what browsers, notebooks and phones play; faststart puts the index before the pictures,
 # so that a film plays while it loads. All qualities are near to what the eye can tell.
-_VIDEOS = {
-    ".mp4": _Video(
+ENCODINGS = {
+    ".mp4": Encoding(
         *("mp4", "libx264", "yuv420p", {"crf": "16", "preset": "medium"}),
         {"movflags": "+faststart"},
     ),
-    ".webm": _Video(
+    ".webm": Encoding(
         *("webm", "libvpx-vp9", "yuv420p"),
         {"crf": "20", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"},
     ),
-    ".webp": _Video(
+    ".webp": Encoding(
         "webp", "libwebp_anim", "bgra", {"quality": "90", "lossless": "0"}, {"loop": "0"}
     ),
 }
@@ -89,8 +89,8 @@ def open_film(path: Path, rate: float) -> AbstractContextManager[AddFrame]:
     """
     check_film(path)
     suffix = path.suffix.lower()
-    if suffix in _VIDEOS:
-        return _video(path, rate, _VIDEOS[suffix])
+    if suffix in ENCODINGS:
+        return _video(path, rate, ENCODINGS[suffix])
     if suffix == ".gif":
         return _gif(path, rate)
     return _frames(path)
@@ -110,7 +110,7 @@ def check_film(path: Path) -> None:
         If what writes such films is not installed; the sentence names it.
     """
     suffix = path.suffix.lower()
-    if suffix in _VIDEOS:
+    if suffix in ENCODINGS:
         try:
             import av  # noqa: F401 - 100 MB that only films need
         except ImportError:
@@ -152,22 +152,15 @@ def _taking_the_place_of(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _video(path: Path, rate: float, video: _Video) -> Iterator[AddFrame]:
+def _video(path: Path, rate: float, video: Encoding) -> Iterator[AddFrame]:
     import av
 
     streams: list[Any] = []  # opened with the first frame, which gives the size
 
     def add(frame: Picture) -> None:
-        if video.pixels == "yuv420p":
-            odd = [(0, side % 2) for side in frame.shape[:2]]
-            frame = np.pad(frame, (*odd, (0, 0)), mode="edge")
+        shown = encoder_frame(frame, video)
         if not streams:
-            streams.append(_open_stream(container, rate, video, frame))
-        shown = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-        if video.pixels == "yuv420p":
-            shown = shown.reformat(format=video.pixels, dst_colorspace="ITU709")
-        else:
-            shown = shown.reformat(format=video.pixels)
+            streams.append(open_stream(container, rate, video, shown))
         container.mux(streams[0].encode(shown))
 
     try:
@@ -184,13 +177,26 @@ def _video(path: Path, rate: float, video: _Video) -> Iterator[AddFrame]:
         raise PictureError(f"cannot write {path}: {problem.strerror or problem}") from problem
 
 
-def _open_stream(container: Any, rate: float, video: _Video, frame: Picture) -> Any:
-    """Begin the pictures of a film, of the size of its first frame."""
+def encoder_frame(picture: Picture, encoding: Encoding) -> Any:
+    """Make PyAV's frame of a picture, in the pixels that an encoding takes."""
+    import av
+
+    if encoding.pixels != "yuv420p":
+        shown = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+        return shown.reformat(format=encoding.pixels)
+    odd = [(0, side % 2) for side in picture.shape[:2]]
+    even = np.pad(picture, (*odd, (0, 0)), mode="edge") if any(map(any, odd)) else picture
+    shown = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
+    return shown.reformat(format=encoding.pixels, dst_colorspace="ITU709")
+
+
+def open_stream(container: Any, rate: float, encoding: Encoding, first: Any) -> Any:
+    """Begin the pictures of a film in an open container, of the size of its first frame."""
     frames = Fraction(rate).limit_denominator(_MAX_DENOMINATOR)
-    stream = container.add_stream(video.codec, rate=frames, options=video.codec_options)
-    stream.height, stream.width = frame.shape[:2]
-    stream.pix_fmt = video.pixels
-    if video.pixels == "yuv420p":
+    stream = container.add_stream(encoding.codec, rate=frames, options=encoding.codec_options)
+    stream.height, stream.width = first.height, first.width
+    stream.pix_fmt = encoding.pixels
+    if encoding.pixels == "yuv420p":
         context = stream.codec_context
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = _LIMITED_RANGE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ import numpy as np
 from ..backends.protocol import Backend, Buffers, Recording, RecordingBackend, Signature
 from ..errors import BundleError, HyperStyleError
 from ..formats.bundle import Bundle
+from ..formats.inversion_file import InversionData
+from ..formats.inversion_fit import check_fits
 from ..formats.manifest import Manifest
 from ..formats.methods import MAX_ITERATIONS, Method
 from ..rendering import CODES, LATENTS, Renderer
@@ -43,7 +45,7 @@ class _Plan:
     """What a method needs and leaves, told from the signatures of its graphs."""
 
     sizes: tuple[Size, ...]  # of the target
-    average: bool  # whether the state starts with the average latent
+    average: bool  # whether the state starts with latents: the average, or those of a start
     codes: bool  # whether codes are among the results
 
 
@@ -98,27 +100,43 @@ class Inverter:
         iterations: int | None,
         watch: Watch,
         method: str | None,
+        before: InversionData | None = None,
     ) -> Found:
         """Run a method on a target.
 
         Without `until` and `on_iteration`, a backend that can record runs the whole method as one
         recording, which the next inversion replays.
+
+        Parameters
+        ----------
+        before:
+            What the state starts with instead of the average latent and zero codes. Phases that
+            would only find a first guess of what it gives are left out.
+
+        Raises
+        ------
+        InversionError
+            If `before` is of another space.
         """
         manifest = self._bundle.manifest
         count = count_iterations(manifest, method, iterations, watch.until)
         chosen = manifest.method(method)
+        if before is not None:
+            check_fits(before, manifest)
+            chosen = self._without_first_guesses(chosen)
         plan = self._plan(chosen, count)
-        start = self._start(plan, target)
+        start = self._start(plan, target, before)
+        zero = before is None or before.codes is None or not plan.codes
         done = count
 
         def work(inputs: Buffers) -> Buffers:
             nonlocal done
-            state = State(self._renderer, self._backend, inputs, plan.codes)
+            state = State(self._renderer, self._backend, inputs, plan.codes, zero)
             done = run_phases(chosen, count, state, self._backend, watch)
             return {name: state[name] for name in sorted(state.names)}
 
         if isinstance(self._backend, RecordingBackend) and not watch.looks:
-            key = (chosen, count)
+            key = (chosen, count, zero)
             if self._recording is None or self._recording[0] != key:
                 self.release()
                 self._recording = key, self._backend.record(work, start)
@@ -130,6 +148,24 @@ class Inverter:
         if self._recording is not None:
             recording, self._recording = self._recording[1], None
             recording.release()
+
+    def _without_first_guesses(self, method: Method) -> Method:
+        """The method without phases before the last that write what a start gives.
+
+        That is: nothing but latents and codes, which a later phase replaces again.
+        """
+        writes = [
+            {state_name(name) for name in self._backend.signature(phase.graph).outputs}
+            for phase in method.phases
+        ]
+        kept = tuple(
+            phase
+            for at, phase in enumerate(method.phases)
+            if at == method.iterating_phase
+            or not writes[at] <= {LATENTS, CODES}
+            or not writes[at] <= set().union(*writes[at + 1 :])
+        )
+        return replace(method, phases=kept)
 
     def _plan(self, method: Method, count: int) -> _Plan:
         sizes: dict[Size, None] = {}
@@ -169,10 +205,12 @@ class Inverter:
                     "again"
                 )
 
-    def _start(self, plan: _Plan, target: TargetOfSize) -> Buffers:
+    def _start(self, plan: _Plan, target: TargetOfSize, before: InversionData | None) -> Buffers:
         upload, manifest = self._backend.upload, self._bundle.manifest
         start = {sized_target(size): target(size) for size in plan.sizes}
-        if plan.average:
+        if plan.average and before is not None:
+            start[LATENTS] = upload(before.latents[None])
+        elif plan.average:
             average = self._bundle.latent_average()
             if average is None:
                 raise BundleError(
@@ -182,5 +220,8 @@ class Inverter:
             start[LATENTS] = upload(average[None])
         if manifest.codes is not None:
             shape = (1, len(manifest.tuned_layers), manifest.codes.width)
-            start[CODES] = upload(np.zeros(shape, np.float32))
+            codes = np.zeros(shape, np.float32)
+            if before is not None and before.codes is not None and plan.codes:
+                codes = before.codes[None]
+            start[CODES] = upload(codes)
         return start

@@ -36,22 +36,31 @@ class State:
     any other                               what an earlier phase put there
     ======================== ============== ===========================================
 
+    Latents and codes may start as those of another inversion.
+
     Parameters
     ----------
     start:
         The first tensors; targets under :func:`sized_target`.
     has_codes:
         Whether the method has codes; else they are zeros that kernels are expanded from.
+    codes_are_zero:
+        Whether the codes of `start` are, so that the generator's own kernels do.
     """
 
     def __init__(
-        self, renderer: Renderer, backend: Backend, start: Buffers, has_codes: bool
+        self,
+        renderer: Renderer,
+        backend: Backend,
+        start: Buffers,
+        has_codes: bool,
+        codes_are_zero: bool = True,
     ) -> None:
         self._renderer = renderer
         self._backend = backend
         self._tensors = dict(start)
         self.has_codes = has_codes
-        self._codes_are_zero = True
+        self._codes_are_zero = codes_are_zero
 
     def __getitem__(self, name: str) -> Any:
         """Give a tensor; KeyError if no phase has put it there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,28 +62,32 @@ class Adam:
         self._count += 1
         moved = np.empty_like(value, order="C")
         flat = [array.reshape(-1) for array in (moved, value, gradient)]
+        scratch = np.empty(min(BLOCK, value.size), np.float32)
         for start in range(0, value.size, BLOCK):
             part = slice(start, start + BLOCK)
+            after, before, slope = (array[part] for array in flat)
             rates = self._rates if self._rates.size == 1 else self._rates[part]
-            step = self._step(self._mean[part], self._square[part], flat[2][part])
-            step *= -factor * rates
-            step /= self._root(self._square[part])
-            np.add(flat[1][part], step, out=flat[0][part])
+            step = scratch[: before.size]
+            self._divided(self._mean[part], self._square[part], slope, step)
+            step *= -factor / (1 - self._settings.decay[0] ** self._count) * rates
+            np.add(before, step, out=after)
         return moved
 
-    def _step(self, mean: Array, square: Array, gradient: Array) -> Array:
-        """Update both means in place; gives that of the gradient without its bias."""
-        first, second = self._settings.decay
-        mean *= first
-        mean += (1 - first) * gradient
-        square *= second
-        square += (1 - second) * gradient * gradient
-        unbiased: Array = mean / (1 - first**self._count)
-        return unbiased
+    def _divided(self, mean: Array, square: Array, gradient: Array, out: Array) -> None:
+        """Update both means in place, and write their ratio.
 
-    def _root(self, square: Array) -> Array:
-        """The root of the mean square without its bias, and epsilon."""
-        root = square / (1 - self._settings.decay[1] ** self._count)
-        np.sqrt(root, out=root)
-        root += self._settings.epsilon
-        return root
+        It is that of the gradient, with its bias, over the root of that of the square, without its
+        own, and epsilon.
+        """
+        first, second = self._settings.decay
+        np.multiply(gradient, 1 - first, out=out)
+        mean *= first
+        mean += out
+        np.multiply(gradient, 1 - second, out=out)
+        out *= gradient
+        square *= second
+        square += out
+        np.sqrt(square, out=out)
+        out *= 1 / math.sqrt(1 - second**self._count)
+        out += self._settings.epsilon
+        np.divide(mean, out, out=out)

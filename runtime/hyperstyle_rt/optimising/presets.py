@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ..errors import HyperStyleError
 from ..formats.parametric_inputs import ObjectiveFacts
 from ..types import Array
 from .adam import BRISK, PUBLISHED
@@ -144,10 +145,14 @@ class Preset:
         One after the other.
     needs_inversion:
         Whether it starts from an inversion, by the bundle's default method where none is given.
+    brief:
+        Number of steps that already does, measured: as many as ``--effort auto`` takes. None for
+        all.
     """
 
     stages: tuple[Stage, ...]
     needs_inversion: bool = False
+    brief: int | None = None
 
     @property
     def steps(self) -> int:
@@ -204,6 +209,7 @@ PRESETS: Mapping[str, Preset] = {
             Stage(_BOTH_FINISHING, 24, Weights(1.0, 0.3, 0.8)),
         ),
         needs_inversion=True,
+        brief=60,
     ),
     "projector": Preset(
         (_projecting(0.1, 1000, 10_000, drops_noise=False),),
@@ -242,3 +248,16 @@ PRESETS: Mapping[str, Preset] = {
 """Those there are, by the names of :data:`~.names.PRESET_LINES`."""
 
 DEFAULT_PRESET = REFINE
+
+
+def find_preset(name: str) -> Preset:
+    """Give a preset by its name.
+
+    Raises
+    ------
+    HyperStyleError
+        If there is none of this name; the text names those there are.
+    """
+    if name not in PRESETS:
+        raise HyperStyleError(f"there is no preset {name!r}; choose of {', '.join(PRESETS)}")
+    return PRESETS[name]

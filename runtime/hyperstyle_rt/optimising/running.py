@@ -32,7 +32,7 @@ from .latent_statistics import (
 from .limits import Limits
 from .objective import FEATURES, ROLES, LossResult, Objective, Target, choose_role
 from .point import Point
-from .presets import DEFAULT_PRESET, INSIDE, PRESETS, Preset, Stage, Weights, refining_stage
+from .presets import DEFAULT_PRESET, INSIDE, Stage, Weights, find_preset, refining_stage
 from .schedules import projector_disturbance
 from .terms import (
     ENCODER_TERM,
@@ -82,19 +82,6 @@ class Request:
     mask: Array | None = None
     on_step: OnStep | None = None
     follower: Follower | None = None
-
-
-def find_preset(name: str) -> Preset:
-    """Give a preset by its name.
-
-    Raises
-    ------
-    HyperStyleError
-        If there is none of this name; the text names those there are.
-    """
-    if name not in PRESETS:
-        raise HyperStyleError(f"there is no preset {name!r}; choose of {', '.join(PRESETS)}")
-    return PRESETS[name]
 
 
 def stages_of(request: Request, has_latents: bool) -> list[Stage]:

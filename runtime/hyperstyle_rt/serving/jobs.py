@@ -21,6 +21,8 @@ from ..imaging.pictures import (
 )
 from ..inversion import Inversion
 from ..inverting.preparing import Crop, one_crop
+from ..optimising.effort import plan_of
+from ..optimising.names import AUTO, FAST
 from ..types import Array, Picture
 from .desk import Desk
 
@@ -152,19 +154,25 @@ class InvertJob(Job):
             tell(Progress("iteration", number, _preview(to_picture(rendering))))
 
         inversion = session.invert(
-            crop, self.iterations, on_iteration=on_iteration, method=self.method
+            crop, self.iterations, on_iteration=on_iteration, method=self.method, effort=FAST
         )
         preset = preset_after(self.method, self.then, session.bundle.manifest)
         if preset is not None:
-            inversion = self._optimised(desk, inversion, crop, preset, tell)
+            inversion = self._followed(desk, inversion, crop, preset, tell)
         done = kept(inversion, encode(crop.picture, "png").content)
         digest = hashlib.sha256(self.picture).hexdigest()
         return replace(done, facts={**done.facts, "picture": digest})
 
-    def _optimised(
+    def _followed(
         self, desk: Desk, inversion: Inversion, crop: Crop, preset: str, tell: Tell
     ) -> Inversion:
-        total = desk.count_steps(preset, self.steps)
+        """Take gradient steps: those of the preset that is named, or as many as are needed."""
+        session, steps, plan = desk.session, self.steps, None
+        if self.then is None:
+            plan = plan_of(session.bundle.manifest, AUTO, inversion.iterations)
+        if plan is not None and steps is None:
+            steps = plan.steps
+        total = desk.count_steps(preset, steps)
         every = max(1, total // PREVIEWS_A_DESCENT)
 
         def on_step(done: int, loss: float, rendering: Array) -> None:
@@ -173,7 +181,9 @@ class InvertJob(Job):
                 picture = _preview(to_picture(rendering)) if shown else None
                 tell(Progress("step", done, picture, loss))
 
-        return desk.session.optimise(inversion, crop, preset, steps=self.steps, on_step=on_step)
+        if plan is None:
+            return session.optimise(inversion, crop, preset, steps=steps, on_step=on_step)
+        return session.follow(inversion, crop, plan, steps=steps, on_step=on_step)
 
 
 @dataclass(frozen=True)

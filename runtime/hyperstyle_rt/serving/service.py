@@ -135,6 +135,9 @@ class Service:
         except HTTPException as error:
             kept.problem, kept.status = str(error.detail), error.status_code
             kept.state = FAILED
+        # It leads to the job with its picture, and by way of what is told back to `kept`: a circle,
+        # which Python takes apart only when it has made many thousands of objects.
+        kept.cancel = lambda: None
         kept.told = [
             Progress(each.kind, each.number, None, each.loss, each.notice) for each in kept.told
         ]
@@ -170,6 +173,7 @@ class Service:
                 outcome,
                 time.monotonic() - began,
             )
+            del ticket  # its future holds the error, and the error this frame: a circle, too
 
     def _notify(self) -> None:
         async def notify() -> None:

@@ -1,4 +1,4 @@
-"""A service on the embedded bundle, with a real worker."""
+"""A service on the bundle portraits, with a real worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The routes, against a real worker on the embedded bundle."""
+"""The routes, against a real worker on the bundle portraits."""
 
 from __future__ import annotations
 

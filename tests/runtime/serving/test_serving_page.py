@@ -33,7 +33,8 @@ def address() -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "hyperstyle_rt", "serve", "--port", str(port), "--quiet"]
+    command = [sys.executable, "-m", "hyperstyle_rt", "serve", "--bundle", "portraits"]
+    command += ["--port", str(port), "--quiet"]
     with subprocess.Popen(command) as process:
         try:
             yield _ready(f"http://127.0.0.1:{port}")

@@ -21,8 +21,8 @@ def test_headings_stand_above_their_columns() -> None:
     assert not inked[:64].any() and not inked[128:].any()
 
 
-def test_a_row_shows_how_the_default_bundle_gets_closer_and_edits() -> None:
-    model = Model.load()
+def test_a_row_shows_how_a_bundle_gets_closer_and_edits() -> None:
+    model = Model.load("portraits")
     picture = read_picture(EXAMPLE)
     row = sheet_row(model, picture)
     assert len(row) == len(headings())

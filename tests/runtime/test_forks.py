@@ -1,20 +1,26 @@
-"""ONNX Runtime in a process that forks: its threads are not there in the child."""
+"""Backends in a process that forks: their threads are not there in the child."""
 
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from ort_processes import OPEN, python
+from opened_backends import OPEN, python
 
 FORKS = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
+OPENVINO = pytest.param(
+    "openvino",
+    marks=pytest.mark.skipif(find_spec("openvino") is None, reason="needs openvino"),
+)
 
+OWN = "print(encode(load(sys.argv[2])).shape, flush=True)"
 FORK = (
     OPEN
     + """
 import threading, time
-backend = load()
+backend = load(sys.argv[2])
 encode(backend)
 child = os.fork()
 if child == 0:
@@ -41,10 +47,11 @@ print(os.waitstatus_to_exitcode(status), encode(backend).shape, flush=True)
 
 
 @FORKS
-@pytest.mark.parametrize("in_child", ["pass", "print(encode(load()).shape, flush=True)"])
-def test_a_child_is_told_and_ends(in_child: str, tiny_bundle: Path) -> None:
+@pytest.mark.parametrize("name", ["cpu", OPENVINO])
+@pytest.mark.parametrize("in_child", ["pass", OWN])
+def test_a_child_is_told_and_ends(in_child: str, name: str, tiny_bundle: Path) -> None:
     """It can neither use nor hang on what its parent opened, and may open its own."""
-    ran = python(FORK.replace("{in_child}", in_child), str(tiny_bundle), timeout=120)
+    ran = python(FORK.replace("{in_child}", in_child), tiny_bundle, name)
     sentence, *rest = ran.stdout.splitlines()
     assert sentence.startswith("BackendError this model was loaded before the process forked")
     own = ["(1, 8, 16)"] if in_child != "pass" else []

@@ -1,0 +1,260 @@
+"""Load on the service: throughput, waiting times, memory, and a worker killed in the middle.
+
+    pip install -e '.[cpu,serve,load]'
+    python -m serving.load --requests 200 --concurrency 1,4,16
+    python -m serving.load --bundle DIR --requests 2000 --concurrency 4
+    python -m serving.load --requests 100 --concurrency 4 --workers 2 --kill
+
+It starts `hyperstyle-rt serve` on this machine, and Locust's users send it one picture after the
+other, each as soon as its last one is done. A user who is told that the queue is full (429) waits
+as long as the answer says and sends the picture again; that is counted, and no failure.
+"""
+
+from __future__ import annotations
+
+from gevent import monkey
+
+monkey.patch_all()  # before anything opens a socket; Locust would do it later
+
+import argparse  # noqa: E402
+import json  # noqa: E402
+import logging  # noqa: E402
+import re  # noqa: E402
+import subprocess  # noqa: E402
+import sys  # noqa: E402
+from collections.abc import Iterator  # noqa: E402
+from contextlib import contextmanager, suppress  # noqa: E402
+from dataclasses import asdict, dataclass, field  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+import gevent  # noqa: E402
+import psutil  # noqa: E402
+from locust import HttpUser, constant, task  # noqa: E402
+from locust.env import Environment  # noqa: E402
+from locust.exception import StopUser  # noqa: E402
+
+PICTURE = Path(__file__).parents[2] / "examples" / "portrait_0.png"
+WAITING = 8  # places in the queue: with 16 users some are refused
+SETTLED = 0.2
+"""Share of the requests after which memory is compared with that at the end."""
+
+
+@dataclass
+class Run:
+    """What one number of users has met.
+
+    Attributes
+    ----------
+    concurrency:
+        Users at once.
+    done, failed, refused:
+        Requests that were answered with 201, with anything else, and with 429.
+    per_second, median_ms, p95_ms:
+        Of those that were answered with 201; the whole time of each, from its sending.
+    megabytes:
+        Resident memory of the server and its workers, at every tenth of the requests.
+    killed:
+        Process id of the worker that was killed, where one was to be.
+    """
+
+    concurrency: int
+    done: int = 0
+    failed: int = 0
+    refused: int = 0
+    per_second: float = 0.0
+    median_ms: float = 0.0
+    p95_ms: float = 0.0
+    megabytes: list[float] = field(default_factory=list)
+    killed: int | None = None
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def growth(self) -> float:
+        """Memory at the end, beside that after the first fifth of the requests."""
+        settled = self.megabytes[round(SETTLED * (len(self.megabytes) - 1))]
+        return self.megabytes[-1] / settled
+
+
+class Load:
+    """One run: users who share a number of requests.
+
+    Parameters
+    ----------
+    server:
+        What is watched, and whose worker is killed.
+    kill:
+        Whether to kill a worker, without any warning, when half of the requests are done.
+    """
+
+    def __init__(
+        self,
+        server: psutil.Process,
+        requests: int,
+        concurrency: int,
+        kill: bool,
+        form: dict[str, str],
+    ) -> None:
+        self.form = form
+        self.content = PICTURE.read_bytes()
+        self._server = server
+        self._requests = requests
+        self._kill = kill
+        self._begun = 0
+        self.result = Run(concurrency)
+
+    def take(self) -> None:
+        """Take one of the requests; a user for whom there is none is done."""
+        if self._begun == self._requests:
+            raise StopUser
+        self._begun += 1
+
+    def count(self, status: int, text: str) -> None:
+        """Count an answer."""
+        result = self.result
+        if status == 201:
+            result.done += 1
+        else:
+            result.failed += 1
+            result.problems.append(f"{status}: {text[:200]}")
+        ended = result.done + result.failed
+        if ended % max(1, self._requests // 10) == 0:
+            result.megabytes.append(_resident(self._server))
+        if self._kill and ended == self._requests // 2:
+            worker = _workers(self._server)[0]
+            result.killed = worker.pid
+            worker.kill()
+
+    def run(self, address: str) -> Run:
+        """Let the users work until all requests are done."""
+        load = self
+
+        class Inverting(HttpUser):  # type: ignore[misc]
+            host = address
+            wait_time = constant(0)
+
+            @task  # type: ignore[untyped-decorator]
+            def invert(self) -> None:
+                load.take()
+                while not self._sent():
+                    pass
+
+            def _sent(self) -> bool:
+                with self.client.post(
+                    "/v1/inversions",
+                    files={"picture": load.content},
+                    data=load.form,
+                    catch_response=True,
+                ) as answer:
+                    if answer.status_code == 429:
+                        load.result.refused += 1
+                        answer.request_meta["name"] = "refused"
+                        answer.success()
+                        gevent.sleep(float(answer.headers["retry-after"]))
+                        return False
+                    load.count(answer.status_code, answer.text)
+                    if answer.status_code == 201:
+                        answer.success()
+                    return True
+
+        environment = Environment(user_classes=[Inverting])
+        runner = environment.create_local_runner()
+        runner.start(self.result.concurrency, spawn_rate=self.result.concurrency)
+        gevent.sleep(0.5)
+        while runner.user_greenlets:
+            gevent.sleep(0.1)
+        found = environment.stats.get("/v1/inversions", "POST")
+        self.result.per_second = round(
+            self.result.done / max(found.last_request_timestamp - found.start_time, 1e-9), 3
+        )
+        self.result.median_ms = found.get_response_time_percentile(0.5)
+        self.result.p95_ms = found.get_response_time_percentile(0.95)
+        runner.quit()
+        return self.result
+
+
+@contextmanager
+def serving(bundle: str, workers: int, threads: int) -> Iterator[tuple[str, psutil.Process]]:
+    """Start a service: its address, and its process."""
+    command = [sys.executable, "-m", "hyperstyle_rt", "serve", "--port", "0", "--bundle", bundle]
+    command += ["--workers", str(workers), "--threads", str(threads)]
+    command += ["--max-waiting", str(WAITING)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if found := re.search(r"http://[\d.]+:\d+", line):
+                    yield found[0], psutil.Process(process.pid)
+                    break
+            else:
+                raise SystemExit("the service has ended; its message is above")
+        finally:
+            process.terminate()
+        if process.wait(60) != 0:
+            raise SystemExit(f"the service ended with {process.returncode}")
+
+
+def _workers(server: psutil.Process) -> list[psutil.Process]:
+    """The workers that live; one that was killed may still be listed."""
+    found = []
+    for child in server.children(recursive=True):
+        with suppress(psutil.Error):
+            if any("spawn_main" in word for word in child.cmdline()):
+                found.append(child)
+    return found
+
+
+def _resident(server: psutil.Process) -> float:
+    """Megabytes of the server and its workers."""
+    total = 0
+    for process in (server, *_workers(server)):
+        with suppress(psutil.Error):
+            total += process.memory_info().rss
+    return round(total / 1e6, 1)
+
+
+def table(runs: list[Run]) -> str:
+    """The runs as Markdown; rates and times beside those of the first."""
+    first = runs[0]
+    columns = "users", "done", "failed", "refused (429)", "pictures a second", "median", "95 %"
+    lines = [f"| {' | '.join((*columns, 'memory'))} |", "|---" * (len(columns) + 1) + "|"]
+    for run in runs:
+        cells: list[Any] = [run.concurrency, run.done, run.failed, run.refused]
+        cells.append(f"{run.per_second / first.per_second:.2f} x")
+        cells += [f"{each / first.median_ms:.2f} x" for each in (run.median_ms, run.p95_ms)]
+        cells.append(f"{run.growth:.3f} x" if len(run.megabytes) > 1 else "-")
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run what the command line says."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--bundle", default="portraits")
+    parser.add_argument("--requests", type=int, default=200)
+    parser.add_argument("--concurrency", default="1,4,16", help="numbers of users, with commas")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="of all workers together")
+    parser.add_argument("--iterations", type=int, help="of every inversion; the method's own")
+    parser.add_argument("--kill", action="store_true", help="kill a worker halfway")
+    parser.add_argument("--out", type=Path, help="file for the figures, JSON")
+    options = parser.parse_args()
+    logging.getLogger("locust").setLevel(logging.WARNING)
+    form = {} if options.iterations is None else {"iterations": str(options.iterations)}
+    runs = []
+    with serving(options.bundle, options.workers, options.threads) as (address, server):
+        for concurrency in map(int, options.concurrency.split(",")):
+            load = Load(server, options.requests, concurrency, options.kill, form)
+            runs.append(load.run(address))
+            print(json.dumps(asdict(runs[-1])), flush=True)
+    print(table(runs))
+    if options.out is not None:
+        options.out.write_text(json.dumps([asdict(run) for run in runs], indent=2), "utf-8")
+    if any(run.failed for run in runs):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
