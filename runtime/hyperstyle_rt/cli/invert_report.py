@@ -68,6 +68,12 @@ class Report:
             for done in outcome.done
         ]
 
+    def sort(self) -> None:
+        """Put what was added in the order of the pictures."""
+        places = {task.picture: place for place, task in enumerate(self.tasks)}
+        for entries in (self.done, self.skipped, self.failed):
+            entries.sort(key=lambda entry: places[entry[0]])
+
     @property
     def seconds(self) -> float:
         """Time since the report was begun."""
