@@ -10,7 +10,13 @@ from typing import Any
 import typer
 from hyperstyle_rt.cli.option_groups import command
 from hyperstyle_rt.cli.program import Command
-from hyperstyle_rt.cli.terminal import NoteHandler, facts_table, print_error, print_tables
+from hyperstyle_rt.cli.terminal import (
+    NoteHandler,
+    facts_table,
+    figures_table,
+    print_error,
+    print_tables,
+)
 from hyperstyle_rt.errors import HyperStyleError
 from typer.core import TyperGroup
 
@@ -162,8 +168,7 @@ def _run(options: BundleOptions, plans: PlanOptions, work: Callable[[], dict[str
     except HyperStyleError as error:
         print_error(str(error))
         raise typer.Exit(2) from None
-    facts = {key: str(value) for key, value in figures.items()}
-    print_tables(facts_table("Bundle", {"directory": str(options.out), **facts}), to_error=True)
+    print_tables(figures_table("Bundle", {"directory": str(options.out), **figures}), to_error=True)
     if not plans.are_wanted:
         return
     try:

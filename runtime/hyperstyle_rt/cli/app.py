@@ -105,7 +105,7 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    """Invert portraits into StyleGAN2 with HyperStyle.
+    """Invert photos of faces, and edit them: HyperStyle and its relatives, without PyTorch.
 
     Exit status: 0; 2 after an error, or where output was lost; after a signal 128 and its number,
     so 130 after Ctrl-C.

@@ -63,8 +63,8 @@ class Report:
             self.notices.append(outcome.notice)
         self.done += [(picture, done) for done in outcome.done]
         return [
-            f"{picture} -> {done.outputs.result}  ({done.iterations} iterations"
-            f"{_said_of(done.effort)}, {done.seconds:.1f} s{_size_of(done.outputs.inversion)})"
+            f"{picture} -> {done.outputs.result}  ({_work_of(done)}"
+            f"{_size_of(done.outputs.inversion)})"
             for done in outcome.done
         ]
 
@@ -120,6 +120,12 @@ class Report:
                 {"input": str(path), "error": text} for path, text in dict.fromkeys(self.failed)
             ],
         }
+
+
+def _work_of(done: Done) -> str:
+    """Iterations, where there were any, gradient steps and seconds."""
+    iterations = f", {done.iterations} iterations" if done.iterations else ""
+    return f"{iterations}{_said_of(done.effort)}, {done.seconds:.1f} s".removeprefix(", ")
 
 
 def _said_of(effort: Mapping[str, Any] | None) -> str:

@@ -127,7 +127,7 @@ def address(buildah: Builder, container: str) -> Iterator[str]:
     command = [
         *(*buildah.command, "run", "--isolation", "chroot", "--user", config["User"]),
         *("--env", f"HYPERSTYLE_RT_TOKEN={TOKEN}", container, "--"),
-        *(*config["Entrypoint"], "--port", str(port)),
+        *(*config["Entrypoint"], "--bundle", "portraits", "--port", str(port)),
     ]
     with subprocess.Popen(command, start_new_session=True) as process:
         try:
