@@ -79,12 +79,16 @@ def connected(address: str, spare: int = 0) -> Iterator[Any]:
     try:
         with _silent_descriptor():
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # of Ray's, which share no base: some are Exception itself
+        with contextlib.suppress(Exception):
+            ray.shutdown()  # what has been started
         first = str(error).strip().partition("\n")[0]
-        raise BackendError(
-            f"no Ray cluster at {address} ({first}); start one with `ray start --head`, or say "
-            f"{LOCAL} for one of this machine"
-        ) from error
+        cure = (
+            "free processors and memory, or try it again"
+            if address == LOCAL
+            else f"start one with `ray start --head`, or say {LOCAL} for one of this machine"
+        )
+        raise BackendError(f"no Ray cluster at {address} ({first.rstrip('.')}); {cure}") from error
     try:
         with _kept_off_standard_output():
             yield ray

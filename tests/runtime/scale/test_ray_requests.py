@@ -17,7 +17,7 @@ from batch_folders import make_pictures
 from command_line import files, refuse
 from hyperstyle_rt.batch.results import Settings
 from hyperstyle_rt.errors import BackendError, PictureError
-from hyperstyle_rt.scale import run
+from hyperstyle_rt.scale import ray_library, run
 from hyperstyle_rt.scale.urls import Url, as_location
 
 SETTINGS = Settings("0" * 64, "hyperstyle", "fp32", 1)
@@ -82,6 +82,33 @@ def test_without_ray_a_sentence_says_what_to_install(tmp_path: Path) -> None:
         "error: this needs ray, which is not installed; install 'hyperstyle-rt[ray]'"
     )
     assert files() == {"a.png"}
+
+
+@pytest.mark.parametrize(
+    ("address", "cure"), [("local", "free processors and memory"), ("auto", "ray start --head")]
+)
+def test_a_cluster_that_does_not_start_is_a_sentence(
+    address: str, cure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing:
+        @staticmethod
+        def is_initialized() -> bool:
+            return False
+
+        @staticmethod
+        def init(_address: str, **_options: object) -> None:
+            raise Exception("The current node timed out.\nMore of it")
+
+        @staticmethod
+        def shutdown() -> None:
+            pass
+
+    monkeypatch.setattr(ray_library, "import_ray", lambda: Failing)
+    with (
+        pytest.raises(BackendError, match=rf"no Ray cluster at {address} \(The .* out\); .*{cure}"),
+        ray_library.connected(address),
+    ):
+        raise AssertionError
 
 
 @pytest.mark.parametrize(

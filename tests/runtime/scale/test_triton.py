@@ -155,7 +155,7 @@ def pytriton(model: Model) -> Iterator[Ports]:
 
     ports = free_ports()
     address = TritonAddress(http=ports.http, grpc=ports.grpc, metrics=ports.metrics)
-    with serving(model, address, instances=2):
+    with serving(model, address):
         deadline = time.monotonic() + 60
         while status(f"http://127.0.0.1:{ports.http}/v2/health/ready") != 200:
             assert time.monotonic() < deadline

@@ -76,7 +76,9 @@ def _started(model: Model, address: TritonAddress, instances: int) -> Any:
     """
     from pytriton.client.exceptions import PyTritonClientError
     from pytriton.exceptions import PyTritonError
+    from tritonclient.utils import InferenceServerException
 
+    refusals = (PyTritonError, PyTritonClientError, InferenceServerException, TimeoutError)
     problem: Exception | None = None
     for _ in range(STARTS):
         server = _bound(model, address, instances)
@@ -84,7 +86,7 @@ def _started(model: Model, address: TritonAddress, instances: int) -> Any:
             with _libpython_found():
                 server.run()
             return server
-        except (PyTritonError, PyTritonClientError, TimeoutError) as error:
+        except refusals as error:
             problem = error
             server.stop()
     assert problem is not None
