@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from unittest import mock
 
 import fakeweights
 import numpy as np
+import onnx
 import onnxruntime as ort
 import torch
 import torch.nn.functional as F
@@ -15,13 +17,16 @@ from hyperstyle_export.graphs.generator import feature_layer, feature_shape
 from hyperstyle_export.graphs.objective import LEAVES, gradient_name
 from hyperstyle_export.graphs.synthesis_tensors import has_noise, synthesis_parameters
 from hyperstyle_export.methods import GRAPHS, sharing_graphs
+from hyperstyle_export.networks import generator
 from hyperstyle_export.networks.hyperstyle import HyperStyle, crop_rows
+from hyperstyle_export.networks.layers import ACTIVATION_GAIN, ACTIVATION_SLOPE
 from hyperstyle_export.networks.lpips import Lpips
 from hyperstyle_export.networks.refinement import EncoderTerm, LpipsTerm, loss_terms
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 Arrays = Mapping[str, Array]
+Sides = Sequence[NDArray[np.bool_]]
 
 
 def open_session(path: Path) -> ort.InferenceSession:
@@ -115,13 +120,36 @@ class ObjectiveTwin:
         """Run an objective."""
         return self.run(role, {**self.fixed, **self.leaves})
 
-    def reference(self, role: str, dtype: torch.dtype = torch.float32) -> dict[str, Array]:
-        """The same outputs by torch, in float32 or in float64."""
+    def evaluate_with_sides(self, role: str) -> tuple[dict[str, Array], Sides]:
+        """The same, and which activations of the generator are positive, by its layers."""
+        self.run(role, {**self.fixed, **self.leaves})
+        graph = onnx.load(self.directory / f"{role}.onnx")
+        activations = [node.output[0] for node in graph.graph.node if node.op_type == "LeakyRelu"]
+        shown = (onnx.helper.make_tensor_value_info(name, 1, None) for name in activations)
+        graph.graph.output.extend(shown)
+        name = f"{role}.sides"
+        path = self.directory / f"{name}.onnx"
+        onnx.save(graph, path, save_as_external_data=True, location=f"{name}.data")
+        self._sessions[name] = open_session(path)
+        outputs = self.run(name, {**self.fixed, **self.leaves})
+        return outputs, [outputs.pop(activation) > 0 for activation in activations]
+
+    def reference(
+        self, role: str, dtype: torch.dtype = torch.float32, sides: Sides | None = None
+    ) -> dict[str, Array]:
+        """The same outputs by torch, in float32 or in float64.
+
+        Parameters
+        ----------
+        sides:
+            Which activations of the generator count as positive; None for those that are.
+        """
         used = self.model.decoder, self.model.encoder
         for network in used:
             network.to(dtype)
         try:
-            return self._reference(role, dtype)
+            with mock.patch.object(generator, "fused_leaky_relu", _activation(sides)):
+                return self._reference(role, dtype)
         finally:
             for network in used:
                 network.float()
@@ -180,3 +208,16 @@ class ObjectiveTwin:
 
     def _scale(self, layer: str) -> float:
         return self.model.decoder.get_submodule(layer).conv.scale
+
+
+def _activation(sides: Sides | None) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """The generator's, for one forward pass."""
+    if sides is None:
+        return generator.fused_leaky_relu
+    left = iter(sides)
+
+    def activate(x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        slopes = np.where(next(left), 1, ACTIVATION_SLOPE) * ACTIVATION_GAIN
+        return (x + bias[:, None, None]) * torch.from_numpy(slopes).to(x.dtype)
+
+    return activate
