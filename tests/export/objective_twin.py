@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
@@ -26,7 +27,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 Arrays = Mapping[str, Array]
-Sides = Sequence[NDArray[np.bool_]]
+Sides = Mapping[str, Sequence[NDArray[np.bool_]]]
+"""Operator -> which of its inputs are positive, node by node."""
 
 
 def open_session(path: Path) -> ort.InferenceSession:
@@ -121,18 +123,23 @@ class ObjectiveTwin:
         return self.run(role, {**self.fixed, **self.leaves})
 
     def evaluate_with_sides(self, role: str) -> tuple[dict[str, Array], Sides]:
-        """The same, and which activations of the generator are positive, by its layers."""
+        """The same, and which activations of the generator and of the encoder are positive."""
         self.run(role, {**self.fixed, **self.leaves})
         graph = onnx.load(self.directory / f"{role}.onnx")
-        activations = [node.output[0] for node in graph.graph.node if node.op_type == "LeakyRelu"]
-        shown = (onnx.helper.make_tensor_value_info(name, 1, None) for name in activations)
+        read = {
+            kind: [node.input[0] for node in graph.graph.node if node.op_type == kind]
+            for kind in ("LeakyRelu", "PRelu")
+        }
+        names = [name for kind in read.values() for name in kind]
+        shown = (onnx.helper.make_tensor_value_info(name, 1, None) for name in names)
         graph.graph.output.extend(shown)
-        name = f"{role}.sides"
-        path = self.directory / f"{name}.onnx"
-        onnx.save(graph, path, save_as_external_data=True, location=f"{name}.data")
-        self._sessions[name] = open_session(path)
-        outputs = self.run(name, {**self.fixed, **self.leaves})
-        return outputs, [outputs.pop(activation) > 0 for activation in activations]
+        role = f"{role}.sides"
+        path = self.directory / f"{role}.onnx"
+        onnx.save(graph, path, save_as_external_data=True, location=f"{role}.data")
+        self._sessions[role] = open_session(path)
+        outputs = self.run(role, {**self.fixed, **self.leaves})
+        sides = {kind: [outputs[name] > 0 for name in each] for kind, each in read.items()}
+        return {name: value for name, value in outputs.items() if name not in names}, sides
 
     def reference(
         self, role: str, dtype: torch.dtype = torch.float32, sides: Sides | None = None
@@ -142,30 +149,31 @@ class ObjectiveTwin:
         Parameters
         ----------
         sides:
-            Which activations of the generator count as positive; None for those that are.
+            Which activations count as positive; None for those that are.
         """
         used = self.model.decoder, self.model.encoder
         for network in used:
             network.to(dtype)
         try:
-            with mock.patch.object(generator, "fused_leaky_relu", _activation(sides)):
-                return self._reference(role, dtype)
+            return self._reference(role, dtype, sides)
         finally:
             for network in used:
                 network.float()
 
-    def _reference(self, role: str, dtype: torch.dtype) -> dict[str, Array]:
+    def _reference(self, role: str, dtype: torch.dtype, sides: Sides | None) -> dict[str, Array]:
         values = {name: torch.tensor(array, dtype=dtype) for name, array in self.leaves.items()}
         leaves = {
             name: value.requires_grad_()
             for name, value in values.items()
             if name.startswith(LEAVES[role])
         }
-        image, seen = self._render(role, values)
+        with _given(sides):
+            image, seen = self._render(role, values)
+            found = self.term.features(seen)
         fixed = {name: torch.tensor(array, dtype=dtype) for name, array in self.fixed.items()}
         mask = fixed["mask"]
         wanted = self.term.features(torch.tensor(self.small, dtype=dtype))
-        perceptual = self.term.loss(self.term.features(seen), wanted, mask)
+        perceptual = self.term.loss(found, wanted, mask)
         terms = loss_terms(image, fixed["target"], perceptual, mask)
         loss = (fixed["term_weights"] * terms).sum()
         (loss + (fixed["pull"] * seen).sum()).backward()
@@ -210,14 +218,25 @@ class ObjectiveTwin:
         return self.model.decoder.get_submodule(layer).conv.scale
 
 
-def _activation(sides: Sides | None) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """The generator's, for one forward pass."""
+@contextmanager
+def _given(sides: Sides | None) -> Iterator[None]:
+    """Let the activations of one pass through generator and encoder have these sides."""
     if sides is None:
-        return generator.fused_leaky_relu
-    left = iter(sides)
+        yield
+        return
+    left = {kind: iter(each) for kind, each in sides.items()}
 
     def activate(x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        slopes = np.where(next(left), 1, ACTIVATION_SLOPE) * ACTIVATION_GAIN
+        slopes = np.where(next(left["LeakyRelu"]), 1, ACTIVATION_SLOPE) * ACTIVATION_GAIN
         return (x + bias[:, None, None]) * torch.from_numpy(slopes).to(x.dtype)
 
-    return activate
+    def prelu(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        side = next(left["PRelu"], None)  # behind the last features the graph has none
+        positive = x > 0 if side is None else torch.from_numpy(side)
+        return torch.where(positive, x, x * weight[:, None, None])
+
+    with (
+        mock.patch.object(generator, "fused_leaky_relu", activate),
+        mock.patch.object(F, "prelu", prelu),
+    ):
+        yield
