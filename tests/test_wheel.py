@@ -90,6 +90,8 @@ def test_the_wheel_carries_its_bundles_and_nothing_of_the_exporter(wheel: Path) 
     assert "hyperstyle_rt/engines/faces/NOTICE" in names
     assert "hyperstyle_rt/formats/manifest.schema.json" in names
     assert "hyperstyle_rt/py.typed" in names
+    for name in ("package.json", "page/browser.js", "src/worker.js"):  # of `serve --static`
+        assert f"hyperstyle_rt/serving/web/{name}" in names
     for name in (*MODEL_DIGESTS, "README.md", "LICENSE-APACHE-2.0", "LICENSE-MIT"):
         assert f"hyperstyle_rt/photos/models/{name}" in names
     assert not [n for n in names if not n.startswith(("hyperstyle_rt/", "hyperstyle_rt-"))]

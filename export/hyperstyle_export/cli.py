@@ -10,12 +10,18 @@ from typing import Any
 import typer
 from hyperstyle_rt.cli.option_groups import command
 from hyperstyle_rt.cli.program import Command
-from hyperstyle_rt.cli.terminal import NoteHandler, facts_table, print_error, print_tables
+from hyperstyle_rt.cli.terminal import (
+    NoteHandler,
+    facts_table,
+    figures_table,
+    print_error,
+    print_tables,
+)
 from hyperstyle_rt.errors import HyperStyleError
 from typer.core import TyperGroup
 
 from .building import build_adapted, build_bundle, build_plans
-from .requests import AdaptRequest, BuildRequest, BundleOptions, PlanOptions
+from .requests import AdaptRequest, BuildRequest, BundleOptions, PlanOptions, TritonRequest
 
 BUILD_EXAMPLES = """
 [bold]Examples[/bold]
@@ -43,6 +49,7 @@ python export/build_engines.py --generator styleganinv_ffhq256_generator.pth \
 --encoder styleganinv_ffhq256_encoder.pth --refine-vgg16 vgg16.pth --out engines/idinvert
 
 A fine-tuned generator has options of its own: python export/build_engines.py --adapt --help
+So has a model repository for Triton: python export/build_engines.py --triton --help
 """
 
 ADAPT_EXAMPLES = """
@@ -54,22 +61,34 @@ python export/build_engines.py --adapt toonify.pt --base engines/ffhq --out engi
 --tensorrt
 """
 
-ADAPT = "--adapt"
-ADAPT_COMMAND, BUILD_COMMAND = "adapt", "build"  # internal names, which users do not type
+TRITON_EXAMPLES = """
+[bold]Examples[/bold]
+
+python export/build_engines.py --triton models --bundle faces
+
+python export/build_engines.py --triton models --bundle engines/ffhq --precision fp16 --kind gpu
+
+tritonserver --model-repository models
+"""
+
+BUILD_COMMAND = "build"
+BY_OPTION = {"--adapt": "adapt", "--triton": "triton"}
+"""Option -> internal name of its command, which users do not type."""
 
 
 class CommandByOption(TyperGroup):
-    """Two commands of one script: with --adapt the one, without it the other.
+    """Commands of one script: with --adapt or --triton these, else that which builds a bundle.
 
     The types of contexts and commands are click's in some versions of typer, its own in others.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         """Put the name of the command before its options."""
-        adapts = any(word == ADAPT or word.startswith(f"{ADAPT}=") for word in args)
-        if adapts and "--help" in args:
-            args = ["--help"]  # also where --adapt has no value yet
-        return super().parse_args(ctx, [ADAPT_COMMAND if adapts else BUILD_COMMAND, *args])
+        words = [word.partition("=")[0] for word in args]
+        named = next((BY_OPTION[word] for word in words if word in BY_OPTION), BUILD_COMMAND)
+        if named != BUILD_COMMAND and "--help" in args:
+            args = ["--help"]  # also where the option has no value yet
+        return super().parse_args(ctx, [named, *args])
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Give the command that :meth:`parse_args` has named; its usage shows no name."""
@@ -98,6 +117,30 @@ def adapt(request: AdaptRequest) -> None:
     _run(request.bundle, request.plans, lambda: build_adapted(request))
 
 
+def triton(request: TritonRequest) -> None:
+    """Write the models of a bundle into a model repository of Triton.
+
+    NAME_invert and NAME_edit take pictures and inversions; they call the graphs, which are models
+    of their own. Triton's Python needs hyperstyle-rt: pip install hyperstyle-rt.
+    """
+    from hyperstyle_rt.formats.bundle import Bundle, find_bundle
+
+    from .triton.config import Instances
+    from .triton.repository import write_repository
+
+    instances = Instances(loops=request.instances, kind=f"KIND_{request.kind.name}")
+    try:
+        bundle = Bundle.open(find_bundle(request.bundle))
+        names = write_repository(
+            bundle, request.triton, request.precision, instances, request.force
+        )
+    except HyperStyleError as error:
+        print_error(str(error))
+        raise typer.Exit(2) from None
+    facts = {"directory": str(request.triton), "models": ", ".join(names)}
+    print_tables(facts_table("Model repository", facts), to_error=True)
+
+
 app = typer.Typer(
     cls=CommandByOption,
     add_completion=False,
@@ -105,7 +148,10 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.command(BUILD_COMMAND, cls=Command, epilog=BUILD_EXAMPLES)(command(BuildRequest, build))
-app.command(ADAPT_COMMAND, cls=Command, epilog=ADAPT_EXAMPLES)(command(AdaptRequest, adapt))
+app.command(BY_OPTION["--adapt"], cls=Command, epilog=ADAPT_EXAMPLES)(command(AdaptRequest, adapt))
+app.command(BY_OPTION["--triton"], cls=Command, epilog=TRITON_EXAMPLES)(
+    command(TritonRequest, triton)
+)
 
 
 def _resolved(options: BundleOptions) -> BundleOptions:
@@ -122,8 +168,7 @@ def _run(options: BundleOptions, plans: PlanOptions, work: Callable[[], dict[str
     except HyperStyleError as error:
         print_error(str(error))
         raise typer.Exit(2) from None
-    facts = {key: str(value) for key, value in figures.items()}
-    print_tables(facts_table("Bundle", {"directory": str(options.out), **facts}), to_error=True)
+    print_tables(figures_table("Bundle", {"directory": str(options.out), **figures}), to_error=True)
     if not plans.are_wanted:
         return
     try:

@@ -11,6 +11,7 @@ import typer
 
 EXAMPLE_PICTURE = Path(__file__).resolve().parents[2] / "examples" / "portrait_0.png"
 CHECKPOINTS, BUNDLE, TENSORRT, REFINEMENT = "Checkpoints", "Bundle", "TensorRT", "Refinement"
+TRITON = "Triton"
 
 
 def _option(*names: str, says: str, panel: str, **more: Any) -> Any:
@@ -212,3 +213,40 @@ class AdaptRequest:
     ]
     bundle: BundleOptions
     plans: PlanOptions = PlanOptions()
+
+
+class Kind(str, Enum):
+    """Where Triton runs the models of a repository."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    GPU = "gpu"
+
+
+@dataclass(frozen=True)
+class TritonRequest:
+    """A bundle -> model repository."""
+
+    triton: Annotated[
+        Path,
+        _option(
+            "--triton", says="Model repository to write the bundle's models into.", panel=TRITON
+        ),
+    ]
+    bundle: Annotated[
+        str | None,
+        _option(says="Bundle directory or name; default: the embedded one.", panel=TRITON),
+    ] = None
+    precision: Annotated[
+        str, typer.Option(help="Of the graphs: fp32, or fp16 if the bundle has it.", metavar="NAME")
+    ] = "fp32"
+    kind: Annotated[
+        Kind,
+        typer.Option(help="Where the models run: on a GPU if there is one, or say which."),
+    ] = Kind.AUTO
+    instances: Annotated[
+        int, typer.Option(min=1, help="Inversions and edits at once.", metavar="N")
+    ] = 2
+    force: Annotated[
+        bool, _flag("--force", says="Replace models of the same names.", panel=TRITON)
+    ] = False

@@ -1,9 +1,9 @@
 """GAN inversion at run time, without PyTorch.
 
 >>> from hyperstyle_rt import Model
->>> model = Model.load()                      # the embedded default bundle
->>> inversion = model.invert("portrait.png")
->>> inversion.save("portrait.safetensors")
+>>> model = Model.load()                      # the embedded default bundle, of photographs
+>>> inversion = model.invert("photo.jpg")
+>>> inversion.save("photo.safetensors")
 
 Importing this package is instant: numpy and ONNX Runtime are loaded when a name is first used.
 """

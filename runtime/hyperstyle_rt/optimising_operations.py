@@ -171,8 +171,7 @@ class OptimisingOperations(ExportingOperations):
             plan = replace(plan, none=None, enough=None)
         follower = Follower(plan, manifest, crop.picture)
         names = None if variables is None else tuple(variables)
-        most = plan.steps if steps is None else steps
-        request = Request(plan.preset, names, most, on_step=on_step, follower=follower)
+        request = Request(plan.preset, names, steps, on_step=on_step, follower=follower)
         found = self._optimised(inversion, crop, request, mask)
         settings = {**found.data.settings, "effort": follower.to_json()}
         return replace(found, data=replace(found.data, settings=settings))

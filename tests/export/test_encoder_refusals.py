@@ -255,7 +255,8 @@ def test_two_encoders_of_a_kind_are_refused(file: Path, command: Command) -> Non
 
 def test_a_method_that_the_file_is_not_is_refused(file: Path, command: Command) -> None:
     tiny_encoder(file, E4E)
-    command.refuse("which is e4e and not psp; give it as --encoder e4e=", encoder=f"psp={file}")
+    said = command.refuse("which is e4e and not psp", encoder=f"psp={file}")
+    assert f"give it as --encoder e4e={file}." in said
 
 
 def test_half_of_hyperstyle_is_refused(file: Path, command: Command) -> None:

@@ -231,8 +231,9 @@ def test_gradients_of_the_optimisation(model: Runtime) -> None:
         expected = GOLDEN[f"opt/grad0_{name}" if name else "opt/grad0"]
         if name == "feat":  # its slope jumps: latents 1e-6 away change it by 7e-3, in float64, too
             error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
-            worst = np.abs(found - expected) / expected.std()
-            print(f"norm {error:.1e}, max {worst.max():.1e}, q99 {np.quantile(worst, 0.99):.1e}")
+            worst = np.abs(found - expected).max() / expected.std()
+            print(f"by norm {error:.1e}, largest {worst:.1e} of the spread")
             assert error <= 1e-2
+            assert worst <= 5e-2
             continue
         close(found, expected, 5e-3 * float(expected.std()) if name else 2e-4)

@@ -46,6 +46,7 @@ from stylegan3_files import (
 # Of tests/golden/README.md.
 IMAGE_TOLERANCE, INPUT_TOLERANCE, MAPPING_TOLERANCE = 2e-6, 5e-5, 1e-5
 FILTER_TOLERANCE, TABLE_TOLERANCE = 1e-7, 1e-9
+PUBLISHED_TOLERANCE = 1e-4  # of the spread of a picture
 
 SIZE = (64, 64)
 KINDS = pytest.mark.parametrize("kind", ["t", "r"])
@@ -199,6 +200,27 @@ def test_styles_and_motions_are_inputs(config: StyleGan3Config, tmp_path: Path) 
     assert expected.std() > 0.01
     close(image, expected.numpy(), 1e-4 * float(expected.abs().max()))
     close(small, torch.nn.functional.avg_pool2d(expected, 2).numpy(), 1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["t256", "t1024", "r1024"])
+def test_the_published_sizes_follow_torch(name: str, tmp_path: Path) -> None:
+    """The widths of NVIDIA's releases: one picture of the graph, beside the network in torch."""
+    config = TABLES[f"arith/{name}"]
+    model = network_of(config)
+    side = config.resolution
+    save_model(build_stylegan3_generator(model, (256, 256)), tmp_path / "g.onnx")
+    kind = "r" if config.has_radial_filters else "t"
+    latents = np.float32(0.5) * fakeweights.normal(f"sg3{kind}.ws", (1, config.num_latents, 512))
+    expected = model.synthesis(torch.from_numpy(latents))[0].numpy()
+    del model
+    image, small = open_session(tmp_path / "g.onnx").run(None, {"latents": latents})
+    assert expected.shape == (3, side, side)
+    error, spread = np.abs(image[0] - expected).max(), expected.std()
+    print(f"{name}: error {error:.1e} of {spread:.2g}, tolerance {PUBLISHED_TOLERANCE:.0e} of it")
+    assert error <= PUBLISHED_TOLERANCE * spread
+    blocks = expected.reshape(3, 256, side // 256, 256, side // 256).mean((2, 4))
+    assert np.abs(small[0] - blocks).max() <= PUBLISHED_TOLERANCE * spread
 
 
 def test_channels_go_through_the_filters_in_parts(

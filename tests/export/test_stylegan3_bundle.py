@@ -203,6 +203,7 @@ def test_bench_times_every_graph_in_both_precisions(bundle: Bundle) -> None:
         assert all(result["graphs"][role]["macs"] for role in ("restyle_psp", "generator"))
 
 
+@pytest.mark.engines
 @pytest.mark.slow
 @pytest.mark.parametrize("config", [TINY, TINY_R], ids=["t", "r"])
 @pytest.mark.parametrize("sm", [89, 120])

@@ -18,6 +18,7 @@ import pytest
 from batch_folders import contents, make_pictures
 from command_line import RUNTIME, refuse, run, sentence, succeed
 from hyperstyle_rt import Model, PictureError, invert_many
+from hyperstyle_rt.batch.keeping import keeping_files
 from hyperstyle_rt.batch.records import read_record
 from hyperstyle_rt.batch.results import Settings, Target
 from hyperstyle_rt.batch.run import Batch, Finished, Task
@@ -268,7 +269,9 @@ def test_memory_does_not_grow_with_the_folder(tiny_bundle: Path) -> None:
         shutil.copy("0.png", f"{number}.png")
     tasks = [Task(Path(f"{n}.png"), Target(Path("out"), str(n))) for n in range(count)]
     model = Model.load(tiny_bundle, "cpu", threads=1)
-    batch = Batch(model, Settings(model.bundle.digest, "hyperstyle", "fp32", 1), tasks)
+    settings = Settings(model.bundle.digest, "hyperstyle", "fp32", 1)
+    targets = [task.target for task in tasks]
+    batch = Batch(model, settings, tasks, keeping_files(settings, targets))
     used = []
     for _, outcome in batch.run():
         assert isinstance(outcome, Finished)

@@ -15,6 +15,7 @@ from command_line import altered_copy, refuse, run, run_program, sentence, succe
 from hyperstyle_rt import Bundle, Inversion
 from hyperstyle_rt.backends.plans import cache as plan_cache
 from hyperstyle_rt.backends.plans.build import BuiltPlan, Target
+from hyperstyle_rt.cli.terminal import figures_table
 from hyperstyle_rt.formats import bundle as bundle_module
 from hyperstyle_rt.formats.inversion_file import InversionData, write_inversion
 from stand_ins import VERSION
@@ -106,6 +107,17 @@ def test_info_lists_plans_in_the_users_cache(tiny_bundle: Path, monkeypatch: pyt
     (listed,) = json.loads(succeed("info", tiny_bundle, "--json"))["cached_plans"]
     assert listed["path"] == str(plan.path)
     assert (listed["role"], listed["sha256"]) == ("encoder", digest)
+
+
+def test_figures_within_figures_have_rows_of_their_own():
+    methods = {"e4e": {"latents_max_abs": 4.023313522338867e-07, "image_max_abs": [2e-06, 0.5]}}
+    table = figures_table("Accuracy", {"iterations": 2, "against": "torch", "methods": methods})
+    assert [[str(part) for part in row] for row in table.rows] == [
+        ["iterations", "2"],
+        ["against", "torch"],
+        ["methods e4e latents_max_abs", "4.02e-07"],
+        ["methods e4e image_max_abs", "2e-06, 0.5"],
+    ]
 
 
 def test_info_shows_a_strangers_manifest_harmlessly(tiny_bundle: Path):

@@ -57,7 +57,10 @@ def child(family_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def test_a_method_by_name(face: Path, family_bundle: Path, model: Model, tmp_path: Path) -> None:
-    succeed("invert", face, "--bundle", family_bundle, "--method", "e4e", "--out", tmp_path / "o")
+    words = ("--bundle", family_bundle, "--method", "e4e", "--out", tmp_path / "o")
+    said = succeed("invert", face, *words)
+    assert "face.inverted.png  (0." in said
+    assert "iterations" not in said  # it has none
     expected = model.invert(face, method="e4e").image
     assert np.array_equal(read_picture(tmp_path / "o" / "face.inverted.png"), expected)
 

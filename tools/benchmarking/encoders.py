@@ -78,11 +78,11 @@ def torch_idinvert(files: Mapping[str, Path], threads: int = 1) -> Callable[[], 
     return run
 
 
-def runtime_encoder(bundle: Path, threads: int = 1) -> Callable[[], Seconds]:
-    """The runtime on ONNX Runtime's CPU provider."""
+def runtime_encoder(bundle: Path, threads: int = 1, backend: str = "cpu") -> Callable[[], Seconds]:
+    """The runtime: on ONNX Runtime's CPU provider, or another backend that computes on the CPU."""
     from hyperstyle_rt.model import Model
 
-    model = Model.load(bundle, "cpu", threads=threads)
+    model = Model.load(bundle, backend, threads=threads)
     picture = picture_u8(model.bundle.manifest.input_size)
 
     def run() -> Seconds:
@@ -100,6 +100,7 @@ def main(
     size: Annotated[int, typer.Option(help="Generator size of the synthetic weights.")] = 256,
     file: Annotated[Path | None, typer.Option(help="Checkpoint of an encoder.")] = None,
     threads: Annotated[int, typer.Option(help="CPU threads of each contender.")] = 1,
+    backend: Annotated[str, typer.Option(help="Of the runtime: cpu or openvino.")] = "cpu",
     repeats: Annotated[int, typer.Option(help="Recorded inversions of each contender.")] = 3,
     output: Annotated[Path | None, typer.Option("--json", help="Also write the figures.")] = None,
 ) -> None:
@@ -114,9 +115,14 @@ def main(
             described, reference = _write_encoder(folder, bundle, encoder_type, size, file)
         contenders = {
             "torch": Contender(*reference, threads),
-            "runtime": Contender(runtime_encoder, bundle, threads),
+            "runtime": Contender(runtime_encoder, bundle, threads, backend),
         }
-        figures = {**described, "threads": threads, **compare(contenders, repeats)}
+        figures = {
+            **described,
+            "backend": backend,
+            "threads": threads,
+            **compare(contenders, repeats),
+        }
     Console(stderr=True).print(as_table(figures))
     if output is not None:
         output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
@@ -189,7 +195,7 @@ def as_table(figures: dict[str, Any]) -> Table:
     """The figures for a terminal."""
     threads = figures["threads"]
     title = (
-        f"{figures['method']} ({figures['body']}), {figures['size']} px, "
+        f"{figures['method']} ({figures['body']}), {figures['size']} px, {figures['backend']}, "
         f"{'one thread' if threads == 1 else f'{threads} threads'}"
     )
     table = Table(title=title)

@@ -23,7 +23,7 @@ import re  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
-from contextlib import contextmanager  # noqa: E402
+from contextlib import contextmanager, suppress  # noqa: E402
 from dataclasses import asdict, dataclass, field  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
@@ -195,21 +195,21 @@ def serving(bundle: str, workers: int, threads: int) -> Iterator[tuple[str, psut
 
 
 def _workers(server: psutil.Process) -> list[psutil.Process]:
-    return [
-        child
-        for child in server.children(recursive=True)
-        if any("spawn_main" in word for word in child.cmdline())
-    ]
+    """The workers that live; one that was killed may still be listed."""
+    found = []
+    for child in server.children(recursive=True):
+        with suppress(psutil.Error):
+            if any("spawn_main" in word for word in child.cmdline()):
+                found.append(child)
+    return found
 
 
 def _resident(server: psutil.Process) -> float:
     """Megabytes of the server and its workers."""
     total = 0
     for process in (server, *_workers(server)):
-        try:
+        with suppress(psutil.Error):
             total += process.memory_info().rss
-        except psutil.NoSuchProcess:  # it was killed
-            continue
     return round(total / 1e6, 1)
 
 

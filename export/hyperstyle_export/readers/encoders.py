@@ -158,7 +158,7 @@ def _kind(source: EncoderSource, encoder: State, opts: Mapping[str, Any]) -> Enc
     if source.method not in (None, kind.method):
         raise CheckpointError(
             f"{path} holds an encoder of type {said!r}, which is {kind.method} and not "
-            f"{source.method}; give it as --encoder {kind.method}={path.name}."
+            f"{source.method}; give it as --encoder {kind.method}={path}."
         )
     return kind
 

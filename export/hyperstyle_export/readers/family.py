@@ -108,7 +108,8 @@ def check_methods(files: Sequence[EncoderFile]) -> None:
         if other is not file.path:
             raise CheckpointError(
                 f"{file.path} and {other} are both {file.kind.method} encoders; a bundle has one "
-                "of a kind: build two bundles, whose inversions can still be mixed."
+                "of a kind: build two bundles; where both have the same generator, inversions of "
+                "one go with the other."
             )
 
 

@@ -16,20 +16,22 @@ class EarlierResults:
 
     Parameters
     ----------
-    root:
-        Folder below which results are looked for that are named after no picture of this run:
-        their pictures may have got other names.
     targets:
         Of this run.
+    root:
+        Folder below which results are looked for that are named after no picture of this run:
+        their pictures may have got other names. None to look under the names of this run alone.
     """
 
-    def __init__(self, root: Path, settings: Settings, targets: Iterable[Target]) -> None:
+    def __init__(
+        self, settings: Settings, targets: Iterable[Target] = (), root: Path | None = None
+    ) -> None:
         self._settings = settings.to_json()
         self._first_face = int(settings.face == ALL)
         planned = set(targets)
         self._elsewhere: dict[str, Target] = {}
         first = f".face{self._first_face}{RESULT_ENDING}" if self._first_face else RESULT_ENDING
-        for path in visible_files(root):
+        for path in () if root is None else visible_files(root):
             target = Target(path.parent, path.name.removesuffix(first))
             if not path.name.endswith(first) or target in planned:
                 continue

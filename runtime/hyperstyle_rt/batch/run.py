@@ -23,12 +23,11 @@ from ..model import Model
 from ..optimising.effort import plan_of
 from ..optimising.names import FAST
 from ..photos.portraits import ALL
-from ..temporaries import remove_leftovers
 from ..transforms import unaligned_transform
 from ..types import Array, Picture
+from .keeping import Keeping
 from .pipeline import JOBS, Failure, overlap
-from .results import BatchFiles, InvertedFace, Outputs, Settings, Target
-from .resume import EarlierResults
+from .results import InvertedFace, Outputs, Settings, Target
 from .streams import read_picture_source, spoken
 
 logger = logging.getLogger(__name__)
@@ -153,13 +152,12 @@ class Batch:
     ----------
     tasks:
         No two of them with the same target.
-    root:
-        Folder below which results of an earlier run are looked for, whatever the pictures were
-        called then; None to skip nothing and to replace nothing.
-    force:
-        Replace whatever files are in the way.
+    keeping:
+        What becomes of the results, and what is done already.
     mask:
         What the settings name as their mask, as for :meth:`Model.optimise`.
+    read:
+        Gives the content of a picture's file; raises PictureError.
     """
 
     def __init__(
@@ -167,18 +165,17 @@ class Batch:
         model: Model,
         settings: Settings,
         tasks: Sequence[Task],
+        keeping: Keeping,
         *,
-        root: Path | None = None,
-        force: bool = False,
         mask: Picture | str | None = None,
+        read: Callable[[Path], bytes] = read_picture_source,
     ) -> None:
         self._model = model
         self._mask = mask
         self._settings = settings
         self._tasks = tasks
-        self._root = root
-        self._files = BatchFiles(settings, resume=root is not None, force=force)
-        self._earlier: EarlierResults | None = None
+        self._keeping = keeping
+        self._read = read
 
     def run(
         self, jobs: int = JOBS, on_iteration: OnProgress | None = None
@@ -197,36 +194,20 @@ class Batch:
         BackendError, BundleError
             Errors of the model, which stop the batch. Those of one picture are yielded.
         """
-        targets = [task.target for task in self._tasks]
-        for folder in {target.folder for target in targets}:
-            remove_leftovers(folder)
-        if self._root is not None:
-            self._earlier = EarlierResults(self._root, self._settings, targets)
         invert = partial(self._invert, on_iteration=on_iteration)
         return overlap(self._tasks, self._prepare, invert, self._finish, jobs)
 
     def _prepare(self, task: Task) -> _Prepared | Finished:
         """Read a picture and find what is to be inverted of it, or that all is done."""
-        data = read_picture_source(task.picture)
+        data = self._read(task.picture)
         digest = hashlib.sha256(data).hexdigest()
-        if earlier := self._reused(task.target, digest):
+        if earlier := self._keeping.earlier(task.target, digest):
             return Finished(earlier=earlier)
         photo = decode_original(data, Path(spoken(task.picture)))
         crops, notice = self._crops(photo.picture(), task.picture)
         for number, _ in crops:  # before the inference, not after it
-            self._files.check_free(task.target.outputs(self._settings, number).paths())
+            self._keeping.check_free(task.target.outputs(self._settings, number).paths())
         return _Prepared(task, digest, photo, crops, notice)
-
-    def _reused(self, target: Target, digest: str) -> tuple[Path, ...]:
-        """The results of an earlier run for this content, copied if it had another name."""
-        if self._earlier is None:
-            return ()
-        files = self._earlier.files(target, digest)
-        if not files:
-            moved = self._earlier.moved(target, digest)
-            self._files.copy(moved)
-            files = [path for _, path in moved]
-        return tuple(path for path in files if path.name.endswith(target.ending))
 
     def _crops(self, photo: Picture, path: Path) -> tuple[tuple[tuple[int, Crop], ...], str | None]:
         """What is inverted of a picture, each with the face's number; and a notice."""
@@ -318,7 +299,7 @@ class Batch:
         if isinstance(inverted, Finished):
             return inverted
         prepared, faces = inverted.prepared, inverted.faces
-        written = self._files.write(prepared.task.target, prepared.photo, faces, prepared.digest)
+        written = self._keeping.write(prepared.task.target, prepared.photo, faces, prepared.digest)
         return Finished(
             done=tuple(
                 Done(

@@ -23,6 +23,7 @@ from . import (
     invert,
     invert_options,
     serve,
+    triton,
 )
 from .option_groups import command
 from .program import Command, CommandGroup
@@ -50,6 +51,8 @@ hyperstyle-rt bench --backend cpu,cuda
 hyperstyle-rt fetch hf:someone/hyperstyle-ffhq
 
 hyperstyle-rt serve
+
+hyperstyle-rt triton --bundle faces
 
 hyperstyle-rt doctor
 """
@@ -79,6 +82,7 @@ app.command(cls=Command, epilog=check.EXAMPLES)(check.check)
 app.command(cls=Command, epilog=bench.EXAMPLES)(bench.bench)
 app.command(cls=Command, epilog=fetch.EXAMPLES)(fetch.fetch)
 app.command(cls=Command, epilog=serve.EXAMPLES)(command(serve.ServeRequest, serve.serve))
+app.command(cls=Command, epilog=triton.EXAMPLES)(command(triton.TritonRequest, triton.triton))
 app.command(cls=Command, epilog=doctor.EXAMPLES)(doctor.doctor)
 
 
@@ -101,7 +105,7 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    """Invert portraits into StyleGAN2 with HyperStyle.
+    """Invert photos of faces, and edit them: HyperStyle and its relatives, without PyTorch.
 
     Exit status: 0; 2 after an error, or where output was lost; after a signal 128 and its number,
     so 130 after Ctrl-C.

@@ -23,6 +23,7 @@ from .terminal import (
     error_console,
     exit_with_errors,
     facts_table,
+    figures_table,
     print_json,
     print_tables,
 )
@@ -161,7 +162,7 @@ def _bundle_tables(bundle: Bundle, problems: Mapping[str, str]) -> list[Table]:
         "Accuracy": manifest.accuracy,
         "Training": manifest.training or {},
     }
-    tables += [_free_form_table(title, known) for title, known in free_form.items() if known]
+    tables += [figures_table(title, known) for title, known in free_form.items() if known]
     return [*tables, _layers_table(bundle), _files_table(bundle, problems)]
 
 
@@ -200,11 +201,6 @@ def _presets(manifest: Manifest) -> dict[str, str]:
         missing = missing_graphs(manifest, PRESETS[name].stages)
         described[name] = f"needs the graph {', '.join(missing)}" if missing else line
     return described
-
-
-def _free_form_table(title: str, facts: Mapping[str, Any]) -> Table:
-    texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()}
-    return facts_table(title, texts)
 
 
 def _layers_table(bundle: Bundle) -> Table:

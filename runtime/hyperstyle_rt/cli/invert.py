@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..batch.streams import is_pipe_out, write_pipe
 from ..errors import HyperStyleError
@@ -15,6 +15,7 @@ from .invert_export import check_export, export_bundle
 from .invert_film import films_of, invert_films
 from .invert_methods import ALL_METHODS, all_settings, tasks_of_methods
 from .invert_options import InvertRequest
+from .invert_ray import check_cluster, plan_on_ray
 from .invert_report import Report
 from .outputs import (
     check_report,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from ..batch.run import Batch
     from ..batch.sources import Found
     from ..model import Model
+    from ..scale.run import RayBatch
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -71,6 +73,10 @@ hyperstyle-rt invert face.png --bundle engines/ffhq --method all --coupled
 
 hyperstyle-rt invert face.png --bundle engines/cars --backend cuda --json
 
+hyperstyle-rt invert photos --out results --ray local --resume
+
+hyperstyle-rt invert s3://bucket/photos --ray auto --parquet s3://bucket/inversions --no-files
+
 hyperstyle-rt invert film.mp4 --paste
 """
 
@@ -83,13 +89,18 @@ def invert(request: InvertRequest) -> None:
     exit status is 2. Of a film NAME.inverted.mp4, with its sound, and the folder
     NAME.inversions, which `edit` takes.
     """
+    check_cluster(request)
     if films := films_of(request.pictures):
         invert_films(request, films)
         return
+    from ..batch.keeping import keeping_files
     from ..batch.run import Batch
     from ..batch.sources import find_sources
     from ..model import Model
 
+    if request.cluster.ray is not None:
+        _invert_on_ray(request)
+        return
     out, folders, printing = request.written.out, request.folders, request.printing
     running = request.running
     found = find_sources(request.pictures)
@@ -115,7 +126,13 @@ def invert(request: InvertRequest) -> None:
         results = Report(every_task, found.passed_over, None if file == out else out)
         root = out if folders.resume else None
         batches = [
-            Batch(model, s, tasks, root=root, force=request.force, mask=mask)
+            Batch(
+                model,
+                s,
+                tasks,
+                keeping_files(s, [t.target for t in tasks], root=root, force=request.force),
+                mask=mask,
+            )
             for s, tasks in planned
         ]
         try:
@@ -128,6 +145,26 @@ def invert(request: InvertRequest) -> None:
             write_pipe(out, done.outputs.result.read_bytes())
     if printing.json_:
         print_json({**results.to_json(model), **exported})
+    _conclude(results, printing)
+
+
+def _invert_on_ray(request: InvertRequest) -> None:
+    """The same on a cluster; pictures are told in the order in which they are done."""
+    on_ray = plan_on_ray(request)
+    _check_photos(on_ray.settings, on_ray.model)
+    results, folders, printing = on_ray.results, request.folders, request.printing
+
+    def document() -> dict[str, Any]:
+        results.sort()
+        return {**results.to_json(on_ray.model), "provider": on_ray.provider}
+
+    try:
+        _run([on_ray.batch], [on_ray.settings], results, folders.jobs, printing, to_pipe=False)
+    finally:
+        if folders.report is not None:
+            write_report(folders.report, document())
+    if printing.json_:
+        print_json(document())
     _conclude(results, printing)
 
 
@@ -179,7 +216,7 @@ def _check_photos(settings: Settings, model: Model) -> None:
 
 
 def _run(
-    batches: Sequence[Batch],
+    batches: Sequence[Batch | RayBatch],
     settings: Sequence[Settings],
     results: Report,
     jobs: int,

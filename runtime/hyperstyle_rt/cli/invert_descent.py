@@ -99,12 +99,9 @@ def total_steps(settings: Settings) -> int:
     """Iterations and gradient steps of one picture."""
     if settings.then is None:
         return settings.iterations
-    from ..optimising.effort import steps_of
     from ..optimising.running import Request, stages_of
 
-    steps = settings.then_steps
-    steps = steps_of(settings.effort, settings.then) if steps is None else steps
-    request = Request(settings.then, settings.variables, steps)
+    request = Request(settings.then, settings.variables, settings.then_steps)
     stages = stages_of(request, _follows_a_method(settings))
     return settings.iterations + sum(stage.steps for stage in stages)
 

@@ -174,9 +174,8 @@ def _plan(films: Sequence[Path], request: InvertRequest) -> list[_Task]:
         tasks = []
         for film in films:
             suffix = suffix_like(film.suffix)
-            inverted, pasted = (f"{film.stem}.{kind}{suffix}" for kind in ("inverted", "pasted"))
-            folder = out / f"{film.stem}{ENDING}"
-            tasks.append(_Task(film, out / inverted, out / pasted, folder))
+            result, whole = (out / f"{film.stem}.{kind}{suffix}" for kind in ("inverted", "pasted"))
+            tasks.append(_Task(film, result, whole, out / f"{film.stem}{ENDING}"))
     _check_distinct(tasks)
     return tasks
 

@@ -180,7 +180,7 @@ class Films:
     following: Annotated[
         int,
         typer.Option(
-            min=0,
+            min=1,
             max=MAX_ITERATIONS,
             help="Iterations of a frame, which goes on from the one before it.",
             metavar="N",
@@ -215,6 +215,59 @@ class Folders:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OnCluster:
+    """What is for more pictures than one machine inverts."""
+
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            help="Invert on a Ray cluster: `local` for one of this machine alone, `auto` for the "
+            "one that it belongs to, or HOST:PORT. Pictures may then be URLs (s3:, gs:, https:, "
+            "...), or tables of them (.parquet with the columns name and bytes).",
+            metavar="ADDRESS",
+            rich_help_panel=options.CLUSTERS,
+        ),
+    ] = None
+    ray_workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Models at once, of --threads each. Default: as many as the cluster has "
+            "processors, or GPUs with a backend for these.",
+            metavar="N",
+            rich_help_panel=options.CLUSTERS,
+        ),
+    ] = None
+    ray_gpus: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01,
+            help="GPUs of each: 0.5 lets two share one. Default: 1 with a backend for GPUs.",
+            metavar="X",
+            rich_help_panel=options.CLUSTERS,
+        ),
+    ] = None
+    parquet: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --ray: also write latents, codes and figures as Parquet into this directory "
+            "or URL, and errors beside them.",
+            metavar="DIR",
+            show_default=False,
+            rich_help_panel=options.CLUSTERS,
+        ),
+    ] = None
+    no_files: Annotated[
+        bool,
+        options.flag(
+            "--no-files",
+            says="With --parquet: write nothing but that.",
+            panel=options.CLUSTERS,
+        ),
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class InvertRequest:
     """Everything that `invert` is asked for."""
 
@@ -227,4 +280,5 @@ class InvertRequest:
     photos: Photos
     films: Films
     folders: Folders
+    cluster: OnCluster
     printing: options.Printing

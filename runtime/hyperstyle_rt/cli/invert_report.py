@@ -63,10 +63,16 @@ class Report:
             self.notices.append(outcome.notice)
         self.done += [(picture, done) for done in outcome.done]
         return [
-            f"{picture} -> {done.outputs.result}  ({done.iterations} iterations"
-            f"{_said_of(done.effort)}, {done.seconds:.1f} s{_size_of(done.outputs.inversion)})"
+            f"{picture} -> {done.outputs.result}  ({_work_of(done)}"
+            f"{_size_of(done.outputs.inversion)})"
             for done in outcome.done
         ]
+
+    def sort(self) -> None:
+        """Put what was added in the order of the pictures."""
+        places = {task.picture: place for place, task in enumerate(self.tasks)}
+        for entries in (self.done, self.skipped, self.failed):
+            entries.sort(key=lambda entry: places[entry[0]])
 
     @property
     def seconds(self) -> float:
@@ -114,6 +120,12 @@ class Report:
                 {"input": str(path), "error": text} for path, text in dict.fromkeys(self.failed)
             ],
         }
+
+
+def _work_of(done: Done) -> str:
+    """Iterations, where there were any, gradient steps and seconds."""
+    iterations = f", {done.iterations} iterations" if done.iterations else ""
+    return f"{iterations}{_said_of(done.effort)}, {done.seconds:.1f} s".removeprefix(", ")
 
 
 def _said_of(effort: Mapping[str, Any] | None) -> str:

@@ -22,6 +22,7 @@ PHOTOS = "Photos"
 FOLDERS = "Folders"
 FILMS = "Films"
 DESCENT = "Gradient steps"
+CLUSTERS = "Clusters"
 
 
 class When(str, Enum):

@@ -26,6 +26,8 @@ hyperstyle-rt serve --bundle faces --workers 2 --store inversions
 
 hyperstyle-rt serve --bundle engines/ffhq --adapted engines/toon --backend cuda
 
+hyperstyle-rt serve --static site --also portraits
+
 HYPERSTYLE_RT_TOKEN=... hyperstyle-rt serve --host 0.0.0.0 --allow-remote
 
 curl -F picture=@face.png http://127.0.0.1:8000/v1/inversions
@@ -34,6 +36,7 @@ curl -F picture=@face.png http://127.0.0.1:8000/v1/inversions
 TOKEN = "HYPERSTYLE_RT_TOKEN"
 
 _ACCESS, _LIMITS, _KEEPING = "Access", "Limits", "What is kept"
+_STATIC = "A page without a server"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +133,44 @@ class Keeping:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StaticPage:
+    """The page as a folder, where browsers compute."""
+
+    directory: Annotated[
+        Path | None,
+        typer.Option(
+            "--static",
+            help="Write the page into this folder, which any web server can hand out, and end: "
+            "visitors' browsers invert and edit, and no picture leaves them.",
+            metavar="DIR",
+            show_default=False,
+            rich_help_panel=_STATIC,
+        ),
+    ] = None
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--also",
+            help="Another bundle that the folder offers. Can be repeated.",
+            metavar="BUNDLE",
+            show_default=False,
+            rich_help_panel=_STATIC,
+        ),
+    ] = None
+    onnxruntime_web: Annotated[
+        Path | None,
+        typer.Option(
+            "--onnxruntime-web",
+            help="Folder of the npm package onnxruntime-web. Default: in node_modules here, or "
+            "in a folder above.",
+            metavar="DIR",
+            show_default=False,
+            rich_help_panel=_STATIC,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServeRequest:
     """Everything that `serve` is asked for."""
 
@@ -158,6 +199,7 @@ class ServeRequest:
     access: Access
     limits: Limits
     keeping: Keeping
+    static: StaticPage
     quiet: options.Quiet = False
 
 
@@ -168,6 +210,9 @@ def serve(request: ServeRequest) -> None:
     sent leaves this machine, and no picture is logged. SIGTERM and Ctrl-C let what is at work
     end, for some seconds.
     """
+    if request.static.directory is not None:
+        _write_static(request.static.directory, request)
+        return
     missing = [name for name in ("fastapi", "uvicorn", "multipart") if find_spec(name) is None]
     if missing:
         raise BackendError(
@@ -191,6 +236,19 @@ def serve(request: ServeRequest) -> None:
             )
 
     run(service, announce)
+
+
+def _write_static(directory: Path, request: ServeRequest) -> None:
+    """Write the page as a folder."""
+    from ..formats.bundle import Bundle, find_bundle
+    from ..serving.static_page import write_static_page
+
+    names = [request.bundle, *(request.static.also or ())]
+    bundles = [Bundle.open(find_bundle(name)) for name in names]
+    with error_console().status("writing the page"):
+        write_static_page(directory, bundles, request.static.onnxruntime_web)
+    if not request.quiet:
+        print_line(f"{directory}: python -m http.server --directory {directory}")
 
 
 def settings_of(request: ServeRequest) -> ServiceSettings:

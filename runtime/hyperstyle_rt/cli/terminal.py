@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import Handler, LogRecord
 from pathlib import Path
@@ -200,6 +200,30 @@ def facts_table(title: str, facts: Mapping[str, str | Text]) -> Table:
     for name, fact in facts.items():
         table.add_row(cell(name, "cyan"), fact)
     return table
+
+
+def figures_table(title: str, figures: Mapping[str, Any]) -> Table:
+    """Make a table of what a manifest holds in free form; numbers with three digits.
+
+    What is an object in it has a row for each of its members: ``fp16 image_psnr_db``.
+    """
+    return facts_table(title, dict(_rows_of(figures)))
+
+
+def _rows_of(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name} {inner}", text) for inner, text in _rows_of(value))
+        else:
+            yield name, _said(value)
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, list):
+        return ", ".join(map(_said, value))
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def columns_table(title: str, *names: str, right: tuple[str, ...] = ()) -> Table:

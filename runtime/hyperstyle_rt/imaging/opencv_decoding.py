@@ -45,10 +45,11 @@ def quiet_opencv() -> Iterator[None]:
     from .opencv import cv2
 
     global _inside, _level
+    logging: Any = getattr(cv2.utils, "logging", cv2)  # OpenCV 4 has its functions itself
     with _lock:
         if _inside == 0:
-            _level = cv2.utils.logging.getLogLevel()
-            cv2.utils.logging.setLogLevel(_SILENT)
+            _level = logging.getLogLevel()
+            logging.setLogLevel(_SILENT)
         _inside += 1
     try:
         yield
@@ -56,4 +57,4 @@ def quiet_opencv() -> Iterator[None]:
         with _lock:
             _inside -= 1
             if _inside == 0:
-                cv2.utils.logging.setLogLevel(_level)
+                logging.setLogLevel(_level)

@@ -20,7 +20,6 @@ from ..imaging.pictures import to_input
 from ..types import Array, Picture
 from .names import AUTO, BEST, EFFORT_LINES, FAST, REFINE
 from .objective import LossResult
-from .presets import find_preset
 
 NEEDS_NONE = 0.9
 """Quantile of its kind as well as which a picture must fit after the method to need no steps."""
@@ -39,15 +38,12 @@ class Plan:
         What they follow from.
     preset:
         Which.
-    steps:
-        At most so many.
     none, enough:
         So close, none is taken, or no more; None for whatever it is.
     """
 
     effort: str
     preset: str
-    steps: int
     none: Closeness | None = None
     enough: Closeness | None = None
 
@@ -74,18 +70,12 @@ def plan_of(
     if effort == FAST or (effort == AUTO and manifest.then is None):
         return None
     preset = manifest.then or REFINE
-    fit, steps = manifest.fit, steps_of(effort, preset)
+    fit = manifest.fit
     if effort == BEST or fit is None or method not in (None, manifest.default_method):
-        return Plan(effort, preset, steps)
+        return Plan(effort, preset)
     count = manifest.method().iterations if iterations is None else iterations
     none = fit.after_iterations(count, NEEDS_NONE)
-    return Plan(effort, preset, steps, none, fit.after_steps(ENOUGH))
-
-
-def steps_of(effort: str | None, preset: str) -> int:
-    """How many gradient steps a preset takes at most, of an effort; None for one that is named."""
-    found = find_preset(preset)
-    return found.steps if effort != AUTO or found.brief is None else found.brief
+    return Plan(effort, preset, none, fit.after_steps(ENOUGH))
 
 
 def effort_of(effort: str | None, *asked: Any) -> str:

@@ -145,14 +145,10 @@ class Preset:
         One after the other.
     needs_inversion:
         Whether it starts from an inversion, by the bundle's default method where none is given.
-    brief:
-        Number of steps that already does, measured: as many as ``--effort auto`` takes. None for
-        all.
     """
 
     stages: tuple[Stage, ...]
     needs_inversion: bool = False
-    brief: int | None = None
 
     @property
     def steps(self) -> int:
@@ -209,7 +205,6 @@ PRESETS: Mapping[str, Preset] = {
             Stage(_BOTH_FINISHING, 24, Weights(1.0, 0.3, 0.8)),
         ),
         needs_inversion=True,
-        brief=60,
     ),
     "projector": Preset(
         (_projecting(0.1, 1000, 10_000, drops_noise=False),),

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from .headers import HEADERS
 from .settings import Access, Limits, is_loopback
 
 Scope = MutableMapping[str, Any]
@@ -24,19 +25,6 @@ Count = Callable[[str, str, int], None]
 
 GUARDED = ("/v1", "/metrics", "/openapi.json", "/docs")
 """Paths below which a token is asked for; the page's own files and ``/health`` tell nothing."""
-
-_HEADERS = {
-    # The page loads nothing from elsewhere, and nobody may frame it.
-    "content-security-policy": "default-src 'self'; img-src 'self' blob: data:; media-src 'self' "
-    "blob:; worker-src 'self' blob:; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "
-    "connect-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-embedder-policy": "require-corp",
-    "cross-origin-resource-policy": "same-origin",
-}
 
 
 class Guard:
@@ -135,7 +123,7 @@ class _Body:
 
 
 def _security_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
-    headers = dict(_HEADERS)
+    headers = dict(HEADERS)
     if scope["path"].startswith("/v1"):
         headers["cache-control"] = "no-store"  # people's faces
     return [(name.encode(), value.encode()) for name, value in headers.items()]

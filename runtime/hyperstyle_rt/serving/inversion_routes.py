@@ -35,6 +35,9 @@ from .uploads import read_upload
 
 router = APIRouter(prefix="/v1")
 
+GONE = 499
+"""Status of a request whose client did not wait for the answer; nginx's. Nobody gets it."""
+
 Prefer = Annotated[
     str | None,
     Header(description="`respond-async`: answer at once, with 202; RFC 7240."),
@@ -194,7 +197,7 @@ async def _begun(
         return facts_of(kept)
     if not await _waited(request, service.ended(kept)):
         service.store.remove(kept.id)  # nobody else knows its id
-        return {}
+        raise HTTPException(GONE, "the client has gone")
     if kept.state == FAILED:
         service.store.remove(kept.id)
         headers = {"retry-after": "5"} if kept.status == 503 else None

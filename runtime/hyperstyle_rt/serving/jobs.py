@@ -167,12 +167,10 @@ class InvertJob(Job):
         self, desk: Desk, inversion: Inversion, crop: Crop, preset: str, tell: Tell
     ) -> Inversion:
         """Take gradient steps: those of the preset that is named, or as many as are needed."""
-        session, steps, plan = desk.session, self.steps, None
+        session, plan = desk.session, None
         if self.then is None:
             plan = plan_of(session.bundle.manifest, AUTO, inversion.iterations)
-        if plan is not None and steps is None:
-            steps = plan.steps
-        total = desk.count_steps(preset, steps)
+        total = desk.count_steps(preset, self.steps)
         every = max(1, total // PREVIEWS_A_DESCENT)
 
         def on_step(done: int, loss: float, rendering: Array) -> None:
@@ -182,8 +180,8 @@ class InvertJob(Job):
                 tell(Progress("step", done, picture, loss))
 
         if plan is None:
-            return session.optimise(inversion, crop, preset, steps=steps, on_step=on_step)
-        return session.follow(inversion, crop, plan, steps=steps, on_step=on_step)
+            return session.optimise(inversion, crop, preset, steps=self.steps, on_step=on_step)
+        return session.follow(inversion, crop, plan, steps=self.steps, on_step=on_step)
 
 
 @dataclass(frozen=True)

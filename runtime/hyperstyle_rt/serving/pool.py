@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from ..closing import Closable
 from ..errors import BackendError, HyperStyleError
@@ -96,8 +96,45 @@ class PoolState:
     restarts: int
 
 
+class Worker(Protocol):
+    """What does jobs, one at a time.
+
+    Attributes
+    ----------
+    computed:
+        What computes there: ``backend``, ``provider`` and ``precision``.
+    """
+
+    computed: dict[str, str]
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can do more."""
+
+    def do(self, ticket: Ticket, deadline: float) -> Any:
+        """Have it do a job: its result.
+
+        Parameters
+        ----------
+        deadline:
+            On the clock of ``time.monotonic``.
+
+        Raises
+        ------
+        HyperStyleError, WorkerLost, OutOfTime, JobFailed
+            See :class:`Ticket`.
+        """
+
+    def stop(self) -> None:
+        """End it."""
+
+
+OpenWorker = Callable[[ModelSettings], Worker]
+"""Opens a worker; raises HyperStyleError if it cannot open its model."""
+
+
 class Pool(Closable):
-    """Processes that do jobs, started anew when they die.
+    """Workers that do jobs, opened anew when they die.
 
     Short jobs go first, and jobs that take minutes never occupy the last of several workers: an
     edit does not wait for another client's descent.
@@ -112,10 +149,20 @@ class Pool(Closable):
         How many jobs the queue holds.
     seconds:
         A job may take.
+    open_worker:
+        Opens one; None for a process of this machine.
     """
 
-    def __init__(self, settings: ModelSettings, workers: int, waiting: int, seconds: float) -> None:
+    def __init__(
+        self,
+        settings: ModelSettings,
+        workers: int,
+        waiting: int,
+        seconds: float,
+        open_worker: OpenWorker | None = None,
+    ) -> None:
         self._settings = settings
+        self._open_worker: OpenWorker = open_worker or _Process
         self._workers = workers
         self._limit = waiting
         self._seconds = seconds
@@ -136,9 +183,9 @@ class Pool(Closable):
         HyperStyleError
             If it cannot open the model.
         """
-        first = _Process(self._settings)
+        first = self._open_worker(self._settings)
         self.computed = first.computed
-        processes = [first, *[None] * (self._workers - 1)]
+        processes: list[Worker | None] = [first, *[None] * (self._workers - 1)]
         for number, process in enumerate(processes):
             thread = threading.Thread(
                 target=self._keep_working, args=(process,), name=f"worker-{number}", daemon=True
@@ -213,7 +260,7 @@ class Pool(Closable):
             self._mean += 0.1 * (seconds - self._mean)
             self._changed.notify()
 
-    def _keep_working(self, process: _Process | None) -> None:
+    def _keep_working(self, process: Worker | None) -> None:
         while not self._closed:
             if process is None:
                 process = self._restarted()
@@ -226,9 +273,9 @@ class Pool(Closable):
                 process.stop()
             process = None
 
-    def _restarted(self) -> _Process | None:
+    def _restarted(self) -> Worker | None:
         try:
-            return _Process(self._settings)
+            return self._open_worker(self._settings)
         except HyperStyleError as error:
             _log.error("a worker cannot start: %s", error)
             time.sleep(RESTART_PAUSE)
@@ -239,7 +286,7 @@ class Pool(Closable):
             self._ready += more
             self._restarts += more < 0 and not self._closed
 
-    def _work_with(self, process: _Process) -> None:
+    def _work_with(self, process: Worker) -> None:
         """Do jobs with a process until it dies or the pool is closed."""
         while process.alive:
             ticket = self._take()
@@ -251,7 +298,7 @@ class Pool(Closable):
             finally:
                 self._done(ticket, time.monotonic() - began)
 
-    def _settle(self, ticket: Ticket, process: _Process, deadline: float) -> None:
+    def _settle(self, ticket: Ticket, process: Worker, deadline: float) -> None:
         """Do a job and settle its future; one whose worker dies is given to another, once."""
         if not ticket.attempts and not ticket.future.set_running_or_notify_cancel():
             return
@@ -310,7 +357,7 @@ class _Process:
                 if isinstance(message, Progress):
                     ticket.on_progress(message)
                     continue
-                return _value(message)
+                return value_of(message)
         except (EOFError, OSError):
             self.stop()
             raise WorkerLost from None
@@ -352,7 +399,14 @@ class _Process:
         return message
 
 
-def _value(message: object) -> Any:
+def value_of(message: object) -> Any:
+    """The result of a job, of the message that a worker has ended it with.
+
+    Raises
+    ------
+    HyperStyleError, JobFailed
+        See :class:`Ticket`.
+    """
     if isinstance(message, Result):
         return message.value
     if isinstance(message, Refused):

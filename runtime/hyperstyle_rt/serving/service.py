@@ -16,7 +16,7 @@ from ..formats.bundle import Bundle
 from ..formats.directions_file import bundle_directions
 from .jobs import Inverted, InvertJob, Job, OpenJob, Progress
 from .metrics import Metrics
-from .pool import Busy, JobFailed, OutOfTime, Pool, Ticket, WorkerLost
+from .pool import Busy, JobFailed, OpenWorker, OutOfTime, Pool, Ticket, WorkerLost
 from .settings import ServiceSettings
 from .store import DONE, FAILED, RUNNING, Kept, Store
 
@@ -28,19 +28,26 @@ RETRY_AFTER = "retry-after"
 class Service:
     """One bundle, served.
 
+    Parameters
+    ----------
+    open_worker:
+        As for :class:`Pool`.
+
     Raises
     ------
     HyperStyleError
         If the bundle or the store cannot be opened.
     """
 
-    def __init__(self, settings: ServiceSettings) -> None:
+    def __init__(self, settings: ServiceSettings, open_worker: OpenWorker | None = None) -> None:
         self.settings = settings
         self.bundle = Bundle.open(settings.model.bundle)
         self.directions = bundle_directions(self.bundle)
         self.store = Store(settings.keeping)
         limits = settings.limits
-        self.pool = Pool(settings.model, settings.workers, limits.waiting, limits.work_seconds)
+        self.pool = Pool(
+            settings.model, settings.workers, limits.waiting, limits.work_seconds, open_worker
+        )
         self.metrics = Metrics(self.pool, self.store)
         self._news = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -135,6 +142,9 @@ class Service:
         except HTTPException as error:
             kept.problem, kept.status = str(error.detail), error.status_code
             kept.state = FAILED
+        # It leads to the job with its picture, and by way of what is told back to `kept`: a circle,
+        # which Python takes apart only when it has made many thousands of objects.
+        kept.cancel = lambda: None
         kept.told = [
             Progress(each.kind, each.number, None, each.loss, each.notice) for each in kept.told
         ]
@@ -170,6 +180,7 @@ class Service:
                 outcome,
                 time.monotonic() - began,
             )
+            del ticket  # its future holds the error, and the error this frame: a circle, too
 
     def _notify(self) -> None:
         async def notify() -> None:

@@ -7,7 +7,7 @@ import os
 import signal
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import HyperStyleError
 from .desk import Desk
@@ -84,7 +84,7 @@ def work(connection: Connection, settings: ModelSettings) -> None:
     with desk:
         while (job := _received(connection)) is not None:
             try:
-                connection.send(_outcome(job, desk, connection))
+                connection.send(message_of(job, desk, connection))
             except (BrokenPipeError, ConnectionResetError):
                 return  # the service has gone
 
@@ -100,7 +100,22 @@ def _received(connection: Connection) -> Job | None:
             return message if isinstance(message, Job) else None
 
 
-def _outcome(job: Job, desk: Desk, connection: Connection) -> object:
+class Line(Protocol):
+    """What a worker needs of the connection to who has asked for a job."""
+
+    def send(self, message: object, /) -> None:
+        """Tell something."""
+
+    def poll(self) -> bool:
+        """Whether something has come."""
+
+    def recv(self) -> object:
+        """What has come."""
+
+
+def message_of(job: Job, desk: Desk, connection: Line) -> object:
+    """Do a job; gives the message that ends it."""
+
     def tell(progress: Progress) -> None:
         if connection.poll() and connection.recv() == CANCEL:
             raise Cancelled

@@ -15,9 +15,10 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -36,9 +37,6 @@ pytestmark = [
         reason="buildah and debootstrap are not installed, or this is not root",
     ),
 ]
-
-# What pip needs to find packages where this machine has them.
-PIP_FILES = ("/etc/pip.conf", "/etc/ssl/certs", "/opt/wheels", "/opt/pypi", "/opt/pypi-more")
 
 
 class Builder:
@@ -77,7 +75,7 @@ def buildah() -> Iterator[Builder]:
         container = builder("from", "scratch")
         builder("add", "--quiet", container, base, "/")
         (name,) = set(re.findall(r"^FROM (\S+)", DOCKERFILE.read_text("utf-8"), re.MULTILINE))
-        builder("commit", "--quiet", container, f"docker.io/library/{name}")
+        builder("commit", "--quiet", container, f"localhost/{name}")
         builder("rm", container)
         shutil.rmtree(base)
         yield builder
@@ -93,15 +91,29 @@ def _mirror() -> str:
 
 @pytest.fixture(scope="module")
 def container(buildah: Builder) -> str:
-    mounts = [
-        word for path in PIP_FILES if Path(path).exists() for word in ("-v", f"{path}:{path}:ro")
-    ]
-    variables = [word for name in os.environ if name.startswith("PIP_") for word in ("--env", name)]
+    settings = _pip_settings()
+    variables = [f"--env={name}={value}" for name, value in settings.items()]
+    mounts = [f"--volume={path}:{path}:ro" for path in _places(settings.values())]
     buildah(
         *("build", "--isolation", "chroot", "--pull-never", "--network", "host", *mounts),
         *(*variables, "-t", "hyperstyle-rt", "-f", DOCKERFILE, ROOT),
     )
     return buildah("from", "--pull-never", "localhost/hyperstyle-rt")
+
+
+def _pip_settings() -> dict[str, str]:
+    """This machine's settings of pip, as variables: where it finds packages."""
+    command = [sys.executable, "-m", "pip", "config", "list"]
+    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    settings = re.findall(r"^[\w:]+\.([\w-]+)='(.*)'$", listed, re.MULTILINE)
+    return {f"PIP_{key.upper().replace('-', '_')}": value for key, value in settings}
+
+
+def _places(values: Iterable[str]) -> set[Path]:
+    """Folders and files of this machine that settings name; of an index also what is beside it."""
+    named = (word.removeprefix("file://") for value in values for word in value.split())
+    paths = {Path(word) for word in named if word.startswith("/") and Path(word).exists()}
+    return {path.parent if path.name == "simple" else path for path in paths}
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +127,7 @@ def address(buildah: Builder, container: str) -> Iterator[str]:
     command = [
         *(*buildah.command, "run", "--isolation", "chroot", "--user", config["User"]),
         *("--env", f"HYPERSTYLE_RT_TOKEN={TOKEN}", container, "--"),
-        *(*config["Entrypoint"], "--port", str(port)),
+        *(*config["Entrypoint"], "--bundle", "portraits", "--port", str(port)),
     ]
     with subprocess.Popen(command, start_new_session=True) as process:
         try:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from hyperstyle_rt.formats.bundle import find_bundle
 from hyperstyle_rt.serving.settings import Keeping, Limits, ModelSettings, ServiceSettings
-from malformed import ATTACKS, GOOD, Attack
+from malformed import ATTACKS, GOOD, Attack, multipart
 
 httpx = pytest.importorskip("httpx", reason="the extra `dev` is not installed")
 uvicorn = pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
@@ -191,3 +191,21 @@ def test_a_body_that_comes_too_slowly(address: str) -> None:
 def test_a_client_that_goes_away_in_the_middle(address: str) -> None:
     head = HEAD + FORM + b"Content-Length: 1000\r\n\r\n--x\r\nContent-Disposition: form-"
     assert talk(address, head, shut=True) in (b"", b"HTTP/1.1 400 Bad Request")
+
+
+def test_a_client_that_goes_away_while_its_picture_is_inverted(address: str) -> None:
+    """It is no fault of the program, and the worker is soon free for others."""
+    form = multipart(('name="iterations"', b"100"), ('name="picture"; filename="x"', GOOD))
+    head = HEAD + FORM + f"Content-Length: {len(form)}\r\n\r\n".encode()
+    split = urlsplit(address)
+    with socket.create_connection((split.hostname, split.port), timeout=10) as connection:
+        connection.sendall(head + form)
+        time.sleep(0.3)
+    route = 'hyperstyle_requests_total{method="POST",route="/v1/inversions",status='
+    for _ in range(300):
+        counted = httpx.get(f"{address}/metrics", timeout=60).text
+        if f'{route}"499"}}' in counted:
+            break
+        time.sleep(0.1)
+    assert f'{route}"499"}}' in counted
+    assert 'status="500"' not in counted

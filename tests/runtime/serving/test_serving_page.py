@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+import browser_pages
 import pytest
+from browser_pages import AXE, CHROMIUM, opened_browser
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium")
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium"),
 ]
-
-EXAMPLES = Path(__file__).parents[3] / "examples"
-PATIENCE = 120_000  # milliseconds
-AXE = os.environ.get("AXE", "")  # axe.min.js of the npm package axe-core
 
 
 @pytest.fixture(scope="module")
@@ -56,29 +50,12 @@ def _ready(address: str) -> str:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with opened_browser() as browser:
         yield browser
-        browser.close()
 
 
-class Page:
-    """A page that was opened, with what its console said and which hosts it asked."""
-
-    def __init__(self, browser: Any, address: str, **options: Any) -> None:
-        self.page = browser.new_page(accept_downloads=True, **options)
-        self.said: list[str] = []
-        self.hosts: set[str] = set()
-        self.page.set_default_timeout(PATIENCE)
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("request", lambda request: self.hosts.add(request.url.split("/")[2]))
-        self.page.goto(address)
-        self.page.wait_for_selector("#bundle:has-text('×')")
-
-    def invert(self, name: str) -> None:
-        self.page.set_input_files("#file", EXAMPLES / name)
-        self.page.wait_for_selector("#status:has-text('Done')")
+class Page(browser_pages.Page):
+    """The page of the service."""
 
     def slide(self, label: str, amount: float) -> None:
         slider = self.page.locator(f"label:has-text('{label}') input[type=range]")
@@ -86,24 +63,12 @@ class Page:
             slider.fill(str(amount))
             slider.dispatch_event("change")
 
-    def saved(self, button: str) -> bytes:
-        with self.page.expect_download() as download:
-            self.page.click(button)
-        return Path(download.value.path()).read_bytes()
-
-    def serious(self) -> list[str]:
-        """What axe-core finds that is serious."""
-        self.page.evaluate(Path(AXE).read_text("utf-8"))
-        found = self.page.evaluate("axe.run()")["violations"]
-        return [each["id"] for each in found if each["impact"] in ("serious", "critical")]
-
 
 @pytest.fixture
 def page(browser: Any, address: str) -> Iterator[Page]:
     opened = Page(browser, address)
     yield opened
-    assert opened.said == [], "the console is silent"
-    assert {host for host in opened.hosts if ":" in host} == {address.split("/")[2]}
+    opened.check_silence()
     opened.page.close()
 
 
@@ -119,10 +84,7 @@ def test_the_whole_way(page: Page) -> None:
     file = page.saved("#save-file")
     page.page.click("#reset")
     assert page.saved("#save-film")[4:8] in (b"ftyp", b"9a\x80\x00"), "an MP4, or a GIF"
-    page.page.set_input_files(
-        "#file",
-        {"name": "again.safetensors", "mimeType": "application/octet-stream", "buffer": file},
-    )
+    page.open_file(file)
     page.page.wait_for_selector("#mixed:not([hidden])")
     assert page.page.locator("#faces button").count() == 2
 

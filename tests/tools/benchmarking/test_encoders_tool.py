@@ -60,6 +60,7 @@ def test_the_table_tells_the_ratios() -> None:
         "method": "restyle-e4e",
         "body": "ir_se",
         "size": 256,
+        "backend": "cpu",
         "threads": 2,
         "cpu_seconds": {"torch": 3.0, "runtime": 1.5},
         "seconds": {"torch": 1.8, "runtime": 0.8},
@@ -70,5 +71,5 @@ def test_the_table_tells_the_ratios() -> None:
     console = Console(width=80)
     with console.capture() as shown:
         console.print(as_table(figures))
-    for words in ("restyle-e4e (ir_se), 256 px, 2 threads", "2.00 x", "2.25 x", "0.25"):
+    for words in ("restyle-e4e (ir_se), 256 px, cpu, 2 threads", "2.00 x", "2.25 x", "0.25"):
         assert words in shown.get()

@@ -3,12 +3,11 @@
 import { Camera } from "./camera.js";
 import { Edits } from "./edits.js";
 import { latest } from "./latest.js";
-import { ServerEngine } from "./server.js";
 import { byId, download, option, picturesIn, say, show, showBlob, url } from "./elements.js";
 
 const PREVIEW = 512; // pixels, while something is dragged
 
-export class App {
+class App {
   constructor(engine) {
     this.engine = engine;
     this.faces = []; // {id, label, facts, photo, crop, picture}
@@ -22,6 +21,7 @@ export class App {
     byId("bundle").textContent = `${name}: ${domain}, ${width} × ${height}`;
     byId("privacy").textContent = this.engine.note;
     this.fillSettings();
+    this.fillBundles();
     this.edits = new Edits(this.bundle, (amounts, settled) => this.rerender(amounts, settled));
     this.rerender = latest((amounts, settled) => this.render(amounts, settled), fail);
     this.mix = latest((settled) => this.renderMix(settled), fail);
@@ -29,7 +29,7 @@ export class App {
   }
 
   fillSettings() {
-    const { methods, gradient_steps: presets, then } = this.bundle;
+    const { methods, gradient_steps: presets, then, films } = this.bundle;
     byId("method").append(
       option("", `the bundle's (${methods.find((each) => each.is_default).name})`),
       ...methods.map(({ name }) => option(name)),
@@ -39,9 +39,24 @@ export class App {
       ...(then ? [option("none")] : []),
       ...presets.map((name) => option(name)),
     );
-    byId("every-method").hidden = methods.length < 2;
+    show("then-label", presets.length > 0);
+    for (const id of ["film-label", "save-film", "save-morph"]) show(id, films.length > 0);
+    show("every-method", methods.length > 1);
     byId("adaptations").hidden = this.bundle.adapted.length === 0;
     byId("adapted").append(...this.bundle.adapted.map((name) => this.adaptButton(name)));
+  }
+
+  // An engine that offers several bundles takes another one when the page is loaded again.
+  fillBundles() {
+    const { bundles = [] } = this.engine;
+    show("bundles-label", bundles.length > 1);
+    byId("bundles").append(...bundles.map((name) => option(name)));
+    byId("bundles").value = this.bundle.name;
+    byId("bundles").addEventListener("change", ({ target }) => {
+      const address = new URL(location.href);
+      address.searchParams.set("bundle", target.value);
+      location.assign(address);
+    });
   }
 
   listen() {
@@ -103,7 +118,7 @@ export class App {
     try {
       const isFile = file.name?.endsWith(".safetensors");
       const facts = isFile
-        ? await this.engine.open(file)
+        ? await this.engine.open(file, (news) => this.tell(news))
         : await this.engine.invert(file, settings, (news) => this.tell(news), this.work.signal);
       const face = await this.keep(file, facts);
       say(facts.notice ?? `Done: ${facts.method}, ${facts.iterations} iterations.`);
@@ -130,7 +145,12 @@ export class App {
     say(`Inverting ${file.name || "the photo"}…`);
   }
 
-  tell({ kind, number, loss, picture, notice }) {
+  tell({ kind, number, loss, picture, notice, done, total }) {
+    if (kind === "loading") {
+      const [came, all] = [done, total].map((bytes) => (bytes / 2 ** 20).toFixed(1));
+      say(`Loading the networks: ${came} of ${all} MiB`);
+      return;
+    }
     if (kind === "crop") {
       this.showCrop(picture);
       byId("result").src = picture;
@@ -274,13 +294,7 @@ function fail(error) {
   say(error.message, true);
 }
 
-function askForToken() {
-  const dialog = byId("token-dialog");
-  dialog.showModal();
-  return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(byId("token").value), { once: true });
-  });
+/** Opens the page with an engine: ServerEngine, or BrowserEngine of runtime/web. */
+export function begin(engine) {
+  new App(engine).start().catch(fail);
 }
-
-const app = new App(new ServerEngine(askForToken));
-app.start().catch(fail);

@@ -1,0 +1,1 @@
+"""Model repositories for Triton: graphs as models of the server, the loop as a Python model."""

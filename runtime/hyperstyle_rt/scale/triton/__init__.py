@@ -1,0 +1,1 @@
+"""Triton: inversions and edits as models of a server, and graphs that it runs as a backend."""
