@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import fakeweights
 import numpy as np
+import onnx
 import onnxruntime as ort
 import torch
 import torch.nn.functional as F
@@ -15,13 +18,17 @@ from hyperstyle_export.graphs.generator import feature_layer, feature_shape
 from hyperstyle_export.graphs.objective import LEAVES, gradient_name
 from hyperstyle_export.graphs.synthesis_tensors import has_noise, synthesis_parameters
 from hyperstyle_export.methods import GRAPHS, sharing_graphs
+from hyperstyle_export.networks import generator
 from hyperstyle_export.networks.hyperstyle import HyperStyle, crop_rows
+from hyperstyle_export.networks.layers import ACTIVATION_GAIN, ACTIVATION_SLOPE
 from hyperstyle_export.networks.lpips import Lpips
 from hyperstyle_export.networks.refinement import EncoderTerm, LpipsTerm, loss_terms
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 Arrays = Mapping[str, Array]
+Sides = Mapping[str, Sequence[NDArray[np.bool_]]]
+"""Operator -> which of its inputs are positive, node by node."""
 
 
 def open_session(path: Path) -> ort.InferenceSession:
@@ -115,29 +122,58 @@ class ObjectiveTwin:
         """Run an objective."""
         return self.run(role, {**self.fixed, **self.leaves})
 
-    def reference(self, role: str, dtype: torch.dtype = torch.float32) -> dict[str, Array]:
-        """The same outputs by torch, in float32 or in float64."""
+    def evaluate_with_sides(self, role: str) -> tuple[dict[str, Array], Sides]:
+        """The same, and which activations of the generator and of the encoder are positive."""
+        self.run(role, {**self.fixed, **self.leaves})
+        graph = onnx.load(self.directory / f"{role}.onnx")
+        read = {
+            kind: [node.input[0] for node in graph.graph.node if node.op_type == kind]
+            for kind in ("LeakyRelu", "PRelu")
+        }
+        names = [name for kind in read.values() for name in kind]
+        shown = (onnx.helper.make_tensor_value_info(name, 1, None) for name in names)
+        graph.graph.output.extend(shown)
+        role = f"{role}.sides"
+        path = self.directory / f"{role}.onnx"
+        onnx.save(graph, path, save_as_external_data=True, location=f"{role}.data")
+        self._sessions[role] = open_session(path)
+        outputs = self.run(role, {**self.fixed, **self.leaves})
+        sides = {kind: [outputs[name] > 0 for name in each] for kind, each in read.items()}
+        return {name: value for name, value in outputs.items() if name not in names}, sides
+
+    def reference(
+        self, role: str, dtype: torch.dtype = torch.float32, sides: Sides | None = None
+    ) -> dict[str, Array]:
+        """The same outputs by torch, in float32 or in float64.
+
+        Parameters
+        ----------
+        sides:
+            Which activations count as positive; None for those that are.
+        """
         used = self.model.decoder, self.model.encoder
         for network in used:
             network.to(dtype)
         try:
-            return self._reference(role, dtype)
+            return self._reference(role, dtype, sides)
         finally:
             for network in used:
                 network.float()
 
-    def _reference(self, role: str, dtype: torch.dtype) -> dict[str, Array]:
+    def _reference(self, role: str, dtype: torch.dtype, sides: Sides | None) -> dict[str, Array]:
         values = {name: torch.tensor(array, dtype=dtype) for name, array in self.leaves.items()}
         leaves = {
             name: value.requires_grad_()
             for name, value in values.items()
             if name.startswith(LEAVES[role])
         }
-        image, seen = self._render(role, values)
+        with _given(sides):
+            image, seen = self._render(role, values)
+            found = self.term.features(seen)
         fixed = {name: torch.tensor(array, dtype=dtype) for name, array in self.fixed.items()}
         mask = fixed["mask"]
         wanted = self.term.features(torch.tensor(self.small, dtype=dtype))
-        perceptual = self.term.loss(self.term.features(seen), wanted, mask)
+        perceptual = self.term.loss(found, wanted, mask)
         terms = loss_terms(image, fixed["target"], perceptual, mask)
         loss = (fixed["term_weights"] * terms).sum()
         (loss + (fixed["pull"] * seen).sum()).backward()
@@ -180,3 +216,27 @@ class ObjectiveTwin:
 
     def _scale(self, layer: str) -> float:
         return self.model.decoder.get_submodule(layer).conv.scale
+
+
+@contextmanager
+def _given(sides: Sides | None) -> Iterator[None]:
+    """Let the activations of one pass through generator and encoder have these sides."""
+    if sides is None:
+        yield
+        return
+    left = {kind: iter(each) for kind, each in sides.items()}
+
+    def activate(x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        slopes = np.where(next(left["LeakyRelu"]), 1, ACTIVATION_SLOPE) * ACTIVATION_GAIN
+        return (x + bias[:, None, None]) * torch.from_numpy(slopes).to(x.dtype)
+
+    def prelu(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        side = next(left["PRelu"], None)  # behind the last features the graph has none
+        positive = x > 0 if side is None else torch.from_numpy(side)
+        return torch.where(positive, x, x * weight[:, None, None])
+
+    with (
+        mock.patch.object(generator, "fused_leaky_relu", activate),
+        mock.patch.object(F, "prelu", prelu),
+    ):
+        yield
