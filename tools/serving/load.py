@@ -20,6 +20,7 @@ import argparse  # noqa: E402
 import json  # noqa: E402
 import logging  # noqa: E402
 import re  # noqa: E402
+import signal  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
@@ -242,6 +243,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="file for the figures, JSON")
     options = parser.parse_args()
     logging.getLogger("locust").setLevel(logging.WARNING)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # not without ending the service
     form = {} if options.iterations is None else {"iterations": str(options.iterations)}
     runs = []
     with serving(options.bundle, options.workers, options.threads) as (address, server):
