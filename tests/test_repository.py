@@ -130,7 +130,8 @@ def test_commands_in_documents_name_what_exists(path: Path) -> None:
         if found is not None and found.submodule_search_locations is not None:
             found = find_spec(f"{module}.__main__")
         assert found is not None and found.origin, f"python -m {module}"
-        assert '__name__ == "__main__"' in Path(found.origin).read_text(encoding="utf-8"), module
+        text = Path(found.origin).read_text(encoding="utf-8").replace("'", '"')
+        assert '__name__ == "__main__"' in text, module
     for script in re.findall(r"python ((?:export|tools|tests)/[\w/.]+)", text):
         target = ROOT / script.rstrip(".")
         assert target.is_file() or (target / "__main__.py").is_file(), f"python {script}"

@@ -362,7 +362,7 @@ def test_help_shows_examples_that_would_run() -> None:
     used = set(re.findall(r"--[a-z][a-z0-9-]*", examples))
     assert {"--checkpoint", "--w-encoder", "--out", "--storage"} <= used
     listed = set(re.findall(r"--[a-z][a-z0-9-]*", result.stdout[: result.stdout.index("Examples")]))
-    assert used - {"--adapt"} <= listed, options  # which leads to the other command's help
+    assert used - {"--adapt", "--triton"} <= listed, options  # of commands with helps of their own
 
 
 def test_help_imports_nothing_heavy() -> None:

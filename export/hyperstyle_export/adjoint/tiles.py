@@ -24,6 +24,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ..graphs.builder import GraphBuilder
+from ..graphs.storage import ARITHMETIC
 
 TAPS = 3
 SMALLEST_SIDE = 16  # of a plane: below, there are too few tiles for a matrix product
@@ -228,7 +229,7 @@ def _both_axes(matrix: Matrix) -> Matrix:
 
 
 def _constant(b: GraphBuilder, name: str, tiles: Tiling, matrix: Matrix) -> ir.Value:
-    return b.constant(f"tiles_{tiles.side}_{name}", np.ascontiguousarray(matrix))
+    return b.constant(f"{ARITHMETIC}tiles_{tiles.side}_{name}", np.ascontiguousarray(matrix))
 
 
 def _seen(

@@ -8,7 +8,6 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -104,7 +103,8 @@ def _kept_off_standard_output() -> Iterator[None]:
     There is no public way: `log_to_driver` leaves these words where they are. What becomes of the
     pictures is in the outcomes.
     """
-    worker = import_module("ray._private.worker")
+    from ray._private import worker
+
     name = "print_to_stdstream"
     before = getattr(worker, name, None)
     if before is None:  # another version of Ray

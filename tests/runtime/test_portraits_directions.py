@@ -1,4 +1,4 @@
-"""The embedded bundle can be edited out of the box."""
+"""The bundle `portraits` can be edited out of the box."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROMISED = ("smile", "age", "yaw", "pitch", "hair_colour", "glasses")
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    return Model.load(threads=1)
+    return Model.load("portraits", threads=1)
 
 
 @pytest.fixture(scope="module")
