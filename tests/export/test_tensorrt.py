@@ -126,7 +126,7 @@ def test_the_bundle_faces_compiles(tmp_path: Path) -> None:
     bundle = Bundle.open(tmp_path / "faces")
     for sm in ARCHITECTURES:
         bundle, plans = add_plans(bundle, rtx_target(sm), "fp32", EngineOptions(), silent)
-        assert set(plans) == {"encoder", "approach", "restyle", "weights", "generator"}
+        assert set(plans) == {"mapping", "encoder", "approach", "restyle", "weights", "generator"}
         assert all(plan.layers > 0 for plan in plans.values())
 
 
