@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..batch.records import REPORT_FORMAT
 from ..batch.streams import is_pipe_out
 from ..errors import HyperStyleError, InversionError, PictureError
 from ..files import is_directory, make_directory, sha256
@@ -17,6 +16,7 @@ from . import options
 from .invert_descent import check_descent
 from .invert_methods import ALL_METHODS, all_settings
 from .invert_options import InvertRequest
+from .invert_report import report_head
 from .outputs import check_report, check_writable, refuse_existing, write_report
 from .terminal import (
     batch_progress,
@@ -323,16 +323,8 @@ def _pictures_of(inverted: InvertedFrame, size: tuple[int, int], paste: bool) ->
 def _document(
     model: Model, done: Sequence[dict[str, Any]], errors: dict[Path, str]
 ) -> dict[str, Any]:
-    bundle = model.bundle
     return {
-        "format": REPORT_FORMAT,
-        "version": 1,
-        "bundle": {
-            "name": bundle.manifest.name,
-            "directory": str(bundle.directory),
-            "digest": bundle.digest,
-        },
-        "provider": model.backend.provider,
+        **report_head(model),
         "films": list(done),
         "errors": [{"input": str(path), "error": text} for path, text in errors.items()],
     }

@@ -97,16 +97,8 @@ class Report:
 
     def to_json(self, model: Model) -> dict[str, Any]:
         """Make the document of ``--json`` and ``--report``."""
-        bundle = model.bundle
         return {
-            "format": REPORT_FORMAT,
-            "version": 1,
-            "bundle": {
-                "name": bundle.manifest.name,
-                "directory": str(bundle.directory),
-                "digest": bundle.digest,
-            },
-            "provider": model.backend.provider,
+            **report_head(model),
             "pictures": len({task.picture for task in self.tasks}),
             "seconds": round(self.seconds, 3),
             "inversions": [_done_to_json(*each, self.pipe) for each in self.done],
@@ -120,6 +112,21 @@ class Report:
                 {"input": str(path), "error": text} for path, text in dict.fromkeys(self.failed)
             ],
         }
+
+
+def report_head(model: Model) -> dict[str, Any]:
+    """What every report of an inversion begins with: its format, the bundle, what computed."""
+    bundle = model.bundle
+    return {
+        "format": REPORT_FORMAT,
+        "version": 1,
+        "bundle": {
+            "name": bundle.manifest.name,
+            "directory": str(bundle.directory),
+            "digest": bundle.digest,
+        },
+        "provider": model.backend.provider,
+    }
 
 
 def _work_of(done: Done) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ..errors import EditError
 from ..formats.fields import PLAIN_NAME, is_plain_name, shown
@@ -27,15 +27,7 @@ def parse_edits(expressions: Sequence[str]) -> list[Amounts]:
         If an expression is none of these, a direction is named twice, or sweeps differ in length.
     """
     amounts: dict[str, list[float]] = {}
-    for expression in expressions:
-        name, equals, text = expression.partition("=")
-        if not equals or not is_plain_name(name):
-            raise EditError(
-                f"{shown(expression)} is no edit; give DIRECTION=AMOUNT, e.g. smile=2 or "
-                f"smile=-3:3:7, where DIRECTION is {PLAIN_NAME}"
-            )
-        if name in amounts:
-            raise EditError(f"the direction {name} is given twice; give one amount for it")
+    for name, text in named_texts(expressions, "smile=-3:3:7"):
         amounts[name] = _amounts(name, text)
     lengths = {len(values) for values in amounts.values()} - {1}
     if len(lengths) > 1:
@@ -45,6 +37,35 @@ def parse_edits(expressions: Sequence[str]) -> list[Amounts]:
         )
     count = lengths.pop() if lengths else 1
     return [{n: v[min(i, len(v) - 1)] for n, v in amounts.items()} for i in range(count)]
+
+
+def named_texts(expressions: Sequence[str], example: str) -> Iterator[tuple[str, str]]:
+    """Each direction, and what follows ``=``, one after the other.
+
+    Parameters
+    ----------
+    expressions:
+        ``DIRECTION=AMOUNT``.
+    example:
+        One beside ``smile=2``, for the sentence of a refusal.
+
+    Raises
+    ------
+    EditError
+        If an expression has another form, or a direction is named twice.
+    """
+    named: set[str] = set()
+    for expression in expressions:
+        name, equals, text = expression.partition("=")
+        if not equals or not is_plain_name(name):
+            raise EditError(
+                f"{shown(expression)} is no edit; give DIRECTION=AMOUNT, e.g. smile=2 or "
+                f"{example}, where DIRECTION is {PLAIN_NAME}"
+            )
+        if name in named:
+            raise EditError(f"the direction {name} is given twice; give one amount for it")
+        named.add(name)
+        yield name, text
 
 
 def _amounts(name: str, text: str) -> list[float]:

@@ -9,9 +9,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..editing.expressions import Amounts
+from ..editing.expressions import Amounts, named_texts
 from ..errors import EditError
-from ..formats.fields import PLAIN_NAME, is_plain_name, shown
+from ..formats.fields import shown
 
 _MOST_KNOTS = 1000
 
@@ -56,18 +56,8 @@ def parse_courses(expressions: Sequence[str], duration: float) -> Mapping[str, C
     EditError
         If an expression is none of these, or a direction is named twice.
     """
-    courses: dict[str, Course] = {}
-    for expression in expressions:
-        name, equals, text = expression.partition("=")
-        if not equals or not is_plain_name(name):
-            raise EditError(
-                f"{shown(expression)} is no edit; give DIRECTION=AMOUNT, e.g. smile=2 or "
-                f"smile=0@0,2@1.5, where DIRECTION is {PLAIN_NAME}"
-            )
-        if name in courses:
-            raise EditError(f"the direction {name} is given twice; give one amount for it")
-        courses[name] = _course(name, text, duration)
-    return courses
+    texts = named_texts(expressions, "smile=0@0,2@1.5")
+    return {name: _course(name, text, duration) for name, text in texts}
 
 
 def amounts_at(courses: Mapping[str, Course], seconds: float) -> Amounts:
