@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.files import read_regular, sha256
 from hyperstyle_rt.formats import strict_json
-from hyperstyle_rt.formats.bundle import MAX_MANIFEST_SIZE, Bundle, find_bundle
+from hyperstyle_rt.formats.bundle import MAX_MANIFEST_SIZE, Bundle
+from hyperstyle_rt.formats.bundle_lookup import find_bundle
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 

@@ -123,7 +123,8 @@ def triton(request: TritonRequest) -> None:
     NAME_invert and NAME_edit take pictures and inversions; they call the graphs, which are models
     of their own. Triton's Python needs hyperstyle-rt: pip install hyperstyle-rt.
     """
-    from hyperstyle_rt.formats.bundle import Bundle, find_bundle
+    from hyperstyle_rt.formats.bundle import Bundle
+    from hyperstyle_rt.formats.bundle_lookup import find_bundle
 
     from .triton.config import Instances
     from .triton.repository import write_repository

@@ -16,9 +16,11 @@ from .backends.protocol import Backend
 from .backends.registry import open_backend
 from .closing import Closable
 from .errors import BundleError
-from .formats.bundle import Bundle, find_bundle
+from .formats.bundle import Bundle
+from .formats.bundle_lookup import find_bundle
 from .formats.inversion_fit import check_fits
-from .formats.manifest import BASE_PRECISION, BaseBundle
+from .formats.manifest import BASE_PRECISION
+from .formats.manifest_entries import BaseBundle
 from .free_inputs import Free
 from .imaging.pictures import to_picture
 from .inversion import Inversion

@@ -21,7 +21,8 @@ from .backends.protocol import Backend, asked_precision
 from .backends.registry import open_backend
 from .closing import Closable
 from .errors import BackendError
-from .formats.bundle import Bundle, find_bundle
+from .formats.bundle import Bundle
+from .formats.bundle_lookup import find_bundle
 from .formats.directions_file import Direction, bundle_directions
 from .formats.manifest import BASE_PRECISION
 from .operations import Operations

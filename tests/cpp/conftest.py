@@ -18,7 +18,7 @@ from hyperstyle_export.bundles.writer import (
 )
 from hyperstyle_rt import Model
 from hyperstyle_rt.formats.bundle import Bundle
-from hyperstyle_rt.formats.manifest import BaseBundle
+from hyperstyle_rt.formats.manifest_entries import BaseBundle
 
 
 @pytest.fixture(scope="session", autouse=True)

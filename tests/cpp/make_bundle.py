@@ -28,7 +28,8 @@ from hyperstyle_export.networks.hyperstyle import HyperStyle
 from hyperstyle_export.readers.official import load_model
 from hyperstyle_rt.files import sha256
 from hyperstyle_rt.formats.bundle import Bundle
-from hyperstyle_rt.formats.manifest import BundleFile, GraphFile, Manifest
+from hyperstyle_rt.formats.manifest import Manifest
+from hyperstyle_rt.formats.manifest_entries import BundleFile, GraphFile
 from models import TINY, TINY_OPTS
 from synthetic import official_config, write_checkpoints
 

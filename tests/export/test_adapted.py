@@ -17,7 +17,7 @@ from hyperstyle_export.cli import app
 from hyperstyle_export.readers.official import load_model, read_generator
 from hyperstyle_rt import Bundle, Model
 from hyperstyle_rt.adaptation import Adaptation
-from hyperstyle_rt.formats.manifest import BaseBundle
+from hyperstyle_rt.formats.manifest_entries import BaseBundle
 from models import TINY, finetuned_generator
 from typer.testing import CliRunner, Result
 

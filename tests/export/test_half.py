@@ -24,7 +24,8 @@ from hyperstyle_rt import Model as Runtime
 from hyperstyle_rt.checking.comparison import sample_picture
 from hyperstyle_rt.cli.app import app
 from hyperstyle_rt.errors import BundleError
-from hyperstyle_rt.formats.bundle import Bundle, find_bundle
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.bundle_lookup import find_bundle
 from hyperstyle_rt.imaging.pictures import read_picture, write_picture
 from models import CONFIGS, TINY, build_model
 from numpy.typing import NDArray

@@ -18,7 +18,8 @@ from hyperstyle_export.graphs.synthesis_tensors import PARAMETER
 from hyperstyle_export.methods import OBJECTIVES, REFINEMENT_GRAPHS
 from hyperstyle_export.networks.lpips import ALEXNET, VGG16
 from hyperstyle_export.networks.refinement import loss_terms
-from hyperstyle_rt.formats.bundle import Bundle, find_bundle
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.bundle_lookup import find_bundle
 from hyperstyle_rt.formats.parametric_inputs import ObjectiveFacts
 from hyperstyle_rt.imaging.pictures import read_picture, to_input
 from hyperstyle_rt.model import Model as Runtime

@@ -14,8 +14,9 @@ from hyperstyle_export.bundles.writer import BuildError, BundleFacts, write_bund
 from hyperstyle_export.graphs.storage import store_weights
 from hyperstyle_export.methods import GRAPHS, sharing_graphs
 from hyperstyle_rt.files import sha256
-from hyperstyle_rt.formats.bundle import Bundle, find_bundle
-from hyperstyle_rt.formats.manifest import BundleFile
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.bundle_lookup import find_bundle
+from hyperstyle_rt.formats.manifest_entries import BundleFile
 from models import CONFIGS, TINY, build_model
 
 

@@ -34,7 +34,8 @@ from hyperstyle_export.networks.refinement import (
     loss_terms,
 )
 from hyperstyle_export.readers.torch_files import CheckpointError
-from hyperstyle_rt.formats.bundle import Bundle, find_bundle
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.bundle_lookup import find_bundle
 from hyperstyle_rt.imaging.pictures import read_picture, to_input
 from hyperstyle_rt.model import Model as Runtime
 from models import CONFIGS, TINY, build_model, narrow_lpips

@@ -10,7 +10,8 @@ import torch
 from hyperstyle_export.bundles.recovery import recover_model
 from hyperstyle_export.bundles.spaces import code_space, generator_space
 from hyperstyle_export.networks.hyperstyle import HyperStyle
-from hyperstyle_rt.formats.bundle import Bundle, find_bundle
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.bundle_lookup import find_bundle
 from models import ALL_LAYERS, CARS, TINY, build_model
 
 SPACE, CODES = "generator", "codes"

@@ -34,7 +34,8 @@ from hyperstyle_rt.backends.plans.build import (
     rtx_target,
 )
 from hyperstyle_rt.errors import BundleError
-from hyperstyle_rt.formats.bundle import Bundle, find_bundle
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.bundle_lookup import find_bundle
 from models import ALL_LAYERS, CARS, build_model, tiny_encoder
 from synthetic import official_config
 

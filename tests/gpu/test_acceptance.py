@@ -24,7 +24,8 @@ from hyperstyle_rt.backends.cuda.driver import find_gpu
 from hyperstyle_rt.backends.cuda.memory import cuda_runtime
 from hyperstyle_rt.backends.plans.build import EngineOptions, classic_target
 from hyperstyle_rt.checking.comparison import compare, open_contender, sample_picture
-from hyperstyle_rt.formats.bundle import Bundle, find_bundle
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.bundle_lookup import find_bundle
 from hyperstyle_rt.imaging.pictures import to_input
 from hyperstyle_rt.session import Session
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from attacks import manifests, refusal
 from hyperstyle_rt.errors import BundleError
-from hyperstyle_rt.formats import bundle as bundle_module
+from hyperstyle_rt.formats import bundle_lookup
 from hyperstyle_rt.formats.bundle import default_bundle, find_bundle
 
-PACKAGE = Path(bundle_module.__file__).parents[1]
+PACKAGE = Path(bundle_lookup.__file__).parents[1]
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def checkout(tmp_path, monkeypatch):
     package.mkdir(parents=True)
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
-    monkeypatch.setattr(bundle_module, "_PACKAGE", package)
+    monkeypatch.setattr(bundle_lookup, "_PACKAGE", package)
     return package
 
 

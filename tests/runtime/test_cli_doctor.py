@@ -20,7 +20,7 @@ from hyperstyle_rt.backends.processors import Processors, find_processors
 from hyperstyle_rt.backends.registry import BACKENDS, NOT_OFFERED
 from hyperstyle_rt.cli import doctor
 from hyperstyle_rt.cli.doctor import Findings
-from hyperstyle_rt.formats import bundle as bundle_module
+from hyperstyle_rt.formats import bundle_lookup
 
 DRIVER = Driver("12.4", 0, (Gpu("NVIDIA A10", 86),))
 
@@ -33,7 +33,7 @@ def found(backends: dict[str, str | None], driver: Driver | None = None) -> Find
 @pytest.fixture
 def healthy(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests' bundle in the place of the embedded one."""
-    monkeypatch.setattr(bundle_module, "default_bundle", lambda: tiny_bundle)
+    monkeypatch.setattr(bundle_lookup, "default_bundle", lambda: tiny_bundle)
 
 
 @pytest.mark.usefixtures("healthy")
@@ -96,7 +96,7 @@ def test_doctor_verifies_the_bundle(
 ):
     monkeypatch.chdir(tmp_path)
     bundle = altered_copy(tiny_bundle)
-    monkeypatch.setattr(bundle_module, "default_bundle", lambda: bundle)
+    monkeypatch.setattr(bundle_lookup, "default_bundle", lambda: bundle)
     result = run("doctor")
     assert result.exit_code == 2
     assert "encoder.onnx is altered" in sentence(result.stderr)

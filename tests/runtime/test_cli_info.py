@@ -16,7 +16,7 @@ from hyperstyle_rt import Bundle, Inversion
 from hyperstyle_rt.backends.plans import cache as plan_cache
 from hyperstyle_rt.backends.plans.build import BuiltPlan, Target
 from hyperstyle_rt.cli.terminal import figures_table
-from hyperstyle_rt.formats import bundle as bundle_module
+from hyperstyle_rt.formats import bundle_lookup
 from hyperstyle_rt.formats.inversion_file import InversionData, write_inversion
 from stand_ins import VERSION
 
@@ -44,7 +44,7 @@ def test_info_of_a_bundle(tiny_bundle: Path):
 def test_info_without_argument_describes_the_default_bundle(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(bundle_module, "default_bundle", lambda: tiny_bundle)
+    monkeypatch.setattr(bundle_lookup, "default_bundle", lambda: tiny_bundle)
     bundle = Bundle.open(tiny_bundle)
     macs = {role: graph.macs for role, graph in bundle.manifest.graphs.items()}
     rendering = 6 * (macs["weights"] + macs["generator"])

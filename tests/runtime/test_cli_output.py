@@ -83,11 +83,11 @@ def test_paths_and_digests_are_whole_on_any_terminal(
 def test_doctor_shows_the_bundles_path_whole(
     columns: str, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hyperstyle_rt.formats import bundle as bundle_module
+    from hyperstyle_rt.formats import bundle_lookup
 
     bundle = shutil.copytree(tiny_bundle, tmp_path / ("deep " * 30) / "tiny")
     monkeypatch.setenv("COLUMNS", columns)
-    monkeypatch.setattr(bundle_module, "default_bundle", lambda: bundle)
+    monkeypatch.setattr(bundle_lookup, "default_bundle", lambda: bundle)
     assert f"{bundle} verified" in succeed("doctor")
 
 

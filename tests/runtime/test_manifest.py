@@ -10,12 +10,12 @@ import pytest
 from attacks import manifests, refusal
 from hyperstyle_rt.errors import BundleError
 from hyperstyle_rt.formats import manifest as manifest_module
-from hyperstyle_rt.formats.manifest import (
+from hyperstyle_rt.formats.manifest import Manifest
+from hyperstyle_rt.formats.manifest_entries import (
     BaseBundle,
     BundleFile,
     CodeLayout,
     GraphFile,
-    Manifest,
     TunedLayer,
 )
 from hyperstyle_rt.formats.methods import Method, Phase

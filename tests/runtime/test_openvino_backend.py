@@ -19,7 +19,8 @@ from hyperstyle_rt.backends.openvino_library import cause_of, computes_bfloat16,
 from hyperstyle_rt.backends.openvino_models import ModelCompiler
 from hyperstyle_rt.backends.protocol import asked_precision
 from hyperstyle_rt.backends.registry import open_backend
-from hyperstyle_rt.formats.bundle import Bundle, find_bundle
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.bundle_lookup import find_bundle
 from opened_backends import OPEN, encode, furthest, python
 
 # Not importorskip: to import the package as it is reports that to its maker.

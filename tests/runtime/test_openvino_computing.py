@@ -21,7 +21,8 @@ from hyperstyle_rt.checking.comparison import (
     open_contender,
     sample_picture,
 )
-from hyperstyle_rt.formats.bundle import Bundle, find_bundle
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.bundle_lookup import find_bundle
 from opened_backends import furthest
 
 # Not importorskip: to import the package as it is reports that to its maker.

@@ -22,7 +22,8 @@ from hyperstyle_rt.backends.ort_library import load_onnxruntime, session_options
 from hyperstyle_rt.backends.ort_providers import ChosenProvider
 from hyperstyle_rt.backends.processors import Processors, useful_threads
 from hyperstyle_rt.backends.registry import open_backend
-from hyperstyle_rt.formats.bundle import Bundle, find_bundle
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.bundle_lookup import find_bundle
 from opened_backends import OPEN, encode, python
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

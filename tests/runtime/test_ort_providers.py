@@ -21,7 +21,7 @@ from hyperstyle_rt.backends import ort_providers
 from hyperstyle_rt.backends.ort_library import load_onnxruntime
 from hyperstyle_rt.backends.ort_providers import PLUG_INS, plug_in_devices
 from hyperstyle_rt.backends.registry import BACKENDS, entry_of, open_backend
-from hyperstyle_rt.formats import bundle as bundle_module
+from hyperstyle_rt.formats import bundle_lookup
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.imaging.pictures import to_picture
 
@@ -179,7 +179,7 @@ def test_a_device_is_chosen_by_its_number(plug_ins: StandIn, tiny_bundle: Path) 
 def test_doctor_lists_the_devices(
     plug_ins: StandIn, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bundle_module, "default_bundle", lambda: tiny_bundle)
+    monkeypatch.setattr(bundle_lookup, "default_bundle", lambda: tiny_bundle)
     plug_ins.offered["webgpu"] = [
         device("webgpu", vendor="Intel"),
         device("webgpu", vendor="AMD", Description="Radeon"),

@@ -16,8 +16,10 @@ import typer
 from hyperstyle_export.bundles.writer import graph_file, write_manifest
 from hyperstyle_rt.cli.terminal import print_error, print_line
 from hyperstyle_rt.errors import HyperStyleError
-from hyperstyle_rt.formats.bundle import Bundle, find_bundle
-from hyperstyle_rt.formats.manifest import BASE_PRECISION, GraphFile
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.bundle_lookup import find_bundle
+from hyperstyle_rt.formats.manifest import BASE_PRECISION
+from hyperstyle_rt.formats.manifest_entries import GraphFile
 
 
 def count_costs(bundle: Bundle) -> None:

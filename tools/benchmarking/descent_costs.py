@@ -24,7 +24,8 @@ from typing import Annotated, Any
 import typer
 from hyperstyle_rt.cli.terminal import columns_table, print_error, print_line, print_tables
 from hyperstyle_rt.errors import HyperStyleError
-from hyperstyle_rt.formats.bundle import Bundle, find_bundle
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.bundle_lookup import find_bundle
 from hyperstyle_rt.free_inputs import noise_size
 from hyperstyle_rt.inversion import Inversion
 from hyperstyle_rt.model import Model

@@ -27,7 +27,8 @@ import numpy as np
 import typer
 from hyperstyle_rt.cli.terminal import print_error
 from hyperstyle_rt.errors import HyperStyleError
-from hyperstyle_rt.formats.bundle import Bundle, find_bundle
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.bundle_lookup import find_bundle
 from hyperstyle_rt.optimising.presets import PRESETS
 from hyperstyle_rt.types import Array
 from rich.console import Console

@@ -15,7 +15,8 @@ from typing import Annotated
 import onnx
 import typer
 from hyperstyle_export.graphs.costs import Work, work_of
-from hyperstyle_rt.formats.bundle import Bundle, find_bundle
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.bundle_lookup import find_bundle
 
 
 @dataclass(frozen=True)

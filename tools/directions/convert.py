@@ -27,7 +27,8 @@ import numpy as np
 import typer
 from hyperstyle_rt.cli.terminal import print_error, print_note
 from hyperstyle_rt.errors import EditError, HyperStyleError
-from hyperstyle_rt.formats.bundle import Bundle, find_bundle
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.bundle_lookup import find_bundle
 from hyperstyle_rt.formats.directions_file import (
     ComponentDirection,
     Direction,

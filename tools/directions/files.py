@@ -17,7 +17,7 @@ from hyperstyle_rt.formats.directions_file import (
     parse_directions,
     serialize_directions,
 )
-from hyperstyle_rt.formats.manifest import BundleFile
+from hyperstyle_rt.formats.manifest_entries import BundleFile
 
 
 def add_to_bundle(bundle: Bundle, directions: Mapping[str, Direction]) -> None:

@@ -16,7 +16,8 @@ import onnx_ir as ir
 import torch
 from hyperstyle_rt.adaptation import Adaptation
 from hyperstyle_rt.formats.bundle import Bundle
-from hyperstyle_rt.formats.manifest import BASE_PRECISION, BaseBundle
+from hyperstyle_rt.formats.manifest import BASE_PRECISION
+from hyperstyle_rt.formats.manifest_entries import BaseBundle
 from hyperstyle_rt.types import Array
 from numpy.typing import NDArray
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from hyperstyle_rt.formats.manifest import Manifest, TunedLayer
+from hyperstyle_rt.formats.manifest import Manifest
+from hyperstyle_rt.formats.manifest_entries import TunedLayer
 from hyperstyle_rt.formats.methods import Method
 from hyperstyle_rt.formats.optional_inputs import OptionalInputs
 from hyperstyle_rt.formats.parametric_inputs import ObjectiveFacts

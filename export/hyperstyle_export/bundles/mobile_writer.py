@@ -8,7 +8,8 @@ from pathlib import Path
 
 import onnx_ir as ir
 from hyperstyle_rt.formats.bundle import Bundle
-from hyperstyle_rt.formats.manifest import Manifest, TunedLayer
+from hyperstyle_rt.formats.manifest import Manifest
+from hyperstyle_rt.formats.manifest_entries import TunedLayer
 from hyperstyle_rt.formats.methods import Method, Phase
 
 from ..graphs.channel_offsets import channel_offsets_adjoint_graph, channel_offsets_graph

@@ -15,7 +15,7 @@ from pathlib import Path
 import onnx
 from hyperstyle_rt.files import sha256
 from hyperstyle_rt.formats.bundle import DATA_SUFFIX, Bundle
-from hyperstyle_rt.formats.manifest import BundleFile, GraphFile
+from hyperstyle_rt.formats.manifest_entries import BundleFile, GraphFile
 from onnx import TensorProto, helper, numpy_helper
 
 from .writer import data_files, write_manifest

@@ -14,13 +14,8 @@ from hyperstyle_rt.files import sha256 as sha256
 from hyperstyle_rt.files import write_atomically
 from hyperstyle_rt.formats.bundle import LATENT_AVERAGE_NAME, MANIFEST_NAME, Bundle
 from hyperstyle_rt.formats.fields import PLAIN_NAME, is_plain_name
-from hyperstyle_rt.formats.manifest import (
-    BundleFile,
-    CodeLayout,
-    GraphFile,
-    Manifest,
-    TunedLayer,
-)
+from hyperstyle_rt.formats.manifest import Manifest
+from hyperstyle_rt.formats.manifest_entries import BundleFile, CodeLayout, GraphFile, TunedLayer
 from hyperstyle_rt.formats.methods import Method
 from hyperstyle_rt.formats.parametric_inputs import ObjectiveFacts
 from safetensors.numpy import save

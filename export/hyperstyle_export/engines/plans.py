@@ -14,7 +14,8 @@ from hyperstyle_rt.backends.plans.build import (
 )
 from hyperstyle_rt.files import sha256, write_atomically
 from hyperstyle_rt.formats.bundle import PLANS_DIRECTORY, Bundle
-from hyperstyle_rt.formats.manifest import BundleFile, Manifest
+from hyperstyle_rt.formats.manifest import Manifest
+from hyperstyle_rt.formats.manifest_entries import BundleFile
 
 from ..bundles.writer import OnProgress, write_manifest
 from ..methods import GRAPHS

@@ -65,7 +65,8 @@ def bench(
     from ..checking.comparison import contenders_at_hand, open_contender, sample_picture
     from ..checking.peak import product_rate
     from ..checking.timing import peak_memory, time_contenders
-    from ..formats.bundle import Bundle, find_bundle
+    from ..formats.bundle import Bundle
+    from ..formats.bundle_lookup import find_bundle
 
     opened = Bundle.open(find_bundle(bundle))
     names = contenders_at_hand(opened) if backends == ALL else _names(backends)

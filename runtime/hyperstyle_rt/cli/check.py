@@ -115,7 +115,8 @@ def compare_and_show(
 ) -> None:
     """Do what `check` is asked for, with contenders that `open_one` opens by name."""
     from ..checking.comparison import compare, sample_picture
-    from ..formats.bundle import Bundle, find_bundle
+    from ..formats.bundle import Bundle
+    from ..formats.bundle_lookup import find_bundle
     from ..imaging.pictures import decode_picture
 
     opened = Bundle.open(find_bundle(bundle))

@@ -211,7 +211,8 @@ def examine() -> Findings:
 
 def _default_bundle() -> tuple[str | None, str | None]:
     """Verify the embedded bundle; give its directory and what is wrong, either may be None."""
-    from ..formats.bundle import Bundle, default_bundle
+    from ..formats.bundle import Bundle
+    from ..formats.bundle_lookup import default_bundle
 
     directory = None
     try:

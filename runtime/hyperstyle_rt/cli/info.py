@@ -89,7 +89,8 @@ def _is_inversion_file(path: Path) -> bool:
 
 def _describe_bundle(name: str | None, json_: bool) -> None:
     from ..backends.plans.cache import plans_of
-    from ..formats.bundle import Bundle, find_bundle
+    from ..formats.bundle import Bundle
+    from ..formats.bundle_lookup import find_bundle
 
     bundle = Bundle.open(find_bundle(name))
     with error_console().status("verifying the files"):
@@ -292,7 +293,8 @@ def _layer_names(inversion: Inversion, bundle: str | None) -> list[str]:
     HyperStyleError
         If a bundle is named, and is not there or does not fit.
     """
-    from ..formats.bundle import Bundle, find_bundle
+    from ..formats.bundle import Bundle
+    from ..formats.bundle_lookup import find_bundle
     from ..formats.inversion_fit import check_fits
 
     data = inversion.data

@@ -240,7 +240,8 @@ def serve(request: ServeRequest) -> None:
 
 def _write_static(directory: Path, request: ServeRequest) -> None:
     """Write the page as a folder."""
-    from ..formats.bundle import Bundle, find_bundle
+    from ..formats.bundle import Bundle
+    from ..formats.bundle_lookup import find_bundle
     from ..serving.static_page import write_static_page
 
     names = [request.bundle, *(request.static.also or ())]
@@ -260,7 +261,8 @@ def settings_of(request: ServeRequest) -> ServiceSettings:
         If a bundle is not there, or the address needs what is not given.
     """
     from ..backends.processors import useful_threads
-    from ..formats.bundle import Bundle, find_bundle
+    from ..formats.bundle import Bundle
+    from ..formats.bundle_lookup import find_bundle
     from ..serving import settings
 
     access = settings.Access(

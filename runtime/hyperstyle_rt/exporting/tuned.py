@@ -24,7 +24,8 @@ from ..formats.bundle import DATA_SUFFIX, LATENT_AVERAGE_NAME, MANIFEST_NAME, Bu
 from ..formats.directions_file import DIRECTIONS_NAME
 from ..formats.fields import PLAIN_NAME, is_plain_name
 from ..formats.inversion_file import InversionData
-from ..formats.manifest import BASE_PRECISION, BundleFile, GraphFile, Manifest
+from ..formats.manifest import BASE_PRECISION, Manifest
+from ..formats.manifest_entries import BundleFile, GraphFile
 from ..formats.methods import Method
 from ..free_inputs import FEATURE_OFFSET, NOISE, PARAMETRIC_GENERATOR, Free
 from ..rendering import CODES, GENERATOR, STYLE_OFFSETS, STYLED_GENERATOR, Renderer

@@ -11,7 +11,8 @@ from typing import Protocol
 
 from ..errors import BundleError, HyperStyleError
 from ..files import make_directory, sha256
-from ..formats.bundle import MANIFEST_NAME, MAX_MANIFEST_SIZE, Bundle, fetched_bundles
+from ..formats.bundle import MANIFEST_NAME, MAX_MANIFEST_SIZE, Bundle
+from ..formats.bundle_lookup import fetched_bundles
 from ..formats.manifest import Manifest
 from ..user_cache import user_cache
 from . import hub

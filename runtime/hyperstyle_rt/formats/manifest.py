@@ -18,6 +18,14 @@ from . import strict_json
 from .fields import MAX_INTEGER, Fields, by_name, invalid, optional, shown
 from .fit import Fit
 from .manifest_checks import check_manifest
+from .manifest_entries import (
+    MAX_WIDTH,
+    BaseBundle,
+    BundleFile,
+    CodeLayout,
+    GraphFile,
+    TunedLayer,
+)
 from .methods import Method
 from .optional_inputs import OptionalInputs
 from .parametric_inputs import ObjectiveFacts, ParametricInputs
@@ -28,100 +36,10 @@ VERSION = 2
 
 # Bounds that keep the arrays a manifest asks for small; the official models stay far below.
 MAX_SIDE = 4096
-MAX_WIDTH = 65536
 MAX_LATENTS = 4096
 
 
-@dataclass(frozen=True)
-class TunedLayer:
-    """A convolution whose kernel is tuned per picture: one row of the offset codes.
-
-    Attributes
-    ----------
-    index:
-        Its place among the generator's layers as the method's authors number them; ascending.
-    name:
-        As in the checkpoint, e.g. ``convs.3``; its kernel is the graph tensor ``weight.convs.3``.
-    shape:
-        (O, I, k, k) of the kernel.
-    """
-
-    index: int
-    name: str
-    shape: tuple[int, int, int, int]
-
-
-@dataclass(frozen=True)
-class CodeLayout:
-    """The offset codes of a bundle: [M,width], a row for every tuned layer.
-
-    Attributes
-    ----------
-    width:
-        K+1: a code and the number of codes that were summed up.
-    space:
-        Identity of what expands codes to kernels, 64 lower-case hexadecimal digits: codes mean the
-        same in two bundles that agree in it.
-    """
-
-    width: int
-    space: str
-
-
-@dataclass(frozen=True)
-class GraphFile:
-    """A graph in a bundle.
-
-    Attributes
-    ----------
-    file:
-        Name of its ONNX file.
-    data:
-        Every file it reads tensors from; some may be those of other graphs.
-    macs:
-        Multiply-accumulates of a run with a batch of one; None where they were not counted.
-    bytes_moved:
-        What its convolutions and matrix products read and write at least in such a run, weights and
-        activations; None likewise.
-    """
-
-    file: str
-    data: tuple[str, ...] = ()
-    macs: int | None = None
-    bytes_moved: int | None = None
-
-
-@dataclass(frozen=True)
-class BundleFile:
-    """One file of a bundle.
-
-    Attributes
-    ----------
-    sha256:
-        Digest of the content, 64 lower-case hexadecimal digits.
-    size:
-        Length in bytes (``bytes`` in the JSON).
-    stored:
-        Type of its tensors on disk, e.g. ``fp16``.
-    """
-
-    sha256: str
-    size: int
-    stored: str
-
-
-@dataclass(frozen=True)
-class BaseBundle:
-    """The bundle whose inversions an adapted bundle renders.
-
-    Attributes
-    ----------
-    name, space:
-        Its name, and the space its inversions are tied to.
-    """
-
-    name: str
-    space: str
+_Entry = GraphFile | BundleFile | Method
 
 
 @dataclass(frozen=True)
@@ -306,10 +224,10 @@ class Manifest:
             ),
             num_latents=fields.integer("num_latents", 1, MAX_LATENTS),
             latent_width=fields.integer("latent_width", 1, MAX_WIDTH),
-            codes=optional(fields, "codes", _code_layout),
-            tuned_layers=tuple(_tuned_layer(layer) for layer in fields.children("tuned_layers")),
-            graphs=by_name(fields.child("graphs"), _graph_file),
-            files=by_name(fields.child("files"), _file),
+            codes=optional(fields, "codes", CodeLayout.from_fields),
+            tuned_layers=tuple(map(TunedLayer.from_fields, fields.children("tuned_layers"))),
+            graphs=by_name(fields.child("graphs"), GraphFile.from_fields),
+            files=by_name(fields.child("files"), BundleFile.from_fields),
             accuracy=fields.child("accuracy").document,
             training=fields.child("training").document if fields.has("training") else None,
             methods=by_name(fields.child("methods"), Method.from_fields),
@@ -318,7 +236,7 @@ class Manifest:
             ),
             precisions=optional(fields, "precisions", _graph_tables) or {},
             plans=optional(fields, "plans", _file_tables) or {},
-            base=optional(fields, "base", _base),
+            base=optional(fields, "base", BaseBundle.from_fields),
             optional_inputs=optional(fields, "optional_inputs", OptionalInputs.from_fields),
             parametric_inputs=optional(fields, "parametric_inputs", ParametricInputs.from_fields),
             objective=optional(fields, "objective", ObjectiveFacts.from_fields),
@@ -342,12 +260,9 @@ class Manifest:
             "crop_rows": None if self.crop_rows is None else list(self.crop_rows),
             "num_latents": self.num_latents,
             "latent_width": self.latent_width,
-            "tuned_layers": [
-                {"index": layer.index, "name": layer.name, "shape": list(layer.shape)}
-                for layer in self.tuned_layers
-            ],
-            "graphs": _graphs_to_json(self.graphs),
-            "methods": {name: method.to_json() for name, method in self.methods.items()},
+            "tuned_layers": [layer.to_json() for layer in self.tuned_layers],
+            "graphs": _named(self.graphs),
+            "methods": _named(self.methods),
             "files": self.files_to_json(),
             "accuracy": dict(self.accuracy),
         }
@@ -355,19 +270,13 @@ class Manifest:
             document["default_method"] = self.default_method
         if self.then is not None:
             document["then"] = self.then
-        if self.codes is not None:
-            document["codes"] = {"width": self.codes.width, "space": self.codes.space}
         if self.training is not None:
             document["training"] = dict(self.training)
         if self.precisions:
-            document["precisions"] = {
-                key: _graphs_to_json(graphs) for key, graphs in self.precisions.items()
-            }
+            document["precisions"] = {key: _named(table) for key, table in self.precisions.items()}
         if self.plans:
-            document["plans"] = {key: _files_to_json(plans) for key, plans in self.plans.items()}
-        if self.base is not None:
-            document["base"] = {"name": self.base.name, "space": self.base.space}
-        for name in ("optional_inputs", "parametric_inputs", "objective", "fit"):
+            document["plans"] = {key: _named(table) for key, table in self.plans.items()}
+        for name in ("codes", "base", "optional_inputs", "parametric_inputs", "objective", "fit"):
             value = getattr(self, name)
             if value is not None:
                 document[name] = value.to_json()
@@ -375,26 +284,11 @@ class Manifest:
 
     def files_to_json(self) -> dict[str, dict[str, Any]]:
         """Make the ``files`` table of the document."""
-        return _files_to_json(self.files)
+        return _named(self.files)
 
 
-def _graphs_to_json(graphs: Mapping[str, GraphFile]) -> dict[str, dict[str, Any]]:
-    return {
-        role: {"file": graph.file, "data": list(graph.data)} | _costs_to_json(graph)
-        for role, graph in graphs.items()
-    }
-
-
-def _costs_to_json(graph: GraphFile) -> dict[str, int]:
-    costs = {"macs": graph.macs, "bytes_moved": graph.bytes_moved}
-    return {name: cost for name, cost in costs.items() if cost is not None}
-
-
-def _files_to_json(files: Mapping[str, BundleFile]) -> dict[str, dict[str, Any]]:
-    return {
-        name: {"sha256": file.sha256, "bytes": file.size, "stored": file.stored}
-        for name, file in files.items()
-    }
+def _named(entries: Mapping[str, _Entry]) -> dict[str, dict[str, Any]]:
+    return {name: entry.to_json() for name, entry in entries.items()}
 
 
 def _check_version(fields: Fields) -> None:
@@ -411,45 +305,12 @@ def _check_version(fields: Fields) -> None:
 
 
 def _graph_tables(fields: Fields) -> dict[str, dict[str, GraphFile]]:
-    return by_name(fields, lambda table: by_name(table, _graph_file))
+    return by_name(fields, lambda table: by_name(table, GraphFile.from_fields))
 
 
 def _file_tables(fields: Fields) -> dict[str, dict[str, BundleFile]]:
-    return by_name(fields, lambda table: by_name(table, _file))
+    return by_name(fields, lambda table: by_name(table, BundleFile.from_fields))
 
 
 def _texts(fields: Fields) -> dict[str, str]:
     return {key: fields.text(key) for key in fields.document}
-
-
-def _graph_file(fields: Fields) -> GraphFile:
-    macs, moved = (
-        fields.integer(name, 0, MAX_INTEGER) if fields.has(name) else None
-        for name in ("macs", "bytes_moved")
-    )
-    return GraphFile(fields.plain_name("file"), fields.plain_names("data"), macs, moved)
-
-
-def _file(fields: Fields) -> BundleFile:
-    return BundleFile(
-        sha256=fields.sha256("sha256"),
-        size=fields.integer("bytes", 0, MAX_INTEGER),
-        stored=fields.plain_name("stored"),
-    )
-
-
-def _base(fields: Fields) -> BaseBundle:
-    return BaseBundle(fields.plain_name("name"), fields.sha256("space"))
-
-
-def _code_layout(fields: Fields) -> CodeLayout:
-    return CodeLayout(fields.integer("width", 2, MAX_WIDTH), fields.sha256("space"))
-
-
-def _tuned_layer(fields: Fields) -> TunedLayer:
-    out_channels, in_channels, height, width = fields.integers("shape", 4, 1, MAX_WIDTH)
-    return TunedLayer(
-        index=fields.integer("index", 0, MAX_WIDTH),
-        name=fields.plain_name("name"),
-        shape=(out_channels, in_channels, height, width),
-    )

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from ..closing import Closable
 from ..errors import BundleError
 from ..files import reason
-from .manifest import BundleFile
+from .manifest_entries import BundleFile
 
 _HASHED_AT_ONCE = 1 << 20
 

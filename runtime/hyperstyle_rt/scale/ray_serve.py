@@ -25,7 +25,8 @@ from ray import serve
 from ray.exceptions import RayActorError, RayError, TaskCancelledError
 
 from ..errors import BackendError
-from ..formats.bundle import Bundle, find_bundle
+from ..formats.bundle import Bundle
+from ..formats.bundle_lookup import find_bundle
 from ..serving.desk import Desk
 from ..serving.http import create_app
 from ..serving.jobs import Job, Progress

@@ -19,7 +19,8 @@ from hyperstyle_rt.fetching import transfer
 from hyperstyle_rt.fetching.fetch import Fetched, Options, fetch
 from hyperstyle_rt.fetching.lock import Lock
 from hyperstyle_rt.fetching.sources import HubSource, is_file_name, parse_source
-from hyperstyle_rt.formats.bundle import Bundle, find_bundle
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.bundle_lookup import find_bundle
 
 CONTENT = bytes(range(256)) * 4096  # a mebibyte
 

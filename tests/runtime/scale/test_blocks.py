@@ -13,7 +13,8 @@ from hyperstyle_rt.batch.results import Settings
 from hyperstyle_rt.batch.resume import EarlierResults
 from hyperstyle_rt.batch.run import Finished
 from hyperstyle_rt.errors import BackendError, BundleError, PictureError
-from hyperstyle_rt.formats.bundle import Bundle, find_bundle
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.bundle_lookup import find_bundle
 from hyperstyle_rt.scale.attempts import MOST, Counter
 from hyperstyle_rt.scale.blocks import BlockInverter, BlockWork, Opening
 from hyperstyle_rt.scale.tables import Tables

@@ -78,7 +78,7 @@ def invert(client: Any, number: int = 0, iterations: int = 1) -> Any:
 
 def test_it_is_the_service_of_one_machine(client: Any) -> None:
     from fastapi.testclient import TestClient
-    from hyperstyle_rt.formats.bundle import find_bundle
+    from hyperstyle_rt.formats.bundle_lookup import find_bundle
     from hyperstyle_rt.serving.http import create_app
     from hyperstyle_rt.serving.service import Service
     from hyperstyle_rt.serving.settings import ModelSettings, ServiceSettings

@@ -48,7 +48,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("onnx", reason="the extra `export` is not installed")
     from hyperstyle_export.triton.config import Instances
     from hyperstyle_export.triton.repository import write_repository
-    from hyperstyle_rt.formats.bundle import Bundle, find_bundle
+    from hyperstyle_rt.formats.bundle import Bundle
+    from hyperstyle_rt.formats.bundle_lookup import find_bundle
 
     directory = tmp_path_factory.mktemp("triton") / "models"
     instances = Instances(loops=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from hyperstyle_rt.formats.bundle import find_bundle
+from hyperstyle_rt.formats.bundle_lookup import find_bundle
 from hyperstyle_rt.serving.settings import Keeping, Limits, ModelSettings, ServiceSettings
 
 fastapi = pytest.importorskip("fastapi", reason="the extra `serve` is not installed")

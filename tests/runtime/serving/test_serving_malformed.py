@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from hyperstyle_rt.formats.bundle import find_bundle
+from hyperstyle_rt.formats.bundle_lookup import find_bundle
 from hyperstyle_rt.serving.settings import Keeping, Limits, ModelSettings, ServiceSettings
 from malformed import ATTACKS, GOOD, Attack, multipart
 

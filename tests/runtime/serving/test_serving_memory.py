@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hyperstyle_rt.formats.bundle import find_bundle
+from hyperstyle_rt.formats.bundle_lookup import find_bundle
 from hyperstyle_rt.serving.jobs import Inverted, InvertJob, Job, Progress
 from hyperstyle_rt.serving.pool import Ticket
 from hyperstyle_rt.serving.settings import Keeping, ModelSettings, ServiceSettings
