@@ -8,7 +8,7 @@ import pytest
 from attacks import manifests, refusal
 from hyperstyle_rt.errors import BundleError
 from hyperstyle_rt.formats import bundle_lookup
-from hyperstyle_rt.formats.bundle import default_bundle, find_bundle
+from hyperstyle_rt.formats.bundle_lookup import default_bundle, find_bundle
 
 PACKAGE = Path(bundle_lookup.__file__).parents[1]
 

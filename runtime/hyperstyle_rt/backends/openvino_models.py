@@ -27,6 +27,7 @@ from .openvino_library import (
     version,
 )
 from .openvino_permutations import spell_out_permutations
+from .openvino_products import products_as_convolutions, split_long_products
 from .processors import useful_threads
 from .protocol import Signature, TensorSpec
 
@@ -114,6 +115,8 @@ class ModelCompiler:
             )
             separate_shared_constants(model)
             spell_out_permutations(model)
+            products_as_convolutions(model)
+            split_long_products(model)
             compiled = self.core.compile_model(model, DEVICE, self._settings())
         except (BackendError, BundleError):
             raise

@@ -270,13 +270,15 @@ class Manifest:
             document["default_method"] = self.default_method
         if self.then is not None:
             document["then"] = self.then
+        if self.codes is not None:
+            document["codes"] = self.codes.to_json()
         if self.training is not None:
             document["training"] = dict(self.training)
         if self.precisions:
             document["precisions"] = {key: _named(table) for key, table in self.precisions.items()}
         if self.plans:
             document["plans"] = {key: _named(table) for key, table in self.plans.items()}
-        for name in ("codes", "base", "optional_inputs", "parametric_inputs", "objective", "fit"):
+        for name in ("base", "optional_inputs", "parametric_inputs", "objective", "fit"):
             value = getattr(self, name)
             if value is not None:
                 document[name] = value.to_json()

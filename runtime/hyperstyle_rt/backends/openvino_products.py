@@ -1,0 +1,113 @@
+"""Products of matrices in the form that OpenVINO has its fast kernels for, for a batch of one.
+
+Both forms are equal but for rounding. OpenVINO (2026.4.1) computes a product over a very long axis
+by a general kernel, in bfloat16 at a fiftieth of the speed; the gradient of a kernel at 1024 pixels
+is nine of them. And a product with a picture whose channels are rows needs the picture in another
+layout than convolutions write.
+"""
+
+from __future__ import annotations
+
+from math import gcd
+from typing import Any
+
+import numpy as np
+
+from .openvino_library import load_openvino
+
+_LONG = 1 << 18
+"""Inner axes from here on are taken in pieces."""
+
+_PIECE = 1 << 12
+"""Length of a piece, or a divisor of it: long enough for the kernel, short enough that sums of
+pieces, which are rounded to bfloat16, do not differ more than those of short products."""
+
+
+def split_long_products(model: Any) -> int:
+    """Compute ``a @ b.T`` over a very long axis as the sum of products over its pieces.
+
+    Parameters
+    ----------
+    model:
+        ``openvino.Model`` of static shapes; it is altered.
+
+    Returns
+    -------
+    How many products were split.
+    """
+    operators = load_openvino().opset13
+    split: dict[tuple[str, int], Any] = {}
+
+    def in_pieces(port: Any, piece: int) -> Any:
+        """[R,K] -> [K/piece,R,piece]; several products may have it in common."""
+        key = port.get_node().get_friendly_name(), port.get_index()
+        if key not in split:
+            rows = _integers(port.shape[0], -1, piece)
+            pieces = operators.reshape(port, rows, False)
+            split[key] = operators.transpose(pieces.output(0), _integers(1, 0, 2))
+        return split[key].output(0)
+
+    found = 0
+    for product in [node for node in model.get_ops() if node.get_type_name() == "MatMul"]:
+        a, b = (product.input_value(port) for port in (0, 1))
+        turned = product.get_attributes()
+        if turned["transpose_a"] or not turned["transpose_b"]:
+            continue
+        if not len(a.shape) == len(b.shape) == 2 or a.shape[1] < _LONG:
+            continue
+        piece = gcd(a.shape[1], _PIECE)
+        parts = operators.matmul(in_pieces(a, piece), in_pieces(b, piece), False, True)
+        total = operators.reduce_sum(parts.output(0), _integers(0), False)
+        _replace(product, total)
+        found += 1
+    return found
+
+
+def products_as_convolutions(model: Any) -> int:
+    """Compute ``kernel [1,O,I] @ pixels [1,I,h*w]`` as a 1x1 convolution of the picture [1,I,h,w].
+
+    Parameters
+    ----------
+    model:
+        ``openvino.Model`` of static shapes; it is altered.
+
+    Returns
+    -------
+    How many products were replaced.
+    """
+    operators = load_openvino().opset13
+    found = 0
+    for product in [node for node in model.get_ops() if node.get_type_name() == "MatMul"]:
+        kernel, pixels = (product.input_value(port) for port in (0, 1))
+        turned = product.get_attributes()
+        if turned["transpose_a"] or turned["transpose_b"] or len(kernel.shape) != 3:
+            continue
+        if pixels.get_node().get_type_name() != "Reshape":
+            continue
+        picture = pixels.get_node().input_value(0)
+        if len(picture.shape) != 4 or tuple(pixels.shape) != _flat(picture.shape):
+            continue
+        out_channels = kernel.shape[1]
+        weights = operators.reshape(kernel, _integers(out_channels, kernel.shape[2], 1, 1), False)
+        result = operators.convolution(
+            picture, weights.output(0), [1, 1], [0, 0], [0, 0], [1, 1]
+        ).output(0)
+        _replace(product, operators.reshape(result, _integers(1, out_channels, -1), False))
+        found += 1
+    return found
+
+
+def _flat(shape: Any) -> tuple[int, ...]:
+    """Shape of one picture whose pixels are in one axis; that of no product for several."""
+    batch, channels, height, width = shape
+    return () if batch != 1 else (1, channels, height * width)
+
+
+def _replace(node: Any, other: Any) -> None:
+    name = node.get_friendly_name()
+    node.output(0).replace(other.output(0))
+    other.set_friendly_name(name)
+
+
+def _integers(*values: int) -> Any:
+    return load_openvino().opset13.constant(np.array(values, np.int64))
