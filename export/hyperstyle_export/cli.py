@@ -29,6 +29,9 @@ BUILD_EXAMPLES = """
 python export/build_engines.py --checkpoint hyperstyle_ffhq.pt --w-encoder faces_w_encoder.pt \
 --out engines/ffhq --domain faces
 
+python export/build_engines.py --checkpoint hyperstyle_ffhq.pt --w-encoder faces_w_encoder.pt \
+--encoder e4e_ffhq_encode.pt --encoder restyle_e4e_ffhq_encode.pt --out engines/ffhq
+
 python export/build_engines.py --checkpoint hyperstyle_cars.pt --w-encoder cars_w_encoder.pt \
 --out engines/cars --storage fp16
 
@@ -96,7 +99,9 @@ class CommandByOption(TyperGroup):
 
 
 def build(request: BuildRequest) -> None:
-    """Turn a HyperStyle checkpoint and its W-encoder into an engine bundle of ONNX graphs.
+    """Turn checkpoints into an engine bundle of ONNX graphs: of HyperStyle, pSp, e4e, ReStyle, ...
+
+    Any set that shares one generator makes one bundle, with a method for each.
 
     Nothing in the files is executed. The bundle appears whole or not at all; before it does, it is
     run in ONNX Runtime beside the torch networks, and the differences go into its manifest.

@@ -41,6 +41,10 @@ def test_info_of_a_bundle(tiny_bundle: Path):
         assert part in text
 
 
+def test_info_takes_the_bundle_as_other_commands_do(tiny_bundle: Path):
+    assert succeed("info", "--bundle", tiny_bundle) == succeed("info", tiny_bundle)
+
+
 def test_info_without_argument_describes_the_default_bundle(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -211,4 +215,4 @@ def test_info_refuses():
     assert "there is no bundle" in refuse("info", "n" * 300)
     result = run("info", "nowhere", "--bundle", "elsewhere")
     assert result.exit_code == 2
-    assert "goes with an inversion file" in result.stderr
+    assert "goes with an inversion file, and nowhere is none" in result.stderr

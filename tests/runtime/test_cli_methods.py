@@ -87,6 +87,17 @@ def test_all_methods_side_by_side(
     assert len(list(out.iterdir())) == 2 * len(METHODS) + 1
 
 
+def test_all_methods_of_a_bundle_that_has_one(
+    face: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    """Files have the method's name as they would beside others."""
+    out = tmp_path / "out"
+    succeed("invert", face, "--bundle", tiny_bundle, "-o", out, "--method", "all", "--coupled")
+    written = sorted(path.name for path in out.iterdir())
+    assert written == ["face.coupled.png", "face.hyperstyle.inverted.png"]
+    assert read_picture(out / "face.coupled.png").shape == (SIDE, 2 * SIDE + GAP, 3)
+
+
 def test_iterations_of_all_are_those_of_the_methods_that_iterate(
     face: Path, family_bundle: Path, tmp_path: Path
 ) -> None:

@@ -1,11 +1,13 @@
 """pSp, e4e, ReStyle and IDInvert: the runtime against their networks as published, in torch.
 
-Both run in processes of their own, on the same weights and the same picture, turn by turn: from the
+All run in processes of their own, on the same weights and the same picture, turn by turn: from the
 target to the picture that its latents give. ReStyle does five iterations from the average latents,
-which either has rendered before, as the published code does. The figures are medians of CPU
-seconds, which other work on the machine does not change much, and of seconds, peak memory, ratios.
+which all have rendered before, as the published code does. The figures are medians of CPU
+seconds, which other work on the machine does not change much, and of seconds, peak memory, and how
+they compare with those of torch.
 
     python -m benchmarking.encoders --type ProgressiveBackboneEncoder --size 256
+    python -m benchmarking.encoders --backend cpu,openvino,openvino-bf16 --threads 2
     python -m benchmarking.encoders --type IDInvert --threads 2
     python -m benchmarking.encoders --file restyle_e4e_ffhq_encode.pt
 """
@@ -24,10 +26,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from .inversion import Contender, Seconds, picture_input, picture_u8
+from .inversion import Contender, Seconds, Unavailable, picture_input, picture_u8
 
 ITERATIONS = 5  # of ReStyle
 IDINVERT = "IDInvert"
+TORCH = "torch"
 
 
 def torch_encoder(file: Path, threads: int = 1) -> Callable[[], Seconds]:
@@ -79,10 +82,23 @@ def torch_idinvert(files: Mapping[str, Path], threads: int = 1) -> Callable[[], 
 
 
 def runtime_encoder(bundle: Path, threads: int = 1, backend: str = "cpu") -> Callable[[], Seconds]:
-    """The runtime: on ONNX Runtime's CPU provider, or another backend that computes on the CPU."""
+    """The runtime on a backend, as `bench` names it.
+
+    Raises
+    ------
+    Unavailable
+        If the backend cannot be used here.
+    """
+    from hyperstyle_rt.checking.comparison import open_contender
+    from hyperstyle_rt.errors import HyperStyleError
+    from hyperstyle_rt.formats.bundle import Bundle
     from hyperstyle_rt.model import Model
 
-    model = Model.load(bundle, backend, threads=threads)
+    opened = Bundle.open(bundle)
+    try:
+        model = Model(opened, open_contender(backend, opened, threads).backend)
+    except HyperStyleError as error:
+        raise Unavailable(str(error)) from error
     picture = picture_u8(model.bundle.manifest.input_size)
 
     def run() -> Seconds:
@@ -100,7 +116,7 @@ def main(
     size: Annotated[int, typer.Option(help="Generator size of the synthetic weights.")] = 256,
     file: Annotated[Path | None, typer.Option(help="Checkpoint of an encoder.")] = None,
     threads: Annotated[int, typer.Option(help="CPU threads of each contender.")] = 1,
-    backend: Annotated[str, typer.Option(help="Of the runtime: cpu or openvino.")] = "cpu",
+    backend: Annotated[str, typer.Option(help="Of the runtime, as `bench` names them.")] = "cpu",
     repeats: Annotated[int, typer.Option(help="Recorded inversions of each contender.")] = 3,
     output: Annotated[Path | None, typer.Option("--json", help="Also write the figures.")] = None,
 ) -> None:
@@ -113,16 +129,17 @@ def main(
             described, reference = _write_idinvert(folder, bundle)
         else:
             described, reference = _write_encoder(folder, bundle, encoder_type, size, file)
-        contenders = {
-            "torch": Contender(*reference, threads),
-            "runtime": Contender(runtime_encoder, bundle, threads, backend),
-        }
-        figures = {
-            **described,
-            "backend": backend,
-            "threads": threads,
-            **compare(contenders, repeats),
-        }
+        try:
+            contenders = {
+                TORCH: Contender(*reference, threads),
+                **{
+                    name: Contender(runtime_encoder, bundle, threads, name)
+                    for name in backend.split(",")
+                },
+            }
+        except Unavailable as error:
+            raise typer.BadParameter(str(error)) from error
+        figures = {**described, "threads": threads, **compare(contenders, repeats)}
     Console(stderr=True).print(as_table(figures))
     if output is not None:
         output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
@@ -166,46 +183,50 @@ def _write_idinvert(folder: Path, bundle: Path) -> tuple[dict[str, Any], tuple[A
 
 
 def compare(contenders: Mapping[str, Contender], repeats: int) -> dict[str, Any]:
-    """Alternate the contenders' inversions; medians, peaks and ratios."""
+    """Alternate the contenders' inversions; medians, peaks and ratios to torch's."""
     for contender in contenders.values():
         contender.run()
     for _ in range(repeats):
         for contender in contenders.values():
             contender.record()
+    kinds = ("cpu", "inversion")
     medians = {
-        kind: {
-            name: statistics.median(run[kind] for run in contender.runs)
-            for name, contender in contenders.items()
-        }
-        for kind in ("cpu", "inversion")
+        name: {kind: statistics.median(run[kind] for run in contender.runs) for kind in kinds}
+        for name, contender in contenders.items()
     }
     peaks = {name: contender.stop() for name, contender in contenders.items()}
     return {
-        "cpu_seconds": medians["cpu"],
-        "seconds": medians["inversion"],
-        "peak_bytes": peaks,
-        "times_as_fast": {
-            kind: medians[kind]["torch"] / medians[kind]["runtime"] for kind in medians
-        },
-        "memory_ratio": peaks["runtime"] / peaks["torch"],
+        "contenders": {
+            name: {
+                "cpu_seconds": found["cpu"],
+                "seconds": found["inversion"],
+                "peak_bytes": peaks[name],
+                "times_as_fast": {kind: medians[TORCH][kind] / found[kind] for kind in kinds},
+                "memory_ratio": peaks[name] / peaks[TORCH],
+            }
+            for name, found in medians.items()
+        }
     }
 
 
 def as_table(figures: dict[str, Any]) -> Table:
-    """The figures for a terminal."""
+    """The figures for a terminal, and in brackets how they compare with torch's."""
     threads = figures["threads"]
     title = (
-        f"{figures['method']} ({figures['body']}), {figures['size']} px, {figures['backend']}, "
+        f"{figures['method']} ({figures['body']}), {figures['size']} px, "
         f"{'one thread' if threads == 1 else f'{threads} threads'}"
     )
     table = Table(title=title)
     for column in ("", "CPU s", "s", "peak memory, GB"):
         table.add_column(column, justify="right" if column else "left")
-    for name, seconds in figures["cpu_seconds"].items():
-        peak = figures["peak_bytes"][name] / 1e9
-        table.add_row(name, f"{seconds:.2f}", f"{figures['seconds'][name]:.2f}", f"{peak:.2f}")
-    ratios = (f"{figures['times_as_fast'][kind]:.2f} x" for kind in ("cpu", "inversion"))
-    table.add_row("ratio", *ratios, f"{figures['memory_ratio']:.2f}")
+    for name, found in figures["contenders"].items():
+        ratio = found["times_as_fast"]
+        table.add_row(
+            name,
+            f"{found['cpu_seconds']:.2f} ({ratio['cpu']:.2f} x)",
+            f"{found['seconds']:.2f} ({ratio['inversion']:.2f} x)",
+            f"{found['peak_bytes'] / 1e9:.2f} ({found['memory_ratio']:.2f})",
+        )
     return table
 
 

@@ -63,7 +63,7 @@ def info(
     bundle: Annotated[
         str | None,
         typer.Option(
-            help="Bundle of the inversion file, where it is not found in engines/ by its name.",
+            help="The bundle; or the inversion file's, where it is not in engines/ by its name.",
             metavar="BUNDLE",
         ),
     ] = None,
@@ -76,10 +76,10 @@ def info(
     if subject is not None and _is_inversion_file(Path(subject)):
         with as_file(Path(subject)) as file:
             _describe_inversion(file, bundle, json_, Path(subject))
-    elif bundle is not None:
-        raise typer.BadParameter("--bundle goes with an inversion file; give one")
+    elif subject is not None and bundle is not None:
+        raise typer.BadParameter(f"--bundle goes with an inversion file, and {subject} is none")
     else:
-        _describe_bundle(subject, json_)
+        _describe_bundle(subject or bundle, json_)
 
 
 def _is_inversion_file(path: Path) -> bool:

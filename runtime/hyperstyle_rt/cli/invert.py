@@ -116,7 +116,7 @@ def invert(request: InvertRequest) -> None:
     elif folders.resume and not is_directory_for(out, found):
         raise HyperStyleError(f"--resume needs a directory, and --out {out} is a picture")
     with instead_of_pipe(out) as file:
-        planned = tasks_of_methods(plan_tasks(found, file, settings), every)
+        planned = tasks_of_methods(request, plan_tasks(found, file, settings), every)
         if not request.force and not folders.resume:
             refuse_existing([p for s, tasks in planned for t in tasks for p in first_files(t, s)])
         if folders.report is not None:

@@ -50,10 +50,10 @@ def all_settings(
 
 
 def tasks_of_methods(
-    tasks: Sequence[Task], settings: Sequence[Settings]
+    request: InvertRequest, tasks: Sequence[Task], settings: Sequence[Settings]
 ) -> list[tuple[Settings, list[Task]]]:
-    """The tasks of every method; of several, each has its name in those of its files."""
-    if len(settings) == 1:
+    """The tasks of every method; where all are asked for, files have the names of methods."""
+    if request.search.method != ALL_METHODS:
         return [(settings[0], list(tasks))]
     methods = [each.method for each in settings]
     return [(each, [_of_method(task, each.method, methods) for task in tasks]) for each in settings]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -14,6 +15,7 @@ from benchmarking.encoders import (
     torch_encoder,
     torch_idinvert,
 )
+from benchmarking.inversion import Unavailable
 from hyperstyle_export.bundles.writer import BundleFacts, write_bundle
 from hyperstyle_export.networks.encoder_method import EncoderMethod
 from hyperstyle_export.networks.hyperstyle import HyperStyle
@@ -55,21 +57,40 @@ def test_idinvert_has_a_reference_of_its_own(tmp_path: Path) -> None:
     assert torch_idinvert(write_files(tmp_path))()["cpu"] > 0
 
 
+def contender(cpu: float, seconds: float, peak: float, ratios: tuple[float, ...]) -> dict[str, Any]:
+    """One contender's figures; ratios of CPU time, time and memory."""
+    return {
+        "cpu_seconds": cpu,
+        "seconds": seconds,
+        "peak_bytes": peak,
+        "times_as_fast": {"cpu": ratios[0], "inversion": ratios[1]},
+        "memory_ratio": ratios[2],
+    }
+
+
+def test_a_backend_that_is_not_there_is_named(tiny_bundle: Path) -> None:
+    with pytest.raises(Unavailable, match="there is no 'openwine'"):
+        runtime_encoder(tiny_bundle, backend="openwine")
+
+
 def test_the_table_tells_the_ratios() -> None:
     figures = {
         "method": "restyle-e4e",
         "body": "ir_se",
         "size": 256,
-        "backend": "cpu",
         "threads": 2,
-        "cpu_seconds": {"torch": 3.0, "runtime": 1.5},
-        "seconds": {"torch": 1.8, "runtime": 0.8},
-        "peak_bytes": {"torch": 4e9, "runtime": 1e9},
-        "times_as_fast": {"cpu": 2.0, "inversion": 2.25},
-        "memory_ratio": 0.25,
+        "contenders": {
+            "torch": contender(3.0, 1.8, 4e9, (1.0, 1.0, 1.0)),
+            "openvino": contender(1.5, 0.8, 1e9, (2.0, 2.25, 0.25)),
+        },
     }
     console = Console(width=80)
     with console.capture() as shown:
         console.print(as_table(figures))
-    for words in ("restyle-e4e (ir_se), 256 px, cpu, 2 threads", "2.00 x", "2.25 x", "0.25"):
+    for words in (
+        "restyle-e4e (ir_se), 256 px, 2 threads",
+        "1.50 (2.00 x)",
+        "0.80 (2.25 x)",
+        "1.00 (0.25)",
+    ):
         assert words in shown.get()
