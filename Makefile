@@ -11,12 +11,13 @@ JOBS ?= 2
 DEMO := .venv-demo
 DEV := .venv
 GPU := .venv-gpu
+SCALE := .venv-scale
 WITH_DEV := PYTHON='$(CURDIR)/$(DEV)/bin/python'
 PIP := pip install --quiet --disable-pip-version-check
 PACKAGED := $(shell find runtime/hyperstyle_rt engines/faces engines/portraits -type f ! -name '*.pyc')
 
-.PHONY: demo docs test test-tools test-engines test-official test-all test-slow test-cpp test-gpu lint
-.PHONY: format clean
+.PHONY: demo docs test test-tools test-engines test-official test-scale test-all test-slow test-cpp
+.PHONY: test-gpu lint format clean
 
 demo: $(DEMO)/installed
 	$(DEMO)/bin/hyperstyle-rt invert examples/astronaut.jpg --coupled --force --out demo.png
@@ -30,7 +31,7 @@ IN_PROCESSES := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 # What is delivered, on small models: minutes.
 test: $(DEV)/installed
 	$(PYTEST) -m "not slow and not gpu and not engines and not official" $(IN_PROCESSES) \
-	    --ignore tests/tools tests
+	    --ignore tests/tools --ignore tests/runtime/scale tests
 
 # What measures, trains and draws.
 test-tools: $(DEV)/installed
@@ -45,12 +46,17 @@ test-engines: $(DEV)/installed
 test-official: $(DEV)/installed
 	$(PYTEST) -m "official and not slow" $(IN_PROCESSES) tests/export
 
+# A Ray cluster and a Triton server of this machine. They are busy with themselves: one process.
+test-scale: $(SCALE)/installed
+	$(SCALE)/bin/python -m pytest -m "not slow" tests/runtime/scale
+
 # All of these, and the C library's: what CI runs.
-test-all: test test-tools test-engines test-official test-cpp
+test-all: test test-tools test-engines test-official test-scale test-cpp
 
 # What takes minutes or gigabytes: official sizes, long training. One process.
-test-slow: $(DEV)/installed
-	$(DEV)/bin/python -m pytest -m "slow and not gpu" tests
+test-slow: $(DEV)/installed $(SCALE)/installed
+	$(DEV)/bin/python -m pytest -m "slow and not gpu" --ignore tests/runtime/scale tests
+	$(SCALE)/bin/python -m pytest -m slow tests/runtime/scale
 
 # The C library: build, ctest, Python against C; then under sanitizers; then the fuzzers' corpus.
 test-cpp: $(DEV)/installed
@@ -95,5 +101,12 @@ $(GPU)/installed: pyproject.toml
 	$(GPU)/bin/$(PIP) --editable '.[gpu,export,dev]'
 	@touch $@
 
+# In an environment of its own, as nvidia-pytriton needs NumPy 1: with Python 3.13 there is none of
+# it, and its tests are skipped.
+$(SCALE)/installed: pyproject.toml
+	$(PYTHON) -m venv $(SCALE)
+	$(SCALE)/bin/$(PIP) --editable '.[cpu,ray-serve,triton]' httpx onnx pytest
+	@touch $@
+
 clean:
-	rm -rf $(DEMO) $(DEV) $(GPU) demo.png demo.coupled.png build dist
+	rm -rf $(DEMO) $(DEV) $(GPU) $(SCALE) demo.png demo.coupled.png build dist

@@ -138,7 +138,7 @@ def triton(request: TritonRequest) -> None:
     try:
         bundle = Bundle.open(find_bundle(request.bundle))
         names = write_repository(
-            bundle, request.triton, request.precision, instances, request.force
+            bundle, request.triton, request.precision, instances, request.force, request.plans
         )
     except HyperStyleError as error:
         print_error(str(error))

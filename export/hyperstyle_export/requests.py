@@ -240,6 +240,13 @@ class TritonRequest:
     precision: Annotated[
         str, typer.Option(help="Of the graphs: fp32, or fp16 if the bundle has it.", metavar="NAME")
     ] = "fp32"
+    plans: Annotated[
+        str | None,
+        _option(
+            says="TensorRT plans of the bundle in place of its graphs: VERSION-smARCH-PRECISION.",
+            panel=TRITON,
+        ),
+    ] = None
     kind: Annotated[
         Kind,
         typer.Option(help="Where the models run: on a GPU if there is one, or say which."),

@@ -13,6 +13,7 @@ from hyperstyle_export.triton.config import LARGEST_BATCH, Instances, Word, to_t
 from hyperstyle_export.triton.repository import write_repository
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.scale.triton.graphs_backend import GraphModels
+from stand_ins import add_plans
 from typer.testing import CliRunner, Result
 
 INSTANCES = Instances(graphs=1, loops=3, kind="KIND_CPU")
@@ -104,6 +105,29 @@ def test_triton_reads_every_configuration(repository: Path, tiny_bundle: Path) -
         "iterations": ([1], True),
     }
     assert [t.name for t in loop.output] == ["inversion", "rendering", "latents", "codes"]
+
+
+def test_plans_take_the_place_of_the_graphs(tiny_bundle: Path, tmp_path: Path) -> None:
+    """The configuration alone: no TensorRT backend of Triton has read it yet."""
+    planned = add_plans(Path(shutil.copytree(tiny_bundle, tmp_path / "planned")))
+    bundle = Bundle.open(planned)
+    (key,) = bundle.manifest.plans
+    models = tmp_path / "models"
+    assert build("--triton", models, "--bundle", planned, "--plans", key).exit_code == 0
+    for role in bundle.manifest.graphs:
+        model = models / f"tiny_graph_{role}"
+        assert [path.name for path in (model / "1").iterdir()] == ["model.plan"]
+        assert (model / "1" / "model.plan").read_bytes() == bytes(bundle.plan(key, role))
+        config = (model / "config.pbtxt").read_text()
+        assert 'backend: "tensorrt"' in config
+        assert "max_batch_size: 0" in config and "dynamic_batching" not in config
+    graphs = GraphModels.from_json((models / "tiny_edit" / "1" / "graphs.json").read_text())
+    assert graphs.precision == "fp32"
+
+    missing = build("--triton", tmp_path / "none", "--bundle", planned, "--plans", "9-sm1-fp32")
+    assert missing.exit_code == 2
+    assert f"for TensorRT 9-sm1-fp32, only plans for {key}" in " ".join(missing.stderr.split())
+    assert not (tmp_path / "none").exists()
 
 
 def test_texts_are_escaped_and_words_are_not() -> None:

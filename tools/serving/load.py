@@ -4,10 +4,12 @@
     python -m serving.load --requests 200 --concurrency 1,4,16
     python -m serving.load --bundle DIR --requests 2000 --concurrency 4
     python -m serving.load --requests 100 --concurrency 4 --workers 2 --kill
+    python -m serving.load --requests 100 --concurrency 4 --workers 2 --threads 2 --ray
 
-It starts `hyperstyle-rt serve` on this machine, and Locust's users send it one picture after the
-other, each as soon as its last one is done. A user who is told that the queue is full (429) waits
-as long as the answer says and sends the picture again; that is counted, and no failure.
+It starts `hyperstyle-rt serve` on this machine, or with --ray the same service on Ray Serve, and
+Locust's users send it one picture after the other, each as soon as its last one is done. A user who
+is told that the queue is full (429) waits as long as the answer says and sends the picture again;
+that is counted, and no failure.
 """
 
 from __future__ import annotations
@@ -19,10 +21,15 @@ monkey.patch_all()  # before anything opens a socket; Locust would do it later
 import argparse  # noqa: E402
 import json  # noqa: E402
 import logging  # noqa: E402
+import os  # noqa: E402
 import re  # noqa: E402
 import signal  # noqa: E402
+import socket  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
+import tempfile  # noqa: E402
+import time  # noqa: E402
+import urllib.request  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 from contextlib import contextmanager, suppress  # noqa: E402
 from dataclasses import asdict, dataclass, field  # noqa: E402
@@ -37,6 +44,9 @@ from locust.exception import StopUser  # noqa: E402
 
 PICTURE = Path(__file__).parents[2] / "examples" / "portrait_0.png"
 WAITING = 8  # places in the queue: with 16 users some are refused
+WORKER_NAMES = "spawn_main", "ServeReplica:hyperstyle-rt:Worker"
+"""In the commands of workers, of `serve` and of Ray Serve."""
+
 SETTLED = 0.2
 """Share of the requests after which memory is compared with that at the end."""
 
@@ -195,12 +205,54 @@ def serving(bundle: str, workers: int, threads: int) -> Iterator[tuple[str, psut
             raise SystemExit(f"the service ended with {process.returncode}")
 
 
+@contextmanager
+def serving_on_ray(bundle: str, workers: int, threads: int) -> Iterator[tuple[str, psutil.Process]]:
+    """Start the service on Ray Serve, on a cluster of this machine: its address, its process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = {"bundle": bundle, "backend": "cpu", "waiting": WAITING}
+    arguments |= {"workers": workers, "least_workers": workers, "threads": threads // workers}
+    application = {
+        "name": "hyperstyle-rt",
+        "route_prefix": "/",
+        "import_path": "hyperstyle_rt.scale.ray_serve:application",
+        "args": arguments,
+    }
+    listening = {"host": "127.0.0.1", "port": port}
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "serve.yaml"  # JSON is YAML
+        config.write_text(
+            json.dumps({"http_options": listening, "applications": [application]}), "utf-8"
+        )
+        command = [sys.executable, "-m", "ray.serve.scripts", "run", str(config)]
+        environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0"}
+        with subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process:
+            try:
+                address = f"http://127.0.0.1:{port}"
+                _wait_until_ready(address, process)
+                yield address, psutil.Process(process.pid)
+            finally:
+                process.send_signal(signal.SIGINT)
+
+
+def _wait_until_ready(address: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 180
+    while process.poll() is None and time.monotonic() < deadline:
+        with suppress(OSError), urllib.request.urlopen(f"{address}/health", timeout=10):
+            return
+        time.sleep(0.2)
+    raise SystemExit("the service on Ray Serve does not start; try `serve run`, which says why")
+
+
 def _workers(server: psutil.Process) -> list[psutil.Process]:
     """The workers that live; one that was killed may still be listed."""
     found = []
     for child in server.children(recursive=True):
         with suppress(psutil.Error):
-            if any("spawn_main" in word for word in child.cmdline()):
+            if any(name in word for word in child.cmdline() for name in WORKER_NAMES):
                 found.append(child)
     return found
 
@@ -239,6 +291,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1, help="of all workers together")
     parser.add_argument("--iterations", type=int, help="of every inversion; the method's own")
+    parser.add_argument("--ray", action="store_true", help="the service on Ray Serve")
     parser.add_argument("--kill", action="store_true", help="kill a worker halfway")
     parser.add_argument("--out", type=Path, help="file for the figures, JSON")
     options = parser.parse_args()
@@ -246,7 +299,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # not without ending the service
     form = {} if options.iterations is None else {"iterations": str(options.iterations)}
     runs = []
-    with serving(options.bundle, options.workers, options.threads) as (address, server):
+    start = serving_on_ray if options.ray else serving
+    with start(options.bundle, options.workers, options.threads) as (address, server):
         for concurrency in map(int, options.concurrency.split(",")):
             load = Load(server, options.requests, concurrency, options.kill, form)
             runs.append(load.run(address))

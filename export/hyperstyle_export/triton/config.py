@@ -54,10 +54,23 @@ def graph_config(name: str, signature: Signature, instances: Instances) -> str:
     A graph all of whose tensors begin with an axis of any length takes pictures of several requests
     at once; one whose kernels are an input is of one face, and does not.
     """
-    batched = is_batched(signature)
+    return _graph(name, "onnxruntime", signature, instances, is_batched(signature))
+
+
+def plan_config(name: str, signature: Signature, instances: Instances) -> str:
+    """The configuration of a graph's plan as a model of Triton's TensorRT backend.
+
+    How many pictures a plan takes at once was settled when it was built: it is asked for one.
+    """
+    return _graph(name, "tensorrt", signature, instances, batched=False)
+
+
+def _graph(
+    name: str, backend: str, signature: Signature, instances: Instances, batched: bool
+) -> str:
     config: dict[str, Any] = {
         "name": name,
-        "backend": "onnxruntime",
+        "backend": backend,
         "max_batch_size": LARGEST_BATCH if batched else 0,
         "input": [_graph_tensor(n, spec, batched) for n, spec in signature.inputs.items()],
         "output": [_graph_tensor(n, spec, batched) for n, spec in signature.outputs.items()],

@@ -7,8 +7,9 @@
     NAME_graph_encoder/config.pbtxt  .../1/model.onnx  .../1/encoder.onnx.data
     NAME_graph_.../                                         every other graph
 
-The graphs run on Triton's ONNX Runtime backend. What chains them runs on its Python backend, in an
-environment that has hyperstyle-rt and needs no ONNX Runtime.
+The graphs run on Triton's ONNX Runtime backend, or, as ``model.plan``, on its TensorRT one. What
+chains them runs on its Python backend, in an environment that has hyperstyle-rt and needs no ONNX
+Runtime.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from hyperstyle_rt.scale.triton.graphs_backend import GRAPH, GraphModels
 from hyperstyle_rt.scale.triton.python_model import BUNDLE, GRAPHS
 from onnx import helper
 
-from .config import Instances, graph_config, loop_config
+from .config import Instances, graph_config, loop_config, plan_config
 
 MODEL_PY = '''"""Inversion and edits: the graphs are models of this server."""
 
@@ -42,7 +43,12 @@ __all__ = ["TritonPythonModel"]
 
 
 def write_repository(
-    bundle: Bundle, directory: Path, precision: str, instances: Instances, overwrite: bool
+    bundle: Bundle,
+    directory: Path,
+    precision: str,
+    instances: Instances,
+    overwrite: bool,
+    plans: str | None = None,
 ) -> list[str]:
     """Write a repository; it appears whole or not at all.
 
@@ -53,6 +59,9 @@ def write_repository(
         set; other models in it are kept.
     precision:
         Of the graphs: ``fp32``, or one of the bundle's others.
+    plans:
+        A set of the bundle's TensorRT plans, which take the place of the graphs and have a
+        precision of their own; None for the graphs.
 
     Returns
     -------
@@ -62,10 +71,13 @@ def write_repository(
     ------
     HyperStyleError
         If something is in the way or cannot be written; if the bundle is damaged, renders nothing
-        by itself, or lacks graphs of the precision.
+        by itself, or lacks graphs of the precision or plans of that name.
     """
     manifest = bundle.manifest
     manifest.check_stands_alone()
+    planned = {} if plans is None else {r: bundle.verified_plan(plans, r) for r in manifest.graphs}
+    if plans is not None:
+        precision = plans.rpartition("-")[2]
     files = {**manifest.graphs, **manifest.precisions.get(precision, {})}
     paths = {role: bundle.verified_path(role, precision) for role in files}
     signatures = {role: signature_of(path) for role, path in paths.items()}
@@ -74,10 +86,14 @@ def write_repository(
         written: dict[Path, Path] = {}
         for role, path in paths.items():
             name = model_name(manifest.name, f"{GRAPH}{role}")
-            version = _new_model(stage, name, graph_config(name, signatures[role], instances))
-            _place(path, version / "model.onnx", written)
-            for data in files[role].data:
-                _place(bundle.directory / data, version / data, written)
+            if role in planned:
+                version = _new_model(stage, name, plan_config(name, signatures[role], instances))
+                _place(planned[role], version / "model.plan", written)
+            else:
+                version = _new_model(stage, name, graph_config(name, signatures[role], instances))
+                _place(path, version / "model.onnx", written)
+                for data in files[role].data:
+                    _place(bundle.directory / data, version / data, written)
         for what, served in served_models(manifest).items():
             name = model_name(manifest.name, what)
             version = _new_model(stage, name, loop_config(name, what, served, instances))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +18,12 @@ from ..imaging.pictures import Original
 from ..model import Model
 from ..types import Picture
 from .attempts import MOST, Attempts
+from .outcomes import table_of
 from .tables import Row, Tables, row_of
 from .urls import as_location, read_location
 
-NAME, SOURCE, CONTENT, OUTCOME = "name", "source", "content", "outcome"
-"""Columns of a block: what results are named after and where the picture is, or its content; of
-what comes back."""
+NAME, SOURCE, CONTENT = "name", "source", "content"
+"""Columns of a block: what results are named after, and where the picture is or its content."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,11 +125,9 @@ class BlockInverter:
 
         Returns
         -------
-        pyarrow table with :data:`NAME` and :data:`OUTCOME`: a pickled :class:`Finished`, the error
-        of the picture, or that of the model, which is to stop the run.
+        pyarrow table of :func:`outcomes.table_of`, in the block's order: each picture's
+        :class:`Finished` or error, or that of the model, which is to stop the run.
         """
-        import pyarrow as pa
-
         rows = block.to_pylist()
         names = [row[NAME] for row in rows]
         outcomes: Mapping[str, Finished | HyperStyleError]
@@ -138,8 +135,7 @@ class BlockInverter:
             outcomes = self._outcomes(rows)
         except HyperStyleError as error:  # returned, for Ray would take it for one of the block
             outcomes = dict.fromkeys(names, error.with_traceback(None))
-        packed = [pickle.dumps(outcomes[name]) for name in names]
-        return pa.table({NAME: pa.array(names, pa.string()), OUTCOME: packed})
+        return table_of({name: outcomes[name] for name in names})
 
     def _outcomes(self, rows: Sequence[Row]) -> Mapping[str, Finished | Failure]:
         """What becomes of a block; picture by picture where workers have died of it before."""

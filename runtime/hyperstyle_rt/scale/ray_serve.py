@@ -150,7 +150,11 @@ def _watch(told: Any, ticket: Ticket, deadline: float, ended: threading.Event) -
             return
 
 
-@serve.deployment(num_replicas=1, max_ongoing_requests=512)
+@serve.deployment(
+    num_replicas=1,
+    max_ongoing_requests=512,
+    ray_actor_options={"num_cpus": 0},  # its workers compute; a machine of two cores has two
+)
 @serve.ingress()
 class Front:
     """The application; there is one, for inversions are kept in it."""

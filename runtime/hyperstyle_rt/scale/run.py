@@ -10,7 +10,6 @@ bad picture takes no others with it.
 from __future__ import annotations
 
 import logging
-import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,8 @@ from ..batch.pipeline import JOBS, Failure
 from ..batch.run import Finished, OnProgress, Task
 from ..errors import BackendError, HyperStyleError, InversionError, PictureError
 from .attempts import SharedCounter
-from .blocks import CONTENT, NAME, OUTCOME, SOURCE, BlockInverter, BlockWork
+from .blocks import CONTENT, NAME, SOURCE, BlockInverter, BlockWork
+from .outcomes import outcome_of
 from .ray_library import connected
 from .tables import picture_columns, picture_name
 from .urls import filesystem_of
@@ -108,20 +108,10 @@ class RayBatch:
     def run(
         self, jobs: int = JOBS, on_iteration: OnProgress | None = None
     ) -> Iterator[tuple[Task, Finished | Failure]]:
-        """Invert them all; in the order in which they are done.
+        """Invert them all, in the order in which they are done; see :meth:`Batch.run`.
 
-        Parameters
-        ----------
-        jobs:
-            Threads of every worker that read and write beside the inference.
-        on_iteration:
-            Not called: iterations are not told across machines.
-
-        Raises
-        ------
-        HyperStyleError
-            If there is no Ray or no cluster, no worker can open the model, or one's model fails.
-            Errors of one picture are yielded.
+        ``jobs`` are threads of every worker, and iterations are not told across machines. That
+        there is no Ray or no cluster stops the run, too.
         """
         reading = READERS if self._pictures else 0
         with connected(self._cluster.address, reading) as ray:
@@ -153,7 +143,7 @@ class RayBatch:
                 batch_size=None, batch_format="pyarrow", prefetch_batches=0
             ):
                 for row in block.to_pylist():
-                    outcome = pickle.loads(row[OUTCOME])  # ours, from our own workers
+                    outcome = outcome_of(row)
                     if not isinstance(outcome, (Finished, PictureError, InversionError)):
                         raise outcome  # the model's, which stops the run
                     yield row[NAME], outcome

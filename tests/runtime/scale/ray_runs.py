@@ -59,3 +59,22 @@ def processes(word: str) -> list[int]:
             if word.encode() in line:
                 found.append(int(entry.name))
     return found
+
+
+def private_megabytes(pid: int) -> float:
+    """Memory of a process and its descendants, without what is in files or shared memory."""
+    parents, kilobytes = {}, {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                lines = (entry / "status").read_text().splitlines()
+            except OSError:
+                continue
+            facts = dict(line.split(":", 1) for line in lines)
+            parents[int(entry.name)] = int(facts["PPid"])
+            kilobytes[int(entry.name)] = int(facts.get("RssAnon", "0").split()[0])
+    total, generation = 0, [pid]
+    while generation:
+        total += sum(kilobytes.get(each, 0) for each in generation)
+        generation = [child for child, parent in parents.items() if parent in generation]
+    return total / 1024

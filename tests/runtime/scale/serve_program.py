@@ -11,7 +11,7 @@ from ray import serve
 
 
 def main(port: int, arguments: str) -> None:
-    ray.init("local", num_cpus=4, object_store_memory=200 << 20, include_dashboard=False)
+    ray.init("local", num_cpus=2, object_store_memory=200 << 20, include_dashboard=False)
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     serve.run(application(json.loads(arguments)), name="hyperstyle-rt", route_prefix="/")
     print("ready", flush=True)

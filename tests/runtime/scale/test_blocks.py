@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from batch_folders import contents, make_pictures
-from hyperstyle_rt.batch.results import Settings
+from hyperstyle_rt.batch.results import Outputs, Settings
 from hyperstyle_rt.batch.resume import EarlierResults
-from hyperstyle_rt.batch.run import Finished
-from hyperstyle_rt.errors import BackendError, BundleError, PictureError
+from hyperstyle_rt.batch.run import Done, Finished
+from hyperstyle_rt.errors import (
+    BackendError,
+    BundleError,
+    HyperStyleError,
+    InversionError,
+    PictureError,
+)
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.bundle_lookup import find_bundle
 from hyperstyle_rt.scale.attempts import MOST, Counter
 from hyperstyle_rt.scale.blocks import BlockInverter, BlockWork, Opening
+from hyperstyle_rt.scale.outcomes import outcome_of, table_of
 from hyperstyle_rt.scale.tables import Tables
+from hyperstyle_rt.scale.urls import Url
 
 pa = pytest.importorskip("pyarrow", reason="the extra `ray` is not installed")
 
@@ -49,9 +56,9 @@ def block_work(**changed: Any) -> BlockWork:
 
 
 def outcomes(worker: BlockInverter, block: dict[str, list[Any]]) -> dict[str, Any]:
-    found = worker(pa.table(block)).to_pydict()
-    assert found["name"] == block["name"]
-    return {n: pickle.loads(o) for n, o in zip(found["name"], found["outcome"], strict=True)}
+    found = worker(pa.table(block)).to_pylist()
+    assert [row["name"] for row in found] == block["name"]
+    return {row["name"]: outcome_of(row) for row in found}
 
 
 def test_a_block_that_is_given_again_is_not_done_again() -> None:
@@ -128,3 +135,45 @@ def test_a_picture_that_workers_die_of_takes_no_others_with_it() -> None:
     assert {name for name, _ in tables.done()} == {"a", "c"}
     assert contents().keys() == {"a.inverted.png", "c.inverted.png"}
     assert attempts.begin("a") == attempts.begin("b") == 1  # nothing is kept of what is done
+
+
+EVERYTHING = Finished(
+    done=(
+        Done(0, Outputs(Path("a.png")), 5, 0.25),
+        Done(
+            2,
+            Outputs(
+                Path("out/a.face2.inverted.png"),
+                (Path("out/a.step1.png"), Path("out/a.step2.png")),
+                *(Path(f"out/{name}") for name in ("a.c.png", "a.safetensors", "a.p.png", "a.u")),
+            ),
+            iterations=0,
+            seconds=1 / 3,
+            effort={"effort": "auto", "steps": 30, "loss": [0.1, None]},
+        ),
+        Done(0, Outputs(Url("s3://bucket/inversions")), 1, 0.0),
+    ),
+    earlier=(Path("x.png"), Url("s3://bucket/inversions")),
+    notice="no face was found",
+)
+
+
+def test_what_comes_back_is_what_became_of_the_pictures() -> None:
+    table = table_of({"a": EVERYTHING, "b": Finished()})
+    assert [outcome_of(row) for row in table.to_pylist()] == [EVERYTHING, Finished()]
+    assert not any(pa.types.is_binary(each.type) for each in table.schema)  # plain columns
+    (url,) = (each for each in outcome_of(table.to_pylist()[0]).earlier if "s3" in str(each))
+    assert str(url) == "s3://bucket/inversions"
+
+
+def test_errors_come_back_as_what_they_were() -> None:
+    class FullDisk(PictureError):
+        pass
+
+    given = [InversionError("i"), BundleError("b"), BackendError("c"), HyperStyleError("d")]
+    table = table_of({str(each): each for each in [*given, FullDisk("e")]})
+    found = [outcome_of(row) for row in table.to_pylist()]
+    assert [(type(each), str(each)) for each in found] == [
+        *((type(each), str(each)) for each in given),
+        (PictureError, "e"),
+    ]

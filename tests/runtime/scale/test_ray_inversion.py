@@ -15,13 +15,16 @@ import numpy as np
 import pytest
 from batch_folders import contents, make_pictures
 from hyperstyle_rt import Inversion
+from hyperstyle_rt.imaging.pictures import read_picture, write_picture
 
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
 pytest.importorskip("pyarrow", reason="the extra `ray` is not installed")
 
-from ray_runs import ENVIRONMENT, command, invert, processes, rows
+from ray_runs import ENVIRONMENT, command, invert, private_megabytes, processes, rows
 
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 CLUSTER = ("--ray", "local", "--ray-workers", 2)
+PORTRAITS = ("--bundle", "portraits", "--backend", "cpu", "--save-inversion")
 
 
 @pytest.fixture(autouse=True)
@@ -29,12 +32,11 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.slow
-def test_a_cluster_gives_what_one_machine_gives(tiny_bundle: Path) -> None:
+def test_a_cluster_gives_what_one_machine_gives() -> None:
     names = [f"in/{folder}/{n}.png" for folder in ("a", "b") for n in range(4)]
     make_pictures(*names)
     Path("in/b/bad.png").write_bytes(b"no picture")
-    options = ("in", "--bundle", tiny_bundle, "--threads", 1, "--save-inversion")
+    options = ("in", *PORTRAITS, "--threads", 1)
     alone = invert(*options, "-o", "alone", status=2)
     many = invert(*options, "-o", "many", *CLUSTER, "--parquet", "tables", status=2)
     assert contents("many") == contents("alone")
@@ -64,27 +66,23 @@ def test_a_cluster_gives_what_one_machine_gives(tiny_bundle: Path) -> None:
 
 
 PICTURES, BAD = 2000, 20
+ON_CLUSTER = ("-o", "out", *PORTRAITS, "--threads", 1, *CLUSTER, "--parquet", "tables")
 
 
 @pytest.fixture(scope="module")
-def many(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``in/``, 2,000 pictures and 20 bad ones, and ``alone/``, what they give."""
     folder = tmp_path_factory.mktemp("many")
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        make_pictures(*(f"in/{n % 20}/{n}.png" for n in range(PICTURES)))
-        for n in range(BAD):
-            Path(f"in/{n}/bad{n}.png").write_bytes(b"no picture")
-        report = invert("in", "-o", "alone", *_options(tiny_bundle), status=2)
-    finally:
-        os.chdir(before)
+    examples = [read_picture(EXAMPLES / f"portrait_{n}.png") for n in range(3)]
+    for n in range(PICTURES):
+        (folder / f"in/{n % 20}").mkdir(parents=True, exist_ok=True)
+        moved = np.roll(examples[n % 3], (n // 3 % 26 - 13, n // 78 - 13), (0, 1))
+        write_picture(folder / f"in/{n % 20}/{n}.png", moved)
+    for n in range(BAD):
+        (folder / f"in/{n}/bad{n}.png").write_bytes(b"no picture")
+    report = invert(folder / "in", "-o", folder / "alone", *PORTRAITS, "--threads", 1, status=2)
     assert (len(report["inversions"]), len(report["errors"])) == (PICTURES, BAD)
     return folder
-
-
-def _options(bundle: Path) -> tuple[object, ...]:
-    return ("--bundle", bundle, "--threads", 1, "--save-inversion")
 
 
 def _check_whole(many: Path) -> None:
@@ -97,10 +95,10 @@ def _check_whole(many: Path) -> None:
 
 
 @contextmanager
-def _running(*arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """A run that has written a tenth of the results."""
+def _running(many: Path) -> Iterator[subprocess.Popen[str]]:
+    """A run on a cluster that has written a tenth of the results."""
     process = subprocess.Popen(
-        [*command(*arguments), "--json"],
+        [*command(many / "in", *ON_CLUSTER), "--json"],
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -110,7 +108,7 @@ def _running(*arguments: object) -> Iterator[subprocess.Popen[str]]:
         deadline = time.monotonic() + 300
         while len(list(Path("out").rglob("*.inverted.png"))) < PICTURES // 10:
             assert process.poll() is None and time.monotonic() < deadline, process.communicate()
-            time.sleep(0.1)
+            time.sleep(0.2)
         yield process
     finally:
         process.kill()
@@ -118,9 +116,29 @@ def _running(*arguments: object) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_costs_nothing_but_time(many: Path, tiny_bundle: Path) -> None:
-    options = (*_options(tiny_bundle), *CLUSTER, "--parquet", "tables")
-    with _running(many / "in", "-o", "out", *options) as process:
+def test_two_workers_keep_up_with_one_process_on_two_threads(many: Path) -> None:
+    alone = invert(many / "in", "-o", "two", *PORTRAITS, "--threads", 2, status=2)["seconds"]
+    megabytes = []
+    with _running(many) as process:
+        while process.poll() is None:
+            try:
+                output, errors = process.communicate(timeout=1)
+            except subprocess.TimeoutExpired:
+                megabytes.append(private_megabytes(process.pid))
+    assert process.returncode == 2, errors
+    _check_whole(many)
+    cluster = json.loads(output)["seconds"]
+    fifth = len(megabytes) // 5
+    before, after = np.mean(megabytes[fifth : 2 * fifth]), np.mean(megabytes[-fifth:])
+    print(f"alone {alone:.1f} s, cluster {cluster:.1f} s, {alone / cluster:.2f} x its rate")
+    print(f"memory {before:.0f} MB, at the end {after:.0f} MB")
+    assert alone / cluster >= 0.9
+    assert after < 1.05 * before
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_costs_nothing_but_time(many: Path) -> None:
+    with _running(many) as process:
         workers = processes("BlockInverter")
         assert len(workers) == 2
         os.kill(workers[0], signal.SIGKILL)
@@ -133,9 +151,8 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(many: Path, tiny_bundle:
 
 
 @pytest.mark.slow
-def test_a_run_whose_driver_is_killed_is_resumed(many: Path, tiny_bundle: Path) -> None:
-    options = (*_options(tiny_bundle), *CLUSTER, "--parquet", "tables")
-    with _running(many / "in", "-o", "out", *options) as process:
+def test_a_run_whose_driver_is_killed_is_resumed(many: Path) -> None:
+    with _running(many) as process:
         process.kill()
     deadline = time.monotonic() + 60
     while processes("BlockInverter") and time.monotonic() < deadline:
@@ -143,14 +160,14 @@ def test_a_run_whose_driver_is_killed_is_resumed(many: Path, tiny_bundle: Path) 
     assert not processes("BlockInverter")
     done = len(rows(Path("tables"), "inversions"))
     assert PICTURES // 20 < done < PICTURES
-    report = invert(many / "in", "-o", "out", *options, "--resume", status=2)
+    report = invert(many / "in", *ON_CLUSTER, "--resume", status=2)
     assert len(report["skipped"]) == done
     assert len(report["inversions"]) == PICTURES - done
     _check_whole(many)
 
 
 @pytest.mark.slow
-def test_pictures_in_tables_give_what_files_give(tiny_bundle: Path) -> None:
+def test_pictures_in_tables_give_what_files_give() -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -161,7 +178,7 @@ def test_pictures_in_tables_give_what_files_give(tiny_bundle: Path) -> None:
     Path("t.parquet").mkdir()
     pq.write_table(table.slice(0, 30), "t.parquet/0.parquet", row_group_size=30)
     pq.write_table(table.slice(30), "t.parquet/1.parquet")
-    options = ("--bundle", tiny_bundle, "--threads", 1)
+    options = (*PORTRAITS, "--threads", 1)
     invert("in", "-o", "alone", *options)
     report = invert("t.parquet", "-o", "many", *options, *CLUSTER)
     assert contents("many") == contents("alone")

@@ -27,8 +27,6 @@ httpx = pytest.importorskip("httpx", reason="the test client of the service")
 ROOT = Path(__file__).resolve().parents[3]
 BUNDLE = "portraits"
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
@@ -106,6 +104,7 @@ def test_it_is_the_service_of_one_machine(client: Any) -> None:
     assert invert(client, iterations=1000).status_code == 422
 
 
+@pytest.mark.slow
 def test_a_replica_that_is_killed_takes_only_its_own_requests(client: Any, url: str) -> None:
     id = invert(client).json()["id"]
 

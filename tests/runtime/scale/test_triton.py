@@ -6,11 +6,13 @@ backend alone, so graphs of the repository run through a stand-in of its ONNX Ru
 
 from __future__ import annotations
 
+import statistics
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,6 @@ from tritonclient.utils import InferenceServerException
 
 ROOT = Path(__file__).resolve().parents[3]
 BUNDLE = "portraits"
-
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +170,7 @@ def test_pytriton_gives_what_python_gives(
     check_served(pytriton, model, pictures)
 
 
+@pytest.mark.slow
 def test_four_clients_get_500_right_answers(
     pytriton: Ports, model: Model, pictures: list[np.ndarray]
 ) -> None:
@@ -194,3 +195,36 @@ def test_four_clients_get_500_right_answers(
 
     with ThreadPoolExecutor(4) as clients:
         assert sum(clients.map(work, range(4))) == 500
+
+
+@pytest.mark.slow
+def test_what_the_server_adds_to_an_answer(
+    pytriton: Ports, model: Model, pictures: list[np.ndarray]
+) -> None:
+    """Milliseconds, medians of 50, of one client after the call itself in Python."""
+    inversion = model.invert(pictures[0], 1)
+    content = inversion.to_bytes()
+
+    def milliseconds(call: Callable[[], object]) -> float:
+        call()
+        taken = []
+        for _ in range(50):
+            started = time.perf_counter()
+            call()
+            taken.append(1e3 * (time.perf_counter() - started))
+        return statistics.median(taken)
+
+    def edit_in_python() -> object:
+        return model.edit(Inversion.from_bytes(content), {"smile": 2.0}).image
+
+    edited = milliseconds(edit_in_python)
+    inverted = milliseconds(lambda: model.invert(pictures[0], 1).to_bytes())
+    for kind, port in ((http_client, pytriton.http), (grpc_client, pytriton.grpc)):
+        client = kind.InferenceServerClient(f"127.0.0.1:{port}")
+        edits = milliseconds(partial(edit, client, kind, content, smile=2.0)) - edited
+        inversions = milliseconds(partial(invert, client, kind, pictures[0])) - inverted
+        client.close()
+        name = kind.__name__.rpartition(".")[2]
+        print(f"{name}: an edit {edited:.1f} + {edits:.1f} ms, ", end="")
+        print(f"an inversion {inverted:.1f} + {inversions:.1f} ms")
+        assert edits < 50 and inversions < 50
