@@ -208,7 +208,7 @@ def build_photographs(request: BuildRequest, generator: Path, storage: Storage) 
     from hyperstyle_rt.imaging.pictures import read_picture
 
     from .bundles.mobile_verification import check_mobile, measure_mobile
-    from .bundles.mobile_writer import add_mobile_half_graphs, write_mobile_bundle
+    from .bundles.mobile_writer import STRAIGHT, add_mobile_half_graphs, write_mobile_bundle
     from .bundles.staging import staged
     from .bundles.verification import measure_half
     from .bundles.writer import write_manifest
@@ -237,7 +237,7 @@ def build_photographs(request: BuildRequest, generator: Path, storage: Storage) 
         if "fp16" in request.precision.value:
             bundle = add_mobile_half_graphs(model.generator, bundle, on_progress)
             on_progress("comparison of fp16 with fp32")
-            figures["fp16"] = measure_half(bundle, example)
+            figures["fp16"] = measure_half(bundle, example, STRAIGHT)
         write_manifest(stage, replace(bundle.manifest, accuracy=figures))
     return figures
 

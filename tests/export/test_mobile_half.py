@@ -11,7 +11,11 @@ import onnx
 import pytest
 import torch
 from hyperstyle_export.bundles.mobile_recovery import recover_mobile_generator
-from hyperstyle_export.bundles.mobile_writer import add_mobile_half_graphs, write_mobile_bundle
+from hyperstyle_export.bundles.mobile_writer import (
+    STRAIGHT,
+    add_mobile_half_graphs,
+    write_mobile_bundle,
+)
 from hyperstyle_export.bundles.rounding import write_rounded_half
 from hyperstyle_export.bundles.staging import BuildError
 from hyperstyle_export.bundles.verification import measure_half, psnr_db
@@ -60,7 +64,7 @@ def test_half_follows_float(model: MobileModel, bundle: Bundle, picture: NDArray
     half = add_mobile_half_graphs(model.generator, bundle, silent)
     assert set(half.manifest.precisions["fp16"]) == {"generator", "styled_generator"}
     assert half.manifest.space == bundle.manifest.space
-    assert measure_half(half, picture)["image_psnr_db"] >= MIN_PSNR
+    assert measure_half(half, picture, STRAIGHT)["image_psnr_db"] >= MIN_PSNR
     proto = onnx.load(half.directory / "generator.fp16.onnx")
     given = [*proto.graph.input, *proto.graph.output]
     assert {value.type.tensor_type.elem_type for value in given} == {TensorProto.FLOAT}

@@ -120,7 +120,8 @@ def _unedited(curve: Curve) -> float:
 
 def _distances(curve: Curve) -> str:
     """Median and largest."""
-    return "; ".join(_shown(reduce(curve.distances), ".3f") for reduce in (np.median, np.max))
+    values = float(np.median(curve.distances)), float(curve.distances.max())
+    return "; ".join(_shown(value, ".3f") for value in values)
 
 
 def _shown(value: float, style: str) -> str:

@@ -42,6 +42,9 @@ from .writer import BundleFacts, GraphFiles, OnProgress, stored_graph, write_ave
 GraphOf = Callable[[], ir.Model]
 
 ENCODER = "encoder"
+STRAIGHT = (ENCODER,)
+"""Methods whose picture tells how precisely a bundle computes. The steps of the others search: on a
+photograph a difference of 1e-3 leads them to another, equally close picture."""
 RESTYLE_ITERATIONS = 5
 OFFERING = ("features", RESTYLE)
 """Graphs whose tensors others read: the perceptual network's, and the matrices of a step."""
