@@ -209,8 +209,9 @@ def build_photographs(request: BuildRequest, generator: Path, storage: Storage) 
     from hyperstyle_rt.imaging.pictures import read_picture
 
     from .bundles.mobile_verification import check_mobile, measure_mobile
-    from .bundles.mobile_writer import write_mobile_bundle
+    from .bundles.mobile_writer import STRAIGHT, add_mobile_half_graphs, write_mobile_bundle
     from .bundles.staging import staged
+    from .bundles.verification import measure_half
     from .bundles.writer import write_manifest
     from .readers.mobile_parts import read_mobile_model
 
@@ -234,6 +235,10 @@ def build_photographs(request: BuildRequest, generator: Path, storage: Storage) 
         on_progress("comparison with the torch reference")
         figures = measure_mobile(model, bundle, example)
         check_mobile(figures, storage)
+        if "fp16" in request.precision.value:
+            bundle = add_mobile_half_graphs(model.generator, bundle, on_progress)
+            on_progress("comparison of fp16 with fp32")
+            figures["fp16"] = measure_half(bundle, example, STRAIGHT)
         write_manifest(stage, replace(bundle.manifest, accuracy=figures))
     return figures
 
@@ -247,11 +252,6 @@ def _encoder_of_photographs(request: BuildRequest) -> Path:
         )
     if len(encoders) != 1:
         raise HyperStyleError("the generator of photographs takes one --encoder; give one.")
-    if "fp16" in request.precision.value:
-        raise HyperStyleError(
-            "the generator of photographs has no graphs that compute in fp16; leave out "
-            "--precision, and store the weights with --storage fp16 for a small bundle."
-        )
     return Path(encoders[0])
 
 

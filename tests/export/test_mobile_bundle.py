@@ -28,7 +28,13 @@ from hyperstyle_export.networks.refinement import LpipsTerm, loss_terms
 from hyperstyle_export.readers import mobile_parts, mobilestylegan_ir
 from hyperstyle_export.readers.mobile_parts import read_draft, read_latent_encoder
 from hyperstyle_export.readers.torch_files import CheckpointError
-from hyperstyle_export.requests import BuildRequest, BundleOptions, CheckpointOptions, Storage
+from hyperstyle_export.requests import (
+    BuildRequest,
+    BundleOptions,
+    CheckpointOptions,
+    Precision,
+    Storage,
+)
 from hyperstyle_rt import Model
 from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.formats.bundle import Bundle
@@ -297,10 +303,11 @@ def request_of(given: CheckpointOptions, out: Path) -> BuildRequest:
 
 
 def test_the_command_builds_from_the_wheel(trained: CheckpointOptions, tmp_path: Path) -> None:
-    """In fp16; the provenance names every file, and what is in the wheel."""
+    """Stored in fp16, with twins; the provenance names every file, and what is in the wheel."""
     out = tmp_path / "faces"
-    figures = building.build_bundle(request_of(trained, out))
-    assert figures["image_psnr_db"] > 40
+    request = dataclasses.replace(request_of(trained, out), precision=Precision.FP32_FP16)
+    figures = building.build_bundle(request)
+    assert figures["image_psnr_db"] > 40 and figures["fp16"]["image_psnr_db"] > 45
     bundle = Bundle.open(out)
     provenance = bundle.manifest.provenance
     assert provenance["generator"].startswith("random_face-2021.7.21.1-py3-none-any.whl sha256:")

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from golden_encoders import load_graph_only
 from hyperstyle_export.bundles.half_graphs import add_half_graphs
+from hyperstyle_export.bundles.mobile_recovery import recover_mobile_generator
+from hyperstyle_export.bundles.mobile_writer import add_mobile_half_graphs
 from hyperstyle_export.bundles.recovery import recover_model
 from hyperstyle_export.bundles.writer import BundleFacts, write_bundle
 from hyperstyle_export.engines import plans as engines
@@ -122,13 +124,16 @@ def test_the_bundle_portraits_compiles(tmp_path: Path) -> None:
 
 @compiles
 def test_the_bundle_faces_compiles(tmp_path: Path) -> None:
-    """What inverts and renders photographs; it has no graphs in fp16."""
-    shutil.copytree(find_bundle("faces"), tmp_path / "faces")
-    bundle = Bundle.open(tmp_path / "faces")
+    """What inverts and renders photographs; in fp16 the generator."""
+    bundle = Bundle.open(shutil.copytree(find_bundle("faces"), tmp_path / "faces"))
+    bundle = add_mobile_half_graphs(recover_mobile_generator(bundle), bundle, silent)
     for sm in ARCHITECTURES:
-        bundle, plans = add_plans(bundle, rtx_target(sm), "fp32", EngineOptions(), silent)
-        assert set(plans) == {"mapping", "encoder", "approach", "restyle", "weights", "generator"}
-        assert all(plan.layers > 0 for plan in plans.values())
+        for precision in ("fp32", "fp16"):
+            bundle, plans = add_plans(bundle, rtx_target(sm), precision, EngineOptions(), silent)
+            assert set(plans) == {
+                "mapping", "encoder", "approach", "restyle", "weights", "generator",
+            }  # fmt: skip
+            assert all(plan.layers > 0 for plan in plans.values())
 
 
 @compiles

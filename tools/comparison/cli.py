@@ -105,7 +105,7 @@ def main(
         list[str] | None,
         typer.Option(
             help="DIRECTION=FILE.onnx[,input=imagenet][,output=NAME][,column=N]: a network that "
-            "reads the direction's attribute; repeatable.",
+            "reads the direction's attribute, or the folder `model` of face-api; repeatable.",
             metavar="DIRECTION=FILE",
         ),
     ] = None,
@@ -252,7 +252,7 @@ def watched_run(
         task = progress.add_task("comparing", total=total)
 
         def advance(row: Row) -> None:
-            progress.update(task, advance=1, description=row.title)
+            progress.update(task, advance=1, description=row.name)
 
         return run_all(engine, rows, samples, panel, store, advance)
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from evaluation.metrics import distance_of
 from hyperstyle_rt.types import Array, Floats
 
 from .edits import Plan, Reading
@@ -35,6 +37,10 @@ class Curve:
         Change a step, by least squares; NaN without a judge.
     right_way:
         Share of edits (pictures and amounts) whose attribute moves as asked.
+    ordered:
+        Share of pictures that have more of the attribute at the last amount than at the first.
+    distances:
+        Of every edit, the distance of its embedding from the picture's own; NaN without a network.
     """
 
     row: Row
@@ -45,6 +51,8 @@ class Curve:
     centred: Floats
     slope: float
     right_way: float
+    ordered: float
+    distances: Floats
 
 
 @dataclass(frozen=True)
@@ -121,6 +129,8 @@ def _curve(
     plain = np.stack([_similarities(one, at, zero, None) for one in readings])
     about = np.stack([_similarities(one, at, zero, mean) for one in readings])
     moved = np.delete(changes, zero, 1) * np.array(plan.amounts)
+    is_judged = not np.isnan(moved).any()
+    cosines = torch.from_numpy(np.delete(plain, zero, 1).reshape(-1))
     return Curve(
         row,
         direction,
@@ -129,7 +139,9 @@ def _curve(
         plain.mean(0),
         about.mean(0) if mean is not None else np.full(len(amounts), np.nan),
         float((changes.mean(0) @ amounts) / (amounts @ amounts)),
-        float(np.mean(moved > 0)) if not np.isnan(moved).any() else float("nan"),
+        float(np.mean(moved > 0)) if is_judged else float("nan"),
+        float(np.mean(changes[:, -1] > changes[:, 0])) if is_judged else float("nan"),
+        distance_of(cosines).numpy(),
     )
 
 

@@ -3,7 +3,8 @@
 A user's network is an ONNX file: float32 [B,3,h,w] in, RGB, in [-1,1] or normalised as ImageNet
 networks ask for. Its first output, or the one that is named, is understood by its shape: [B] or
 [B,1] is the value; [B,66] are HopeNet's bins of three degrees; [B,n] are n values, [B,n,2] n pairs
-of scores (no, yes), of which a column is named.
+of scores (no, yes), of which a column is named. A folder is `model` of npm's
+`@vladmandic/face-api`, whose networks read the attributes of `directions.face_attributes`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from directions.face_attributes import ATTRIBUTES, FaceReader
+from directions.face_networks import AGE_GENDER_FILE, EXPRESSION_FILE
 from directions.factor_regressor import read_renders
 from directions.find import read_recipes
 from directions.judge import train_judge
@@ -84,7 +87,8 @@ def open_edit_judges(
     Parameters
     ----------
     judges:
-        ``DIRECTION=FILE[,input=imagenet][,output=NAME][,column=N]``.
+        ``DIRECTION=FILE[,input=imagenet][,output=NAME][,column=N]``, or ``DIRECTION=FOLDER`` of
+        face-api, for a direction that is named as the attribute.
 
     Raises
     ------
@@ -99,8 +103,12 @@ def open_edit_judges(
     for text in judges:
         name, path, options = _parse(text, directions)
         try:
-            found.readers[name] = onnx_reader(path, **options)
-            found.digests[name] = f"{sha256(path)} {sorted(options.items())}"
+            if path.is_dir():
+                found.readers[name] = face_reader(path, name)
+                files = [path / file for file in (AGE_GENDER_FILE, EXPRESSION_FILE)]
+            else:
+                found.readers[name], files = onnx_reader(path, **options), [path]
+            found.digests[name] = f"{' '.join(map(sha256, files))} {sorted(options.items())}"
         except (HyperStyleError, OSError) as error:
             found.problems.append(f"the judge of {name} is left out: {error}")
     return found
@@ -134,6 +142,20 @@ def onnx_reader(path: Path, *, input: str = "", output: str = "", column: str = 
 
     read(np.zeros((1, *sides, 3), np.uint8))  # refuses what cannot be understood before any work
     return read
+
+
+def face_reader(folder: Path, attribute: str) -> Reader:
+    """Read an attribute by face-api's networks and the face mesh.
+
+    Raises
+    ------
+    ComparisonError, EvaluationError
+        If they read no such attribute, or a network's file is missing or damaged.
+    """
+    if attribute not in ATTRIBUTES:
+        raise ComparisonError(f"face-api reads no {attribute!r}, only {', '.join(ATTRIBUTES)}")
+    reader, column = FaceReader(folder), ATTRIBUTES.index(attribute)
+    return lambda pictures: np.asarray(reader.read(pictures)[:, column], np.float64)
 
 
 def _network_input(pictures: Pictures, imagenet: bool) -> list[Array]:

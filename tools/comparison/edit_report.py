@@ -7,6 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from .edit_curves import Compared, Curve
 
 
@@ -14,8 +16,10 @@ def edits_markdown(all_compared: Sequence[Compared], count: int) -> str:
     """Tables: what edits move after each method, and what of the identity they keep."""
     lines = [f"# Edits after each method, {count} picture" + "s" * (count != 1), ""]
     lines += [
-        "*moves*: change of the edit's own attribute a step, as its judge reads it, and the share "
-        "of edits that move it the right way. *unedited*: identity (cosine with the picture's own "
+        "*moves*: change of the edit's own attribute a step, as its judge reads it. *ordered*: the "
+        "share of pictures that have more of it at the last step than at the first; *right way*: "
+        "of edits that move it as asked. *distance*: of the edits' embeddings from the picture's "
+        "own, median and largest. *unedited*: identity (cosine with the picture's own "
         "embedding, about the mean of the pictures where there are several) before any edit. "
         "*kept*: its mean over the sizes of edits that all methods reach, the area under the "
         "curve; *between*: that beyond the first method's.",
@@ -26,15 +30,17 @@ def edits_markdown(all_compared: Sequence[Compared], count: int) -> str:
         if compared.range is not None:
             low, high = compared.range
             lines += [f"Changes from {low:+.2f} to {high:+.2f}.", ""]
-        lines += ["| method | moves | right way | unedited | kept | between |"]
-        lines += ["|---|---:|---:|---:|---:|---:|"]
+        lines += ["| method | moves | ordered | right way | distance | unedited | kept | between |"]
+        lines += ["|---|---:|---:|---:|---:|---:|---:|---:|"]
         for number, curve in enumerate(compared.curves):
             kept = compared.kept[number] if compared.kept else math.nan
             between = compared.between[number] if compared.between else math.nan
             cells = [
-                curve.row.title,
+                curve.row.name,
                 _shown(curve.slope, "+.2f"),
+                _shown(curve.ordered, ".0%"),
                 _shown(curve.right_way, ".0%"),
+                _distances(curve),
                 _shown(_unedited(curve), ".3f"),
                 _shown(kept, ".3f"),
                 _shown(between, "+.3f"),
@@ -61,6 +67,8 @@ def edits_document(all_compared: Sequence[Compared], names: Sequence[str]) -> di
                         "identity_centred": _plain(curve.centred.tolist()),
                         "slope": _plain([curve.slope])[0],
                         "right_way": _plain([curve.right_way])[0],
+                        "ordered": _plain([curve.ordered])[0],
+                        "distances": _plain(curve.distances.tolist()),
                         "kept": compared.kept[number] if compared.kept else None,
                         "between": compared.between[number] if compared.between else None,
                     }
@@ -88,7 +96,7 @@ def edits_plot(all_compared: Sequence[Compared]) -> bytes:
                 ("-o" if number < 10 else "-s"),
                 color=f"C{number % 10}",
                 markersize=3,
-                label=curve.row.title,
+                label=curve.row.name,
             )
             axes.set(
                 title=compared.direction,
@@ -108,6 +116,12 @@ def edits_plot(all_compared: Sequence[Compared]) -> bytes:
 def _unedited(curve: Curve) -> float:
     (zero,) = (at for at, amount in enumerate(curve.amounts) if amount == 0)
     return float(curve.identity[zero] if math.isnan(curve.centred[zero]) else curve.centred[zero])
+
+
+def _distances(curve: Curve) -> str:
+    """Median and largest."""
+    values = float(np.median(curve.distances)), float(curve.distances.max())
+    return "; ".join(_shown(value, ".3f") for value in values)
 
 
 def _shown(value: float, style: str) -> str:

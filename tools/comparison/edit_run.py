@@ -107,7 +107,7 @@ def run_edits(
         task = progress.add_task("editing", total=len(work))
 
         def advance(row: Row) -> None:
-            progress.update(task, advance=1, description=f"editing {row.title}")
+            progress.update(task, advance=1, description=f"editing {row.name}")
 
         failed = edit_all(model, asked.plan, work, panel, judges, store, advance)
     _write(asked.plan, comparison, samples, panel, judges, store)

@@ -27,7 +27,8 @@ HELD_OUT_SEED = 900_001
 """Of renders: the bundle was trained on others."""
 
 RENDERED = "rendered faces"  # domain of bundles that were trained on tools/portraits
-TRUNCATION = 0.7  # of random faces
+TRUNCATION = (0.7, 1.0)
+"""Of random faces, drawn between these for each: what networks were trained on (tools/photos)."""
 AVERAGED_OVER = 4096  # random vectors, for the mean latent
 LARGEST_FILE = 256 << 20
 
@@ -99,7 +100,7 @@ def draw_renders(
     """Draw pictures of a bundle's own kind that it has not been trained on; kept ones are kept.
 
     Portraits of `tools/portraits` for a bundle that was trained on them; random faces of its own
-    generator, moved towards the mean by :data:`TRUNCATION`, for others.
+    generator, as far from the mean as :data:`TRUNCATION` says, for others.
 
     Parameters
     ----------
@@ -124,7 +125,8 @@ def draw_renders(
     if missing:
         plain, mean = _plain_inversion(model), _mean(model)
         for index, path in missing:
-            latents = mean + TRUNCATION * (_mapped(model, [seed, index], 1)[0] - mean)
+            psi = np.random.default_rng([seed, index, 1]).uniform(*TRUNCATION)
+            latents = mean + np.float32(psi) * (_mapped(model, [seed, index], 1)[0] - mean)
             write_picture(path, model.render(plain, np.broadcast_to(latents, plain.latents.shape)))
             report(index + 1, count)
     return paths

@@ -37,7 +37,7 @@ def table_rows(comparison: Comparison, among: Sequence[str] | None = None) -> li
         mean = result.mean(own) if own else {}
         figures = [_shown(mean.get(name), STYLES[name]) for name in _figures(comparison)]
         peak = f"{result.peak / 1e6:.0f}" if result.peak else "–"
-        rows.append([result.row.title, str(len(own)), _steps(result), *figures, peak])
+        rows.append([result.row.name, str(len(own)), _steps(result), *figures, peak])
     return rows
 
 
@@ -54,9 +54,9 @@ def markdown(comparison: Comparison) -> str:
     """The tables in Markdown, and what went wrong."""
     lines = [f"# {comparison.title}", "", *_markdown_table(comparison, None), ""]
     lines += [
-        "Means over n pictures, of times the medians: seconds by the clock and of the processor, "
-        "of a picture in the process's memory to its inversion. Peak memory is that of the "
-        "process that runs this method alone.",
+        "Means over n pictures; medians of distances, which are those of unit embeddings, and of "
+        "times: seconds by the clock and of the processor, of a picture in the process's memory to "
+        "its inversion. Peak memory is that of the process that runs this method alone.",
         "",
     ]
     if comparison.uneven and comparison.common:
@@ -108,7 +108,7 @@ def plot(comparison: Comparison) -> bytes:
                 course[name][-1:],
                 "o" if number < 10 else "s",
                 color=colour,
-                label=result.row.title,
+                label=result.row.name,
             )
         axes.set(xscale="log", xlabel=label, title=HEADINGS[name])
         axes.grid(alpha=0.3, which="both")

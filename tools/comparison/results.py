@@ -15,7 +15,7 @@ from .rows import Row
 from .run import samples_of
 from .store import Store
 
-MEASURED = ("identity", "ms_ssim", "lpips", "l2", "psnr")
+MEASURED = ("identity", "distance", "ms_ssim", "lpips", "l2", "psnr")
 SPENT = ("seconds", "cpu")
 """By the clock and of the processor; a mark on the way has both, in this order."""
 
@@ -54,7 +54,7 @@ class RowResult:
     missing: list[str]
 
     def mean(self, among: Sequence[str]) -> dict[str, float]:
-        """Means over the pictures with these digests; of times the medians."""
+        """Means over the pictures with these digests; of times and distances the medians."""
         kept = [digest in among for digest in self.digests]
         return {name: _average(name, values[kept]) for name, values in self.values.items()}
 

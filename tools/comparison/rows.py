@@ -1,7 +1,7 @@
 """The rows of the table: methods of a bundle, gradient descents, and one after the other.
 
-A row is named as it is asked for: ``hyperstyle``, ``hyperstyle@0`` (no iterations: the encoder
-alone), ``pti`` (from nothing), ``hyperstyle+pti`` (from what the method finds).
+A row is named as it is asked for: ``hyperstyle``, ``hyperstyle@0`` (no iterations: what they begin
+with), ``pti`` (from nothing), ``hyperstyle+pti`` (from what the method finds).
 """
 
 from __future__ import annotations
@@ -48,13 +48,6 @@ class Row:
     preset: str | None = None
     steps: int = 0
     limit: int | None = None
-
-    @property
-    def title(self) -> str:
-        """What people call it."""
-        if self.iterations == 0 and self.preset is None:
-            return f"{self.method}, encoder alone"
-        return self.name
 
 
 def parse_rows(text: str, model: Model) -> tuple[list[Row], list[str]]:

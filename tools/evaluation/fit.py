@@ -6,8 +6,8 @@
 Every picture is inverted by the bundle's default method, through its graphs; L2 and LPIPS of each
 iteration are those of the reconstruction that the networks look at. What the gradient steps that
 the bundle names make of it is measured for `--steps-for` pictures; they are slow, and without them
-`--effort auto` takes all steps once it takes any. `--measured` writes what was measured before, an
-`.npz` with `l2` and `lpips` [iterations + 1, pictures].
+`--effort auto` takes all steps once it takes any. `--comparison` takes the figures of a run of
+`tools/compare.py` instead.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from comparison.log import Log
 from hyperstyle_export.bundles.writer import write_manifest
 from hyperstyle_export.networks.lpips import Lpips
 from hyperstyle_export.readers.lpips import load_lpips
@@ -27,6 +28,7 @@ from hyperstyle_rt.cli.terminal import print_error, print_line
 from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.fit import Fit, Quantiles
+from hyperstyle_rt.formats.manifest import Manifest
 from hyperstyle_rt.imaging.pictures import read_picture, to_input
 from hyperstyle_rt.model import Model
 from hyperstyle_rt.types import Array, Picture
@@ -114,24 +116,40 @@ def _quantiles(values: Any) -> tuple[float, ...]:
     return tuple(round(float(value), DIGITS) for value in np.quantile(values, QUANTILES))
 
 
-def read_measured(path: Path) -> tuple[Figures, Figures]:
-    """What `--measured` names.
+def read_comparison(
+    folder: Path, manifest: Manifest
+) -> tuple[Figures, Figures, list[tuple[float, float]]]:
+    """L2 and LPIPS [T+1,N] of the pictures of a comparison, and both after the gradient steps.
+
+    Parameters
+    ----------
+    folder:
+        Where `tools/compare.py` has run the bundle's default method M as the rows M@0 and M, and on
+        some pictures M+PRESET with the steps that the bundle names.
 
     Raises
     ------
-    EvaluationError
-        If it cannot be read, or is no such file.
+    EvaluationError, ComparisonError
+        If it has not, or without LPIPS, or the folder cannot be read.
     """
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            l2, lpips = (stored[name].astype(np.float64) for name in ("l2", "lpips"))
-    except (OSError, ValueError, KeyError) as error:
-        raise EvaluationError(f"{path} cannot be read ({error}); see --help") from None
-    if l2.ndim != 2 or l2.shape != lpips.shape or not l2.size:
+    method = manifest.default_method
+    found: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for record in Log(folder / "figures.jsonl").records:
+        found.setdefault(record["row"], {})[record["picture"]] = record["figures"]
+    first, iterated = found.get(f"{method}@0", {}), found.get(f"{method}", {})
+    pictures = [picture for picture in iterated if picture in first]
+    if not pictures or "lpips" not in iterated[pictures[0]]:
         raise EvaluationError(
-            f"{path} must hold l2 and lpips of one shape [iterations+1, pictures]"
+            f"{folder} is no comparison with the rows {method}@0 and {method} and LPIPS; run "
+            f"tools/compare.py with --methods {method}@0,{method}"
         )
-    return l2, lpips
+    count = manifest.method().iterations
+    l2, lpips = (
+        np.array([first[p][name] + iterated[p][name][:count] for p in pictures], np.float64).T
+        for name in ("l2", "lpips")
+    )
+    after = found.get(f"{method}+{manifest.then}", {}).values()
+    return l2, lpips, [(each["l2"][-1], each["lpips"][-1]) for each in after]
 
 
 def main(
@@ -141,7 +159,9 @@ def main(
     ] = None,
     backbone: Annotated[Path | None, typer.Option(help="LPIPS backbone.")] = None,
     heads: Annotated[Path | None, typer.Option(help="LPIPS heads.")] = None,
-    measured: Annotated[Path | None, typer.Option(help="Figures of before (.npz).")] = None,
+    comparison: Annotated[
+        Path | None, typer.Option(help="Folder of tools/compare.py, instead of pictures.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many pictures.")] = None,
     steps_for: Annotated[int, typer.Option(min=0, help="Pictures that take all steps.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
@@ -150,14 +170,16 @@ def main(
     try:
         with Model.load(bundle, "cpu", threads=threads) as model:
             paths = [] if pictures is None else find_pictures(pictures, limit)
-            if measured is not None:
-                l2, lpips = read_measured(measured)
+            after: list[tuple[float, float]] = []
+            if comparison is not None:
+                l2, lpips, after = read_comparison(comparison, model.bundle.manifest)
             elif paths and backbone is not None and heads is not None:
                 judge = load_lpips(backbone, heads)
                 l2, lpips = measure(model, paths, judge, lambda n: print_line(f"{n} pictures"))
+                after = measure_steps(model, paths[:steps_for])
             else:
-                raise EvaluationError("give PICTURES with --backbone and --heads, or --measured")
-            fit = fit_of(l2, lpips, measure_steps(model, paths[:steps_for]))
+                raise EvaluationError("give PICTURES with --backbone and --heads, or --comparison")
+            fit = fit_of(l2, lpips, after)
         opened = Bundle.open(bundle)
         write_manifest(opened.directory, replace(opened.manifest, fit=fit))
     except HyperStyleError as error:

@@ -10,16 +10,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from hyperstyle_export.networks.lpips import Lpips
+from hyperstyle_rt.formats.methods import Method as BundleMethod
 from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear, to_picture
 from hyperstyle_rt.model import Model
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .identity import strangers
-from .metrics import SSIM_SIDE, ms_ssim, psnr, squared_error
+from .metrics import SSIM_SIDE, distance_of, ms_ssim, psnr, squared_error
 
 Picture = NDArray[np.uint8]
-FIGURES = ("l2", "psnr", "ms_ssim", "lpips", "identity", "seconds")
+FIGURES = ("l2", "psnr", "ms_ssim", "lpips", "identity", "distance", "seconds")
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Judges:
 class Measured:
     """Figures of one method.
 
-    labels are its results for a picture: of an inversion the encoder alone and T iterations.
+    labels are its results for a picture: of an inversion what T iterations begin with, and they.
     values[name] is [N,R] for the figures of FIGURES that were measured: N pictures, R results;
     seconds since the start. strangers is the mean identity similarity of an input to the other
     inputs: the value for different people. rows are [input, *results] of the first pictures.
@@ -69,12 +70,18 @@ class Method:
 
 
 def inversion_method(model: Model, iterations: int) -> Method:
-    """The encoder alone and every iteration."""
+    """What there is before the first iteration, and every iteration."""
     size = model.bundle.manifest.image_size
     model.invert(np.zeros((*size, 3), np.uint8), 0, align="never")  # the first run prepares kernels
-    labels = ("encoder only", *map(str, range(1, iterations + 1)))
+    before = " + ".join(graphs_before(model.bundle.manifest.method()))
+    labels = (f"{before} only", *map(str, range(1, iterations + 1)))
     name = model.bundle.manifest.name
     return Method(name, labels, size, lambda _n, x: timed_iterations(model, x, iterations))
+
+
+def graphs_before(method: BundleMethod) -> list[str]:
+    """The graphs that a method runs before the one that iterates."""
+    return [phase.graph for phase in method.phases[: method.iterating_phase]]
 
 
 def generator_method(model: Model, latents: NDArray[np.float32]) -> Method:
@@ -136,7 +143,7 @@ def measure(
 def timed_iterations(
     model: Model, target: Picture, iterations: int
 ) -> tuple[list[Picture], list[float]]:
-    """The pictures of the encoder alone and of every iteration, and when each was there."""
+    """The pictures before the first iteration and of every one, and when each was there."""
     start = time.perf_counter()
     alone = model.invert(target, 0, align="never").image
     results, seconds = [alone], [time.perf_counter() - start]
@@ -167,7 +174,9 @@ def compare(target: Picture, results: Sequence[Picture], judges: Judges) -> dict
         features = judges.lpips.features
         figures["lpips"] = judges.lpips.distance(features(found), features(goal)).tolist()
     if judges.identity is not None:
-        figures["identity"] = (judges.identity(found) * judges.identity(goal)).sum(1).tolist()
+        cosines = (judges.identity(found) * judges.identity(goal)).sum(1)
+        figures["identity"] = cosines.tolist()
+        figures["distance"] = distance_of(cosines).tolist()
     return figures
 
 

@@ -14,11 +14,12 @@ from torch import Tensor
 WINDOW, SIGMA = 11, 1.5
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 STABILISERS = (0.01, 0.03)  # K1, K2 of Wang et al. 2004
+MEDIANS = ("seconds", "distance")
 SSIM_SIDE = 256  # the official side; five scales of an 11 x 11 window need at least 176
 
 
 def average(name: str, values: Sequence[float] | NDArray[np.float64]) -> float:
-    """Of a figure over pictures: of seconds the median, else the mean.
+    """Of a figure over pictures: of seconds and of distances of faces the median, else the mean.
 
     NaN (MS-SSIM of pictures whose contrast is opposite) is left out; NaN if no figure is left.
     """
@@ -26,12 +27,20 @@ def average(name: str, values: Sequence[float] | NDArray[np.float64]) -> float:
     known = known[~np.isnan(known)]
     if not len(known):
         return math.nan
-    return float(np.median(known) if name == "seconds" else known.mean())
+    return float(np.median(known) if name in MEDIANS else known.mean())
 
 
 def squared_error(a: Tensor, b: Tensor) -> Tensor:
     """Mean squared error of pictures [B,3,h,w] in [-1,1], [B]: the family's L2."""
     return (a - b).square().flatten(1).mean(1)
+
+
+def distance_of(cosines: Tensor) -> Tensor:
+    """Euclidean distances of unit embeddings with these cosines, of any shape.
+
+    Of dlib's network .6 is where its authors tell two people apart.
+    """
+    return (2 - 2 * cosines).clamp(min=0).sqrt()
 
 
 def psnr(error: Tensor) -> Tensor:

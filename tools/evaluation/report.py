@@ -20,14 +20,22 @@ TITLES = {
     "ms_ssim": "MS-SSIM",
     "lpips": "LPIPS",
     "identity": "identity",
+    "distance": "distance",
     "seconds": "seconds",
 }
-FORMATS = {"l2": ".4f", "psnr": ".2f", "ms_ssim": ".3f", "lpips": ".4f", "identity": ".3f"}
+FORMATS = {
+    "l2": ".4f",
+    "psnr": ".2f",
+    "ms_ssim": ".3f",
+    "lpips": ".4f",
+    "identity": ".3f",
+    "distance": ".3f",
+}
 PLOTTED = ("l2", "ms_ssim", "lpips")
 
 
 def means(measured: Measured) -> dict[str, list[float]]:
-    """Of every figure, the mean over pictures for every result; of seconds the median."""
+    """Of every figure the average over pictures for every result, as `average` takes it."""
     return {
         name: [average(name, column) for column in measured.values[name].T]
         for name in FIGURES

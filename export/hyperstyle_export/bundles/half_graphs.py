@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
 
+import onnx_ir as ir
 from hyperstyle_rt.formats.bundle import Bundle
 
 from ..methods import HALF_GRAPHS, HALF_SHARING_GRAPHS, encoder_entry
@@ -32,8 +33,35 @@ def add_half_graphs(
     BuildError
         If a weight is too large for fp16.
     """
-    manifest, written = bundle.manifest, GraphFiles(bundle.directory)
-    write_half_graphs(model, written, manifest.graphs, on_progress, encoders)
+    written = GraphFiles(bundle.directory)
+    write_half_graphs(model, written, bundle.manifest.graphs, on_progress, encoders)
+    return _listed(bundle, written)
+
+
+def add_half_graphs_of(
+    bundle: Bundle, graphs: Mapping[str, Callable[[], ir.Model]], on_progress: OnProgress
+) -> Bundle:
+    """Write the graphs given by their roles, which share their tensors; gives the bundle reopened.
+
+    Raises
+    ------
+    BuildError
+        If a weight is too large for fp16.
+    """
+    written = GraphFiles(bundle.directory)
+    for role, build in graphs.items():
+        on_progress(f"{role} graph in fp16")
+        try:
+            graph = build()
+        except ValueError as error:
+            raise BuildError(f"{error}; use --precision fp32.") from error
+        written.write_sharing(role, graph, f"{role}.fp16", "fp16", list(written.graphs))
+    return _listed(bundle, written)
+
+
+def _listed(bundle: Bundle, written: GraphFiles) -> Bundle:
+    """A bundle whose manifest names the graphs that were written, reopened."""
+    manifest = bundle.manifest
     write_manifest(
         bundle.directory,
         replace(

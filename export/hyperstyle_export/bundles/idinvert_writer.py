@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -29,8 +28,8 @@ from ..graphs.vgg16 import Vgg16Nodes
 from ..networks.idinvert import IdInvertModel
 from ..networks.vgg16 import Vgg16Features
 from .family_manifest import family_manifest
+from .half_graphs import add_half_graphs_of
 from .spaces import stylegan1_space
-from .staging import BuildError
 from .writer import BundleFacts, GraphFiles, OnProgress, stored_graph, write_average, write_manifest
 
 GraphOf = Callable[[], ir.Model]
@@ -83,23 +82,7 @@ def add_idinvert_half_graphs(
     BuildError
         If a weight is too large for fp16.
     """
-    manifest, written = bundle.manifest, GraphFiles(bundle.directory)
-    for role, build in half_graphs(model).items():
-        on_progress(f"{role} graph in fp16")
-        try:
-            graph = build()
-        except ValueError as error:
-            raise BuildError(f"{error}; use --precision fp32.") from error
-        written.write_sharing(role, graph, f"{role}.fp16", "fp16", list(written.graphs))
-    write_manifest(
-        bundle.directory,
-        replace(
-            manifest,
-            files={**manifest.files, **written.files},
-            precisions={**manifest.precisions, "fp16": written.graphs},
-        ),
-    )
-    return Bundle.open(bundle.directory)
+    return add_half_graphs_of(bundle, half_graphs(model), on_progress)
 
 
 def own_graphs(model: IdInvertModel) -> dict[str, GraphOf]:

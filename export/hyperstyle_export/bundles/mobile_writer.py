@@ -34,13 +34,18 @@ from ..graphs.objective import build_features
 from ..graphs.storage import Storage
 from ..networks.draft_step import DraftGradient, DraftSearch
 from ..networks.mobile_model import MobileModel
+from ..networks.mobilestylegan import MobileStyleGan
 from .family_manifest import family_manifest
+from .half_graphs import add_half_graphs_of
 from .spaces import mobile_space
 from .writer import BundleFacts, GraphFiles, OnProgress, stored_graph, write_average, write_manifest
 
 GraphOf = Callable[[], ir.Model]
 
 ENCODER = "encoder"
+STRAIGHT = (ENCODER,)
+"""Methods whose picture tells how precisely a bundle computes. The steps of the others search: on a
+photograph a difference of 1e-3 leads them to another, equally close picture."""
 RESTYLE_ITERATIONS = 5
 OFFERING = ("features", RESTYLE)
 """Graphs whose tensors others read: the perceptual network's, and the matrices of a step."""
@@ -80,6 +85,25 @@ def write_mobile_bundle(
     on_progress("digests")
     write_manifest(directory, _manifest(model, written, facts))
     return Bundle.open(directory)
+
+
+def add_mobile_half_graphs(
+    generator: MobileStyleGan, bundle: Bundle, on_progress: OnProgress
+) -> Bundle:
+    """Write what renders as graphs that compute in fp16; gives the bundle reopened.
+
+    Encoder and steps stay float32: they are a few of the arithmetic, and the steps take gradients.
+
+    Raises
+    ------
+    BuildError
+        If a weight is too large for fp16.
+    """
+    size = bundle.manifest.input_size
+    layers = [layer.name for layer in generator.config.tunable]
+    half = partial(build_mobile_generator, generator, layers, size, precision="fp16")
+    styled = partial(half, (STYLE_OFFSETS, NOISE), "styled_generator")
+    return add_half_graphs_of(bundle, {"generator": half, "styled_generator": styled}, on_progress)
 
 
 def own_graphs(model: MobileModel) -> dict[str, GraphOf]:

@@ -7,7 +7,6 @@ latents alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from ..graphs.stylegan3 import (
 from ..methods import DEFAULT_ITERATIONS, encoder_graphs
 from ..networks.stylegan3_model import StyleGan3Model
 from .family_manifest import family_manifest
+from .half_graphs import add_half_graphs_of
 from .spaces import stylegan3_space
 from .staging import BuildError
 from .writer import BundleFacts, GraphFiles, OnProgress, stored_graph, write_average, write_manifest
@@ -110,18 +110,7 @@ def add_stylegan3_half_graphs(
             "the generator does not limit its activations (conv_clamp) to what fp16 can hold; use "
             "--precision fp32."
         )
-    manifest, written = bundle.manifest, GraphFiles(bundle.directory)
-    for role, build in _half_graphs(model).items():
-        on_progress(f"{role} graph in fp16")
-        try:
-            graph = build()
-        except ValueError as error:
-            raise BuildError(f"{error}; use --precision fp32.") from error
-        written.write_sharing(role, graph, f"{role}.fp16", "fp16", list(written.graphs))
-    precisions = {**manifest.precisions, "fp16": written.graphs}
-    files = {**manifest.files, **written.files}
-    write_manifest(bundle.directory, replace(manifest, files=files, precisions=precisions))
-    return Bundle.open(bundle.directory)
+    return add_half_graphs_of(bundle, _half_graphs(model), on_progress)
 
 
 LARGEST_CLAMP = 1024.0

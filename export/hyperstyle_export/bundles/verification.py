@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -157,25 +157,30 @@ def _problems(figures: Mapping[str, Any], storage: str) -> list[str]:
     ]
 
 
-def measure_half(bundle: Bundle, picture: NDArray[np.uint8]) -> dict[str, Any]:
+def measure_half(
+    bundle: Bundle, picture: NDArray[np.uint8], methods: Sequence[str] | None = None
+) -> dict[str, Any]:
     """Compare the fp16 graphs with the float32 ones through an inversion, every half rounded.
 
     Parameters
     ----------
     picture:
         uint8 [H,W,3].
+    methods:
+        By which; None for all that have graphs of their own.
 
     Returns
     -------
-    JSON-able figures: number of iterations, PSNR of the last image in dB (peak 2), of the default
-    method; that of the other encoders under ``methods``.
+    JSON-able figures: number of iterations, PSNR of the last image in dB (peak 2), of the first
+    method; that of the others under ``methods``.
 
     Raises
     ------
     BuildError
         If the images differ by more than fp16 explains.
     """
-    names = [name for name in bundle.manifest.methods if "+" not in name]  # those reuse graphs
+    every = [name for name in bundle.manifest.methods if "+" not in name]  # those reuse graphs
+    names = every if methods is None else methods
     with on_cpu(bundle) as runtime:
         expected = [_output(runtime, picture, name) for name in names]
     with TemporaryDirectory(prefix="hyperstyle-rt-") as directory:
@@ -191,16 +196,21 @@ def measure_half(bundle: Bundle, picture: NDArray[np.uint8]) -> dict[str, Any]:
                 "checkpoint, or use --precision fp32."
             )
     first, *others = ratios
-    figures = {"against": "fp32", "iterations": HALF_ITERATIONS, "image_psnr_db": ratios[first]}
+    iterations = _iterations(bundle, first) or 0
+    figures = {"against": "fp32", "iterations": iterations, "image_psnr_db": ratios[first]}
     return figures | ({"methods": {name: ratios[name] for name in others}} if others else {})
 
 
 def _output(runtime: Runtime, picture: NDArray[np.uint8], method: str) -> NDArray[np.float32]:
-    iterates = runtime.bundle.manifest.method(method).iterating_phase is not None
-    iterations = HALF_ITERATIONS if iterates else None
+    iterations = _iterations(runtime.bundle, method)
     output = runtime.invert(picture, iterations, method=method, align="never").output
     assert output is not None
     return output
+
+
+def _iterations(bundle: Bundle, method: str) -> int | None:
+    """How many are compared; None of a method that does not iterate."""
+    return None if bundle.manifest.method(method).iterating_phase is None else HALF_ITERATIONS
 
 
 def on_cpu(bundle: Bundle, precision: str = BASE_PRECISION) -> Runtime:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..networks.layers import ACTIVATION_GAIN, ACTIVATION_SLOPE
 from ..networks.mobilestylegan import BANDS, NORM_EPS, RGB, KernelLayer, MobileStyleGan
-from .builder import BATCH, GraphBuilder, State, to_array
+from .builder import BATCH, GraphBuilder, Precision, State, to_array
 from .generator import EDITS, NOISE, STYLE_OFFSETS, face_pool
 from .storage import STORED_NOISE
 from .weights import NEGLIGIBLE_WEIGHT
@@ -82,6 +82,7 @@ def build_mobile_generator(
     extras: Collection[str] = (),
     name: str = "generator",
     form: type[MobileSynthesis] | None = None,
+    precision: Precision = "fp32",
 ) -> ir.Model:
     """Latents [N,L,W] and all weight.<layer> -> rendering [N,3,S,S], reconstruction [N,3,h,w].
 
@@ -100,9 +101,12 @@ def build_mobile_generator(
         Of the graph.
     form:
         How the layers are computed; None for `MobileSynthesis`.
+    precision:
+        Of the feature maps and of what they are multiplied by. Styles, the pooled reconstruction
+        and all inputs and outputs stay float32.
     """
     config = model.config
-    b = GraphBuilder(name)
+    b = GraphBuilder(name, precision)
     latents = b.input("latents", [BATCH, config.num_latents, config.style_width])
     weights = kernel_inputs(b, [layer for layer in config.tunable if layer.name in tuned])
     inputs: dict[str, ir.Value] = {}
@@ -181,7 +185,7 @@ class MobileSynthesis:
         """Features after the first `blocks` blocks: [N,C,h,h]."""
         b, layers = self.b, {layer.name: layer for layer in self.config.kernels}
         b.scoped("conv1")
-        x = self._styled_conv(b.parameter(self._state, "const"), layers["conv1"])
+        x = self._styled_conv(b.compute_parameter(self._state, "const"), layers["conv1"])
         for number in range(blocks):
             name = f"layers.{number}.up"
             x = self._inverse_haar(self._scaled(x, name), self.config.channels[number])
@@ -193,8 +197,8 @@ class MobileSynthesis:
         """Features after the last block [N,C,h,h] -> [N,3,2h,2h]."""
         b = self.b
         x, kernel = self._modulated(x, "to_img")
-        bands = b.conv(x, kernel, b.parameter(self._state, "to_img.bias"))
-        return self._inverse_haar(bands, BANDS * RGB)
+        bands = b.conv(x, kernel, b.compute_parameter(self._state, "to_img.bias"))
+        return b.to_float(self._inverse_haar(bands, BANDS * RGB))
 
     def head(self, x: ir.Value, state: State, row: int | None = None) -> ir.Value:
         """Features [N,C,h,h] of fewer blocks -> [N,3,2h,2h], by a `PictureHead`.
@@ -233,10 +237,10 @@ class MobileSynthesis:
         b, name = self.b, layer.name
         x, kernel = self._modulated(x, name)
         if layer.kernel_size == 1:
-            depthwise = b.parameter(self._state, f"{name}.depthwise")
+            depthwise = b.compute_parameter(self._state, f"{name}.depthwise")
             x = b.conv(x, depthwise, padding=(1, 1), group=layer.in_channels)
         pad = layer.kernel_size // 2
-        bias = b.parameter(self._state, f"{name}.bias")
+        bias = b.compute_parameter(self._state, f"{name}.bias")
         x = b.conv(x, kernel, bias, padding=(pad, pad))
         noise = self._noise(name)
         if noise is not None:
@@ -249,13 +253,16 @@ class MobileSynthesis:
         given = self._inputs.get(f"noise.{name}")
         if given is not None:
             strength = self.b.constant(f"{name}.noise_strength", noise_strength(stored))
-            return self.b.op("Mul", given, strength)
-        return self.b.parameter(self._state, f"{name}.noise") if stored.any() else None
+            return self.b.to_compute(self.b.op("Mul", given, strength))
+        return self.b.compute_constant(f"{name}.noise", stored) if stored.any() else None
 
     def _kernel(self, name: str) -> ir.Value:
-        if name in self._weights:
-            return self._weights[name]
-        return self.b.parameter(self._state, f"{name}.weight")
+        given = self._weights.get(name)
+        if given is None:
+            return self.b.compute_parameter(self._state, f"{name}.weight")
+        kernel = self.b.to_compute(given)
+        kernel.type, kernel.shape = ir.TensorType(self.b.compute_type), given.shape
+        return kernel
 
     def _modulated(self, x: ir.Value, name: str) -> tuple[ir.Value, ir.Value]:
         """What a convolution reads and its kernel, one of them times the style."""
@@ -263,7 +270,7 @@ class MobileSynthesis:
 
     def _scaled(self, x: ir.Value, name: str) -> ir.Value:
         """X [N or 1,C,h,w] times the style of the layer."""
-        return self.b.op("Mul", x, self._scale(name))
+        return self.b.op("Mul", x, self.b.to_compute(self._scale(name)))
 
     def _scale(self, name: str) -> ir.Value:
         """The style of a layer: [N,C,1,1]."""
@@ -298,7 +305,7 @@ class MobileSynthesis:
             "Gather", x, b.constant(f"haar_order_{channels}", order.T.reshape(-1)), axis=1
         )
         kernel = np.tile(haar_filters()[:, None], (width, 1, 1, 1))  # [C,1,2,2]
-        filters = b.constant(f"haar_{channels}", kernel)
+        filters = b.compute_constant(f"haar_{channels}", kernel)
         return b.conv_transpose(grouped, filters, 2, stride=2, group=width)
 
 

@@ -97,7 +97,7 @@ def test_a_killed_comparison_goes_on(tiny_bundle: Path, folder: Path, tmp_path: 
     assert rows["projector"]["values"]["l2"][0] == pytest.approx(by_hand, rel=1e-4)
     assert any("3.png" in text for text in document["problems"])
     page = (out / "table.md").read_text()
-    assert "| hyperstyle, encoder alone | 2 | – |" in page and "3.png" in page
+    assert "| hyperstyle@0 | 2 | – |" in page and "3.png" in page
     assert (out / "quality.png").read_bytes().startswith(b"\x89PNG")
     assert read_picture(out / "sheet.jpg").shape[1] == 4 * 32
     (inversion, _) = sorted((out / "inversions" / "projector").iterdir())

@@ -113,6 +113,7 @@ def test_curves_and_the_areas_between_them() -> None:
     np.testing.assert_allclose(first.identity, np.cos([0.7, 0.5, 0.7, 0.9]), rtol=1e-5)
     assert np.isnan(first.centred).all()  # about the mean of a single picture there is nothing
     assert (first.slope, second.slope, second.right_way) == (1.0, 0.5, 1.0)
+    np.testing.assert_allclose(first.distances, 2 * np.sin([0.35, 0.35, 0.45]), rtol=1e-5)
     assert compared.range == (-0.5, 1.0)
     # Trapezoids by hand: the first on -0.5..0 and 0..1, the second on -0.5..0, 0..0.5 and 0.5..1.
     at = np.cos([0.5, 0.7])
@@ -132,6 +133,7 @@ def test_curves_and_the_areas_between_them() -> None:
     beside = other @ (np.array([0, 1]) - mean) / np.linalg.norm(other) / np.sqrt(0.5)
     assert compared.curves[0].centred[1] == pytest.approx((cosine + beside) / 2, abs=1e-5)
     assert compared.curves[1].right_way == 0.5 and compared.curves[1].slope == 0
+    assert [curve.ordered for curve in compared.curves] == [1.0, 0.5]
     assert compared.range is None and compared.kept == []  # one method moves nothing
 
 
@@ -161,7 +163,7 @@ def test_edits_are_reported(tiny_bundle: Path, tmp_path: Path) -> None:
     assert method["amounts"] == [-2, -1, 0, 1, 2] and method["change"][2] == 0
     assert len(set(method["change"])) == 5 and method["right_way"] is not None
     page = (out / "edits.md").read_text()
-    assert "## smile" in page and f"| hyperstyle, encoder alone | {method['slope']:+.2f} |" in page
+    assert "## smile" in page and f"| hyperstyle@0 | {method['slope']:+.2f} |" in page
     assert (out / "edits.png").read_bytes().startswith(b"\x89PNG")
     kept = next((out / "edits").rglob("*.npz"))
     before = kept.stat().st_mtime_ns
@@ -177,3 +179,10 @@ def test_edits_are_reported(tiny_bundle: Path, tmp_path: Path) -> None:
     words[words.index("--edits") : words.index("--edits") + 2] = []
     code, said = call(*judged)
     assert code == 2 and "--edits" in said
+
+
+def test_a_folder_of_face_api_is_a_judge(tmp_path: Path) -> None:
+    judges = open_edit_judges(["laugh", "smile"], None, [f"laugh={tmp_path}"], print)
+    assert "face-api reads no 'laugh', only age, masculinity" in judges.problems[0]
+    judges = open_edit_judges(["smile"], None, [f"smile={tmp_path}"], print)
+    assert "age_gender_model" in judges.problems[0] and not judges.readers

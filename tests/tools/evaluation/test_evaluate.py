@@ -206,7 +206,7 @@ def test_a_bundle_is_measured(model: Model, folder: Path, face_api: Path) -> Non
     measured = cli.measure(inversion_method(model, 2), paths, judges, 1, seen.append)
     assert seen == [1, 2] and measured.names == ("1.png", "2.png")
     assert {name: values.shape for name, values in measured.values.items()} == {
-        name: (2, 3) for name in ("l2", "psnr", "ms_ssim", "identity", "seconds")
+        name: (2, 3) for name in ("l2", "psnr", "ms_ssim", "identity", "distance", "seconds")
     }
     target, *results = measured.rows[0]
     by_hand = np.mean((results[2].astype(float) - target) ** 2) / 127.5**2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,7 @@ pytest.importorskip("torch")
 import typer
 from evaluation import fit as tool
 from evaluation.errors import EvaluationError
-from evaluation.fit import QUANTILES, fit_of, measure, measure_steps, read_measured
+from evaluation.fit import QUANTILES, fit_of, measure, measure_steps, read_comparison
 from hyperstyle_export.networks.lpips import ALEXNET
 from hyperstyle_rt import Bundle, Model
 from hyperstyle_rt.imaging.pictures import write_picture
@@ -45,26 +46,41 @@ def test_figures_of_every_iteration_are_those_of_the_reconstruction(
     assert model.bundle.manifest.input_size == (SIDE, SIDE)
 
 
-def test_figures_of_before_are_written_into_the_manifest(
+def test_figures_of_a_comparison_are_written_into_the_manifest(
     tiny_faces_bundle: Path, tmp_path: Path
 ) -> None:
     bundle = tmp_path / "tinyfaces"
     shutil.copytree(tiny_faces_bundle, bundle)
     random = np.random.default_rng(0)
-    l2, lpips = random.uniform(0, 0.5, (2, 6, 40))
-    np.savez(tmp_path / "figures.npz", l2=l2, lpips=lpips)
+    l2, lpips = random.uniform(0, 0.5, (2, 6, 40)).round(6)
+    rows = {"restyle@0": slice(0, 1), "restyle": slice(1, 6), "restyle+photo": slice(5, 6)}
+    records = [
+        {
+            "picture": str(number),
+            "row": row,
+            "figures": {"l2": l2[part, number].tolist(), "lpips": lpips[part, number].tolist()},
+        }
+        for row, part in rows.items()
+        for number in range(2 if row == "restyle+photo" else 40)
+    ]
+    log = tmp_path / "figures.jsonl"
+    log.write_text("".join(json.dumps(record) + "\n" for record in records))
     app = typer.Typer()
     app.command()(tool.main)
     command = ["--bundle", str(bundle), "--threads", "1"]
-    run = CliRunner().invoke(app, [*command, "--measured", str(tmp_path / "figures.npz")])
+    run = CliRunner().invoke(app, [*command, "--comparison", str(tmp_path)])
     assert run.exit_code == 0, run.output
     fit = Bundle.open(bundle).manifest.fit
-    assert fit is not None and fit.pictures == 40 and fit.then is None
-    level = fit.after_iterations(5, 0.9)
-    assert level.l2 == pytest.approx(np.quantile(l2[5], 0.9), abs=1e-5)
-    assert level.perceptual == pytest.approx(np.quantile(lpips[5], 0.9), abs=1e-5)
+    assert fit is not None and fit.pictures == 40
+    for number in (0, 5):
+        level = fit.after_iterations(number, 0.9)
+        assert level.l2 == pytest.approx(np.quantile(l2[number], 0.9), abs=1e-5)
+        assert level.perceptual == pytest.approx(np.quantile(lpips[number], 0.9), abs=1e-5)
+    level = fit.after_steps(0.5)
+    assert level is not None and level.l2 == pytest.approx(l2[5, :2].mean(), abs=1e-5)
     run = CliRunner().invoke(app, command)
-    assert run.exit_code == 2 and "--measured" in run.output
-    np.savez(tmp_path / "bad.npz", l2=l2, lpips=lpips[:2])
-    with pytest.raises(EvaluationError, match="of one shape"):
-        read_measured(tmp_path / "bad.npz")
+    assert run.exit_code == 2 and "--comparison" in run.output
+    manifest = Bundle.open(bundle).manifest
+    log.write_text("".join(json.dumps(record) + "\n" for record in records[:40]))
+    with pytest.raises(EvaluationError, match="the rows restyle@0 and restyle and LPIPS"):
+        read_comparison(tmp_path, manifest)
