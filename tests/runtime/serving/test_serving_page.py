@@ -9,7 +9,7 @@ from typing import Any
 
 import browser_pages
 import pytest
-from browser_pages import CHROMIUM, check_with_axe, needs_axe, opened_browser
+from browser_pages import CHROMIUM, EXAMPLES, check_with_axe, needs_axe, opened_browser
 from services import await_health, free_port
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -82,6 +82,29 @@ def test_a_bad_picture_gets_its_sentence(page: Page) -> None:
     assert "not a picture" in page.page.inner_text("#status")
     page.said.clear()  # browsers tell every 4xx
     page.invert("portrait_1.png")
+
+
+def test_a_service_that_has_gone_gets_its_sentence(page: Page) -> None:
+    page.invert("portrait_0.png")
+    page.page.route("**/v1/**", lambda route: route.abort())
+    page.page.set_input_files("#file", EXAMPLES / "portrait_1.png")
+    page.page.wait_for_selector("#status.bad")
+    assert "does not answer" in page.page.inner_text("#status")
+    page.page.unroute_all()
+    page.said.clear()  # browsers tell every request that fails
+    page.invert("portrait_1.png")
+
+
+def test_a_picture_that_comes_too_early_gets_its_sentence(page: Page) -> None:
+    held: list[Any] = []
+    page.page.route("**/events", held.append)
+    page.page.set_input_files("#file", EXAMPLES / "portrait_0.png")
+    page.page.wait_for_selector("#cancel:not([hidden])")
+    page.page.set_input_files("#file", EXAMPLES / "portrait_1.png")
+    page.page.wait_for_selector("#status:has-text('One picture at a time')")
+    held[0].continue_()
+    page.page.wait_for_selector("#status:has-text('Done')")
+    assert page.page.locator("#faces button").count() == 1
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,7 +1,7 @@
 """Requests of Schemathesis by the service's own OpenAPI document: none ends in a fault.
 
-    pip install schemathesis  # in an environment of its own: it is no part of `dev`
-    SCHEMATHESIS=.../bin/schemathesis pytest -s -m slow tests/runtime/serving/test_serving_schema.py
+pip install schemathesis  # in an environment of its own: it is no part of `dev`
+SCHEMATHESIS=.../bin/schemathesis pytest -s -m slow tests/runtime/serving/test_serving_schema.py
 """
 
 from __future__ import annotations
