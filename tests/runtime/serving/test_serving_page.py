@@ -97,7 +97,7 @@ def test_a_service_that_has_gone_gets_its_sentence(page: Page) -> None:
 
 def test_a_picture_that_comes_too_early_gets_its_sentence(page: Page) -> None:
     held: list[Any] = []
-    page.page.route("**/events", held.append)
+    page.page.route("**/events", lambda route: held.append(route))
     page.page.set_input_files("#file", EXAMPLES / "portrait_0.png")
     page.page.wait_for_selector("#cancel:not([hidden])")
     page.page.set_input_files("#file", EXAMPLES / "portrait_1.png")

@@ -29,7 +29,8 @@ pytestmark = [
 def test_no_described_request_ends_in_a_fault(tmp_path: Path) -> None:
     port = free_port()
     serve = [sys.executable, "-m", "hyperstyle_rt", "serve", "--bundle", "portraits", "--quiet"]
-    with subprocess.Popen([*serve, "--port", str(port), "--threads", "1"]) as process:
+    serve += ["--port", str(port), "--threads", "1", "--keep", "5000"]  # what is known stays
+    with subprocess.Popen(serve) as process:
         try:
             address = await_health(port, process)
             known = invert(address)["id"]
