@@ -103,7 +103,7 @@ def test_a_picture_that_comes_too_early_gets_its_sentence(page: Page) -> None:
     page.page.set_input_files("#file", EXAMPLES / "portrait_1.png")
     page.page.wait_for_selector("#status:has-text('One picture at a time')")
     held[0].continue_()
-    page.page.wait_for_selector("#status:has-text('Done')")
+    page.page.wait_for_selector("#status:has-text('Done:')")
     assert page.page.locator("#faces button").count() == 1
 
 
