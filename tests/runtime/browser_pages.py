@@ -9,10 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CHROMIUM = shutil.which("chromium")
 PATIENCE = 120_000  # milliseconds
 AXE = os.environ.get("AXE", "")  # axe.min.js of the npm package axe-core
+needs_axe = pytest.mark.skipif(not AXE, reason="the variable AXE names no axe.min.js")
 
 
 @contextmanager
@@ -72,3 +75,19 @@ class Page:
         assert self.said == []
         host = self.address.split("/")[2]
         assert {asked for asked in self.hosts if ":" in asked} == {host}
+
+
+def check_with_axe(browser: Any, address: str, scheme: str) -> None:
+    """axe-core finds nothing serious: before an inversion, and with all that it brings opened.
+
+    Parameters
+    ----------
+    scheme:
+        ``light`` or ``dark``.
+    """
+    page = Page(browser, address, color_scheme=scheme, bypass_csp=True)
+    assert page.serious() == []
+    page.invert("portrait_0.png")
+    page.page.click("summary")
+    assert page.serious() == []
+    page.page.close()

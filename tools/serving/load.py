@@ -267,14 +267,15 @@ def _resident(server: psutil.Process) -> float:
 
 
 def table(runs: list[Run]) -> str:
-    """The runs as Markdown; rates and times beside those of the first."""
+    """The runs as Markdown; rates and times, and beside them how many times those of the first."""
     first = runs[0]
     columns = "users", "done", "failed", "refused (429)", "pictures a second", "median", "95 %"
     lines = [f"| {' | '.join((*columns, 'memory'))} |", "|---" * (len(columns) + 1) + "|"]
     for run in runs:
         cells: list[Any] = [run.concurrency, run.done, run.failed, run.refused]
-        cells.append(f"{run.per_second / first.per_second:.2f} x")
-        cells += [f"{each / first.median_ms:.2f} x" for each in (run.median_ms, run.p95_ms)]
+        cells.append(f"{run.per_second:.2f} ({run.per_second / first.per_second:.2f} x)")
+        for each in (run.median_ms, run.p95_ms):
+            cells.append(f"{each / 1e3:.2f} s ({each / first.median_ms:.2f} x)")
         cells.append(f"{run.growth:.3f} x" if len(run.megabytes) > 1 else "-")
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
@@ -292,12 +293,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of all workers together")
     parser.add_argument("--iterations", type=int, help="of every inversion; the method's own")
     parser.add_argument("--ray", action="store_true", help="the service on Ray Serve")
+    parser.add_argument("--then", help="preset that follows; none for no gradient steps")
     parser.add_argument("--kill", action="store_true", help="kill a worker halfway")
     parser.add_argument("--out", type=Path, help="file for the figures, JSON")
     options = parser.parse_args()
     logging.getLogger("locust").setLevel(logging.WARNING)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # not without ending the service
-    form = {} if options.iterations is None else {"iterations": str(options.iterations)}
+    asked = {"iterations": options.iterations, "then": options.then}
+    form = {name: str(value) for name, value in asked.items() if value is not None}
     runs = []
     start = serving_on_ray if options.ray else serving
     with start(options.bundle, options.workers, options.threads) as (address, server):

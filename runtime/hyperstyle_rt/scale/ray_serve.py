@@ -30,10 +30,11 @@ from ..formats.bundle_lookup import find_bundle
 from ..serving.desk import Desk
 from ..serving.http import create_app
 from ..serving.jobs import Job, Progress
-from ..serving.pool import OPENING_SECONDS, JobFailed, OutOfTime, Ticket, WorkerLost, value_of
 from ..serving.service import Service
 from ..serving.settings import Access, Keeping, Limits, ModelSettings, ServiceSettings, check_access
+from ..serving.tickets import JobFailed, OutOfTime, Ticket, WorkerLost, value_of
 from ..serving.worker import CANCEL, Failed, message_of
+from ..serving.worker_process import OPENING_SECONDS
 from ..work import computed_by
 from .serve_settings import ServeArguments
 

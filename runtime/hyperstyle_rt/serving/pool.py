@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..closing import Closable
-from ..errors import BackendError, HyperStyleError
+from ..errors import HyperStyleError
 from .jobs import Job, Progress
 from .settings import ModelSettings
-from .worker import CANCEL, Failed, Ready, Refused, Result, Stopped, work
+from .tickets import Ticket, WorkerLost
+from .worker_process import WorkerProcess
 
 _log = logging.getLogger(__name__)
 
-OPENING_SECONDS = 300.0
 RESTART_PAUSE = 1.0
 """Seconds before a worker is started anew whose start has failed."""
 
 ATTEMPTS = 2
 """Workers that may die of one job; it could be the job that they die of."""
-
-_WATCH = 0.25  # seconds between looks at whether a job was cancelled
 
 
 class Busy(Exception):
@@ -42,48 +38,6 @@ class Busy(Exception):
     def __init__(self, seconds: int) -> None:
         super().__init__(f"the queue is full; try again in {seconds} s")
         self.seconds = seconds
-
-
-class WorkerLost(Exception):
-    """The workers of a job have died; it can be tried again, but it may be what they died of."""
-
-
-class OutOfTime(Exception):
-    """A job has taken longer than is allowed, and its worker was stopped."""
-
-
-class JobFailed(Exception):
-    """A job has met a fault of this program; the log has it."""
-
-
-@dataclass(eq=False)
-class Ticket:
-    """A job in the queue or at work.
-
-    Attributes
-    ----------
-    attempts:
-        How many workers have begun it.
-    future:
-        Its result; or :class:`HyperStyleError`, :class:`WorkerLost`, :class:`OutOfTime`,
-        :class:`JobFailed`.
-    """
-
-    job: Job
-    on_progress: Callable[[Progress], None]
-    future: Future[Any] = field(default_factory=Future)
-    attempts: int = 0
-    _cancelled: threading.Event = field(default_factory=threading.Event)
-
-    def cancel(self) -> None:
-        """Nobody waits for it any more: it leaves the queue, or is stopped at its next step."""
-        self._cancelled.set()
-        self.future.cancel()
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether nobody waits for it."""
-        return self._cancelled.is_set()
 
 
 @dataclass(frozen=True)
@@ -162,7 +116,7 @@ class Pool(Closable):
         open_worker: OpenWorker | None = None,
     ) -> None:
         self._settings = settings
-        self._open_worker: OpenWorker = open_worker or _Process
+        self._open_worker: OpenWorker = open_worker or WorkerProcess
         self._workers = workers
         self._limit = waiting
         self._seconds = seconds
@@ -314,104 +268,3 @@ class Pool(Closable):
                 ticket.future.set_exception(error)
         except Exception as error:
             ticket.future.set_exception(error)
-
-
-class _Process:
-    """One worker.
-
-    Raises
-    ------
-    HyperStyleError
-        If it cannot open its model.
-    """
-
-    def __init__(self, settings: ModelSettings) -> None:
-        context = multiprocessing.get_context("spawn")  # after a fork ONNX Runtime hangs
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=work, args=(theirs, settings), daemon=True)
-        self._process.start()
-        theirs.close()
-        try:
-            self.computed = self._opened().computed
-        except BaseException:
-            self.stop()
-            raise
-
-    @property
-    def alive(self) -> bool:
-        """Whether it can do more."""
-        return not self._connection.closed and self._process.is_alive()
-
-    def do(self, ticket: Ticket, deadline: float) -> Any:
-        """Have it do a job: its result.
-
-        Raises
-        ------
-        HyperStyleError, WorkerLost, OutOfTime, JobFailed
-            See :class:`Ticket`.
-        """
-        try:
-            self._connection.send(ticket.job)
-            while True:
-                message = self._next(ticket, deadline)
-                if isinstance(message, Progress):
-                    ticket.on_progress(message)
-                    continue
-                return value_of(message)
-        except (EOFError, OSError):
-            self.stop()
-            raise WorkerLost from None
-
-    def stop(self) -> None:
-        """End it."""
-        self._connection.close()
-        self._process.join(0.5)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-
-    def _next(self, ticket: Ticket, deadline: float) -> object:
-        told = False
-        while True:
-            if time.monotonic() > deadline:
-                self.stop()
-                raise OutOfTime
-            if ticket.cancelled and not told:
-                self._connection.send(CANCEL)
-                told = True
-            if self._connection.poll(_WATCH):
-                return self._connection.recv()
-
-    def _opened(self) -> Ready:
-        message: object = None
-        try:
-            if self._connection.poll(OPENING_SECONDS):
-                message = self._connection.recv()
-        except EOFError:
-            pass
-        if isinstance(message, Refused):
-            raise BackendError(message.sentence)
-        if not isinstance(message, Ready):
-            raise BackendError(
-                "a worker of the service has died while it opened the bundle; its own message is "
-                "above, or there is too little memory for so many workers: try --workers 1"
-            )
-        return message
-
-
-def value_of(message: object) -> Any:
-    """The result of a job, of the message that a worker has ended it with.
-
-    Raises
-    ------
-    HyperStyleError, JobFailed
-        See :class:`Ticket`.
-    """
-    if isinstance(message, Result):
-        return message.value
-    if isinstance(message, Refused):
-        raise HyperStyleError(message.sentence)
-    if isinstance(message, Stopped):
-        raise JobFailed("the job was cancelled")
-    assert isinstance(message, Failed)
-    raise JobFailed("the job met a fault of this program; its log says more")

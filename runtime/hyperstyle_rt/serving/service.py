@@ -16,9 +16,10 @@ from ..formats.bundle import Bundle
 from ..formats.directions_file import bundle_directions
 from .jobs import Inverted, InvertJob, Job, OpenJob, Progress
 from .metrics import Metrics
-from .pool import Busy, JobFailed, OpenWorker, OutOfTime, Pool, Ticket, WorkerLost
+from .pool import Busy, OpenWorker, Pool
 from .settings import ServiceSettings
 from .store import DONE, FAILED, RUNNING, Kept, Store
+from .tickets import JobFailed, OutOfTime, Ticket, WorkerLost
 
 _log = logging.getLogger(__name__)
 

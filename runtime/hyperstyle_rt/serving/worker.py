@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
 from ..errors import HyperStyleError
+from ..work import computed_by
 from .desk import Desk
 from .jobs import Cancelled, Job, Progress
 from .settings import ModelSettings
@@ -71,16 +72,7 @@ def work(connection: Connection, settings: ModelSettings) -> None:
     except HyperStyleError as error:
         connection.send(Refused(str(error), type(error).__name__))
         return
-    backend = desk.session.backend
-    connection.send(
-        Ready(
-            {
-                "backend": backend.name,
-                "provider": backend.provider,
-                "precision": backend.precision,
-            }
-        )
-    )
+    connection.send(Ready(computed_by(desk.session.backend)))
     with desk:
         while (job := _received(connection)) is not None:
             try:

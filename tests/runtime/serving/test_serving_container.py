@@ -5,22 +5,19 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.request import urlopen
 
 import pytest
+from services import ROOT, TOKEN, await_health, free_port, invert
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[3]
 DOCKERFILE = ROOT / "examples" / "container" / "Dockerfile"
-TOKEN = "0123456789abcdef-token"
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +45,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """What the entry point serves, with nothing of this user's environment."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     (entry,) = re.findall(r"^ENTRYPOINT (\[.+\])$", DOCKERFILE.read_text("utf-8"), re.MULTILINE)
     program, *options = json.loads(entry)
     with subprocess.Popen(
@@ -59,13 +54,7 @@ def address(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         env={"HYPERSTYLE_RT_TOKEN": TOKEN, "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/nonexistent"},
     ) as process:
         try:
-            for _ in range(240):
-                try:
-                    with urlopen(f"http://127.0.0.1:{port}/health"):
-                        break
-                except OSError:
-                    time.sleep(0.5)
-            yield f"http://127.0.0.1:{port}"
+            yield await_health(port, process)
         finally:
             process.terminate()
             assert process.wait(60) == 0
@@ -100,16 +89,6 @@ def test_one_command_opens_the_page(environment: Path, tmp_path: Path) -> None:
 
 
 def test_it_inverts_for_those_with_the_token(address: str) -> None:
-    content = (ROOT / "examples" / "portrait_0.png").read_bytes()
-    body = (
-        b'--x\r\nContent-Disposition: form-data; name="picture"; filename="p"\r\n\r\n'
-        + content
-        + b"\r\n--x--\r\n"
-    )
-    headers = {"Content-Type": "multipart/form-data; boundary=x"}
-    with pytest.raises(HTTPError) as refused:
-        urlopen(Request(f"{address}/v1/inversions", body, headers))
-    assert refused.value.code == 401
-    headers["Authorization"] = f"Bearer {TOKEN}"
-    with urlopen(Request(f"{address}/v1/inversions", body, headers)) as answer:
-        assert json.load(answer)["state"] == "done"
+    with pytest.raises(HTTPError, match="401"):
+        invert(address)
+    assert invert(address, TOKEN)["state"] == "done"

@@ -13,21 +13,17 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import pytest
+from services import ROOT, TOKEN, await_health, free_port, invert
 
-ROOT = Path(__file__).parents[3]
 DOCKERFILE = ROOT / "examples" / "container" / "Dockerfile"
-TOKEN = "0123456789abcdef-token"
 SUITE = "trixie"  # its python3 is 3.13, too
 
 pytestmark = [
@@ -119,9 +115,7 @@ def _places(values: Iterable[str]) -> set[Path]:
 @pytest.fixture(scope="module")
 def address(buildah: Builder, container: str) -> Iterator[str]:
     """What the entry point serves, as the user of the image."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     facts = json.loads(buildah("inspect", "--type", "image", "localhost/hyperstyle-rt"))
     config = facts["OCIv1"]["config"]
     command = [
@@ -131,13 +125,7 @@ def address(buildah: Builder, container: str) -> Iterator[str]:
     ]
     with subprocess.Popen(command, start_new_session=True) as process:
         try:
-            for _ in range(240):
-                try:
-                    with urlopen(f"http://127.0.0.1:{port}/health"):
-                        break
-                except OSError:
-                    time.sleep(0.5)
-            yield f"http://127.0.0.1:{port}"
+            yield await_health(port, process)
         finally:
             os.killpg(process.pid, 15)
             process.wait(60)
@@ -157,13 +145,6 @@ def test_it_serves_as_a_user_without_rights(buildah: Builder, container: str, ad
     healthy = check[1].replace(":8000", f":{port}")
     buildah(*inside[:-1], "python", "-c", healthy)  # raises where it fails
 
-    content = (ROOT / "examples" / "portrait_0.png").read_bytes()
-    head = b'--x\r\nContent-Disposition: form-data; name="picture"; filename="p"\r\n\r\n'
-    body = head + content + b"\r\n--x--\r\n"
-    headers = {"Content-Type": "multipart/form-data; boundary=x"}
-    with pytest.raises(HTTPError) as denied:
-        urlopen(Request(f"{address}/v1/inversions", body, headers))
-    assert denied.value.code == 401
-    headers["Authorization"] = f"Bearer {TOKEN}"
-    with urlopen(Request(f"{address}/v1/inversions", body, headers)) as answer:
-        assert json.load(answer)["state"] == "done"
+    with pytest.raises(HTTPError, match="401"):
+        invert(address)
+    assert invert(address, TOKEN)["state"] == "done"

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from hyperstyle_rt.formats.bundle_lookup import find_bundle
 from hyperstyle_rt.serving.jobs import Inverted, InvertJob, Job, Progress
-from hyperstyle_rt.serving.pool import Ticket
 from hyperstyle_rt.serving.settings import Keeping, ModelSettings, ServiceSettings
 from hyperstyle_rt.serving.store import DONE, FAILED, Kept
+from hyperstyle_rt.serving.tickets import Ticket
 
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 
@@ -60,8 +60,8 @@ async def _ended(service: Any, kept: Kept) -> None:
 def test_pictures_go_when_they_are_done_with(
     outcome: Inverted | Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hyperstyle_rt.serving.pool import JobFailed
     from hyperstyle_rt.serving.service import Service
+    from hyperstyle_rt.serving.tickets import JobFailed
 
     fails = isinstance(outcome, Exception)
     settings = ServiceSettings(

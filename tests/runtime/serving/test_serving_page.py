@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any
-from urllib.request import urlopen
 
 import browser_pages
 import pytest
-from browser_pages import AXE, CHROMIUM, opened_browser
+from browser_pages import CHROMIUM, EXAMPLES, check_with_axe, needs_axe, opened_browser
+from services import await_health, free_port
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = [
@@ -24,28 +22,15 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """The console command, serving."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "hyperstyle_rt", "serve", "--bundle", "portraits"]
     command += ["--port", str(port), "--quiet"]
     with subprocess.Popen(command) as process:
         try:
-            yield _ready(f"http://127.0.0.1:{port}")
+            yield await_health(port, process)
         finally:
             process.terminate()
             assert process.wait(60) == 0, "SIGTERM is an orderly end"
-
-
-def _ready(address: str) -> str:
-    for _ in range(240):
-        try:
-            with urlopen(f"{address}/health") as answer:
-                assert answer.status == 200
-                return address
-        except OSError:
-            time.sleep(0.5)
-    raise AssertionError("the service did not start")
 
 
 @pytest.fixture(scope="module")
@@ -99,15 +84,33 @@ def test_a_bad_picture_gets_its_sentence(page: Page) -> None:
     page.invert("portrait_1.png")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.skipif(not AXE, reason="the variable AXE names no axe.min.js")
-def test_axe_finds_nothing_serious(browser: Any, address: str, scheme: str) -> None:
-    page = Page(browser, address, color_scheme=scheme, bypass_csp=True)
-    assert page.serious() == []
+def test_a_service_that_has_gone_gets_its_sentence(page: Page) -> None:
     page.invert("portrait_0.png")
-    page.page.click("summary")
-    assert page.serious() == []
-    page.page.close()
+    page.page.route("**/v1/**", lambda route: route.abort())
+    page.page.set_input_files("#file", EXAMPLES / "portrait_1.png")
+    page.page.wait_for_selector("#status.bad")
+    assert "does not answer" in page.page.inner_text("#status")
+    page.page.unroute_all()
+    page.said.clear()  # browsers tell every request that fails
+    page.invert("portrait_1.png")
+
+
+def test_a_picture_that_comes_too_early_gets_its_sentence(page: Page) -> None:
+    held: list[Any] = []
+    page.page.route("**/events", lambda route: held.append(route))
+    page.page.set_input_files("#file", EXAMPLES / "portrait_0.png")
+    page.page.wait_for_selector("#cancel:not([hidden])")
+    page.page.set_input_files("#file", EXAMPLES / "portrait_1.png")
+    page.page.wait_for_selector("#status:has-text('One picture at a time')")
+    held[0].continue_()
+    page.page.wait_for_selector("#status:has-text('Done:')")
+    assert page.page.locator("#faces button").count() == 1
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@needs_axe
+def test_axe_finds_nothing_serious(browser: Any, address: str, scheme: str) -> None:
+    check_with_axe(browser, address, scheme)
 
 
 def test_narrow_screens_need_no_sideways_scrolling(browser: Any, address: str) -> None:

@@ -11,9 +11,10 @@ from threading import Event
 import pytest
 from hyperstyle_rt.errors import BackendError, HyperStyleError
 from hyperstyle_rt.serving.jobs import Job, Progress
-from hyperstyle_rt.serving.pool import Busy, JobFailed, OutOfTime, Pool, Ticket, WorkerLost
+from hyperstyle_rt.serving.pool import Busy, Pool
 from hyperstyle_rt.serving.render_jobs import AdaptJob
 from hyperstyle_rt.serving.settings import ModelSettings, ServiceSettings
+from hyperstyle_rt.serving.tickets import JobFailed, OutOfTime, Ticket, WorkerLost
 from serving_jobs import Die, Fault, Hang, Sleep
 
 PATIENCE = 120.0  # seconds on a machine that others use, too

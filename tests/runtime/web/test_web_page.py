@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from browser_pages import AXE, CHROMIUM, EXAMPLES, Page, opened_browser
+from browser_pages import CHROMIUM, EXAMPLES, Page, check_with_axe, needs_axe, opened_browser
 from hyperstyle_rt import Inversion, Model
 from hyperstyle_rt.imaging.pictures import decode_picture
 from node_programs import needs_onnxruntime_web, onnxruntime_web
@@ -196,11 +196,6 @@ def test_the_photographs_bundle_finds_the_face_of_a_photo(browser: Any, isolated
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.skipif(not AXE, reason="the variable AXE names no axe.min.js")
+@needs_axe
 def test_axe_finds_nothing_serious(browser: Any, isolated: str, scheme: str) -> None:
-    page = Page(browser, isolated, color_scheme=scheme, bypass_csp=True)
-    assert page.serious() == []
-    page.invert("portrait_0.png")
-    page.page.click("summary")
-    assert page.serious() == []
-    page.page.close()
+    check_with_axe(browser, isolated, scheme)

@@ -18,7 +18,8 @@ class App {
   async start() {
     this.bundle = await this.engine.describe();
     const { name, domain, height, width } = this.bundle;
-    byId("bundle").textContent = `${name}: ${domain}, ${width} × ${height}`;
+    const served = name === domain ? name : `${name}: ${domain}`;
+    byId("bundle").textContent = `${served}, ${width} × ${height}`;
     byId("privacy").textContent = this.engine.note;
     this.fillSettings();
     this.fillBundles();
@@ -104,7 +105,11 @@ class App {
   }
 
   take(files) {
-    if (files.length === 0 || this.work !== null) return;
+    if (files.length === 0) return;
+    if (this.work !== null) {
+      say("One picture at a time: wait until this one is done, or stop it.", true);
+      return;
+    }
     this.attempt(() => this.invert(files[0]));
   }
 

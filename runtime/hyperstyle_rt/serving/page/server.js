@@ -93,7 +93,7 @@ export class ServerEngine {
     for (let attempt = 0; ; attempt += 1) {
       const token = sessionStorage.getItem(TOKEN);
       const headers = { ...options.headers, ...(token && { authorization: `Bearer ${token}` }) };
-      const answer = await fetch(path, { ...options, headers });
+      const answer = await reached(fetch(path, { ...options, headers }));
       if (answer.ok) return answer;
       if (answer.status === 401) {
         sessionStorage.setItem(TOKEN, await this.askForToken());
@@ -112,7 +112,7 @@ export class ServerEngine {
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let text = "";
     for (;;) {
-      const { value, done } = await reader.read();
+      const { value, done } = await reached(reader.read());
       text += value ?? "";
       const events = text.split("\n\n");
       text = events.pop();
@@ -125,6 +125,16 @@ export class ServerEngine {
       }
       if (done) throw new Refused(0, "The connection was lost; try it again.");
     }
+  }
+}
+
+// What the network gives; where it fails, a sentence in place of the browser's.
+async function reached(promise) {
+  try {
+    return await promise;
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refused(0, "The service does not answer; see whether it still runs.");
   }
 }
 
