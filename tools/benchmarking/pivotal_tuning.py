@@ -201,7 +201,10 @@ def compare(
 ) -> dict[str, Any]:
     """Alternate the contenders; medians of single steps, ratios, peaks, likeness of pictures."""
     with tempfile.TemporaryDirectory() as scratch:
-        makers = {RUNTIME: partial(runtime_tuning, engine), TORCH: torch_tuning}
+        makers: dict[str, Callable[..., Any]] = {
+            RUNTIME: partial(runtime_tuning, engine),
+            TORCH: torch_tuning,
+        }
         folder = Path(scratch)
         contenders = {
             name: Contender(make, bundle, folder, steps, threads, clock)
