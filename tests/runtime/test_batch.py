@@ -102,6 +102,29 @@ def test_a_folder_that_is_killed_in_the_middle(good: int, tiny_bundle: Path) -> 
     assert len(contents()) == good
 
 
+def test_a_descent_that_is_killed_in_the_middle(tiny_bundle: Path) -> None:
+    make_pictures(*(f"in/{n}.png" for n in range(3)))
+    descent = ("--method", "pti", "--steps", 120, "--save-inversion", "--threads", 1)
+    options = ("in", "-o", "out", "--bundle", tiny_bundle, *descent)
+    process = start(*options, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(1, process)
+    time.sleep(0.1)  # a descent takes several times as long
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    before = {path: path.stat().st_mtime_ns for path in Path("out").iterdir()}
+    assert {path.name for path in before if not path.name.startswith(".")} == {
+        "0.inverted.png",
+        "0.safetensors",
+    }
+    report = json.loads(succeed("invert", *options, "--resume", "--json"))
+    assert [Path(entry["input"]).name for entry in report["skipped"]] == ["0.png"]
+    assert [Path(entry["input"]).name for entry in report["inversions"]] == ["1.png", "2.png"]
+    assert Path("out/0.inverted.png").stat().st_mtime_ns == before[Path("out/0.inverted.png")]
+    succeed("invert", "in", "-o", "straight", *options[3:], "--quiet")
+    assert contents() == contents("straight")
+    assert len(contents()) == 6
+
+
 def test_interruption_leaves_whole_files_only(tiny_bundle: Path) -> None:
     make_pictures(*(f"in/{n:03}.png" for n in range(30)))
     options = (

@@ -35,6 +35,21 @@ ONE = np.array([1, 0, 0], np.float32)
 FAST = Pace(0.1, constant, PUBLISHED)
 
 
+def test_features_move_where_the_mask_counts() -> None:
+    """The mask is of the rendering, which may be a crop; the map is of the whole square."""
+    bundle = quadratic_bundle()
+    side = bundle.manifest.resolution
+    cropped = replace(
+        bundle.manifest, crop_rows=(side // 4, side), image_size=(side - side // 4, side)
+    )
+    free = Renderer(bundle.manifest, QuadraticBackend()).free
+    mask = np.zeros(cropped.image_size, np.float32)
+    mask[: side // 4, side // 2 :] = 1
+    place = Place(cropped, free, Point(np.zeros((ROWS, WIDTH), np.float32)), "test", mask)
+    rates = VARIABLES["features"](place).rates
+    assert np.allclose(rates, 0.02 * np.array([[0, 1], [0, 0]]))
+
+
 class Bench:
     """Problems on the quadratic."""
 

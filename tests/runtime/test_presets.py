@@ -181,6 +181,10 @@ def test_a_mask_says_what_counts(
     mask[:, 32:] = 255
     found = model.optimise(inversion, picture, "hybrid", steps=20, mask=mask)
     assert found.data.needs == ("codes", "weights", "features")
+    features = found.data.features
+    assert features is not None
+    outside, inside = np.split(features, 2, axis=2)
+    assert outside.any() and not inside.any()
 
     def halves(result: Inversion) -> np.ndarray:
         target = to_input(picture, result.output.shape[1:])[0]

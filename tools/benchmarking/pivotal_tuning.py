@@ -1,4 +1,4 @@
-"""Pivotal tuning: the runtime's steps against the same steps in eager PyTorch.
+r"""Pivotal tuning: the runtime's steps against the same steps in eager PyTorch.
 
 Both of its stages are compared: projection into W with noise maps, and tuning of all synthesis
 weights. Both contenders run in processes of their own, turn by turn, from the same bundle; torch
@@ -9,6 +9,8 @@ and LPIPS' AlexNet, and the hypernetwork, which has no part in this, is small.
 
     python -m benchmarking.pivotal_tuning --size 256 --steps 3
     python -m benchmarking.pivotal_tuning --bundle engines/portraits --clock wall --json pti.json
+    python -m benchmarking.pivotal_tuning --bundle engines/portraits --backend openvino \
+        --precision bf16
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import statistics
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +32,8 @@ from hyperstyle_rt.cli.terminal import print_error
 from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.bundle_lookup import find_bundle
+from hyperstyle_rt.formats.manifest import BASE_PRECISION
+from hyperstyle_rt.model import Model
 from hyperstyle_rt.optimising.presets import PRESETS
 from hyperstyle_rt.types import Array
 from rich.console import Console
@@ -104,12 +109,18 @@ def clock_of(name: str) -> Callable[[], float]:
 
 
 def runtime_tuning(
-    bundle: Path, folder: Path, steps: int, threads: int, clock: str
+    engine: tuple[str, str], bundle: Path, folder: Path, steps: int, threads: int, clock: str
 ) -> Callable[[], Seconds]:
-    """Both stages in the runtime; the pivot and the last pictures are left in the folder."""
-    from hyperstyle_rt.model import Model
+    """Both stages in the runtime; the pivot and the last pictures are left in the folder.
 
-    model, now = Model.load(bundle, "cpu", threads=threads), clock_of(clock)
+    Parameters
+    ----------
+    engine:
+        Backend and precision.
+    """
+    backend, precision = engine
+    model = Model.load(bundle, backend, precision=precision, threads=threads)
+    now = clock_of(clock)
     picture = picture_u8(model.bundle.manifest.image_size)
 
     def run() -> Seconds:
@@ -186,10 +197,16 @@ def published(seconds: Seconds) -> float:
     return sum(n * seconds[stage] for n, stage in zip(steps, PRESET_OF, strict=True))
 
 
-def compare(bundle: Path, steps: int, repeats: int, threads: int, clock: str) -> dict[str, Any]:
+def compare(
+    bundle: Path, engine: tuple[str, str], steps: int, repeats: int, threads: int, clock: str
+) -> dict[str, Any]:
     """Alternate the contenders; medians of single steps, ratios, peaks, likeness of pictures."""
     with tempfile.TemporaryDirectory() as scratch:
-        folder, makers = Path(scratch), {RUNTIME: runtime_tuning, TORCH: torch_tuning}
+        makers: dict[str, Callable[..., Any]] = {
+            RUNTIME: partial(runtime_tuning, engine),
+            TORCH: torch_tuning,
+        }
+        folder = Path(scratch)
         contenders = {
             name: Contender(make, bundle, folder, steps, threads, clock)
             for name, make in makers.items()
@@ -224,6 +241,8 @@ def main(
     repeats: Annotated[int, typer.Option(min=1, help="Recorded turns.")] = 3,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of each contender.")] = 1,
     clock: Annotated[str, typer.Option(help="wall on an idle machine; cpu on a busy one.")] = "cpu",
+    backend: Annotated[str, typer.Option(help="Of the runtime; torch is eager float32.")] = "cpu",
+    precision: Annotated[str, typer.Option(help="Of the runtime.")] = BASE_PRECISION,
     output: Annotated[Path | None, typer.Option("--json", help="Also write the figures.")] = None,
 ) -> None:
     """Time steps of pivotal tuning beside eager PyTorch, and compare the pictures."""
@@ -233,12 +252,14 @@ def main(
             folder = Path(scratch) if bundle is None else find_bundle(bundle)
             if bundle is None:
                 write_synthetic(size, folder)
-            found = compare(folder, steps, repeats, threads, clock)
+            Model.load(folder, backend, precision=precision).close()  # or is refused
+            found = compare(folder, (backend, precision), steps, repeats, threads, clock)
             size = Bundle.open(folder).manifest.resolution
     except HyperStyleError as error:
         print_error(str(error))
         raise typer.Exit(2) from None
-    figures = {"size": size, "steps": steps, "threads": threads, "clock": clock, **found}
+    settings = {"size": size, "backend": backend, "precision": precision}
+    figures = {**settings, "steps": steps, "threads": threads, "clock": clock, **found}
     Console(stderr=True).print(as_table(figures))
     if output is not None:
         output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
@@ -246,7 +267,8 @@ def main(
 
 def as_table(figures: dict[str, Any]) -> Table:
     """The figures for people."""
-    title = f"Pivotal tuning, {figures['size']} px, {figures['threads']} threads"
+    engine = f"{figures['backend']} {figures['precision']}"
+    title = f"Pivotal tuning, {figures['size']} px, {engine}, {figures['threads']} threads"
     table = Table("a step of", "torch, s", "runtime, s", "times as fast", "pictures", title=title)
     for stage in PRESET_OF:
         table.add_row(

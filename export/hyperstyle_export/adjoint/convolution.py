@@ -19,9 +19,8 @@ from .rules import Rule, attribute, input_of, reshaped, shape_of, summed
 from .tiles import (
     FEWEST_FOR_INPUT,
     FEWEST_FOR_KERNEL,
+    TiledConvolution,
     Tiling,
-    gradient_by_input,
-    gradient_by_kernel,
     tiling_of,
 )
 
@@ -65,7 +64,8 @@ def _conv(b: GraphBuilder, node: ir.Node, gradient: ir.Value, position: int) -> 
     channels = shape_of(x)[1]
     tiles = chosen_tiling(node, FEWEST_FOR_KERNEL)
     if tiles is not None:
-        return gradient_by_kernel(b, x, gradient, shape, (after[2], after[3]), tiles)
+        tiled = TiledConvolution(b, shape, (after[2], after[3]), tiles)
+        return tiled.gradient_by_kernel(gradient, x)
     rows = _rows(b, gradient, node.outputs[0])
     taps = _taps(b, x, after, (after[1], channels, *shape[2:]), _same(strides), padding)
     if group > 1:
@@ -93,8 +93,8 @@ def _conv_by_input(b: GraphBuilder, node: ir.Node, gradient: ir.Value) -> ir.Val
     after = shape_of(node.outputs[0])[2:]
     tiles = chosen_tiling(node, FEWEST_FOR_INPUT)
     if tiles is not None and kernel.const_value is None:
-        plane = (after[0], after[1])
-        return gradient_by_input(b, gradient, kernel, shape_of(kernel), plane, tiles)
+        tiled = TiledConvolution(b, shape_of(kernel), (after[0], after[1]), tiles)
+        return tiled.gradient_by_input(gradient, kernel)
     small_kernel = kernel.const_value is not None or TURNED_FROM * shape_of(kernel)[0] <= prod(
         after
     )

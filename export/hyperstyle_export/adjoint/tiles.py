@@ -111,173 +111,123 @@ def tiling_of(
     return tiling(side) if fits and whole and large and small else None
 
 
-def convolution(
-    b: GraphBuilder,
-    x: ir.Value,
-    kernel: ir.Value,
-    shape: tuple[int, ...],
-    size: tuple[int, int],
-    tiles: Tiling,
-) -> ir.Value:
-    """The convolution itself: [1,O,h,w].
+@dataclass(frozen=True)
+class TiledConvolution:
+    """A convolution with padding of one picture, and its gradients, as nodes of a graph.
 
-    Parameters
+    Attributes
     ----------
-    x:
-        [1,I,h,w], with (h, w) = `size`.
-    kernel:
-        Of `shape` [O,I,3,3].
-    """
-    kernels = _kernels(b, kernel, shape, tiles, "kernel", _both_axes(tiles.kernel))
-    return _convolved(b, x, kernels, (shape[0], shape[1]), size, tiles)
-
-
-def gradient_by_input(
-    b: GraphBuilder,
-    gradient: ir.Value,
-    kernel: ir.Value,
-    shape: tuple[int, ...],
-    size: tuple[int, int],
-    tiles: Tiling,
-) -> ir.Value:
-    """The convolution of the output's gradient with the kernel turned round: [1,I,h,w].
-
-    Parameters
-    ----------
-    gradient:
-        [1,O,h,w], with (h, w) = `size`.
-    kernel:
-        Of `shape` [O,I,3,3].
-    """
-    turned = _both_axes(tiles.kernel)[:, ::-1]
-    kernels = _kernels(b, kernel, shape, tiles, "turned_kernel", turned)
-    kernels = b.op("Transpose", kernels, perm=[0, 2, 1])
-    return _convolved(b, gradient, kernels, (shape[1], shape[0]), size, tiles)
-
-
-def gradient_by_kernel(
-    b: GraphBuilder,
-    x: ir.Value,
-    gradient: ir.Value,
-    shape: tuple[int, ...],
-    size: tuple[int, int],
-    tiles: Tiling,
-) -> ir.Value:
-    """Of the output's gradient and the input, [O,I,3,3].
-
-    Parameters
-    ----------
-    x, gradient:
-        [1,I,h,w], [1,O,h,w], with (h, w) = `size`.
+    b:
+        Takes the nodes.
     shape:
-        [O,I,3,3].
+        Of the kernel, [O,I,3,3].
+    size:
+        (height, width) of both the input and the output.
+    tiles:
+        What it is computed by.
     """
-    out_channels, in_channels = shape[:2]
-    points = tiles.reach**2
-    # The padding is a node of its own, which a backward pass can be made to wait with: `pacing`.
-    x = b.op("Pad", x, b.integers(0, 0, 1, 1, 0, 0, 1, 1))
-    padded = (size[0] + 2, size[1] + 2)
-    seen = b.op("Transpose", _seen(b, x, in_channels, padded, tiles, 0), perm=[1, 2, 0])
-    products = b.op(
-        "MatMul",
-        _constant(b, "output_adjoint", tiles, _both_axes(tiles.output).T),
-        _split(b, gradient, out_channels, size, tiles),
-    )
-    products = b.reshape(products, points, out_channels, -1)
-    kernels = b.op("MatMul", products, seen)  # [n,O,I]
-    taps = b.op(
-        "MatMul",
-        _constant(b, "kernel_adjoint", tiles, _both_axes(tiles.kernel).T),
-        b.reshape(kernels, points, out_channels * in_channels),
-    )
-    return b.reshape(b.op("Transpose", taps, perm=[1, 0]), *shape)
 
+    b: GraphBuilder
+    shape: tuple[int, ...]
+    size: tuple[int, int]
+    tiles: Tiling
 
-def _kernels(
-    b: GraphBuilder,
-    kernel: ir.Value,
-    shape: tuple[int, ...],
-    tiles: Tiling,
-    name: str,
-    matrix: Matrix,
-) -> ir.Value:
-    """A kernel at all points: [O,I,3,3] -> [n,O,I]."""
-    rows = b.op("Transpose", b.reshape(kernel, shape[0] * shape[1], TAPS**2), perm=[1, 0])
-    kernels = b.op("MatMul", _constant(b, name, tiles, matrix), rows)
-    return b.reshape(kernels, tiles.reach**2, *shape[:2])
+    def output(self, x: ir.Value, kernel: ir.Value) -> ir.Value:
+        """The convolution itself: [1,I,h,w] -> [1,O,h,w]."""
+        kernels = self._kernels(kernel, "kernel", _both_axes(self.tiles.kernel))
+        return self._convolved(x, kernels, (self.shape[0], self.shape[1]))
 
+    def gradient_by_input(self, gradient: ir.Value, kernel: ir.Value) -> ir.Value:
+        """A convolution of the output's gradient with the kernel turned round: [1,I,h,w]."""
+        turned = _both_axes(self.tiles.kernel)[:, ::-1]
+        kernels = self._kernels(kernel, "turned_kernel", turned)
+        kernels = self.b.op("Transpose", kernels, perm=[0, 2, 1])
+        return self._convolved(gradient, kernels, (self.shape[1], self.shape[0]))
 
-def _convolved(
-    b: GraphBuilder,
-    x: ir.Value,
-    kernels: ir.Value,
-    channels: tuple[int, int],
-    size: tuple[int, int],
-    tiles: Tiling,
-) -> ir.Value:
-    """[1,I,h,w] and kernels at all points [n,O,I] -> [1,O,h,w], with (O, I) = `channels`."""
-    seen = b.op("Transpose", _seen(b, x, channels[1], size, tiles, 1), perm=[1, 0, 2])
-    products = b.op("MatMul", kernels, seen)  # [n,O,tiles]
-    matrix = _constant(b, "output", tiles, _both_axes(tiles.output))
-    pixels = b.op("MatMul", matrix, b.reshape(products, tiles.reach**2, -1))
-    return _joined(b, pixels, channels[0], size, tiles)
+    def gradient_by_kernel(self, gradient: ir.Value, x: ir.Value) -> ir.Value:
+        """Of the output's gradient [1,O,h,w] and the input [1,I,h,w]: [O,I,3,3]."""
+        b, (out_channels, in_channels) = self.b, self.shape[:2]
+        points, (height, width) = self.tiles.reach**2, self.size
+        # The padding is a node of its own: a backward pass can be made to wait with it (`pacing`).
+        x = b.op("Pad", x, b.integers(0, 0, 1, 1, 0, 0, 1, 1))
+        seen = self._seen(x, in_channels, (height + 2, width + 2), 0)
+        seen = b.op("Transpose", seen, perm=[1, 2, 0])
+        products = b.op(
+            "MatMul",
+            self._constant("output_adjoint", _both_axes(self.tiles.output).T),
+            self._split(gradient, out_channels),
+        )
+        products = b.reshape(products, points, out_channels, -1)
+        kernels = b.op("MatMul", products, seen)  # [n,O,I]
+        taps = b.op(
+            "MatMul",
+            self._constant("kernel_adjoint", _both_axes(self.tiles.kernel).T),
+            b.reshape(kernels, points, out_channels * in_channels),
+        )
+        return b.reshape(b.op("Transpose", taps, perm=[1, 0]), *self.shape)
+
+    def _kernels(self, kernel: ir.Value, name: str, matrix: Matrix) -> ir.Value:
+        """A kernel at all points: [O,I,3,3] -> [n,O,I]."""
+        b, (out_channels, in_channels) = self.b, self.shape[:2]
+        rows = b.reshape(kernel, out_channels * in_channels, TAPS**2)
+        rows = b.op("Transpose", rows, perm=[1, 0])
+        kernels = b.op("MatMul", self._constant(name, matrix), rows)
+        return b.reshape(kernels, self.tiles.reach**2, out_channels, in_channels)
+
+    def _convolved(self, x: ir.Value, kernels: ir.Value, channels: tuple[int, int]) -> ir.Value:
+        """[1,I,h,w] and kernels at all points [n,O,I] -> [1,O,h,w], with (O, I) = `channels`."""
+        b = self.b
+        seen = self._seen(x, channels[1], self.size, 1)
+        seen = b.op("Transpose", seen, perm=[1, 0, 2])
+        products = b.op("MatMul", kernels, seen)  # [n,O,tiles]
+        matrix = self._constant("output", _both_axes(self.tiles.output))
+        pixels = b.op("MatMul", matrix, b.reshape(products, self.tiles.reach**2, -1))
+        return self._joined(pixels, channels[0])
+
+    def _constant(self, name: str, matrix: Matrix) -> ir.Value:
+        name = f"{ARITHMETIC}tiles_{self.tiles.side}_{name}"
+        return self.b.constant(name, np.ascontiguousarray(matrix))
+
+    def _seen(self, x: ir.Value, channels: int, size: tuple[int, int], padding: int) -> ir.Value:
+        """What every tile of the output reads, evaluated at all points: [1,C,h,w] -> [C,n,tiles].
+
+        A convolution of one plane at a time, with steps as large as a tile; (h, w) = `size`.
+        """
+        b, reach, side = self.b, self.tiles.reach, self.tiles.side
+        kernel = _both_axes(self.tiles.input).reshape(reach**2, 1, reach, reach)
+        x = b.op(
+            "Conv",
+            b.reshape(x, channels, 1, *size),
+            self._constant("input", kernel),
+            kernel_shape=[reach, reach],
+            strides=[side, side],
+            pads=[padding] * 4,
+        )
+        return b.reshape(x, channels, reach**2, -1)
+
+    def _joined(self, pixels: ir.Value, channels: int) -> ir.Value:
+        """[m*m,C*tiles] -> [1,C,h,w].
+
+        One axis at a time: ONNX Runtime moves whole runs of numbers so, which is many times as
+        fast.
+        """
+        b, side, (height, width) = self.b, self.tiles.side, self.size
+        rows = channels * (height // side)
+        x = b.reshape(pixels, side, side, -1)
+        x = b.op("Transpose", x, perm=[0, 2, 1])
+        x = b.op("Transpose", b.reshape(x, side, rows, width), perm=[1, 0, 2])
+        return b.reshape(x, 1, channels, height, width)
+
+    def _split(self, x: ir.Value, channels: int) -> ir.Value:
+        """[1,C,h,w] -> [m*m,C*tiles], the other way round."""
+        b, side, (height, width) = self.b, self.tiles.side, self.size
+        rows = channels * (height // side)
+        x = b.op("Transpose", b.reshape(x, rows, side, width), perm=[1, 0, 2])
+        x = b.reshape(x, side, rows * (width // side), side)
+        x = b.op("Transpose", x, perm=[0, 2, 1])
+        return b.reshape(x, side * side, -1)
 
 
 def _both_axes(matrix: Matrix) -> Matrix:
     """What does along two axes, one after the other, what the matrix does along one."""
     return np.kron(matrix, matrix)
-
-
-def _constant(b: GraphBuilder, name: str, tiles: Tiling, matrix: Matrix) -> ir.Value:
-    return b.constant(f"{ARITHMETIC}tiles_{tiles.side}_{name}", np.ascontiguousarray(matrix))
-
-
-def _seen(
-    b: GraphBuilder,
-    x: ir.Value,
-    channels: int,
-    size: tuple[int, int],
-    tiles: Tiling,
-    padding: int,
-) -> ir.Value:
-    """What every tile of the output reads, evaluated at all points: [1,C,h,w] -> [C,n,tiles].
-
-    A convolution of one plane at a time, with steps as large as a tile.
-    """
-    reach, side = tiles.reach, tiles.side
-    kernel = _both_axes(tiles.input).reshape(reach**2, 1, reach, reach)
-    x = b.op(
-        "Conv",
-        b.reshape(x, channels, 1, *size),
-        _constant(b, "input", tiles, kernel),
-        kernel_shape=[reach, reach],
-        strides=[side, side],
-        pads=[padding] * 4,
-    )
-    return b.reshape(x, channels, reach**2, -1)
-
-
-def _joined(
-    b: GraphBuilder, pixels: ir.Value, channels: int, size: tuple[int, int], tiles: Tiling
-) -> ir.Value:
-    """[m*m,C*tiles] -> [1,C,h,w].
-
-    One axis at a time: ONNX Runtime moves whole runs of numbers so, which is many times as fast.
-    """
-    side, (height, width) = tiles.side, size
-    rows = channels * (height // side)
-    x = b.reshape(pixels, side, side, -1)
-    x = b.op("Transpose", x, perm=[0, 2, 1])
-    x = b.op("Transpose", b.reshape(x, side, rows, width), perm=[1, 0, 2])
-    return b.reshape(x, 1, channels, height, width)
-
-
-def _split(
-    b: GraphBuilder, x: ir.Value, channels: int, size: tuple[int, int], tiles: Tiling
-) -> ir.Value:
-    """[1,C,h,w] -> [m*m,C*tiles], the other way round."""
-    side, (height, width) = tiles.side, size
-    rows = channels * (height // side)
-    x = b.op("Transpose", b.reshape(x, rows, side, width), perm=[1, 0, 2])
-    x = b.op("Transpose", b.reshape(x, side, rows * (width // side), side), perm=[0, 2, 1])
-    return b.reshape(x, side * side, -1)

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from ..adjoint.convolution import chosen_tiling
 from ..adjoint.pull_back import ADJOINT_SCOPE
 from ..adjoint.rules import input_of, shape_of
-from ..adjoint.tiles import FEWEST_FORWARD, convolution, tiling
+from ..adjoint.tiles import FEWEST_FORWARD, TiledConvolution, tiling
 from .builder import GraphBuilder
 from .inlining import inline
 
@@ -51,7 +51,8 @@ def _by_tiles(b: GraphBuilder, node: ir.Node, read: Sequence[ir.Value | None]) -
     assert x is not None and kernel is not None
     _, channels, height, width = shape_of(node.outputs[0])
     shape = shape_of(input_of(node, 1))
-    x = convolution(b, x, kernel, shape, (height, width), tiling(FORWARD_SIDE))
+    tiled = TiledConvolution(b, shape, (height, width), tiling(FORWARD_SIDE))
+    x = tiled.output(x, kernel)
     for bias in rest:
         assert bias is not None
         x = b.op("Add", x, b.reshape(bias, 1, channels, 1, 1))

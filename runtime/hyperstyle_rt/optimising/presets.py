@@ -235,7 +235,7 @@ PRESETS: Mapping[str, Preset] = {
     "hybrid": Preset(
         (
             Stage({"weights": Pace(3e-4, cosine, PUBLISHED)}, 100, _AS_REFINED),
-            Stage({"features": Pace(0.02, cosine, PUBLISHED)}, 100, _AS_REFINED, mask=OUTSIDE),
+            Stage({"features": Pace(None, cosine, PUBLISHED)}, 100, _AS_REFINED, mask=OUTSIDE),
         ),
         needs_inversion=True,
     ),

@@ -241,12 +241,13 @@ class Optimiser:
         names = self._variables(stage)
         if "noise" in names and stage.fresh_noise:
             point.noise = self._source.standard_normal(noise_size(manifest), dtype=np.float32)
-        place = Place(manifest, self._renderer.free, point, method)
+        mask = self._mask(stage)
+        place = Place(manifest, self._renderer.free, point, method, mask)
         moving = [Moving(VARIABLES[name](place), stage.variables[name]) for name in names]
         for each in moving:
             each.variable.place(point, each.value)
         objective = self._objective(stage, {each.variable.kind for each in moving}, point)
-        settings = objective.settings(self._term_weights(stage.weights), self._mask(stage))
+        settings = objective.settings(self._term_weights(stage.weights), mask)
         return Problem(
             point,
             moving,

@@ -67,12 +67,21 @@ class Gradients:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a variable is found: a bundle, and the point that descent begins at."""
+    """Where a variable is found: a bundle, and the point that descent begins at.
+
+    Attributes
+    ----------
+    method:
+        That has made the point.
+    mask:
+        float32 [H,W] in [0,1], of the rendering's size: what counts; None for the whole picture.
+    """
 
     manifest: Manifest
     free: FreeInputs
     point: Point
     method: str
+    mask: Array | None = None
 
 
 class Variable(ABC):
@@ -246,7 +255,11 @@ class SynthesisWeights(Variable):
 
 
 class FeatureOffset(Variable):
-    """What is added to one feature map [C,h,w], the one the bundle was built for."""
+    """What is added to one feature map [C,h,w], the one the bundle was built for.
+
+    It moves where the mask counts, and stays elsewhere: gradients from there are next to nothing,
+    but Adam steps by their signs, and a face outside the mask would get blotches.
+    """
 
     part, kind = "features", FEATURES
 
@@ -254,12 +267,29 @@ class FeatureOffset(Variable):
         shape = place.free.parametric().feature.shape
         features = place.point.features
         self.start = np.zeros(shape, np.float32) if features is None else features
-        self.rates = np.float32(FEATURES_RATE) * np.ones((), np.float32)
+        rates = np.full(shape, FEATURES_RATE, np.float32)
+        if place.mask is not None:
+            rates *= _sampled(place.mask, place.manifest, shape[1:])
+        self.rates = rates
 
     def gradient(self, gradients: Gradients) -> Array:
         """See :class:`Variable`."""
         gradient: Array = gradients.array("feature_offset")[0]
         return gradient
+
+
+def _sampled(mask: Array, manifest: Manifest, size: tuple[int, int]) -> Array:
+    """A mask of the rendering [H,W] at the places of a feature map [h,w] of the whole square.
+
+    Rows that are cropped away are as the nearest that is kept.
+    """
+    top, _ = manifest.crop_rows or (0, manifest.resolution)
+    rows, columns = (
+        ((np.arange(length) + 0.5) * manifest.resolution / length).astype(np.intp)
+        for length in size
+    )
+    sampled: Array = mask[np.ix_((rows - top).clip(0, len(mask) - 1), columns)]
+    return sampled
 
 
 VARIABLES: Mapping[str, type[Variable]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ STEPS = 3
 def test_torch_tunes_as_the_runtime_does(tiny_bundle: Path, tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     try:
-        for make in (pivotal_tuning.runtime_tuning, pivotal_tuning.torch_tuning):
+        runtime = partial(pivotal_tuning.runtime_tuning, ("cpu", "fp32"))
+        for make in (runtime, pivotal_tuning.torch_tuning):
             found = make(tiny_bundle, tmp_path, STEPS, 1, "wall")()
             assert found.keys() == PRESET_OF.keys()
             assert all(seconds > 0 for seconds in found.values())
@@ -38,6 +40,8 @@ def test_the_table_tells_ratios_and_likeness() -> None:
     by_stage = dict.fromkeys(PRESET_OF, 2.0)
     figures = {
         "size": 256,
+        "backend": "openvino",
+        "precision": "bf16",
         "steps": 3,
         "threads": 1,
         "seconds": {RUNTIME: by_stage, TORCH: dict.fromkeys(PRESET_OF, 5.0)},
@@ -49,6 +53,7 @@ def test_the_table_tells_ratios_and_likeness() -> None:
     table = pivotal_tuning.as_table(figures)
     columns = [list(column.cells) for column in table.columns]
     assert columns[3] == ["2.50", "2.50", "2.50", ""]
+    assert table.title == "Pivotal tuning, 256 px, openvino bf16, 1 threads"
     assert columns[4][0] == "90.0 dB after 3 steps"
 
 
