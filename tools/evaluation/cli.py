@@ -33,6 +33,7 @@ from hyperstyle_rt.cli.terminal import (
 )
 from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.files import make_directory, write_atomically
+from hyperstyle_rt.formats.manifest import BASE_PRECISION
 from hyperstyle_rt.imaging.pictures import write_picture
 from hyperstyle_rt.model import Model
 from picture_sets.folders import FACTORS_FILE
@@ -76,6 +77,9 @@ def main(
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of an inversion.")] = None,
     backend: Annotated[str, typer.Option(help="As `hyperstyle-rt invert --backend`.")] = "cpu",
+    precision: Annotated[
+        str, typer.Option(help="As `hyperstyle-rt invert --precision`.")
+    ] = BASE_PRECISION,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing report.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
@@ -85,7 +89,7 @@ def main(
     """
     try:
         paths = find_pictures(folder, limit)
-        models = open_bundles(bundle or [None], backend, threads)
+        models = open_bundles(bundle or [None], backend, precision, threads)
         judges = open_judges(backbone, heads, identity)
         methods = [inversion_method(model, iterations) for model in models]
         if generator is not None:
@@ -120,9 +124,11 @@ def find_pictures(folder: Path, limit: int | None) -> list[Path]:
     return [source.path for source in find_sources([folder])][:limit]
 
 
-def open_bundles(names: Sequence[str | None], backend: str, threads: int | None) -> list[Model]:
+def open_bundles(
+    names: Sequence[str | None], backend: str, precision: str, threads: int | None
+) -> list[Model]:
     """Open the bundles, whose names must differ."""
-    models = [Model.load(name, backend, threads=threads) for name in names]
+    models = [Model.load(name, backend, threads=threads, precision=precision) for name in names]
     called = [model.bundle.manifest.name for model in models]
     twice = [name for name in called if called.count(name) > 1]
     if twice:
