@@ -164,7 +164,7 @@ def parts(sizes: Sequence[int], repeats: int, threads: int, folder: Path) -> lis
         found.append(Part(f"inversion {size}", compared, 30, written))
         timed = ("bench", "--bundle", str(bundle), "--backend", "all", *rounds, "--json")
         found.append(Part(f"bench {size}", (*RUNTIME_COMMAND, *timed), 15))
-    checked = (*RUNTIME_COMMAND, "check", "--candidate", BF16, "--json")
+    checked = (*RUNTIME_COMMAND, "check", "--bundle", "portraits", "--candidate", BF16, "--json")
     return [*found, Part("bf16 beside fp32", checked, 5)]
 
 
