@@ -22,7 +22,8 @@ from hyperstyle_export.bundles.verification import measure_half, psnr_db
 from hyperstyle_export.bundles.writer import BundleFacts
 from hyperstyle_export.networks.mobile_model import MobileModel
 from hyperstyle_rt import Model
-from hyperstyle_rt.formats.bundle import Bundle, find_bundle
+from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.bundle_lookup import find_bundle
 from mobile_models import tiny_mobile_model
 from numpy.typing import NDArray
 from onnx import TensorProto
