@@ -29,8 +29,14 @@ chosen = random.Random(0)
 
 @schemathesis.hook
 def before_call(_context: Any, case: Any, _kwargs: dict[str, Any]) -> None:
-    """Put real things into half of the requests; none of them forgets the inversion."""
-    if case.method != "DELETE" and "id" in (case.path_parameters or {}) and chosen.random() < 0.5:
-        case.path_parameters["id"] = ID
+    """Put real things into half of the requests; none of them forgets the inversion.
+
+    Schemathesis sends ids that answers held to other operations, too, and so to DELETE.
+    """
+    if "id" in (case.path_parameters or {}):
+        if case.method != "DELETE" and chosen.random() < 0.5:
+            case.path_parameters["id"] = ID
+        elif case.method == "DELETE" and case.path_parameters["id"] == ID:
+            case.path_parameters["id"] = "another"
     if isinstance(case.body, dict) and chosen.random() < 0.5:
         case.body |= {name: value for name, value in REAL.items() if name in case.body}
