@@ -46,7 +46,7 @@ test-engines: $(DEV)/installed
 test-official: $(DEV)/installed
 	$(PYTEST) -m "official and not slow" $(IN_PROCESSES) tests/export
 
-# A Ray cluster and a Triton server of this machine. They are busy with themselves: one process.
+# A Ray cluster of this machine, which is busy with itself: one process.
 test-scale: $(SCALE)/installed
 	$(SCALE)/bin/python -m pytest -m "not slow" tests/runtime/scale
 
@@ -101,11 +101,11 @@ $(GPU)/installed: pyproject.toml
 	$(GPU)/bin/$(PIP) --editable '.[gpu,export,dev]'
 	@touch $@
 
-# In an environment of its own, as nvidia-pytriton needs NumPy 1: with Python 3.13 there is none of
-# it, and its tests are skipped.
+# Without Triton: pytriton needs NumPy 1 and pyarrow NumPy 2. Its tests need an environment of their
+# own (docs/scale.md).
 $(SCALE)/installed: pyproject.toml
 	$(PYTHON) -m venv $(SCALE)
-	$(SCALE)/bin/$(PIP) --editable '.[cpu,ray-serve,triton]' httpx onnx pytest
+	$(SCALE)/bin/$(PIP) --editable '.[cpu,ray-serve]' httpx pytest
 	@touch $@
 
 clean:
