@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .openvino_library import load_openvino
+from .openvino_library import load_openvino, nodes_of
 
 _PRODUCTS = frozenset(
     {
@@ -47,7 +47,7 @@ def separate_shared_constants(model: Any) -> int:
     How many copies were made, which are few: of constants that gradients pass.
     """
     copies = 0
-    for constant in [node for node in model.get_ops() if node.get_type_name() == "Constant"]:
+    for constant in nodes_of(model, "Constant"):
         uses = defaultdict(list)
         for port, path in _uses(constant.output(0)):
             uses[_kind(port, path)].append((port, path))

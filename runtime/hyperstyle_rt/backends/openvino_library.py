@@ -148,3 +148,15 @@ def _broken(error: ImportError) -> BackendError:
     return BackendError(
         f"OpenVINO cannot be imported ({error}); run: pip install --force-reinstall {MODULE}"
     )
+
+
+def nodes_of(model: Any, kind: str) -> list[Any]:
+    """The operators of an ``openvino.Model`` of that kind; the model may then be altered."""
+    return [node for node in model.get_ops() if node.get_type_name() == kind]
+
+
+def replace_node(node: Any, other: Any) -> None:
+    """Have what reads an operator's only output read another's, which takes the name as well."""
+    name = node.get_friendly_name()
+    node.output(0).replace(other.output(0))
+    other.set_friendly_name(name)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .openvino_library import load_openvino
+from .openvino_library import load_openvino, nodes_of, replace_node
 
 _CHANNELS = 1
 
@@ -29,15 +29,13 @@ def spell_out_permutations(model: Any) -> int:
     """
     operators = load_openvino().opset13
     replaced = 0
-    for gather in [node for node in model.get_ops() if node.get_type_name() == "Gather"]:
+    for gather in nodes_of(model, "Gather"):
         order = _order(gather)
         if order is None:
             continue
         pieces = operators.split(gather.input_value(0), _CHANNELS, len(order))
         reordered = operators.concat([pieces.output(channel) for channel in order], _CHANNELS)
-        name = gather.get_friendly_name()
-        gather.output(0).replace(reordered.output(0))
-        reordered.set_friendly_name(name)
+        replace_node(gather, reordered)
         replaced += 1
     return replaced
 

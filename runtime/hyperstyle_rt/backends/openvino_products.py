@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .openvino_library import load_openvino
+from .openvino_library import load_openvino, nodes_of, replace_node
 
 _LONG = 1 << 18
 """Inner axes from here on are taken in pieces."""
@@ -48,7 +48,7 @@ def split_long_products(model: Any) -> int:
         return split[key].output(0)
 
     found = 0
-    for product in [node for node in model.get_ops() if node.get_type_name() == "MatMul"]:
+    for product in nodes_of(model, "MatMul"):
         a, b = (product.input_value(port) for port in (0, 1))
         turned = product.get_attributes()
         if turned["transpose_a"] or not turned["transpose_b"]:
@@ -58,7 +58,7 @@ def split_long_products(model: Any) -> int:
         piece = gcd(a.shape[1], _PIECE)
         parts = operators.matmul(in_pieces(a, piece), in_pieces(b, piece), False, True)
         total = operators.reduce_sum(parts.output(0), _integers(0), False)
-        _replace(product, total)
+        replace_node(product, total)
         found += 1
     return found
 
@@ -77,7 +77,7 @@ def products_as_convolutions(model: Any) -> int:
     """
     operators = load_openvino().opset13
     found = 0
-    for product in [node for node in model.get_ops() if node.get_type_name() == "MatMul"]:
+    for product in nodes_of(model, "MatMul"):
         kernel, pixels = (product.input_value(port) for port in (0, 1))
         turned = product.get_attributes()
         if turned["transpose_a"] or turned["transpose_b"] or len(kernel.shape) != 3:
@@ -92,7 +92,7 @@ def products_as_convolutions(model: Any) -> int:
         result = operators.convolution(
             picture, weights.output(0), [1, 1], [0, 0], [0, 0], [1, 1]
         ).output(0)
-        _replace(product, operators.reshape(result, _integers(1, out_channels, -1), False))
+        replace_node(product, operators.reshape(result, _integers(1, out_channels, -1), False))
         found += 1
     return found
 
@@ -101,12 +101,6 @@ def _flat(shape: Any) -> tuple[int, ...]:
     """Shape of one picture whose pixels are in one axis; that of no product for several."""
     batch, channels, height, width = shape
     return () if batch != 1 else (1, channels, height * width)
-
-
-def _replace(node: Any, other: Any) -> None:
-    name = node.get_friendly_name()
-    node.output(0).replace(other.output(0))
-    other.set_friendly_name(name)
 
 
 def _integers(*values: int) -> Any:
