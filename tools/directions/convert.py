@@ -18,7 +18,7 @@ Nothing in the files is run. Without -o the directions are added to the bundle.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,7 +41,7 @@ from hyperstyle_rt.types import Array
 from directions.array_files import as_floats, named_array, read_arrays
 from directions.boundaries import boundary_keys, on_rows, stated_rows
 from directions.choice import chosen_arrays, other_generator
-from directions.files import add_to_bundle, save_directions
+from directions.files import write_directions
 
 # StyleCLIP's global directions edit the first styles only: those of the layers up to the second at
 # 128 pixels, toRGB left out (docs/spec.md, section 6).
@@ -96,7 +96,7 @@ def interfacegan(
         for each, vector in chosen.items():
             moved, moving = (vector, span) if stated is None else on_rows(vector, stated, count)
             directions[each] = LinearDirection(moved, moving, scale, unit)
-        _put(opened, directions, out)
+        write_directions(opened, directions, out)
         if other := other_generator(file, contents, list(chosen.values())):
             print_note(other)
 
@@ -128,7 +128,7 @@ def ganspace(
         span = _rows(rows, opened.manifest.num_latents)
         deviation = float(deviations[component])
         direction = ComponentDirection(axes[component], mean, deviation, target, span, unit)
-        _put(opened, {name: direction}, out)
+        write_directions(opened, {name: direction}, out)
 
 
 @app.command()
@@ -155,7 +155,7 @@ def styleclip(
         channels = global_direction(relevance, text, beta)
         deviations = style_deviations(read_arrays(statistics), statistics)
         offsets = dealt_out(channels, deviations, _styles(opened))
-        _put(opened, {name: StyleDirection(offsets, scale, unit)}, out)
+        write_directions(opened, {name: StyleDirection(offsets, scale, unit)}, out)
 
 
 @app.command()
@@ -187,7 +187,7 @@ def styles(
         else:
             chosen = {name: single_channels(channel or [], layout)}
         directions = {each: StyleDirection(a, scale, unit) for each, a in chosen.items()}
-        _put(opened, directions, out)
+        write_directions(opened, directions, out)
 
 
 def style_vector(array: Array, count: int, path: Path) -> Array:
@@ -331,13 +331,6 @@ def _rows(text: str | None, count: int) -> tuple[int, int]:
 
 def _open(bundle: str) -> Bundle:
     return Bundle.open(find_bundle(bundle))
-
-
-def _put(bundle: Bundle, directions: Mapping[str, Direction], out: Path | None) -> None:
-    if out is None:
-        add_to_bundle(bundle, directions)
-    else:
-        save_directions(bundle, directions, out)
 
 
 @contextmanager

@@ -20,6 +20,20 @@ from hyperstyle_rt.formats.directions_file import (
 from hyperstyle_rt.formats.manifest_entries import BundleFile
 
 
+def write_directions(bundle: Bundle, directions: Mapping[str, Direction], out: Path | None) -> None:
+    """Add directions to their bundle, or, where `out` names a file, write them to that.
+
+    Raises
+    ------
+    EditError
+        If a direction does not fit the bundle: then nothing is changed.
+    """
+    if out is None:
+        add_to_bundle(bundle, directions)
+    else:
+        save_directions(bundle, directions, out)
+
+
 def add_to_bundle(bundle: Bundle, directions: Mapping[str, Direction]) -> None:
     """Add directions to a bundle; those of the same names are replaced.
 

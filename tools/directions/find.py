@@ -42,7 +42,7 @@ from picture_sets.known_latents import mapped_latents, read_known
 from rich.console import Console
 from rich.table import Table
 
-from directions.files import add_to_bundle, save_directions
+from directions.files import write_directions
 
 Array = NDArray[np.floating[Any]]
 
@@ -242,10 +242,7 @@ def main(
             name: LinearDirection(v.astype(np.float32), entry.rows or (0, rows), 1.0, entry.unit)
             for (name, entry), v in zip(recipes.items(), vectors, strict=True)
         }
-        if out is None:
-            add_to_bundle(Bundle.open(bundle), directions)
-        else:
-            save_directions(Bundle.open(bundle), directions, out)
+        write_directions(Bundle.open(bundle), directions, out)
     except HyperStyleError as error:
         print_error(str(error))
         raise typer.Exit(2) from None

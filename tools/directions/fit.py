@@ -27,7 +27,7 @@ from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.directions_file import LinearDirection
 from numpy.typing import NDArray
 
-from directions.files import add_to_bundle, save_directions
+from directions.files import write_directions
 from directions.find import MAX_RECIPE_SIZE
 from directions.read import Attributes, load_attributes
 
@@ -195,10 +195,7 @@ def main(
             name: LinearDirection(vector.astype(np.float32), rows, 1.0, recipes[name].unit)
             for name, vector in found.vectors.items()
         }
-        if out is None:
-            add_to_bundle(opened, directions)
-        else:
-            save_directions(opened, directions, out)
+        write_directions(opened, directions, out)
     except HyperStyleError as error:
         print_error(str(error))
         raise typer.Exit(2) from None

@@ -24,7 +24,7 @@ from hyperstyle_rt.model import Model
 from hyperstyle_rt.types import Array, Floats
 from onnx import numpy_helper
 
-from directions.files import add_to_bundle, save_directions
+from directions.files import write_directions
 
 AFFINE = (".style.weight", ".modulation.weight")  # MobileStyleGAN's and StyleGAN2's
 DEVIATIONS = 2.0
@@ -92,10 +92,7 @@ def main(
             f"sefa_{number}": LinearDirection(vector, rows, 1.0, UNIT)
             for number, vector in enumerate(vectors, 1)
         }
-        if out is None:
-            add_to_bundle(opened, directions)
-        else:
-            save_directions(opened, directions, out)
+        write_directions(opened, directions, out)
     except HyperStyleError as error:
         print_error(str(error))
         raise typer.Exit(2) from None
