@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,10 @@ from typing import BinaryIO
 
 from ..errors import BundleError
 from ..files import reason
+from .native_memory import let_go_of_pages
+
+_BETWEEN = 0.05
+"""Seconds between two looks at the pages of files that are read once."""
 
 
 @contextmanager
@@ -64,6 +69,28 @@ class MappedFiles:
                     f"{path} was changed while it was in use; load the model again, and replace "
                     "files of a bundle by others instead of writing to them"
                 )
+
+    @contextmanager
+    def read_once(self) -> Iterator[None]:
+        """Let a library read through the files in the block without holding them in memory whole.
+
+        What it has made of a page, packed or converted, it needs no more of.
+        """
+        files = [file for _, file, _ in self._files]
+        done = threading.Event()
+
+        def let_go() -> None:
+            while not done.wait(_BETWEEN):
+                let_go_of_pages(files)
+
+        worker = threading.Thread(target=let_go, name="pages of graph files", daemon=True)
+        worker.start()
+        try:
+            yield
+        finally:
+            done.set()
+            worker.join()
+            let_go_of_pages(files)
 
     def close(self) -> None:
         """Let go of them."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 _M_ARENA_MAX = -8  # of malloc.h
+_MADV_DONTNEED = 4  # of sys/mman.h
 _SHORT_OF_MEMORY = (
     "bad_alloc",
     "bad allocation",
@@ -29,6 +32,23 @@ def return_freed_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
+
+
+def let_go_of_pages(files: Iterable[BinaryIO]) -> None:
+    """Take the pages of files that are mapped and only read out of this process's memory.
+
+    What is needed of them again is read again, and what is not is memory to others.
+    """
+    if sys.platform != "linux":
+        return
+    advise = ctypes.CDLL(None).madvise
+    advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    paths = {str(Path(f"/proc/self/fd/{file.fileno()}").readlink()) for file in files}
+    for line in Path("/proc/self/maps").read_text("utf-8", "surrogateescape").splitlines():
+        addresses, access, *_, path = line.split(maxsplit=5)
+        if path in paths and "w" not in access:
+            start, end = (int(each, 16) for each in addresses.split("-"))
+            advise(start, end - start, _MADV_DONTNEED)
 
 
 def share_heaps_where_addresses_are_few() -> None:

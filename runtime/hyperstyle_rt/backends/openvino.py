@@ -191,6 +191,8 @@ class OpenvinoBackend:
             part = array[row : row + 1] if has_rows(specs[name]) else array
             shared = self._openvino.Tensor(np.ascontiguousarray(part), shared_memory=True)
             request.set_tensor(name, shared)
+        for name, plane in graph.planes.items():
+            request.set_tensor(name, self._openvino.Tensor(plane, shared_memory=True))
         request.infer()
 
     def _open_graph(self, role: str) -> CompiledGraph:

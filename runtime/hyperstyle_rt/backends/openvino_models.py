@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from ..errors import BackendError, BundleError
 from ..files import reason
 from ..formats.bundle import Bundle
 from ..formats.manifest import BASE_PRECISION
+from ..types import Array
 from .graph_files import MappedFiles, unaltered_files
 from .native_memory import is_out_of_memory, return_freed_memory
 from .openvino_constants import separate_shared_constants
@@ -27,6 +28,7 @@ from .openvino_library import (
     version,
 )
 from .openvino_permutations import spell_out_permutations
+from .openvino_planes import planes_as_inputs
 from .openvino_products import products_as_convolutions, split_long_products
 from .processors import useful_threads
 from .protocol import Signature, TensorSpec
@@ -52,12 +54,15 @@ class CompiledGraph:
         ``openvino.CompiledModel``.
     signature:
         What the file says: there the batch is of any length.
+    planes:
+        Further inputs, which every run is to be given.
     files:
         Its tensors, mapped.
     """
 
     model: Any
     signature: Signature
+    planes: Mapping[str, Array]
     files: MappedFiles
 
 
@@ -117,7 +122,9 @@ class ModelCompiler:
             spell_out_permutations(model)
             products_as_convolutions(model)
             split_long_products(model)
-            compiled = self.core.compile_model(model, DEVICE, self._settings())
+            planes = planes_as_inputs(model)
+            with files.read_once():
+                compiled = self.core.compile_model(model, DEVICE, self._settings())
         except (BackendError, BundleError):
             raise
         except Exception as error:  # OpenVINO raises RuntimeError and what pybind11 makes of others
@@ -131,7 +138,7 @@ class ModelCompiler:
         del model
         return_freed_memory()
         logger.debug("%s by OpenVINO in %s", path.name, self.precision)
-        return CompiledGraph(compiled, signature, files)
+        return CompiledGraph(compiled, signature, planes, files)
 
     def _settings(self) -> dict[str, Any]:
         """What is left to no default: on CPUs that have bfloat16 the default precision is that.

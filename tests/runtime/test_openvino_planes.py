@@ -1,0 +1,81 @@
+"""Noise maps as inputs of OpenVINO's models: the same numbers, without a constant for each bias."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import pytest
+from hyperstyle_rt.backends.openvino_library import load_openvino, new_core
+from hyperstyle_rt.backends.openvino_planes import planes_as_inputs
+
+# Not importorskip: to import the package as it is reports that to its maker.
+pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="needs openvino")
+
+RNG = np.random.default_rng(0)
+PLANE = RNG.standard_normal((1, 1, 16, 16), np.float32)
+BIAS = RNG.standard_normal((1, 8, 1, 1), np.float32)
+PICTURE = RNG.standard_normal((1, 8, 16, 16), np.float32)
+
+
+def with_noise(stored: type[np.floating[Any]]) -> Any:
+    """A model that adds a bias, and noise times its strength, as a generator does."""
+    openvino = load_openvino()
+    operators = openvino.opset13
+    picture = operators.parameter(PICTURE.shape, np.float32)
+    noise = operators.constant(PLANE.astype(stored))
+    if stored is not np.float32:
+        noise = operators.convert(noise, np.float32)
+    scaled = operators.multiply(noise, operators.constant(np.float32(0.5)))
+    biased = operators.add(picture, operators.constant(BIAS))
+    return openvino.Model([operators.relu(operators.add(biased, scaled))], [picture])
+
+
+def compiled(model: Any) -> Any:
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    return new_core().compile_model(model, "CPU", settings)
+
+
+def largest_constant(model: Any) -> int:
+    nodes = model.get_runtime_model().get_ops()
+    constants = [n for n in nodes if n.get_rt_info()["layerType"].astype(str) == "Const"]
+    return max(int(np.prod(list(node.output(0).shape))) for node in constants)
+
+
+@pytest.mark.parametrize("stored", [np.float32, np.float16])
+def test_no_constant_is_larger_than_what_was_stored(stored: type[np.floating[Any]]) -> None:
+    model = with_noise(stored)
+    planes = planes_as_inputs(model)
+    assert [plane.shape for plane in planes.values()] == [(1, 1, 16, 16)]
+    ready = compiled(model)
+    assert largest_constant(ready) <= PLANE.size
+    request = ready.create_infer_request()
+    request.set_input_tensor(0, load_openvino().Tensor(PICTURE))
+    for name, plane in planes.items():
+        assert plane.dtype == np.float32
+        request.set_tensor(name, load_openvino().Tensor(plane))
+    request.infer()
+    noise = PLANE.astype(stored).astype(np.float32)
+    expected = np.maximum(PICTURE + BIAS + 0.5 * noise, 0)
+    assert np.allclose(request.get_output_tensor(0).data, expected, atol=1e-6)
+
+
+def test_the_constant_would_be_as_large_as_the_picture() -> None:
+    """Why this is done; if it fails, OpenVINO no longer needs it."""
+    assert largest_constant(compiled(with_noise(np.float32))) == PICTURE.size
+
+
+def test_other_constants_are_left_alone() -> None:
+    """Kernels, biases, scalars, and planes of several channels."""
+    openvino = load_openvino()
+    operators = openvino.opset13
+    picture = operators.parameter([1, 1, 16, 16], np.float32)
+    kernel = operators.constant(RNG.standard_normal((1, 1, 3, 3), np.float32))
+    found = operators.convolution(picture, kernel, [1, 1], [1, 1], [1, 1], [1, 1])
+    found = operators.multiply(found, operators.constant(np.float32(2)))
+    found = operators.add(found, operators.constant(BIAS))
+    found = operators.add(found, operators.constant(PICTURE))
+    model = openvino.Model([found], [picture])
+    assert planes_as_inputs(model) == {}
+    assert len(model.inputs) == 1
