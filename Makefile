@@ -12,12 +12,13 @@ DEMO := .venv-demo
 DEV := .venv
 GPU := .venv-gpu
 SCALE := .venv-scale
+TRITON := .venv-triton
 WITH_DEV := PYTHON='$(CURDIR)/$(DEV)/bin/python'
 PIP := pip install --quiet --disable-pip-version-check
 PACKAGED := $(shell find runtime/hyperstyle_rt engines/faces engines/portraits -type f ! -name '*.pyc')
 
-.PHONY: demo docs test test-tools test-engines test-official test-scale test-all test-slow test-cpp
-.PHONY: test-gpu lint format clean
+.PHONY: demo docs test test-tools test-engines test-official test-scale test-triton test-all test-slow
+.PHONY: test-cpp test-gpu lint format clean
 
 demo: $(DEMO)/installed
 	$(DEMO)/bin/hyperstyle-rt invert examples/astronaut.jpg --coupled --force --out demo.png
@@ -50,13 +51,18 @@ test-official: $(DEV)/installed
 test-scale: $(SCALE)/installed
 	$(SCALE)/bin/python -m pytest -m "not slow" tests/runtime/scale
 
+# A Triton server of this machine: the one that pytriton carries, on Python 3.10 to 3.12.
+test-triton: $(TRITON)/installed
+	$(TRITON)/bin/python -m pytest -m "not slow" tests/runtime/scale/test_triton.py
+
 # All of these, and the C library's: what CI runs.
-test-all: test test-tools test-engines test-official test-scale test-cpp
+test-all: test test-tools test-engines test-official test-scale test-triton test-cpp
 
 # What takes minutes or gigabytes: official sizes, long training. One process.
-test-slow: $(DEV)/installed $(SCALE)/installed
+test-slow: $(DEV)/installed $(SCALE)/installed $(TRITON)/installed
 	$(DEV)/bin/python -m pytest -m "slow and not gpu" --ignore tests/runtime/scale tests
 	$(SCALE)/bin/python -m pytest -m slow tests/runtime/scale
+	$(TRITON)/bin/python -m pytest -m slow tests/runtime/scale/test_triton.py
 
 # The C library: build, ctest, Python against C; then under sanitizers; then the fuzzers' corpus.
 test-cpp: $(DEV)/installed
@@ -101,12 +107,16 @@ $(GPU)/installed: pyproject.toml
 	$(GPU)/bin/$(PIP) --editable '.[gpu,export,dev]'
 	@touch $@
 
-# Without Triton: pytriton needs NumPy 1 and pyarrow NumPy 2. Its tests need an environment of their
-# own (docs/scale.md).
+# Ray and Triton apart: pyarrow needs NumPy 2 and pytriton NumPy 1.
 $(SCALE)/installed: pyproject.toml
 	$(PYTHON) -m venv $(SCALE)
 	$(SCALE)/bin/$(PIP) --editable '.[cpu,ray-serve]' httpx pytest
 	@touch $@
 
+$(TRITON)/installed: pyproject.toml
+	$(PYTHON) -m venv $(TRITON)
+	$(TRITON)/bin/$(PIP) --editable '.[cpu,triton]' httpx onnx pytest
+	@touch $@
+
 clean:
-	rm -rf $(DEMO) $(DEV) $(GPU) $(SCALE) demo.png demo.coupled.png build dist
+	rm -rf $(DEMO) $(DEV) $(GPU) $(SCALE) $(TRITON) demo.png demo.coupled.png build dist
