@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 from hyperstyle_rt.backends import openvino_products
 from hyperstyle_rt.backends.openvino_library import load_openvino, new_core
-from hyperstyle_rt.backends.openvino_products import products_as_convolutions, split_long_products
+from hyperstyle_rt.backends.openvino_products import (
+    products_as_convolutions,
+    split_long_products,
+    turn_in_products,
+)
 
 # Not importorskip: to import the package as it is reports that to its maker.
 pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="needs openvino")
@@ -111,3 +115,19 @@ def test_a_product_with_a_picture_is_a_convolution() -> None:
 def test_pictures_of_a_batch_have_kernels_of_their_own() -> None:
     """A convolution would use one for all."""
     assert products_as_convolutions(rgb_model(2)) == 0
+
+
+@pytest.mark.parametrize(("order", "replaced"), [((1, 2, 0), 1), ((0, 2, 1), 0)])
+def test_rows_stay_whole_in_products(order: tuple[int, ...], replaced: int) -> None:
+    """Where [R,n,L] is turned to [n,L,R] for a product; other turns are left alone."""
+    openvino = load_openvino()
+    operators = openvino.opset13
+    shape = (7, 3, 40) if replaced else (3, 7, 40)
+    left = operators.parameter([3, 5, 40], np.float32)
+    right = operators.parameter(list(shape), np.float32)
+    turned = operators.transpose(operators.relu(right), np.array(order, np.int64))
+    model = openvino.Model([operators.matmul(left, turned, False, False)], [left, right])
+    assert turn_in_products(model) == replaced
+    rng = np.random.default_rng(0)
+    a, x = (rng.random(size, np.float32) for size in ((3, 5, 40), shape))
+    assert np.allclose(computed(model, a, x), a @ x.transpose(order), rtol=1e-5)

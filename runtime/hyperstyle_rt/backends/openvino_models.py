@@ -27,9 +27,10 @@ from .openvino_library import (
     too_little_memory,
     version,
 )
+from .openvino_pacing import drop_products_with_zero
 from .openvino_permutations import spell_out_permutations
 from .openvino_planes import planes_as_inputs
-from .openvino_products import products_as_convolutions, split_long_products
+from .openvino_products import products_as_convolutions, split_long_products, turn_in_products
 from .processors import useful_threads
 from .protocol import Signature, TensorSpec
 
@@ -118,11 +119,7 @@ class ModelCompiler:
             model.reshape(
                 {name: shape_in_batch(spec, 1) for name, spec in signature.inputs.items()}
             )
-            separate_shared_constants(model)
-            spell_out_permutations(model)
-            products_as_convolutions(model)
-            split_long_products(model)
-            planes = planes_as_inputs(model)
+            planes = _altered(model)
             with files.read_once():
                 compiled = self.core.compile_model(model, DEVICE, self._settings())
         except (BackendError, BundleError):
@@ -186,6 +183,17 @@ class ModelCompiler:
             f"OpenVINO {version()} computes the graph {role} in "
             f"{', '.join(sorted(found | {given}))}, not in {self.precision}; use --backend cpu"
         )
+
+
+def _altered(model: Any) -> dict[str, Array]:
+    """Alter a model of static shapes to what OpenVINO computes right and fast; gives its planes."""
+    separate_shared_constants(model)
+    drop_products_with_zero(model)
+    spell_out_permutations(model)
+    products_as_convolutions(model)
+    turn_in_products(model)
+    split_long_products(model)
+    return planes_as_inputs(model)
 
 
 def product_types(compiled: Any) -> set[str]:

@@ -63,6 +63,37 @@ def split_long_products(model: Any) -> int:
     return found
 
 
+def turn_in_products(model: Any) -> int:
+    """Compute ``a @ x`` of an x [n,L,R] that was made of [R,n,L] as ``a @ y.T`` of y [n,R,L].
+
+    Rows stay whole then; otherwise single values are moved, by a general and slow operator.
+
+    Parameters
+    ----------
+    model:
+        ``openvino.Model`` of static shapes; it is altered.
+
+    Returns
+    -------
+    How many products were replaced.
+    """
+    operators = load_openvino().opset13
+    found = 0
+    for product in nodes_of(model, "MatMul"):
+        turned = product.get_attributes()
+        transpose = product.input_value(1).get_node()
+        if turned["transpose_b"] or transpose.get_type_name() != "Transpose":
+            continue
+        order = transpose.input_value(1).get_node()
+        if order.get_type_name() != "Constant" or order.data.ravel().tolist() != [1, 2, 0]:
+            continue
+        rows = operators.transpose(transpose.input_value(0), _integers(1, 0, 2)).output(0)
+        left = product.input_value(0)
+        replace_node(product, operators.matmul(left, rows, turned["transpose_a"], True))
+        found += 1
+    return found
+
+
 def products_as_convolutions(model: Any) -> int:
     """Compute ``kernel [1,O,I] @ pixels [1,I,h*w]`` as a 1x1 convolution of the picture [1,I,h,w].
 

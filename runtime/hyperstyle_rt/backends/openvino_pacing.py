@@ -1,0 +1,44 @@
+"""The order of a backward pass, which graphs spell out for ONNX Runtime, left to OpenVINO.
+
+Graphs of gradients add to small inputs a zero that some value must be known for, so that little is
+held in memory at a time. OpenVINO orders nodes by itself; to it such a zero is a way from the
+gradients to all activations without a product on it, and what is on such ways is not computed in
+bfloat16: whole pictures went to float32 and back.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .openvino_library import load_openvino, nodes_of, replace_node
+
+
+def drop_products_with_zero(model: Any) -> int:
+    """Replace every product with the number zero by zeros.
+
+    They differ where a factor is infinite or no number, which then shows in the results anyway.
+
+    Parameters
+    ----------
+    model:
+        ``openvino.Model`` of static shapes; it is altered.
+
+    Returns
+    -------
+    How many there were.
+    """
+    operators = load_openvino().opset13
+    found = [node for node in nodes_of(model, "Multiply") if _has_zero(node)]
+    for node in found:
+        output = node.output(0)
+        zeros = np.zeros(tuple(output.shape), output.get_element_type().to_dtype())
+        replace_node(node, operators.constant(zeros))
+    return len(found)
+
+
+def _has_zero(product: Any) -> bool:
+    factors = [product.input_value(port).get_node() for port in (0, 1)]
+    constants = [node.data for node in factors if node.get_type_name() == "Constant"]
+    return any(data.size == 1 and not data.any() for data in constants)

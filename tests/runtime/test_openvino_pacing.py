@@ -1,0 +1,45 @@
+"""Zeros that only order the nodes of a backward pass, taken out for OpenVINO."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import pytest
+from hyperstyle_rt.backends.openvino_library import load_openvino, new_core
+from hyperstyle_rt.backends.openvino_pacing import drop_products_with_zero
+
+# Not importorskip: to import the package as it is reports that to its maker.
+pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="needs openvino")
+
+
+def delayed(factor: float) -> Any:
+    """A picture times three, which waits for a number of its own mean."""
+    openvino = load_openvino()
+    operators = openvino.opset13
+    picture = operators.parameter([1, 4, 8, 8], np.float32)
+    known = operators.reduce_mean(picture, np.array([0, 1, 2, 3], np.int64), keep_dims=False)
+    waiting = operators.multiply(known, operators.constant(np.float32(factor)))
+    slope = operators.add(operators.constant(np.float32(3)), waiting)
+    return openvino.Model([operators.multiply(picture, slope)], [picture])
+
+
+def kinds(model: Any) -> list[str]:
+    return [node.get_type_name() for node in model.get_ops()]
+
+
+def test_what_waits_for_a_zero_waits_no_more() -> None:
+    model = delayed(0.0)
+    assert drop_products_with_zero(model) == 1
+    assert "ReduceMean" not in kinds(model)
+    picture = np.random.default_rng(0).standard_normal((1, 4, 8, 8)).astype(np.float32)
+    settings = {"INFERENCE_PRECISION_HINT": "f32"}
+    found = new_core().compile_model(model, "CPU", settings)([picture])[0]
+    assert np.array_equal(found, 3 * picture)
+
+
+def test_other_products_stay() -> None:
+    model = delayed(0.5)
+    assert drop_products_with_zero(model) == 0
+    assert "ReduceMean" in kinds(model)
