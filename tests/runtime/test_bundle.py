@@ -383,8 +383,8 @@ def test_latent_average_is_optional(directory):
 @pytest.mark.parametrize(
     ("tensors", "says"),
     [
-        ({"average": manifests.LATENT_AVERAGE}, "must hold the float32 tensor latent_average"),
-        ({"latent_average": np.zeros((8, 16))}, "must hold the float32 tensor latent_average"),
+        ({"average": manifests.LATENT_AVERAGE}, "must hold the tensor latent_average of float32"),
+        ({"latent_average": np.zeros((8, 16))}, "must hold the tensor latent_average of float32"),
         ({"latent_average": manifests.LATENT_AVERAGE[:4]}, "of shape [10, 16]"),
         ({"latent_average": manifests.LATENT_AVERAGE * np.float32(np.inf)}, "NaN or infinity"),
     ],
@@ -403,3 +403,31 @@ def test_altered_latent_average_is_refused(directory):
     bundle = Bundle.open(directory)
     FILE_ATTACKS["altered"][0](directory / "latent_average.safetensors")
     assert "is altered" in refusal(BundleError, bundle.latent_average)
+
+
+# ------------------------------------------------------------------------------ latent samples
+
+SAMPLES = "latent_samples.safetensors"
+
+
+def test_latent_samples_are_read_and_optional(directory):
+    assert Bundle.open(directory).latent_samples() is None
+    stored = np.random.default_rng(0).standard_normal((5, 16)).astype(np.float16)
+    samples = with_file(directory, SAMPLES, save({"latent_samples": stored})).latent_samples()
+    assert samples.dtype == np.float32
+    np.testing.assert_array_equal(samples, stored)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "says"),
+    [
+        ({"latents": np.zeros((5, 16), np.float16)}, "latent_samples of float32 or float16"),
+        ({"latent_samples": np.zeros((5, 16), np.int32)}, "latent_samples of float32 or float16"),
+        ({"latent_samples": np.zeros((5, 8), np.float16)}, "of shape [N,16], N at least 2"),
+        ({"latent_samples": np.zeros((1, 16), np.float16)}, "N at least 2, not [1, 16]"),
+        ({"latent_samples": np.full((5, 16), np.nan, np.float16)}, "NaN or infinity"),
+    ],
+)
+def test_unsuitable_latent_samples_are_refused(tensors, says, directory):
+    bundle = with_file(directory, SAMPLES, save(tensors))
+    assert says in refusal(BundleError, bundle.latent_samples)

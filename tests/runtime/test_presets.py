@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import refuse, succeed
+from hyperstyle_export.bundles.writer import add_file
 from hyperstyle_rt import BundleError, HyperStyleError, Inversion, InversionError, Model
-from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.bundle import LATENT_SAMPLES_NAME, Bundle
 from hyperstyle_rt.formats.manifest import Manifest
 from hyperstyle_rt.imaging.pictures import to_input, write_picture
+from hyperstyle_rt.optimising.latent_statistics import draw_latents
 from hyperstyle_rt.optimising.objective import choose_role
 from hyperstyle_rt.optimising.point import Point
 from hyperstyle_rt.optimising.presets import PRESETS
+from safetensors.numpy import save
 
 STEPS = 6
 NEEDS = {
@@ -137,6 +141,53 @@ def test_presets_start_from_nothing(model: Model, picture: np.ndarray, preset: s
     assert np.array_equal(again.output, found.output)  # what is drawn is drawn alike
     average = model.optimise(None, picture, preset, steps=0)
     assert distance(found, picture) < distance(average, picture)
+
+
+@pytest.fixture(scope="module")
+def sampled(
+    tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Model, np.ndarray]:
+    """A bundle that carries latents of its own kind, far from those of normal vectors."""
+    path = tmp_path_factory.mktemp("sampled") / "tiny"
+    shutil.copytree(tiny_bundle, path)
+    samples = np.random.default_rng(0).normal(3, 0.1, (40, 16)).astype(np.float16)
+    add_file(Bundle.open(path), LATENT_SAMPLES_NAME, save({"latent_samples": samples}))
+    return Model.load(path, "cpu", threads=1), samples.astype(np.float32)
+
+
+@pytest.mark.parametrize("preset", FROM_NOTHING)
+def test_they_start_from_samples_where_there_are_some(
+    sampled: tuple[Model, np.ndarray], picture: np.ndarray, preset: str
+) -> None:
+    model, samples = sampled
+    start = model.optimise(None, picture, preset, steps=0).latents
+    if preset != "ii2s":  # which starts from the bundle's average
+        assert np.allclose(start, samples.mean(0), atol=1e-5)
+    found = model.optimise(None, picture, preset, steps=9).latents
+    assert 0 < np.abs(found - start).max() < 1
+
+
+def test_samples_are_what_is_drawn(
+    sampled: tuple[Model, np.ndarray], inversion: Inversion, picture: np.ndarray
+) -> None:
+    """By what draws single latents, too; no mapping network is run."""
+    model, samples = sampled
+    drawn = draw_latents(model.bundle, model.backend, 10)
+    assert len({tuple(row) for row in drawn}) == 10
+    assert {tuple(row) for row in drawn} <= {tuple(row) for row in samples}
+    assert len(draw_latents(model.bundle, model.backend, 1000)) == len(samples)
+    held, free = (
+        model.optimise(inversion, picture, preset, steps=15) for preset in ("pti_locality", "pti")
+    )
+
+    def moved(tuned: Inversion) -> float:
+        before, after = (
+            model.synthesise(each, np.tile(samples[0], (len(each.latents), 1)))
+            for each in (inversion, tuned)
+        )
+        return float(np.abs(after - before).mean())
+
+    assert 0 < moved(held) < moved(free)
 
 
 def test_pivotal_tuning_of_an_inversion_keeps_its_latents(

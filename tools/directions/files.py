@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
-from hyperstyle_export.bundles.writer import sha256, write_manifest
+from hyperstyle_export.bundles.writer import add_file
 from hyperstyle_rt.errors import EditError
 from hyperstyle_rt.files import write_atomically
 from hyperstyle_rt.formats.bundle import Bundle
@@ -17,7 +16,6 @@ from hyperstyle_rt.formats.directions_file import (
     parse_directions,
     serialize_directions,
 )
-from hyperstyle_rt.formats.manifest_entries import BundleFile
 
 
 def write_directions(bundle: Bundle, directions: Mapping[str, Direction], out: Path | None) -> None:
@@ -43,14 +41,12 @@ def add_to_bundle(bundle: Bundle, directions: Mapping[str, Direction]) -> None:
     ------
     EditError
         If a direction does not fit the bundle: then nothing is changed.
+    BuildError
+        If the bundle cannot be written.
     """
     data = serialize_directions({**bundle_directions(bundle), **directions})
     parse_directions(data, bundle.manifest)
-    path = bundle.directory / DIRECTIONS_NAME
-    write_atomically(path, data, EditError)
-    listed = BundleFile(sha256(path), len(data), "fp32")
-    files = {**bundle.manifest.files, DIRECTIONS_NAME: listed}
-    write_manifest(bundle.directory, replace(bundle.manifest, files=files))
+    add_file(bundle, DIRECTIONS_NAME, data)
 
 
 def save_directions(bundle: Bundle, directions: Mapping[str, Direction], out: Path) -> None:

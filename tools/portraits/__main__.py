@@ -115,6 +115,28 @@ def sheet(
 
 
 @app.command()
+def latents(
+    bundle: Annotated[str, typer.Option(help="Whose generator was trained on portraits.")],
+    count: Annotated[int, typer.Option(min=2, max=10_000, help="Latents to keep.")] = 1024,
+    seed: Seed = 1,
+    trained_on: Annotated[
+        int, typer.Option(min=2, help="Portraits of the seed whose mean and spread z is told in.")
+    ] = 30_000,
+) -> None:
+    """Add to a bundle the latents of random portraits; what descends from nothing starts there.
+
+    Example: python tools/portraits latents --bundle engines/portraits
+    """
+    from portraits.latents import add_samples
+
+    distance = add_samples(bundle, count, seed, trained_on)
+    print_line(
+        f"{bundle}: latents of {count} portraits; their mean is {distance:.3f} of their spread "
+        "from the bundle's average"
+    )
+
+
+@app.command()
 def describe() -> None:
     """Print the table of all factors."""
     from portraits.factors import description

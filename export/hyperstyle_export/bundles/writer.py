@@ -220,6 +220,23 @@ def stored_graph(build: Callable[[], ir.Model], storage: Storage) -> ir.Model:
         raise BuildError(f"{error}; use --storage fp32.") from error
 
 
+def add_file(bundle: Bundle, name: str, data: bytes) -> None:
+    """Write a file into a bundle and list it; one of the same name is replaced.
+
+    The space that inversions are tied to stays the same.
+
+    Raises
+    ------
+    BuildError
+        If it cannot be written.
+    """
+    path = bundle.directory / name
+    write_atomically(path, data, BuildError)
+    listed = BundleFile(sha256(path), len(data), "fp32")
+    files = {**bundle.manifest.files, name: listed}
+    write_manifest(bundle.directory, replace(bundle.manifest, files=files))
+
+
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Write manifest.json into a bundle's directory, replacing one that is there."""
     text = json.dumps(manifest.to_json(), indent=2, allow_nan=False)

@@ -20,7 +20,13 @@ from ..backends.protocol import Backend
 from ..backends.registry import open_backend
 from ..errors import BundleError, HyperStyleError
 from ..files import reason, sha256, write_atomically
-from ..formats.bundle import DATA_SUFFIX, LATENT_AVERAGE_NAME, MANIFEST_NAME, Bundle
+from ..formats.bundle import (
+    DATA_SUFFIX,
+    LATENT_AVERAGE_NAME,
+    LATENT_SAMPLES_NAME,
+    MANIFEST_NAME,
+    Bundle,
+)
 from ..formats.directions_file import DIRECTIONS_NAME
 from ..formats.fields import PLAIN_NAME, is_plain_name
 from ..formats.inversion_file import InversionData
@@ -156,7 +162,8 @@ def _write(tuned: Tuned, directory: Path, name: str) -> Bundle:
         graph = manifest.graphs[role]
         _copy(tuned.bundle, [graph.file, *graph.data], directory, listed)
         graphs[role] = graph
-    others = [n for n in (LATENT_AVERAGE_NAME, DIRECTIONS_NAME) if n in manifest.files]
+    kept_files = (LATENT_AVERAGE_NAME, LATENT_SAMPLES_NAME, DIRECTIONS_NAME)
+    others = [name for name in kept_files if name in manifest.files]
     _copy(tuned.bundle, others, directory, listed)
     for beside in BESIDE:
         if (tuned.bundle.directory / beside).is_file():

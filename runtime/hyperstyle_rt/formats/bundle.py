@@ -29,11 +29,12 @@ if TYPE_CHECKING:
 
 MANIFEST_NAME = "manifest.json"
 LATENT_AVERAGE_NAME = "latent_average.safetensors"
+LATENT_SAMPLES_NAME = "latent_samples.safetensors"
 PLANS_DIRECTORY = "tensorrt"
 DATA_SUFFIX = ".data"  # of the file beside a graph that holds its large tensors
 
 MAX_MANIFEST_SIZE = 1 << 20
-MAX_LATENT_AVERAGE_SIZE = 1 << 24
+MAX_LATENTS_SIZE = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -291,27 +292,59 @@ class Bundle:
         BundleError
             If the file is missing, altered, or does not hold that.
         """
+        average = self._latents(LATENT_AVERAGE_NAME, "latent_average", ("float32",))
+        shape = (self.manifest.num_latents, self.manifest.latent_width)
+        if average is not None and average.shape != shape:
+            raise BundleError(
+                f"{self.directory / LATENT_AVERAGE_NAME} must hold latents of shape {list(shape)}, "
+                f"not {list(average.shape)}; build the bundle again"
+            )
+        return average
+
+    def latent_samples(self) -> NDArray[np.float32] | None:
+        """Read latents of the bundle's own kind, where normal vectors do not map to such.
+
+        Returns
+        -------
+        float32 [N,W], N at least 2, or None if the bundle carries none.
+
+        Raises
+        ------
+        BundleError
+            If the file is missing, altered, or does not hold that.
+        """
+        samples = self._latents(LATENT_SAMPLES_NAME, "latent_samples", ("float32", "float16"))
+        width = self.manifest.latent_width
+        if samples is not None and (samples.shape[1:] != (width,) or len(samples) < 2):
+            raise BundleError(
+                f"{self.directory / LATENT_SAMPLES_NAME} must hold latents of shape [N,{width}], N "
+                f"at least 2, not {list(samples.shape)}; build the bundle again"
+            )
+        return samples
+
+    def _latents(
+        self, file: str, tensor: str, types: tuple[str, ...]
+    ) -> NDArray[np.float32] | None:
+        """A tensor of a file of latents, as float32; None if the bundle has no such file."""
         import numpy as np
 
         from .tensors import parse
 
-        if LATENT_AVERAGE_NAME not in self.manifest.files:
+        if file not in self.manifest.files:
             return None
-        path = self.directory / LATENT_AVERAGE_NAME
+        path = self.directory / file
         try:
-            tensors = parse(self.read_file(LATENT_AVERAGE_NAME, MAX_LATENT_AVERAGE_SIZE)).tensors
+            found = parse(self.read_file(file, MAX_LATENTS_SIZE)).tensors.get(tensor)
         except ValueError as error:
             raise BundleError(f"{path} {error}; build the bundle again") from None
-        average = tensors.get("latent_average")
-        shape = (self.manifest.num_latents, self.manifest.latent_width)
-        if average is None or average.dtype != np.float32 or average.shape != shape:
+        if found is None or found.dtype.name not in types:
             raise BundleError(
-                f"{path} must hold the float32 tensor latent_average of shape {list(shape)}; "
-                "build the bundle again"
+                f"{path} must hold the tensor {tensor} of {' or '.join(types)}; build the bundle "
+                "again"
             )
-        if not np.isfinite(average).all():
+        if not np.isfinite(found).all():
             raise BundleError(f"{path} holds NaN or infinity; build the bundle again")
-        return average
+        return found.astype(np.float32)
 
     def _opened(self, name: str) -> BundleFileReader:
         if name not in self.manifest.files:

@@ -1,4 +1,4 @@
-"""What latents are like: their mean, deviation and principal directions, of the mapping network."""
+"""What latents are like: their mean, deviation and principal directions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..backends.protocol import Backend
 from ..errors import BundleError
-from ..formats.bundle import Bundle
+from ..formats.bundle import LATENT_SAMPLES_NAME, Bundle
 from ..types import Array
 
 MAPPING = "mapping"
@@ -48,20 +48,33 @@ class Whitening:
 
 
 def maps_to_one_latent(bundle: Bundle, backend: Backend) -> bool:
-    """Whether a bundle has a mapping network that gives all layers the same latent."""
+    """Whether a bundle says what a latent that all layers share is like."""
+    if has_samples(bundle):
+        return True
     if MAPPING not in bundle.manifest.graphs:
         return False
     return len(backend.signature(MAPPING).outputs["w"].shape) == 2
 
 
+def has_samples(bundle: Bundle) -> bool:
+    """Whether a bundle carries latents of its own kind, as its mapping takes no normal vectors."""
+    return LATENT_SAMPLES_NAME in bundle.manifest.files
+
+
 def draw_latents(bundle: Bundle, backend: Backend, count: int, seed: int = SEED) -> Array:
-    """Latents w [count,W] of normal random vectors.
+    """Latents w [count,W]: of normal random vectors, or of the bundle's own samples.
+
+    Of the latter there may be fewer: none is drawn twice.
 
     Raises
     ------
     BundleError
-        If the bundle has no mapping network, or one that gives a row for every style.
+        If the bundle has no samples, and no mapping network or one that gives a row for every
+        style.
     """
+    samples = bundle.latent_samples()
+    if samples is not None:
+        return samples[np.random.RandomState(seed).permutation(len(samples))[:count]]
     if MAPPING not in bundle.manifest.graphs:
         raise BundleError(
             f"bundle {bundle.manifest.name!r} has no mapping network, which says what latents are "

@@ -25,6 +25,7 @@ from .latent_statistics import (
     MAPPING,
     Spread,
     draw_latents,
+    has_samples,
     maps_to_one_latent,
     spread_of,
     whitening_of,
@@ -319,12 +320,18 @@ class Optimiser:
     def _locality(self, objective: Objective, start: Point, settings: Buffers) -> Locality:
         """Pivotal tuning's term; the old generator is that of the start."""
         weights = self._term_weights(Weights(LOCALITY_WEIGHT, 0.0, LOCALITY_WEIGHT))
-        spread = spread_of(draw_latents(self._bundle, self._backend, SPREAD_OVER))
+        known = draw_latents(self._bundle, self._backend, SPREAD_OVER)
+        spread = spread_of(known)
+        sampled = has_samples(self._bundle)
 
         def draw() -> Array:
+            if sampled:
+                return towards_mean(known[self._source.integers(len(known))])
             z = self._source.standard_normal((1, len(spread.mean)), dtype=np.float32)
             outputs = self._backend.run(MAPPING, {"z": self._backend.upload(z)})
-            w = self._backend.download(outputs["w"])[0]
+            return towards_mean(self._backend.download(outputs["w"])[0])
+
+        def towards_mean(w: Array) -> Array:
             return np.asarray(spread.mean + LOCALITY_TRUNCATION * (w - spread.mean), np.float32)
 
         def target_of(there: Point) -> Target:
