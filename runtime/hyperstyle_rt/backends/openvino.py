@@ -1,7 +1,8 @@
 """OpenVINO's own library on the CPU: fp32, and bf16 where the CPU has the instructions.
 
-Tensors are numpy arrays, which OpenVINO reads and writes where they lie. Graphs are compiled for
-one row, and batches are run row by row, so that a picture is the same alone and in a batch.
+Tensors are numpy arrays, which OpenVINO reads and writes where they lie: of float32, but for the
+kernels in bf16. Graphs are compiled for one row, and batches are run row by row, so that a picture
+is the same alone and in a batch.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ..types import Array
 from .inputs import check_inputs
 from .lifetime import NativeObjects
 from .native_memory import is_out_of_memory, return_freed_memory
+from .openvino_halves import half_tensor, to_float, to_half
 from .openvino_library import (
     DEVICE,
     cause_of,
@@ -117,13 +119,15 @@ class OpenvinoBackend:
                     f"the graph {role} takes {name} as a buffer, not as {type(value).__name__}; "
                     "upload it first"
                 )
-        kinds = {name: (value.shape, value.dtype) for name, value in inputs.items()}
+        kinds = {name: (value.shape, _kind(value)) for name, value in inputs.items()}
         check_inputs(role, signature, kinds)
         batch = _batch(role, signature, inputs)
         graph.files.check()
         try:
             outputs = {
-                name: np.empty(shape_in_batch(spec, batch), spec.dtype)
+                name: np.empty(
+                    shape_in_batch(spec, batch), np.uint16 if name in graph.halves else spec.dtype
+                )
                 for name, spec in signature.outputs.items()
             }
             for row in range(batch):
@@ -155,11 +159,11 @@ class OpenvinoBackend:
 
     def download(self, buffer: Any) -> Array:
         """Copy an array into a float32 array of its own."""
-        return np.array(buffer, np.float32)
+        return np.array(to_float(buffer))
 
     def share(self, buffer: Any) -> Any:
-        """The array itself."""
-        return buffer
+        """The array itself, or its float32 numbers."""
+        return to_float(buffer) if _kind(buffer) != buffer.dtype else buffer
 
     def for_session(self) -> OpenvinoBackend:
         """Itself: compiled models may be run by several threads at a time."""
@@ -187,13 +191,23 @@ class OpenvinoBackend:
         """
         specs = {**graph.signature.inputs, **graph.signature.outputs}
         request = graph.model.create_infer_request()
+        tensors = {
+            name: self._openvino.Tensor(a, shared_memory=True) for name, a in graph.planes.items()
+        }
         for name, array in (*inputs.items(), *outputs.items()):
             part = array[row : row + 1] if has_rows(specs[name]) else array
-            shared = self._openvino.Tensor(np.ascontiguousarray(part), shared_memory=True)
-            request.set_tensor(name, shared)
-        for name, plane in graph.planes.items():
-            request.set_tensor(name, self._openvino.Tensor(plane, shared_memory=True))
+            tensors[name] = self._tensor(part, name in graph.halves)
+        for name, tensor in tensors.items():
+            request.set_tensor(name, tensor)
         request.infer()
+
+    def _tensor(self, array: Any, is_half: bool) -> Any:
+        """An ``openvino.Tensor`` of an array, of the type that a graph has for it."""
+        given = np.ascontiguousarray(array)
+        if is_half:
+            return half_tensor(given if given.dtype == np.uint16 else to_half(given))
+        exact = to_float(given) if given.dtype == np.uint16 else given
+        return self._openvino.Tensor(exact, shared_memory=True)
 
     def _open_graph(self, role: str) -> CompiledGraph:
         """The compiled model of a graph; several threads may ask for it at a time."""
@@ -209,6 +223,11 @@ class OpenvinoBackend:
         self._native.keep(graph.model)
         self._graphs[role] = graph
         return graph
+
+
+def _kind(array: Any) -> np.dtype[Any]:
+    """The type of an array as signatures tell it: bfloat16 stands for float32."""
+    return np.dtype(np.float32) if array.dtype == np.uint16 else array.dtype
 
 
 def _batch(role: str, signature: Signature, inputs: Mapping[str, Any]) -> int:

@@ -18,6 +18,7 @@ from ..types import Array
 from .graph_files import MappedFiles, unaltered_files
 from .native_memory import is_out_of_memory, return_freed_memory
 from .openvino_constants import separate_shared_constants
+from .openvino_halves import pass_kernels_in_bfloat16
 from .openvino_library import (
     DEVICE,
     cause_of,
@@ -57,6 +58,8 @@ class CompiledGraph:
         What the file says: there the batch is of any length.
     planes:
         Further inputs, which every run is to be given.
+    halves:
+        Inputs and outputs that are of bfloat16, where the file says float32.
     files:
         Its tensors, mapped.
     """
@@ -64,6 +67,7 @@ class CompiledGraph:
     model: Any
     signature: Signature
     planes: Mapping[str, Array]
+    halves: frozenset[str]
     files: MappedFiles
 
 
@@ -120,6 +124,9 @@ class ModelCompiler:
                 {name: shape_in_batch(spec, 1) for name, spec in signature.inputs.items()}
             )
             planes = _altered(model)
+            halves: frozenset[str] = frozenset()
+            if self.precision != BASE_PRECISION:
+                model, halves = pass_kernels_in_bfloat16(model)
             with files.read_once():
                 compiled = self.core.compile_model(model, DEVICE, self._settings())
         except (BackendError, BundleError):
@@ -135,7 +142,7 @@ class ModelCompiler:
         del model
         return_freed_memory()
         logger.debug("%s by OpenVINO in %s", path.name, self.precision)
-        return CompiledGraph(compiled, signature, planes, files)
+        return CompiledGraph(compiled, signature, planes, halves, files)
 
     def _settings(self) -> dict[str, Any]:
         """What is left to no default: on CPUs that have bfloat16 the default precision is that.
