@@ -28,6 +28,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import typer
+from hyperstyle_rt.errors import HyperStyleError
 from rich.console import Console
 from rich.table import Table
 
@@ -49,7 +50,7 @@ def measure(times: Seconds, stage: str, function: Callable[[], Any]) -> Any:
     return result
 
 
-class Unavailable(Exception):
+class Unavailable(HyperStyleError):
     """A contender cannot run here; the message is a sentence that says why."""
 
 
@@ -133,7 +134,6 @@ def runtime_inversion(bundle: Path, threads: int, backend: str = "cpu") -> Calla
     """
     from hyperstyle_rt.checking.comparison import open_contender
     from hyperstyle_rt.checking.timing import TimedBackend
-    from hyperstyle_rt.errors import HyperStyleError
     from hyperstyle_rt.formats.bundle import Bundle
     from hyperstyle_rt.model import Model
 
@@ -180,7 +180,7 @@ def worker(
     """
     try:
         run = make(*args)
-    except Unavailable as error:
+    except HyperStyleError as error:
         pipe.send(str(error))
         return
     pipe.send(None)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 from benchmarking import inversion
+from hyperstyle_rt import BundleError
 from typer.testing import CliRunner
 
 
@@ -75,3 +76,13 @@ def test_forms_that_cannot_run_are_told_apart_in_the_table() -> None:
     )
     assert [column.header for column in table.columns] == ["", "runtime", "torch"]
     assert "without torch compiled: no compiler" in str(table.caption)
+
+
+def broken() -> None:
+    raise BundleError("the bundle is broken; restore it")
+
+
+def test_what_keeps_a_contender_from_running_is_a_sentence() -> None:
+    """Whatever of ours it is, and though it happens in another process."""
+    with pytest.raises(inversion.Unavailable, match="the bundle is broken; restore it"):
+        inversion.Contender(broken)
