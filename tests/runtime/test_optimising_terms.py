@@ -122,6 +122,18 @@ def test_whitening_whitens() -> None:
     assert spread.deviation == pytest.approx(deviation, rel=1e-5)
 
 
+def test_a_least_deviation_bounds_the_prior() -> None:
+    """Of latents that lie in fewer directions than they have numbers."""
+    source = np.random.default_rng(0)
+    mixed = source.standard_normal((500, 3)) @ source.standard_normal((3, 16))
+    latents = np.float32(20 + mixed)  # above zero, where the activation changes nothing
+    aside = latents[:1] + np.float32(0.1)
+    assert prior(aside, whitening_of(latents))[0] > 1e3
+    bounded = whitening_of(latents, 0.5)
+    assert bounded.deviations.min() == 0.5 * bounded.deviations.max()
+    assert prior(aside, bounded)[0] < 10
+
+
 @pytest.mark.parametrize("term", ["noise", "prior"])
 def test_gradients_are_finite_differences(term: str) -> None:
     source = np.random.default_rng(1)

@@ -17,6 +17,10 @@ SEED = 123  # StyleGAN2's projector draws its samples with it
 BATCH = 500
 AVERAGED_OVER = 10_000
 
+LEAST_SAMPLED = 0.03
+"""Least deviation of samples, of the largest. Those of `portraits` are of fewer factors than a
+latent has numbers: even what the encoder finds would be 1e5 from them, by ways they never go."""
+
 MAPPING_SLOPE = 5.0  # undoes the mapping's last leaky ReLU, of slope 0.2
 
 
@@ -117,14 +121,20 @@ def spread_of(latents: Array) -> Spread:
     return Spread(mean.astype(np.float32), deviation)
 
 
-def whitening_of(latents: Array) -> Whitening:
-    """Principal directions of latents [n,W] before the mapping's last leaky ReLU."""
+def whitening_of(latents: Array, least: float = 0.0) -> Whitening:
+    """Principal directions of latents [n,W] before the mapping's last leaky ReLU.
+
+    Parameters
+    ----------
+    least:
+        Share of the largest deviation that every one is taken to be at least.
+    """
     before = before_activation(latents.astype(np.float64))
     mean = before.mean(0)
     variances, columns = np.linalg.eigh(np.cov(before, rowvar=False))
     order = np.argsort(variances)[::-1]
     deviations = np.sqrt(np.maximum(variances[order], np.finfo(np.float32).tiny))
-    return Whitening(mean, columns[:, order].T, deviations)
+    return Whitening(mean, columns[:, order].T, np.maximum(deviations, least * deviations[0]))
 
 
 def before_activation(latents: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -22,6 +22,7 @@ from .descent import Disturb, Moving, OnStep, Problem, descend
 from .draft import DraftObjective, serves
 from .effort import Follower
 from .latent_statistics import (
+    LEAST_SAMPLED,
     MAPPING,
     Spread,
     draw_latents,
@@ -310,7 +311,8 @@ class Optimiser:
             terms.append(NoiseRegulariser(inputs.noise))
         if stage.prior:
             latents = draw_latents(self._bundle, self._backend, WHITENED_OVER)
-            terms.append(LatentPrior(whitening_of(latents), stage.prior))
+            least = LEAST_SAMPLED if has_samples(self._bundle) else 0.0
+            terms.append(LatentPrior(whitening_of(latents, least), stage.prior))
         if stage.encoder_term:
             terms.append(EncoderTerm(self._backend, self._render, stage.encoder_term))
         if stage.locality:
