@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from hyperstyle_rt import HyperStyleError, Inversion, Model
 from hyperstyle_rt.imaging.pictures import read_picture, write_picture
 from typer.testing import CliRunner
 
+TOOLS = Path(__file__).parents[3] / "tools"
 METHODS = "hyperstyle@0,hyperstyle+refine,projector"
 STEPS = ("--steps", "projector=3", "--steps-scale", "0.05")
 
@@ -58,16 +60,13 @@ def test_a_killed_comparison_goes_on(tiny_bundle: Path, folder: Path, tmp_path: 
     heads = tmp_path / "heads.pth"
     heads.write_bytes(b"no weights")
     words = [folder, "--bundle", tiny_bundle, "--methods", METHODS, *STEPS, "--out", out]
-    endless = multiprocessing.get_context("fork").Process(
-        target=call, args=(*words, "--steps", "hyperstyle+refine=100000")
-    )
-    endless.start()
+    command = [sys.executable, TOOLS / "compare.py", *words, "--steps", "hyperstyle+refine=100000"]
+    endless = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL)
     log = out / "inversions.jsonl"
-    while endless.is_alive() and not (log.exists() and log.read_bytes().count(b"\n") == 2):
+    while endless.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") == 2):
         time.sleep(0.02)
     endless.kill()
-    endless.join()
-    assert endless.exitcode == -signal.SIGKILL
+    assert endless.wait() == -signal.SIGKILL
     before = log.read_text().splitlines()
     assert [json.loads(line)["row"] for line in before] == ["hyperstyle@0"] * 2
     log.write_text(log.read_text() + '{"picture": "torn')
