@@ -16,6 +16,7 @@ MAPPING = "mapping"
 SEED = 123  # StyleGAN2's projector draws its samples with it
 BATCH = 500
 AVERAGED_OVER = 10_000
+WHITENED_OVER = 20_000  # latents: the least deviations are then within half a percent
 
 LEAST_SAMPLED = 0.03
 """Least deviation of samples, of the largest. Those of `portraits` are of fewer factors than a
@@ -119,6 +120,12 @@ def spread_of(latents: Array) -> Spread:
     mean = exact.mean(0)
     deviation = float(np.sqrt(np.square(exact - mean).sum() / len(exact)))
     return Spread(mean.astype(np.float32), deviation)
+
+
+def draw_whitening(bundle: Bundle, backend: Backend) -> Whitening:
+    """Principal directions of a bundle's latents; raises as :func:`draw_latents`."""
+    latents = draw_latents(bundle, backend, WHITENED_OVER)
+    return whitening_of(latents, LEAST_SAMPLED if has_samples(bundle) else 0.0)
 
 
 def whitening_of(latents: Array, least: float = 0.0) -> Whitening:

@@ -22,14 +22,13 @@ from .descent import Disturb, Moving, OnStep, Problem, descend
 from .draft import DraftObjective, serves
 from .effort import Follower
 from .latent_statistics import (
-    LEAST_SAMPLED,
     MAPPING,
     Spread,
     draw_latents,
+    draw_whitening,
     has_samples,
     maps_to_one_latent,
     spread_of,
-    whitening_of,
 )
 from .limits import Limits
 from .objective import FEATURES, ROLES, LossResult, Objective, Target, choose_role
@@ -49,7 +48,6 @@ from .terms import (
 from .variables import VARIABLES, Place, check_variables
 
 SEED = 303  # of StyleGAN2's projector
-WHITENED_OVER = 20_000  # latents: the least deviations are then within half a percent
 SPREAD_OVER = 10_000
 
 LPIPS_ALEXNET = "lpips_alexnet"
@@ -310,9 +308,8 @@ class Optimiser:
         if stage.noise_regulariser and "noise" in self._variables(stage) and inputs is not None:
             terms.append(NoiseRegulariser(inputs.noise))
         if stage.prior:
-            latents = draw_latents(self._bundle, self._backend, WHITENED_OVER)
-            least = LEAST_SAMPLED if has_samples(self._bundle) else 0.0
-            terms.append(LatentPrior(whitening_of(latents, least), stage.prior))
+            whitening = draw_whitening(self._bundle, self._backend)
+            terms.append(LatentPrior(whitening, stage.prior))
         if stage.encoder_term:
             terms.append(EncoderTerm(self._backend, self._render, stage.encoder_term))
         if stage.locality:
