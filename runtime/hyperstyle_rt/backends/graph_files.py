@@ -77,6 +77,9 @@ class MappedFiles:
         What it has made of a page, packed or converted, it needs no more of.
         """
         files = [file for _, file, _ in self._files]
+        if not files:
+            yield
+            return
         done = threading.Event()
 
         def let_go() -> None:

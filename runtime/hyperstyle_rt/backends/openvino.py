@@ -20,7 +20,7 @@ from ..types import Array
 from .inputs import check_inputs
 from .lifetime import NativeObjects
 from .native_memory import is_out_of_memory, return_freed_memory
-from .openvino_halves import half_tensor, to_float, to_half
+from .openvino_halves import half_tensor, is_half, to_float, to_half
 from .openvino_library import (
     DEVICE,
     cause_of,
@@ -159,11 +159,11 @@ class OpenvinoBackend:
 
     def download(self, buffer: Any) -> Array:
         """Copy an array into a float32 array of its own."""
-        return np.array(to_float(buffer))
+        return np.array(to_float(buffer), np.float32)
 
     def share(self, buffer: Any) -> Any:
         """The array itself, or its float32 numbers."""
-        return to_float(buffer) if _kind(buffer) != buffer.dtype else buffer
+        return to_float(buffer)
 
     def for_session(self) -> OpenvinoBackend:
         """Itself: compiled models may be run by several threads at a time."""
@@ -196,18 +196,15 @@ class OpenvinoBackend:
         }
         for name, array in (*inputs.items(), *outputs.items()):
             part = array[row : row + 1] if has_rows(specs[name]) else array
-            tensors[name] = self._tensor(part, name in graph.halves)
+            given = np.ascontiguousarray(part)
+            tensors[name] = (
+                half_tensor(to_half(given))
+                if name in graph.halves
+                else self._openvino.Tensor(to_float(given), shared_memory=True)
+            )
         for name, tensor in tensors.items():
             request.set_tensor(name, tensor)
         request.infer()
-
-    def _tensor(self, array: Any, is_half: bool) -> Any:
-        """An ``openvino.Tensor`` of an array, of the type that a graph has for it."""
-        given = np.ascontiguousarray(array)
-        if is_half:
-            return half_tensor(given if given.dtype == np.uint16 else to_half(given))
-        exact = to_float(given) if given.dtype == np.uint16 else given
-        return self._openvino.Tensor(exact, shared_memory=True)
 
     def _open_graph(self, role: str) -> CompiledGraph:
         """The compiled model of a graph; several threads may ask for it at a time."""
@@ -227,7 +224,7 @@ class OpenvinoBackend:
 
 def _kind(array: Any) -> np.dtype[Any]:
     """The type of an array as signatures tell it: bfloat16 stands for float32."""
-    return np.dtype(np.float32) if array.dtype == np.uint16 else array.dtype
+    return np.dtype(np.float32) if is_half(array) else array.dtype
 
 
 def _batch(role: str, signature: Signature, inputs: Mapping[str, Any]) -> int:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..types import Array
 from .openvino_library import load_openvino
 
 _KERNELS = ("weight.", "base.", "tuned.")
@@ -45,16 +44,24 @@ def pass_kernels_in_bfloat16(model: Any) -> tuple[Any, frozenset[str]]:
     return (steps.build() if names else model), frozenset(names)
 
 
-def to_half(array: Array) -> Half:
-    """Round float32 to bfloat16, ties to even."""
-    bits = np.ascontiguousarray(array).view(np.uint32)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+def is_half(array: Any) -> bool:
+    """Whether an array is of bfloat16."""
+    return bool(array.dtype == np.uint16)
 
 
-def to_float(array: Half | Array) -> Array:
-    """The numbers of an array that may be of bfloat16, as float32."""
-    if array.dtype != np.uint16:
-        return np.asarray(array, np.float32)
+def to_half(array: Any) -> Half:
+    """Round float32 to bfloat16, ties to even; what is of it stays as it is."""
+    halves: Half = array
+    if not is_half(array):
+        bits = np.ascontiguousarray(array).view(np.uint32)
+        halves = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    return halves
+
+
+def to_float(array: Any) -> Any:
+    """The numbers of an array of bfloat16 as float32; any other array as it is."""
+    if not is_half(array):
+        return array
     return (array.astype(np.uint32) << 16).view(np.float32)
 
 

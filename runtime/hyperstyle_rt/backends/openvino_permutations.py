@@ -72,14 +72,10 @@ def _convolve_reordered(gather: Any, order: list[int]) -> bool:
     kernel = _whole_kernel(convolution.input_value(1))
     if kernel is None or len(convolution.inputs()) != 2:
         return False
-    groups, inputs, outputs = kernel.shape[:3]
-    whole = np.zeros((groups * inputs, groups * outputs, *kernel.shape[3:]), np.float32)
-    for place, channel in enumerate(order):
-        group, number = divmod(place, inputs)
-        whole[channel, group * outputs : (group + 1) * outputs] = kernel[group, number]
+    kernel[order] = kernel.copy()
     operators = load_openvino().opset13
     result = operators.convolution_backprop_data(
-        gather.input_value(0), operators.constant(whole), **convolution.get_attributes()
+        gather.input_value(0), operators.constant(kernel), **convolution.get_attributes()
     )
     replace_node(convolution, result)
     return True
@@ -95,25 +91,24 @@ def _convolve_and_reorder(gather: Any, order: list[int]) -> bool:
     kernel = _whole_kernel(convolution.input_value(1))
     if kernel is None or tuple(convolution.output(0).shape) != tuple(gather.output(0).shape):
         return False
-    groups, outputs, inputs = kernel.shape[:3]
-    whole = np.zeros((groups * outputs, groups * inputs, *kernel.shape[3:]), np.float32)
-    for channel, place in enumerate(order):
-        group, number = divmod(place, outputs)
-        whole[channel, group * inputs : (group + 1) * inputs] = kernel[group, number]
     operators = load_openvino().opset13
     picture = convolution.input_value(0)
     result = operators.convolution(
-        picture, operators.constant(whole), **convolution.get_attributes()
+        picture, operators.constant(kernel[order]), **convolution.get_attributes()
     )
     replace_node(gather, result)
     return True
 
 
 def _whole_kernel(source: Any) -> NDArray[np.float32] | None:
-    """A constant kernel [G,I,O,k,k] that is small enough for zeros between groups."""
+    """A constant kernel [G,R,C,k,k] as [G*R,G*C,k,k], zero between groups, if that is small."""
     shape, node = tuple(source.shape), source.get_node()
     while node.get_type_name() in ("Reshape", "Convert"):
         node = node.input_value(0).get_node()
     if node.get_type_name() != "Constant" or int(np.prod(shape)) * shape[0] > _FEW:
         return None
-    return np.array(node.data, np.float32).reshape(shape)
+    groups, rows, columns = shape[:3]
+    whole = np.zeros((groups, rows, groups, columns, *shape[3:]), np.float32)
+    each = np.arange(groups)
+    whole[each, :, each] = np.array(node.data, np.float32).reshape(shape)
+    return whole.reshape(groups * rows, groups * columns, *shape[3:])
