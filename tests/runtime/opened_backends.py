@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import numpy as np
+import pytest
 from hyperstyle_rt.backends.protocol import Backend
+
+# Not importorskip: to import the package as it is reports that to its maker.
+NEEDS_OPENVINO = pytest.mark.skipif(find_spec("openvino") is None, reason="needs openvino")
 
 OPEN = """
 import os, sys

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import os
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from opened_backends import OPEN, python
+from opened_backends import NEEDS_OPENVINO, OPEN, python
 
 FORKS = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
-OPENVINO = pytest.param(
-    "openvino",
-    marks=pytest.mark.skipif(find_spec("openvino") is None, reason="needs openvino"),
-)
+OPENVINO = pytest.param("openvino", marks=NEEDS_OPENVINO)
 
 OWN = "print(encode(load(sys.argv[2])).shape, flush=True)"
 FORK = (

@@ -6,7 +6,6 @@ import pickle
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,10 +20,9 @@ from hyperstyle_rt.backends.protocol import asked_precision
 from hyperstyle_rt.backends.registry import open_backend
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.bundle_lookup import find_bundle
-from opened_backends import OPEN, encode, furthest, python
+from opened_backends import NEEDS_OPENVINO, OPEN, encode, furthest, python
 
-# Not importorskip: to import the package as it is reports that to its maker.
-pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="needs openvino")
+pytestmark = NEEDS_OPENVINO
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit addresses")
 
 ROOT = Path(__file__).parents[2]

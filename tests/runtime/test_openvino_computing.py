@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,9 @@ from hyperstyle_rt.checking.comparison import (
 )
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.bundle_lookup import find_bundle
-from opened_backends import furthest
+from opened_backends import NEEDS_OPENVINO, furthest
 
-# Not importorskip: to import the package as it is reports that to its maker.
-pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="needs openvino")
+pytestmark = NEEDS_OPENVINO
 
 PICTURE = Path(__file__).parents[2] / "examples" / "portrait_0.png"
 RELATIVE = 1e-4  # of a tensor's largest value

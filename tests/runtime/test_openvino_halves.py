@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,9 @@ from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.bundle_lookup import find_bundle
 from hypothesis import given
 from hypothesis import strategies as st
+from opened_backends import NEEDS_OPENVINO
 
-# Not importorskip: to import the package as it is reports that to its maker.
-pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="needs openvino")
+pytestmark = NEEDS_OPENVINO
 
 
 @given(st.floats(-(2.0**100), 2.0**100, width=32))

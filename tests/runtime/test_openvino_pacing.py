@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-import pytest
 from hyperstyle_rt.backends.openvino_library import load_openvino, new_core
 from hyperstyle_rt.backends.openvino_pacing import drop_products_with_zero
+from opened_backends import NEEDS_OPENVINO
 
-# Not importorskip: to import the package as it is reports that to its maker.
-pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="needs openvino")
+pytestmark = NEEDS_OPENVINO
 
 
 def delayed(factor: float) -> Any:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import numpy as np
 import pytest
 from hyperstyle_rt.backends import openvino_permutations
 from hyperstyle_rt.backends.openvino_library import new_core
 from hyperstyle_rt.backends.openvino_permutations import spell_out_permutations
-from opened_backends import furthest
+from opened_backends import NEEDS_OPENVINO, furthest
 
-# Not importorskip: to import the package as it is reports that to its maker.
-pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="needs openvino")
+pytestmark = NEEDS_OPENVINO
 
 GROUPS, PLACES = 5, 4
 BANDS = [

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import pytest
 from hyperstyle_rt.backends.openvino_library import load_openvino, new_core
 from hyperstyle_rt.backends.openvino_planes import planes_as_inputs
+from opened_backends import NEEDS_OPENVINO
 
-# Not importorskip: to import the package as it is reports that to its maker.
-pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="needs openvino")
+pytestmark = NEEDS_OPENVINO
 
 RNG = np.random.default_rng(0)
 PLANE = RNG.standard_normal((1, 1, 16, 16), np.float32)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,9 @@ from hyperstyle_rt.backends.openvino_products import (
     split_long_products,
     turn_in_products,
 )
+from opened_backends import NEEDS_OPENVINO
 
-# Not importorskip: to import the package as it is reports that to its maker.
-pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="needs openvino")
+pytestmark = NEEDS_OPENVINO
 
 
 def product(a: tuple[int, ...], b: tuple[int, ...], *, transpose_b: bool = False) -> Any:
