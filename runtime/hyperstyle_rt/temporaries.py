@@ -60,8 +60,8 @@ def remove_leftovers(directory: Path) -> None:
         for path in directory.iterdir():
             match = _NAME.fullmatch(path.name)
             with contextlib.suppress(OSError):
-                if match is not None and _is_abandoned(path, locked=match[1] is not None):
-                    path.unlink()
+                if match is not None:
+                    _remove_abandoned(path, locked=match[1] is not None)
 
 
 def _create(directory: Path, suffix: str) -> tuple[Path, int | None]:
@@ -78,16 +78,19 @@ def _create(directory: Path, suffix: str) -> tuple[Path, int | None]:
         os.close(file)  # another run took the new file for a leftover before it was locked
 
 
-def _is_abandoned(path: Path, locked: bool) -> bool:
+def _remove_abandoned(path: Path, locked: bool) -> None:
     if locked and fcntl is not None:
         file = os.open(path, os.O_RDWR)
         try:
             free = _lock(file)
+            if free:  # until the file is gone, lest its creator locks what is about to go
+                path.unlink()
             if free is not None:
-                return free
+                return
         finally:
             os.close(file)
-    return path.stat().st_mtime < time.time() - _ABANDONED
+    if path.stat().st_mtime < time.time() - _ABANDONED:
+        path.unlink()
 
 
 def _lock(file: int) -> bool | None:

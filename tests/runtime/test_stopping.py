@@ -54,6 +54,11 @@ def temporaries(folder: str = ".") -> list[Path]:
     return [path for path in Path(folder).iterdir() if path.name.startswith(".")]
 
 
+def is_written_to() -> bool:
+    """Whether there is a temporary file and, since it is written to, its lock."""
+    return any(path.stat().st_size for path in temporaries())
+
+
 @pytest.fixture
 def face(edit_bundle: Path) -> str:
     """An inversion file to make films of."""
@@ -108,7 +113,7 @@ def test_the_next_run_removes_what_a_killed_one_left(
     suffix: str, face: str, edit_bundle: Path
 ) -> None:
     process = start("edit", face, ENDLESS, "--bundle", edit_bundle, "-o", f"film.{suffix}")
-    wait_until(lambda: bool(temporaries()), process)
+    wait_until(is_written_to, process)
     (left,) = temporaries()
     assert left.suffix == f".{suffix}"
     remove_leftovers(Path())  # which another run would do
@@ -118,6 +123,24 @@ def test_the_next_run_removes_what_a_killed_one_left(
     assert left.exists()
     succeed("edit", face, "smile=1", "--bundle", edit_bundle, "-q", "-o", "x.png")
     assert sorted(path.name for path in Path().iterdir()) == [face, "x.png"]
+
+
+def test_a_leftover_is_locked_until_it_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else its creator could lock what another run is about to remove."""
+    fcntl = pytest.importorskip("fcntl")
+    unlink, tried = Path.unlink, []
+
+    def unlink_watched(path: Path) -> None:
+        with path.open() as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        tried.append(path)
+        unlink(path)
+
+    monkeypatch.setattr(Path, "unlink", unlink_watched)
+    left = Path(f".{'0a' * 16}.hsrt.part")
+    left.touch()
+    remove_leftovers(Path())
+    assert tried == [left] and not left.exists()
 
 
 def test_leftovers_without_a_lock_go_by_their_age(tiny_bundle: Path) -> None:

@@ -24,6 +24,7 @@ from hyperstyle_rt.cli.terminal import (
 )
 from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.files import reason, write_atomically
+from hyperstyle_rt.formats.precisions import BASE_PRECISION
 from hyperstyle_rt.imaging.pictures import read_picture, to_input, write_picture
 from hyperstyle_rt.model import Model
 
@@ -32,9 +33,10 @@ from .edit_run import EDITS_FILES, edits_asked, run_edits
 from .errors import ComparisonError
 from .judging import Panel, open_panel
 from .pictures import HELD_OUT_SEED, Sample, draw_renders, find_files, prepare
+from .processes import Engine
 from .results import Comparison, gather
 from .rows import ALL, Row, limited, parse_rows, scaled
-from .run import Engine, Outcome, run_all, samples_of
+from .run import Outcome, run_all, samples_of
 from .store import SETTINGS, Store
 
 EXAMPLES = """
@@ -119,6 +121,9 @@ def main(
     rows: Annotated[int, typer.Option(min=1, max=100, help="Pictures on the sheet.")] = 8,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of an inversion.")] = 1,
     backend: Annotated[str, typer.Option(help="As `hyperstyle-rt invert --backend`.")] = "cpu",
+    precision: Annotated[
+        str, typer.Option(help="As `hyperstyle-rt invert --precision`.")
+    ] = BASE_PRECISION,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what is in --out.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Begin anew: remove the comparison in --out.")
@@ -134,7 +139,7 @@ def main(
     nothing; the exit status is 2 then.
     """
     try:
-        model = Model.load(bundle, backend, threads=threads)
+        model = Model.load(bundle, backend, threads=threads, precision=precision)
         most, limits = parse_limits(limit or [])
         named, left_out = parse_rows(methods, model)
         chosen = limited(scaled(named, steps_scale, parse_numbers(steps or [], "--steps")), limits)
@@ -142,7 +147,8 @@ def main(
         asked = edits_asked(model, edits, edit_steps, judge or [], (train_on, recipe), learn_from)
         if force:
             remove_comparison(out)
-        settings = settings_of(model, backend, threads, align)
+        engine = Engine(model.bundle.directory, backend, threads, precision)
+        settings = settings_of(model, engine, align)
         store = Store(out, settings, resume)
         store.check_rows(chosen)
         if renders is not None:
@@ -152,7 +158,6 @@ def main(
         samples, unusable = prepare(files[:most], model, align, out / "pictures")
         for sentence in (*left_out, *panel.problems):
             print_note(sentence)
-        engine = Engine(model.bundle.directory, backend, threads)
         outcome = watched_run(engine, chosen, samples, panel, store, json_)
         comparison = gather(
             title_of(model, len(samples), seed if renders is not None else None),
@@ -198,14 +203,15 @@ def parse_limits(texts: Sequence[str]) -> tuple[int | None, dict[str, int]]:
     return (int(general[0]) if general else None), named
 
 
-def settings_of(model: Model, backend: str, threads: int, align: str) -> dict[str, Any]:
+def settings_of(model: Model, engine: Engine, align: str) -> dict[str, Any]:
     """What all results of a comparison depend on."""
     return {
         "version": __version__,
         "bundle": model.bundle.manifest.name,
         "bundle_digest": model.bundle.digest,
-        "backend": backend,
-        "threads": threads,
+        "backend": engine.backend,
+        "threads": engine.threads,
+        "precision": engine.precision,
         "align": align,
     }
 

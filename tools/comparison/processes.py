@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,13 +20,23 @@ from .rows import Row
 Answer = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Engine:
+    """What inverts: as of `Model.load`."""
+
+    bundle: Path
+    backend: str
+    threads: int | None
+    precision: str
+
+
 class RowProcess:
     """A process that inverts pictures as one row says.
 
     Parameters
     ----------
-    bundle, backend, threads:
-        As of `Model.load`.
+    engine:
+        What it inverts with.
     row:
         How it inverts.
     said:
@@ -38,9 +48,7 @@ class RowProcess:
         Why there is none: what its first answer, or its end, said; None while it serves.
     """
 
-    def __init__(
-        self, bundle: Path, backend: str, threads: int | None, row: Row, said: Path
-    ) -> None:
+    def __init__(self, engine: Engine, row: Row, said: Path) -> None:
         command = [sys.executable, "-c", "from comparison.worker import main; main()"]
         try:
             with said.open("ab") as errors:
@@ -54,7 +62,7 @@ class RowProcess:
                 )
         except OSError as error:
             raise ComparisonError(f"cannot start a process: {reason(error)}") from None
-        job = {"bundle": str(bundle), "backend": backend, "threads": threads, "row": asdict(row)}
+        job = {"engine": asdict(engine) | {"bundle": str(engine.bundle)}, "row": asdict(row)}
         answer = self._ask(job)
         self.failure: str | None = answer.get("error")
 

@@ -18,6 +18,7 @@ from .pictures import Sample
 from .results import MEASURED, SPENT, Comparison, RowResult
 from .store import Store
 
+ON_PROCESSORS = ("cpu", "openvino")  # backends that compute all on processors as we open them
 PLOTTED = ("identity", "ms_ssim", "lpips", "l2")
 HEADINGS = {**TITLES, "identity": "ID", "cpu": "CPU s"}
 STYLES = {**FORMATS, "seconds": ".2f", "cpu": ".2f"}
@@ -90,7 +91,7 @@ def plot(comparison: Comparison) -> bytes:
     """
     from matplotlib.figure import Figure
 
-    clock = "cpu" if comparison.settings["backend"] == "cpu" else "seconds"
+    clock = "cpu" if comparison.settings["backend"] in ON_PROCESSORS else "seconds"
     label = "processor seconds a picture" if clock == "cpu" else "seconds a picture"
 
     shown = [name for name in PLOTTED if name in _figures(comparison)]

@@ -11,20 +11,11 @@ from hyperstyle_rt.imaging.pictures import read_picture
 
 from .judging import Panel, measure
 from .pictures import Sample
-from .processes import RowProcess
+from .processes import Engine, RowProcess
 from .rows import Row
 from .store import Store
 
 WORKERS_LOG = "processes.log"
-
-
-@dataclass(frozen=True)
-class Engine:
-    """What inverts: as of `Model.load`."""
-
-    bundle: Path
-    backend: str
-    threads: int | None
 
 
 @dataclass
@@ -108,7 +99,7 @@ def _run_row(
 
 def _start(engine: Engine, row: Row, store: Store) -> RowProcess:
     said = store.folder / WORKERS_LOG
-    return RowProcess(engine.bundle, engine.backend, engine.threads, row, said)
+    return RowProcess(engine, row, said)
 
 
 def _measure(sample: Sample, row: Row, panel: Panel, store: Store) -> None:

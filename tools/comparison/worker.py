@@ -146,9 +146,9 @@ def main() -> None:
         answers.flush()
 
     job = json.loads(sys.stdin.readline())
-    row = Row(**job["row"])
+    engine, row = job["engine"], Row(**job["row"])
     try:
-        model = Model.load(job["bundle"], job["backend"], threads=job["threads"])
+        model = Model.load(engine.pop("bundle"), **engine)
     except Exception as error:
         answer({"error": _sentence(error)})
         return

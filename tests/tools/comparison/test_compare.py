@@ -20,7 +20,7 @@ from comparison.errors import ComparisonError
 from comparison.judging import measure
 from comparison.log import Log
 from comparison.pictures import draw_renders
-from comparison.processes import RowProcess
+from comparison.processes import Engine, RowProcess
 from comparison.rows import ALL, Row, limited, parse_rows, scaled
 from evaluation.measure import Judges
 from hyperstyle_rt import HyperStyleError, Inversion, Model
@@ -107,6 +107,8 @@ def test_a_killed_comparison_goes_on(tiny_bundle: Path, folder: Path, tmp_path: 
     assert code == 2 and "projector has been run with 3 steps" in said
     code, _, said = call(*words, "--resume", "--threads", 2)
     assert code == 2 and "has threads 1, not 2" in said
+    code, _, said = call(*words, "--resume", "--precision", "bf16")
+    assert code == 2 and "cpu has no precision 'bf16'" in said
     assert log.read_bytes() == records
 
 
@@ -138,7 +140,7 @@ def test_a_process_that_dies_is_named_and_followed_by_another(
     tiny_bundle: Path, folder: Path, tmp_path: Path
 ) -> None:
     row = Row("hyperstyle@0", "hyperstyle", 0)
-    process = RowProcess(tiny_bundle, "cpu", 1, row, tmp_path / "said.log")
+    process = RowProcess(Engine(tiny_bundle, "cpu", 1, "fp32"), row, tmp_path / "said.log")
     try:
         assert process.failure is None
         answer = process.invert({"picture": str(folder / "3.png")})
@@ -164,9 +166,17 @@ def test_an_altered_graph_ends_its_row_alone(
 
 
 def test_a_bundle_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
-    process = RowProcess(tmp_path, "cpu", 1, Row("psp", "psp"), tmp_path / "said.log")
+    engine = Engine(tmp_path, "cpu", 1, "fp32")
+    process = RowProcess(engine, Row("psp", "psp"), tmp_path / "said.log")
     process.close()
     assert process.failure is not None and "manifest.json" in process.failure
+
+
+def test_the_precision_is_that_of_the_process(tiny_bundle: Path, tmp_path: Path) -> None:
+    engine = Engine(tiny_bundle, "cpu", 1, "bf16")
+    process = RowProcess(engine, Row("hyperstyle", "hyperstyle"), tmp_path / "said.log")
+    process.close()
+    assert process.failure is not None and "cpu has no precision 'bf16'" in process.failure
 
 
 def test_rows_are_read(model: Model) -> None:
