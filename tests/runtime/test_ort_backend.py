@@ -117,12 +117,12 @@ def test_threads_may_share_a_backend(tiny_bundle: Path, monkeypatch: pytest.Monk
     expected = encode(open_cpu(tiny_bundle), 0.25)
     original = backend._maker.open
 
-    def slowly(role: str) -> Any:
+    def slowly(role: str, mapped: bool) -> Any:
         opened.append(role)
         time.sleep(0.05)
-        return original(role)
+        return original(role, mapped)
 
-    monkeypatch.setattr(type(backend._maker), "open", lambda _self, role: slowly(role))
+    monkeypatch.setattr(type(backend._maker), "open", lambda _self, *given: slowly(*given))
     assert backend.for_session() is backend
     start = threading.Barrier(4)
 

@@ -53,6 +53,11 @@ class NativeObjects:
             self.check()
             self._kept.append(native)
 
+    def let_go(self, native: object) -> None:
+        """Keep one no longer: it is destroyed when no thread uses it any more."""
+        with self._lock:
+            self._kept = [kept for kept in self._kept if kept is not native]
+
     def check(self) -> None:
         """Refuse to use them after they were closed, or in a child process.
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import platform
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from .ort_providers import (
     device_label,
     plug_in_devices,
 )
-from .ort_sessions import SessionMaker, dtype_of, signature_of
+from .ort_sessions import OpenGraph, SessionMaker, dtype_of
 from .protocol import GPU_BATCH, Buffers, Signature
 from .registry import NOT_OFFERED, entry_of
 
@@ -38,6 +37,10 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     PLANS: "TensorrtExecutionProvider",
 }
+ADJOINT = "_adjoint"  # how the role of a graph's adjoint ends
+WORTH_CLOSING = 64 << 20
+"""Bytes of a graph's files from which on it is opened again rather than kept."""
+
 _COMPUTES_HALVES_IN_FLOAT = ("x86_64", "AMD64")  # ONNX Runtime's CPU provider, on these
 
 
@@ -113,14 +116,6 @@ class _NotOffered(BackendError):
     """The provider is not in this build of ONNX Runtime."""
 
 
-@dataclass(frozen=True)
-class _OpenGraph:
-    """A session, and what it takes and gives."""
-
-    session: onnxruntime.InferenceSession
-    signature: Signature
-
-
 class OnnxRuntimeBackend:
     """One session per graph, opened when it is first asked for.
 
@@ -156,7 +151,7 @@ class OnnxRuntimeBackend:
         self._provider = choose_provider(name, threads, device)
         self._maker = SessionMaker(bundle, precision, self._provider, threads)
         self._native = NativeObjects()
-        self._graphs: dict[str, _OpenGraph] = {}
+        self._graphs: dict[str, OpenGraph] = {}
         self._opening = threading.Lock()
         self._maker.check()
 
@@ -191,13 +186,15 @@ class OnnxRuntimeBackend:
         ------
         BundleError
             If the bundle lacks the graph, or a file of it is altered; if ONNX Runtime cannot load
-            it.
+            it; if a file was written to that it shares with other graphs.
         BackendError
             If ONNX Runtime fell back to another provider; if an input is missing, unknown, or of
             another shape or type; if the graph fails; after :meth:`close`, and in a forked child.
         """
         graph = self._open_graph(role)
         check_names(role, graph.signature, inputs)
+        if graph.tensors is not None:
+            graph.tensors.check()
         binding = graph.session.io_binding()
         for name, value in inputs.items():
             self._check(role, graph, name, value)
@@ -252,7 +249,13 @@ class OnnxRuntimeBackend:
             self._graphs.clear()
             shrink_arena()
 
-    def _check(self, role: str, graph: _OpenGraph, name: str, value: Any) -> None:
+    def let_go(self, roles: Iterable[str]) -> None:
+        """Close graphs with much data, in the memory of the CPU; see the protocol."""
+        self._native.check()
+        with self._opening:
+            self._drop([role for role in roles if self._is_worth_closing(role)])
+
+    def _check(self, role: str, graph: OpenGraph, name: str, value: Any) -> None:
         """Refuse what is no OrtValue, or is of another shape or type than the graph's input."""
         if not isinstance(value, self._ort.OrtValue):
             raise BackendError(
@@ -262,7 +265,7 @@ class OnnxRuntimeBackend:
         spec, dtype = graph.signature.inputs[name], dtype_of(value.data_type())
         check_tensor(role, name, spec, tuple(value.shape()), dtype)
 
-    def _open_graph(self, role: str) -> _OpenGraph:
+    def _open_graph(self, role: str) -> OpenGraph:
         """The session of a graph; several threads may ask for it at a time."""
         self._native.check()
         graph = self._graphs.get(role)
@@ -271,9 +274,34 @@ class OnnxRuntimeBackend:
                 graph = self._graphs.get(role) or self._add_graph(role)
         return graph
 
-    def _add_graph(self, role: str) -> _OpenGraph:
-        maker = self._maker
-        session = maker.open_plan(role) if self.name == PLANS else maker.open(role)
-        self._native.keep(session)
-        graph = self._graphs[role] = _OpenGraph(session, signature_of(session))
+    def _add_graph(self, role: str) -> OpenGraph:
+        if self.name == PLANS:
+            graph = self._maker.open_plan(role)
+        else:
+            graph = self._maker.open(role, self._shares_tensors(role))
+        self._native.keep(graph.session)
+        self._graphs[role] = graph
         return graph
+
+    def _shares_tensors(self, role: str) -> bool:
+        """Whether a graph has to share its tensors with its adjoint, or with what it is one of.
+
+        The one that is open already, with tensors of its own, is opened anew when it is run.
+        """
+        forward = role.removesuffix(ADJOINT)
+        if not self._is_worth_closing(role) or not self._is_worth_closing(forward):
+            return False
+        if forward != role:
+            self._drop([forward])
+            return True
+        return role + ADJOINT in self._graphs
+
+    def _is_worth_closing(self, role: str) -> bool:
+        return self._provider.memory == "cpu" and self._maker.weighs(role) >= WORTH_CLOSING
+
+    def _drop(self, roles: Iterable[str]) -> None:
+        dropped = [self._graphs.pop(role) for role in roles if role in self._graphs]
+        while dropped:
+            self._native.let_go(dropped.pop().session)
+            if not dropped:
+                shrink_arena()

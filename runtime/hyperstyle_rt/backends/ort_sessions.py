@@ -15,6 +15,7 @@ from .cuda.driver import find_gpu
 from .graph_files import unaltered_files
 from .native_memory import is_out_of_memory, return_freed_memory
 from .ort_library import NEGATION, first_line, load_onnxruntime, session_options
+from .ort_mapped_tensors import MappedTensors
 from .ort_providers import ChosenProvider
 from .protocol import Signature, TensorSpec
 
@@ -34,6 +35,15 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(int64)": np.dtype(np.int64),
     "tensor(bool)": np.dtype(np.bool_),
 }
+
+
+@dataclass(frozen=True)
+class OpenGraph:
+    """A session, what it takes and gives, and tensors that it reads in a mapped file."""
+
+    session: onnxruntime.InferenceSession
+    signature: Signature
+    tensors: MappedTensors | None
 
 
 @dataclass(frozen=True)
@@ -80,8 +90,19 @@ class SessionMaker:
                 "--backend cpu"
             ) from error
 
-    def open(self, role: str) -> onnxruntime.InferenceSession:
+    def weighs(self, role: str) -> int:
+        """Bytes of a graph's files; raises BundleError if the bundle lacks it."""
+        names = self.bundle.graph_digests(role, self.precision)
+        return sum(self.bundle.manifest.files[name].size for name in names)
+
+    def open(self, role: str, mapped: bool = False) -> OpenGraph:
         """Open a graph.
+
+        Parameters
+        ----------
+        mapped:
+            Read large tensors where their file is mapped, which is slower by a tenth or two and
+            shares them with other graphs. A file that is a symbolic link is read as ever.
 
         The graph is handed over as the bytes that were verified. Its tensors are read by ONNX
         Runtime from their files, which must then be those that were there before the verification:
@@ -109,14 +130,18 @@ class SessionMaker:
                 [content.nbytes for content in verified.data.values()],
             )
             return self._make(verified.path, verified.model, options)
+        tensors = None
         with unaltered_files(directory, names) as folder:
             verified = self.bundle.graph(role, self.precision)
             path, model = verified.path, verified.model
+            if mapped:
+                tensors = MappedTensors(verified, Path(folder))
+                tensors.give(options)
             del verified  # and with it the mapping of the data
             options.add_session_config_entry(_DATA_FOLDER, folder)
-            return self._make(path, model, options)
+            return self._make(path, model, options, tensors)
 
-    def open_plan(self, role: str) -> onnxruntime.InferenceSession:
+    def open_plan(self, role: str) -> OpenGraph:
         """Open the bundle's TensorRT plan of a graph, through the model that stands for it.
 
         Raises
@@ -134,8 +159,12 @@ class SessionMaker:
         return self._make(path, str(path), session_options(self.threads))
 
     def _make(
-        self, path: Path, model: bytes | str, options: onnxruntime.SessionOptions
-    ) -> onnxruntime.InferenceSession:
+        self,
+        path: Path,
+        model: bytes | str,
+        options: onnxruntime.SessionOptions,
+        tensors: MappedTensors | None = None,
+    ) -> OpenGraph:
         try:
             session = self.provider.open_session(model, options)
         except BackendError:
@@ -153,7 +182,7 @@ class SessionMaker:
             ) from error
         logger.debug("%s on %s", path.name, self.provider.label)
         return_freed_memory()
-        return session
+        return OpenGraph(session, signature_of(session), tensors)
 
 
 def signature_of(session: onnxruntime.InferenceSession) -> Signature:

@@ -1,13 +1,13 @@
 """What every backend offers: graphs by role, on tensors that stay where the backend keeps them.
 
 A backend knows no method: it runs one graph at a time, and its caller chains them. Tensors
-are bound by name. Two abilities are optional: to record a chain of calls once and replay it (CUDA
-graphs), and to copy a tensor to the host while the device works on.
+are bound by name. Three abilities are optional: to record a chain of calls once and replay it (CUDA
+graphs), to copy a tensor to the host while the device works on, and to let go of graphs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -168,6 +168,24 @@ class RecordingBackend(Backend, Protocol):
         `work` is called twice: once to open graphs and reserve memory, once to be recorded. It may
         only run graphs: no upload, download or sharing, and nothing may depend on values. What it
         returns may be inputs or results.
+        """
+        ...
+
+
+@runtime_checkable
+class SparingBackend(Backend, Protocol):
+    """A backend that gives back the memory of graphs, and opens them again soon enough."""
+
+    def let_go(self, roles: Iterable[str]) -> None:
+        """Give back the memory of graphs that are not run for a while.
+
+        Those that take little may stay open. A graph that is run after all is opened again. A
+        buffer that a graph has given may keep its memory for as long as it is kept itself.
+
+        Raises
+        ------
+        BackendError
+            If the backend is closed, or in a forked child.
         """
         ...
 

@@ -69,6 +69,17 @@ def fields(message: bytes) -> Iterator[Field]:
         yield Field(key >> 3, value, message[start:at])
 
 
+def varints(field: Field) -> tuple[int, ...]:
+    """The integers of a repeated field: of one that is written alone, or of many, packed."""
+    if isinstance(field.value, int):
+        return (field.value,)
+    found, at = [], 0
+    while at < len(field.value):
+        value, at = _varint(field.value, at)
+        found.append(value)
+    return tuple(found)
+
+
 def number(field: int, value: int) -> bytes:
     """A field that is an integer, 0 or more."""
     return _write_varint(field << 3 | VARINT) + _write_varint(value)

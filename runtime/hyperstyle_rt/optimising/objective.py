@@ -233,6 +233,19 @@ class Objective:
         base: Buffers = self._keep("base", (), self._renderer.base_kernels)
         return base
 
+    def own_kernels(self, point: Point, with_base: bool) -> None:
+        """Make the kernels of a point, and the base's, in buffers that keep no graph in memory."""
+        self.kernels(point)
+        if with_base:
+            self.base_kernels()
+        for name in {"tuned", "base"} & self._kept.keys():
+            made_of, kernels = self._kept[name]
+            arrays = {key: self.backend.download(kernel) for key, kernel in kernels.items()}
+            self._kept[name] = (
+                made_of,
+                {key: self.backend.upload(array) for key, array in arrays.items()},
+            )
+
     def kernel_gradients(self, gradients: Buffers) -> Buffers:
         """``gradient.<layer>`` of all tuned layers, whatever graph has given the gradients.
 

@@ -34,6 +34,7 @@ from .limits import Limits
 from .objective import FEATURES, ROLES, LossResult, Objective, Target, choose_role
 from .point import Point
 from .presets import DEFAULT_PRESET, INSIDE, Stage, Weights, find_preset, refining_stage
+from .room import clear_room, make_room
 from .schedules import projector_disturbance
 from .terms import (
     ENCODER_TERM,
@@ -200,7 +201,9 @@ class Optimiser:
         for number, stage in enumerate(stages):
             limits = Limits(stage.steps, self._seconds(stages[number:], spent), request.until)
             problem = self._problem(stage, point, data.method, has_latents)
+            make_room(self._backend, self._bundle.manifest, problem)
             point = descend(problem, limits, self._watch(before))
+            clear_room(self._backend, problem)
             if request.follower is not None and request.follower.needs_none:
                 return data
             changed |= {moving.variable.part for moving in problem.moving}
