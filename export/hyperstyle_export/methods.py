@@ -39,6 +39,8 @@ from .graphs.generator import (
 )
 from .graphs.generator_half import build_half_generator, build_half_styled_generator
 from .graphs.generator_single import build_single_generator
+from .graphs.generator_tiled import ROLE as TILED_GENERATOR
+from .graphs.generator_tiled import build_tiled_generator, gains_by_tiles
 from .graphs.hypernet import build_hypernet
 from .graphs.mapping import build_mapping
 from .graphs.objective import build_features, build_objective
@@ -181,6 +183,8 @@ def sharing_graphs(
     refinement = refinement and model.has_hypernetwork
     if not any(has_noise(state, layer) for layer in model.config.generator.layers):
         del graphs["noise"]
+    if gains_by_tiles(model.config.tuned):
+        graphs[TILED_GENERATOR] = build_tiled_generator
     if refinement:
         graphs |= {**REFINEMENT_GRAPHS, **descent_graphs(lpips)}
     return graphs

@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from hyperstyle_export.adjoint.pull_back import pull_back
 from hyperstyle_export.adjoint.tiles import FEWEST_FOR_INPUT, POINTS, tiling, tiling_of
+from hyperstyle_export.graphs import tiled
 from hyperstyle_export.graphs.builder import GraphBuilder, save_model
 from hyperstyle_export.graphs.inlining import inline, with_shapes
-from hyperstyle_export.graphs.tiled import with_tiles
+from hyperstyle_export.graphs.tiled import with_large_tiles, with_tiles
 
 KERNEL = (65, 64, 3, 3)
 SIZES = {2: (16, 18), 4: (32, 36)}
@@ -96,6 +97,25 @@ def test_a_forward_pass_by_tiles_is_the_convolution(tmp_path: Path) -> None:
     tensors = [torch.from_numpy(array).double() for array in arrays.values()]
     expected = F.conv2d(tensors[0], tensors[1], tensors[2], padding=1).numpy()
     assert np.linalg.norm(actual - expected) <= 1e-6 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("bands", [1, 4])
+def test_large_tiles_are_the_convolution_in_bands(
+    bands: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = 32, 36
+    monkeypatch.setattr(tiled, "LARGEST_BAND", 128 * size[0] * size[1] // bands)
+    model, source = with_large_tiles(convolved(128, size)), np.random.default_rng(0)
+    kernels = [
+        node.attributes["kernel_shape"].value for node in model.graph if node.op_type == "Conv"
+    ]
+    assert kernels == [(6, 6)] * bands
+    shapes = {"x": (1, 128, *size), "k": (128, 128, 3, 3), "bias": (128,)}
+    arrays = {n: source.standard_normal(s, dtype=np.float32) for n, s in shapes.items()}
+    (actual,) = run(model, tmp_path / "forward.onnx", arrays)
+    tensors = [torch.from_numpy(array).double() for array in arrays.values()]
+    expected = F.conv2d(tensors[0], tensors[1], tensors[2], padding=1).numpy()
+    assert np.linalg.norm(actual - expected) <= ERROR[4] * np.linalg.norm(expected)
 
 
 def test_other_nodes_of_a_forward_pass_stay() -> None:

@@ -137,6 +137,31 @@ class TiledConvolution:
         kernels = self._kernels(kernel, "kernel", _both_axes(self.tiles.kernel))
         return self._convolved(x, kernels, (self.shape[0], self.shape[1]))
 
+    def output_in_bands(self, x: ir.Value, kernel: ir.Value, most: int) -> ir.Value:
+        """The convolution itself, a band of rows after the other: [1,I,h,w] -> [1,O,h,w].
+
+        Parameters
+        ----------
+        most:
+            Numbers of a band; transformed, they are 2.25 times as many.
+        """
+        b, (height, width), side = self.b, self.size, self.tiles.side
+        bands, numbers = 1, max(self.shape[:2]) * height * width
+        while numbers > bands * most and height % (2 * bands * side) == 0:
+            bands *= 2
+        kernels = self._kernels(kernel, "kernel", _both_axes(self.tiles.kernel))
+        rows, channels = height // bands, (self.shape[0], self.shape[1])
+        band = TiledConvolution(b, self.shape, (rows, width), self.tiles)
+        if bands == 1:
+            return band._convolved(x, kernels, channels)
+        parts = []
+        for start in range(0, height, rows):
+            edges = max(0, start - 1), min(height, start + rows + 1)
+            part = b.op("Slice", x, *map(b.integers, edges), b.integers(2))
+            beyond = start == 0, start + rows == height
+            parts.append(band._convolved(part, kernels, channels, beyond))
+        return b.op("Concat", *parts, axis=2)
+
     def gradient_by_input(self, gradient: ir.Value, kernel: ir.Value) -> ir.Value:
         """A convolution of the output's gradient with the kernel turned round: [1,I,h,w]."""
         turned = _both_axes(self.tiles.kernel)[:, ::-1]
@@ -150,7 +175,7 @@ class TiledConvolution:
         points, (height, width) = self.tiles.reach**2, self.size
         # The padding is a node of its own: a backward pass can be made to wait with it (`pacing`).
         x = b.op("Pad", x, b.integers(0, 0, 1, 1, 0, 0, 1, 1))
-        seen = self._seen(x, in_channels, (height + 2, width + 2), 0)
+        seen = self._seen(x, in_channels, (height + 2, width + 2), [0] * 4)
         seen = b.op("Transpose", seen, perm=[1, 2, 0])
         products = b.op(
             "MatMul",
@@ -174,10 +199,24 @@ class TiledConvolution:
         kernels = b.op("MatMul", self._constant(name, matrix), rows)
         return b.reshape(kernels, self.tiles.reach**2, out_channels, in_channels)
 
-    def _convolved(self, x: ir.Value, kernels: ir.Value, channels: tuple[int, int]) -> ir.Value:
-        """[1,I,h,w] and kernels at all points [n,O,I] -> [1,O,h,w], with (O, I) = `channels`."""
-        b = self.b
-        seen = self._seen(x, channels[1], self.size, 1)
+    def _convolved(
+        self,
+        x: ir.Value,
+        kernels: ir.Value,
+        channels: tuple[int, int],
+        padded: tuple[bool, bool] = (True, True),
+    ) -> ir.Value:
+        """[1,I,h,w] and kernels at all points [n,O,I] -> [1,O,h,w], with (O, I) = `channels`.
+
+        Parameters
+        ----------
+        padded:
+            Whether the row above and the one below are zeros; else x has them.
+        """
+        b, (height, width) = self.b, self.size
+        above, below = (int(zeros) for zeros in padded)
+        size = height + 2 - above - below, width
+        seen = self._seen(x, channels[1], size, [above, 1, below, 1])
         seen = b.op("Transpose", seen, perm=[1, 0, 2])
         products = b.op("MatMul", kernels, seen)  # [n,O,tiles]
         matrix = self._constant("output", _both_axes(self.tiles.output))
@@ -188,10 +227,13 @@ class TiledConvolution:
         name = f"{ARITHMETIC}tiles_{self.tiles.side}_{name}"
         return self.b.constant(name, np.ascontiguousarray(matrix))
 
-    def _seen(self, x: ir.Value, channels: int, size: tuple[int, int], padding: int) -> ir.Value:
+    def _seen(
+        self, x: ir.Value, channels: int, size: tuple[int, int], padding: list[int]
+    ) -> ir.Value:
         """What every tile of the output reads, evaluated at all points: [1,C,h,w] -> [C,n,tiles].
 
-        A convolution of one plane at a time, with steps as large as a tile; (h, w) = `size`.
+        A convolution of one plane at a time, with steps as large as a tile; (h, w) = `size`;
+        `padding` is above, left, below, right.
         """
         b, reach, side = self.b, self.tiles.reach, self.tiles.side
         kernel = _both_axes(self.tiles.input).reshape(reach**2, 1, reach, reach)
@@ -201,7 +243,7 @@ class TiledConvolution:
             self._constant("input", kernel),
             kernel_shape=[reach, reach],
             strides=[side, side],
-            pads=[padding] * 4,
+            pads=padding,
         )
         return b.reshape(x, channels, reach**2, -1)
 

@@ -29,6 +29,7 @@ from .builder import GraphBuilder
 from .inlining import inline, prune, with_shapes
 from .objective_loss import TERMS, loss_terms
 from .perceptual import Compared, PerceptualTerm
+from .shapes import shape_of_one
 from .synthesis_tensors import PARAMETER
 from .tiled import with_tiles
 
@@ -105,8 +106,8 @@ def gradient_name(leaf: str) -> str:
 def _forward(role: str, forward: ir.Model, term: PerceptualTerm) -> ir.Model:
     """Generator and terms of the loss, for a batch of 1."""
     b = GraphBuilder(role)
-    inputs = {str(v.name): b.input(str(v.name), _of_one(v)) for v in forward.graph.inputs}
-    (size,) = (_of_one(v)[2:] for v in forward.graph.outputs if v.name == "rendering")
+    inputs = {str(v.name): b.input(str(v.name), shape_of_one(v)) for v in forward.graph.inputs}
+    (size,) = (shape_of_one(v)[2:] for v in forward.graph.outputs if v.name == "rendering")
     target = b.input("target", [1, 3, *size])
     mask = b.input("mask", [1, 1, *size])
     wanted = [b.input(f"features.{number}", shape) for number, shape in enumerate(term.shapes)]
@@ -121,11 +122,5 @@ def _forward(role: str, forward: ir.Model, term: PerceptualTerm) -> ir.Model:
     terms = loss_terms(b, rendered["rendering"], target, perceptual, mask)
     b.output("terms", terms, [TERMS])
     for value in forward.graph.outputs:
-        b.output(str(value.name), rendered[str(value.name)], _of_one(value))
+        b.output(str(value.name), rendered[str(value.name)], shape_of_one(value))
     return b.build()
-
-
-def _of_one(value: ir.Value) -> list[int]:
-    """The shape of a value for a batch of 1: axes without a fixed length are batches."""
-    assert value.shape is not None
-    return [n if isinstance(n, int) else 1 for n in value.shape]

@@ -63,3 +63,9 @@ def _inferred(value: onnx.ValueInfoProto) -> Inferred:
     tensor = value.type.tensor_type
     dims = (dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim)
     return Inferred(ir.DataType(tensor.elem_type), tuple(dims))
+
+
+def shape_of_one(value: ir.Value) -> list[int]:
+    """The shape of a value for a batch of 1: axes without a fixed length are batches."""
+    assert value.shape is not None
+    return [n if isinstance(n, int) else 1 for n in value.shape]
