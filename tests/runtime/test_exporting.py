@@ -14,7 +14,7 @@ from command_line import refuse, run, succeed
 from hyperstyle_rt import Bundle, BundleError, Inversion, InversionError, Model
 from hyperstyle_rt.exporting import tuned as tuned_module
 from hyperstyle_rt.exporting.directories import check_destination
-from hyperstyle_rt.exporting.protobuf import fields
+from hyperstyle_rt.formats.protobuf import fields
 from hyperstyle_rt.imaging.pictures import read_picture, write_picture
 
 MAX_ERROR = 2e-5

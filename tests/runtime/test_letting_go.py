@@ -13,9 +13,9 @@ from hyperstyle_rt import BundleError, Inversion, Model
 from hyperstyle_rt.backends import ort, ort_mapped_tensors
 from hyperstyle_rt.backends.ort import OnnxRuntimeBackend
 from hyperstyle_rt.backends.registry import open_backend
-from hyperstyle_rt.exporting.protobuf import content, fields, number, varints
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.bundle_lookup import find_bundle
+from hyperstyle_rt.formats.protobuf import content, fields, number, varints
 from opened_backends import OPEN, python
 
 PAIR = ("weights", "weights_adjoint")

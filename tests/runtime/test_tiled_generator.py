@@ -15,16 +15,20 @@ TILED = "tiled_generator"
 
 @pytest.fixture(scope="module")
 def wide_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a generator that has as many channels at 32 px as tiles are worth it for."""
+    """Of a generator that has as many channels at 64 px as tiles are worth it for."""
     pytest.importorskip("torch")
     from hyperstyle_export.bundles.writer import BundleFacts, write_bundle
     from hyperstyle_export.graphs.tiled import FEWEST_WITHOUT_GRADIENT
     from models import TINY, build_model
 
-    *narrow, _ = TINY.generator.channels
-    generator = replace(TINY.generator, channels=(*narrow, FEWEST_WITHOUT_GRADIENT))
+    channels = (*TINY.generator.channels, FEWEST_WITHOUT_GRADIENT)
+    config = replace(
+        TINY,
+        generator=replace(TINY.generator, channels=channels),
+        hypernetwork=replace(TINY.hypernetwork, tuned_layers=(5, 6, 12), shared_layers=()),
+    )
     directory = tmp_path_factory.mktemp("wide")
-    model = build_model(replace(TINY, generator=generator))
+    model = build_model(config)
     write_bundle(model, directory, BundleFacts("wide"), "fp32", lambda _step: None)
     return directory
 

@@ -21,6 +21,8 @@ from .shapes import shape_of_one
 from .tiled import FEWEST_WITHOUT_GRADIENT, with_large_tiles
 
 ROLE = "tiled_generator"
+LEAST_SIDE = 64
+"""Pixels of a layer by tiles from which on a generator gains a tenth by them, or more."""
 
 
 def build_tiled_generator(model: HyperStyle) -> ir.Model:
@@ -34,8 +36,9 @@ def build_tiled_generator(model: HyperStyle) -> ir.Model:
 
 
 def gains_by_tiles(tuned: Iterable[LayerSpec]) -> bool:
-    """Whether one of the layers whose kernels are inputs is computed by tiles."""
-    return any(_tiling(layer) for layer in tuned if not layer.upsample)
+    """Whether tiles are worth a graph of their own, by the layers whose kernels are inputs."""
+    large = (layer for layer in tuned if layer.resolution >= LEAST_SIDE and not layer.upsample)
+    return any(_tiling(layer) for layer in large)
 
 
 def _tiling(layer: LayerSpec) -> Tiling | None:

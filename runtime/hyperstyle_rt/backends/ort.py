@@ -262,7 +262,7 @@ class OnnxRuntimeBackend:
             shrink_arena()
 
     def let_go(self, roles: Iterable[str]) -> None:
-        """Close graphs with much data, in the memory of the CPU; see the protocol."""
+        """Close graphs with much data, of the provider for the CPU; see the protocol."""
         self._native.check()
         with self._opening:
             self._drop([role for role in roles if self._is_worth_closing(role)])
@@ -315,11 +315,12 @@ class OnnxRuntimeBackend:
         return role + ADJOINT in self._graphs
 
     def _is_worth_closing(self, role: str) -> bool:
-        return self._provider.memory == "cpu" and self._maker.weighs(role) >= WORTH_CLOSING
+        """Not where a graph is compiled, which takes longer than to read it."""
+        return self.name == "cpu" and self._maker.weighs(role) >= WORTH_CLOSING
 
     def _drop(self, roles: Iterable[str]) -> None:
-        dropped = [self._graphs.pop(role) for role in roles if role in self._graphs]
-        while dropped:
-            self._native.let_go(dropped.pop().session)
-            if not dropped:
-                shrink_arena()
+        open_ones = [role for role in roles if role in self._graphs]
+        for role in open_ones:
+            self._native.let_go(self._graphs.pop(role).session)  # by now nothing else refers to it
+        if open_ones:
+            shrink_arena()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..exporting.protobuf import Field, fields, varints
+from ..formats.protobuf import Field, fields, varints
 from ..formats.verified_files import VerifiedGraph
 from .graph_files import MappedFiles
 from .ort_library import load_onnxruntime

@@ -98,17 +98,17 @@ class SessionMaker:
     def open(self, role: str, mapped: bool = False) -> OpenGraph:
         """Open a graph.
 
-        Parameters
-        ----------
-        mapped:
-            Read large tensors where their file is mapped, which is slower by a tenth or two and
-            shares them with other graphs. A file that is a symbolic link is read as ever.
-
         The graph is handed over as the bytes that were verified. Its tensors are read by ONNX
         Runtime from their files, which must then be those that were there before the verification:
         what was altered or replaced in between is refused. Given as bytes they would be
         copied once more, a gigabyte for `weights` of the official layout. That is done where a
         file is a symbolic link, as ONNX Runtime does not follow one out of its folder.
+
+        Parameters
+        ----------
+        mapped:
+            Read large tensors where their file is mapped, which is slower by a tenth or two and
+            shares them with other graphs. A file that is a symbolic link is read as ever.
 
         Raises
         ------

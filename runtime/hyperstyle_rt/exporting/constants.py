@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..formats.protobuf import Field, content, fields, number
 from ..types import Array
-from .protobuf import Field, content, fields, number
 
 # Fields of the messages of onnx.proto, by their names there.
 MODEL_IR_VERSION, MODEL_GRAPH, MODEL_OPSETS = 1, 7, 8
