@@ -114,11 +114,6 @@ def choose_provider(name: str, threads: int | None, device: int | None) -> Chose
     return ChosenProvider(provider, memory, number, label, settings)
 
 
-def batch_of(buffer: Any) -> int | None:
-    """Length of a tensor's first axis; None for what is no OrtValue."""
-    return buffer.shape()[0] if isinstance(buffer, load_onnxruntime().OrtValue) else None
-
-
 class _NotOffered(BackendError):
     """The provider is not in this build of ONNX Runtime."""
 
@@ -279,9 +274,11 @@ class OnnxRuntimeBackend:
 
     def _arranged(self, role: str, inputs: Mapping[str, Any]) -> str:
         """The graph that computes the same fastest: another one for one picture on the CPU."""
-        if role != GENERATOR or not self._has_tiles or batch_of(inputs.get(LATENTS)) != 1:
+        if role != GENERATOR or not self._has_tiles:
             return role
-        return TILED_GENERATOR
+        latents = inputs.get(LATENTS)
+        is_one = isinstance(latents, self._ort.OrtValue) and latents.shape()[0] == 1
+        return TILED_GENERATOR if is_one else role
 
     def _open_graph(self, role: str) -> OpenGraph:
         """The session of a graph; several threads may ask for it at a time."""

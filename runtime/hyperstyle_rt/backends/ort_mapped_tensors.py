@@ -15,6 +15,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..formats.onnx_fields import (
+    FLOAT,
+    GRAPH_INITIALIZER,
+    MODEL_GRAPH,
+    TENSOR_DIMS,
+    TENSOR_NAME,
+    TENSOR_TYPE,
+    external_entries,
+)
 from ..formats.protobuf import Field, fields, varints
 from ..formats.verified_files import VerifiedGraph
 from .graph_files import MappedFiles
@@ -25,12 +34,6 @@ if TYPE_CHECKING:
 
 _LEAST = 1 << 20  # bytes; what is smaller is left to ONNX Runtime
 _NO_PACKING = "session.disable_prepacking"
-
-# Numbers of fields in ONNX's messages, and of its type float32.
-_GRAPH, _INITIALIZER = 7, 5
-_DIMS, _TYPE, _NAME, _EXTERNAL = 1, 2, 8, 13
-_KEY, _VALUE = 1, 2
-_FLOAT32 = 1
 
 
 @dataclass(frozen=True)
@@ -82,27 +85,21 @@ class MappedTensors:
 
 def _tensors(model: bytes) -> Iterator[_Tensor]:
     """The tensors of a model, as its file has it, that are float32 in a data file."""
-    for graph in _of(model, _GRAPH):
-        for initializer in _of(graph.content, _INITIALIZER):
+    for graph in _of(model, MODEL_GRAPH):
+        for initializer in _of(graph.content, GRAPH_INITIALIZER):
             tensor = _tensor(initializer.content)
             if tensor is not None:
                 yield tensor
 
 
 def _tensor(message: bytes) -> _Tensor | None:
-    external = dict(_entry(field.content) for field in _of(message, _EXTERNAL))
-    (kind,) = (field.value for field in _of(message, _TYPE))
-    if kind != _FLOAT32 or "location" not in external:
+    external = external_entries(message)
+    (kind,) = (field.value for field in _of(message, TENSOR_TYPE))
+    if kind != FLOAT or "location" not in external:
         return None
-    (name,) = (field.text for field in _of(message, _NAME))
-    shape = tuple(length for field in _of(message, _DIMS) for length in varints(field))
+    (name,) = (field.text for field in _of(message, TENSOR_NAME))
+    shape = tuple(length for field in _of(message, TENSOR_DIMS) for length in varints(field))
     return _Tensor(name, shape, external["location"], int(external.get("offset", 0)))
-
-
-def _entry(message: bytes) -> tuple[str, str]:
-    """A key and its value."""
-    found = {field.number: field.text for field in fields(message)}
-    return found[_KEY], found.get(_VALUE, "")
 
 
 def _of(message: bytes, number: int) -> Iterator[Field]:

@@ -7,23 +7,42 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..formats.onnx_fields import (
+    DIM_VALUE,
+    ENTRY_KEY,
+    ENTRY_VALUE,
+    EXTERNAL,
+    FLOAT,
+    GRAPH_INITIALIZER,
+    GRAPH_INPUT,
+    GRAPH_NAME,
+    GRAPH_NODE,
+    GRAPH_OUTPUT,
+    MODEL_GRAPH,
+    MODEL_IR_VERSION,
+    MODEL_OPSETS,
+    NODE_INPUT,
+    NODE_NAME,
+    NODE_OPERATOR,
+    NODE_OUTPUT,
+    OPSET_VERSION,
+    SHAPE_DIM,
+    TENSOR_DIMS,
+    TENSOR_EXTERNAL,
+    TENSOR_LOCATION,
+    TENSOR_NAME,
+    TENSOR_RAW,
+    TENSOR_TYPE,
+    TENSOR_TYPE_ELEMENT,
+    TENSOR_TYPE_SHAPE,
+    TYPE_TENSOR,
+    VALUE_NAME,
+    VALUE_TYPE,
+    external_entries,
+)
 from ..formats.protobuf import Field, content, fields, number
 from ..types import Array
 
-# Fields of the messages of onnx.proto, by their names there.
-MODEL_IR_VERSION, MODEL_GRAPH, MODEL_OPSETS = 1, 7, 8
-OPSET_VERSION = 2
-GRAPH_NODE, GRAPH_NAME, GRAPH_INITIALIZER, GRAPH_INPUT, GRAPH_OUTPUT = 1, 2, 5, 11, 12
-NODE_INPUT, NODE_OUTPUT, NODE_NAME, NODE_OPERATOR = 1, 2, 3, 4
-TENSOR_DIMS, TENSOR_TYPE, TENSOR_NAME, TENSOR_RAW = 1, 2, 8, 9
-TENSOR_EXTERNAL, TENSOR_LOCATION = 13, 14
-ENTRY_KEY, ENTRY_VALUE = 1, 2
-VALUE_NAME, VALUE_TYPE = 1, 2
-TYPE_TENSOR, TENSOR_TYPE_ELEMENT, TENSOR_TYPE_SHAPE = 1, 1, 2
-SHAPE_DIM, DIM_VALUE = 1, 1
-
-FLOAT = 1  # TensorProto.FLOAT
-EXTERNAL = 1  # TensorProto.EXTERNAL
 IR_VERSION, OPSET = 10, 18
 
 INLINE = 1024  # bytes up to which a tensor stands in the graph itself
@@ -132,7 +151,7 @@ def _bound_graph(
 def _moved(tensor: bytes, data: Mapping[str, memoryview], file: DataFile) -> bytes:
     """An initializer whose bytes are in another file, moved to `file`; others as they are."""
     parts = list(fields(tensor))
-    entries = dict(_entry(each.content) for each in parts if each.number == TENSOR_EXTERNAL)
+    entries = external_entries(tensor)
     if not entries:
         return tensor
     source = data.get(entries["location"])
@@ -161,11 +180,6 @@ def _reference(raw: bytes, file: DataFile) -> bytes:
         for key, value in entries.items()
     ]
     return b"".join(written) + number(TENSOR_LOCATION, EXTERNAL)
-
-
-def _entry(message: bytes) -> tuple[str, str]:
-    found = {each.number: each.text for each in fields(message)}
-    return found[ENTRY_KEY], found[ENTRY_VALUE]
 
 
 def _name(value: Field, of: int) -> str:
