@@ -4,10 +4,15 @@ Importing the package ``openvino`` would tell Intel, through Google Analytics, t
 and leave a file in the user's home. Its reports go through the package ``openvino-telemetry``;
 where that is missing, stand-ins that do nothing take its place. So it is missing while ``openvino``
 is imported here.
+
+Its threads are TBB's, one pool for the process. A child made by ``os.fork`` has the pool and none
+of the threads, and a lock that one of them held stays held: new cores usually work there, and
+rarely wait for ever.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +34,8 @@ _ROOM_TO_COMPILE = 400_000_000
 It takes 200 MB to start, beside what is loaded after it, and about 100 for a small graph, 300 for
 one of gradients. Where it gets none it may crash, so it is given no occasion to.
 """
+
+_process: int | None = None  # that has the threads, once there are some
 
 
 def load_openvino() -> Any:
@@ -69,9 +76,18 @@ def new_core() -> Any:
     Raises
     ------
     BackendError
-        If OpenVINO is missing, or has no support for this machine's CPU.
+        If OpenVINO is missing, or has no support for this machine's CPU; in a child of a process
+        that had a core before it forked.
     """
+    global _process
     openvino = load_openvino()
+    if _process is None:
+        _process = os.getpid()
+    elif _process != os.getpid():
+        raise BackendError(
+            "OpenVINO was in use before the process forked and may hang in the child; start "
+            "processes by spawn or forkserver, or use --backend cpu"
+        )
     core = openvino.Core()
     if DEVICE not in core.available_devices:
         raise BackendError(
