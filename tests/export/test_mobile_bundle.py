@@ -21,9 +21,15 @@ from hyperstyle_export.bundles.staging import BuildError
 from hyperstyle_export.bundles.writer import BundleFacts
 from hyperstyle_export.graphs.builder import save_model
 from hyperstyle_export.graphs.mobile_objectives import DRAFT_OBJECTIVE, EXTRAS
-from hyperstyle_export.graphs.mobilestylegan import noise_strength
+from hyperstyle_export.graphs.mobile_tensors import (
+    feature_shape,
+    mobile_feature_layer,
+    mobile_parameters,
+    noise_strength,
+)
 from hyperstyle_export.graphs.objective import LEAVES, gradient_name
 from hyperstyle_export.networks.mobile_model import MobileModel
+from hyperstyle_export.networks.mobilestylegan import MobileStyleGan
 from hyperstyle_export.networks.refinement import LpipsTerm, loss_terms
 from hyperstyle_export.readers import mobile_parts, mobilestylegan_ir
 from hyperstyle_export.readers.mobile_parts import read_draft, read_latent_encoder
@@ -43,6 +49,7 @@ from mobilestylegan_files import tiny_files
 from numpy.typing import NDArray
 from photos.encoder import save_encoder
 from photos.small import save_head
+from torch import Tensor
 
 Array = NDArray[np.float32]
 
@@ -75,6 +82,9 @@ class Graphs:
         for name, noise in self.run("noise").items():
             self.values[name] = noise + 0.1 * normal(name, *noise.shape)
         self.values |= self.run("features", {"target": self.target})
+        self.values |= self.run("parameters")
+        shape = feature_shape(config)
+        self.values["feature_offset"] = 0.1 * normal("feature_offset", 1, *shape)
 
     def run(self, role: str, given: Mapping[str, Array] | None = None) -> dict[str, Array]:
         """Run a graph on those of the values that it reads, and of `given`."""
@@ -99,6 +109,32 @@ def graphs(model: MobileModel, tmp_path_factory: pytest.TempPathFactory) -> Grap
     return Graphs(model, tmp_path_factory.mktemp("graphs"))
 
 
+def whole_picture(
+    generator: MobileStyleGan,
+    leaves: Mapping[str, Tensor],
+    latents: Tensor,
+    kernels: Mapping[str, Tensor],
+) -> Tensor:
+    """By torch, with those of noise, parameters and feature offset that are leaves."""
+    network, state = generator.synthesis, {}
+    for name, noise in leaves.items():
+        if name.startswith("noise."):
+            layer = name.removeprefix("noise.")
+            stored = network.get_submodule(layer).get_buffer("noise")
+            state[f"{layer}.noise"] = noise * float(noise_strength(stored.numpy()))
+    for parameter in mobile_parameters(generator):
+        if (given := leaves.get(f"parameter.{parameter.name}")) is not None:
+            state[parameter.name] = given * parameter.factor
+    offset = leaves.get("feature_offset", torch.zeros(()))
+    layer = network.get_submodule(mobile_feature_layer(generator.config).name)
+    hook = layer.register_forward_hook(lambda _module, _inputs, output: output + offset)
+    try:
+        picture: Tensor = torch.func.functional_call(network, state, (latents, kernels))
+    finally:
+        hook.remove()
+    return picture
+
+
 def reference(graphs: Graphs, role: str, fixed: Mapping[str, Array]) -> dict[str, Array]:
     """An objective's outputs by torch."""
     model, values = graphs.model, graphs.values
@@ -106,21 +142,14 @@ def reference(graphs: Graphs, role: str, fixed: Mapping[str, Array]) -> dict[str
     leaves = {name: torch.from_numpy(np.float32(values[name])).requires_grad_() for name in given}
     generator = model.generator
     kernels = {n.removeprefix("weight."): v for n, v in leaves.items() if n.startswith("weight.")}
-    if not kernels:
+    if not kernels and "feature_offset" not in leaves:
         stored = {n: v for n, v in values.items() if n.startswith("weight.")}
         kernels = {n.removeprefix("weight."): torch.from_numpy(v) for n, v in stored.items()}
     latents = leaves.get("latents", torch.from_numpy(values["latents"]))
     if role == "draft_objective":
         picture = model.sketch(latents, kernels) + torch.from_numpy(fixed["correction"])
     else:
-        buffers = {}
-        for name, noise in leaves.items():
-            if name.startswith("noise."):
-                layer = name.removeprefix("noise.")
-                stored_noise = generator.synthesis.get_submodule(layer).get_buffer("noise")
-                strength = float(noise_strength(stored_noise.numpy()))
-                buffers[f"{layer}.noise"] = noise * strength
-        picture = torch.func.functional_call(generator.synthesis, buffers, (latents, kernels))
+        picture = whole_picture(generator, leaves, latents, kernels)
     seen = F.adaptive_avg_pool2d(picture, SIDE)
     mask, target = (torch.from_numpy(fixed[name]) for name in ("mask", "target"))
     assert model.lpips is not None
@@ -173,6 +202,40 @@ def test_a_correction_turns_the_draft_into_the_whole_generator(graphs: Graphs) -
     corrected = graphs.run("draft_objective", {**fixed, "correction": correction})
     assert np.abs(corrected["reconstruction"] - whole).max() < 1e-5
     assert np.abs(whole - seen).max() > 0.1
+
+
+def test_parameters_are_those_of_the_network_with_numbers_of_one_size(graphs: Graphs) -> None:
+    """Weights have a mean square of 1, as StyleGAN2's; the kernels are the given ones."""
+    found = graphs.run("parameters")
+    names = {name for name, _ in graphs.model.generator.synthesis.named_parameters()}
+    assert {name.removeprefix("parameter.") for name in found} == names
+    for parameter in mobile_parameters(graphs.model.generator):
+        value = found[f"parameter.{parameter.name}"]
+        given = graphs.values.get(f"weight.{parameter.name.removesuffix('.weight')}")
+        if given is None or parameter.name.endswith("style.weight"):
+            given = graphs.model.generator.synthesis.get_parameter(parameter.name).numpy()
+            if given.ndim > 1:
+                assert np.square(value).mean() == pytest.approx(1, rel=1e-4)
+        assert np.abs(value * parameter.factor - given).max() < 1e-6
+
+
+def test_the_general_generator_renders_what_the_generator_renders(graphs: Graphs) -> None:
+    """With the parameters of the same kernels; free weights and features change it."""
+    widths = sum(style.channels for style in graphs.model.generator.config.styles)
+    nothing = {
+        "style_offsets": np.zeros((1, widths), np.float32),
+        "feature_offset": np.zeros_like(graphs.values["feature_offset"]),
+        **graphs.run("noise"),
+    }
+    latents = np.concatenate([graphs.values["latents"], -graphs.values["latents"]])
+    expected = graphs.run("generator", {"latents": latents})
+    actual = graphs.run("parametric_generator", {"latents": latents, **nothing})
+    for name, value in expected.items():
+        assert np.abs(actual[name] - value).max() < EXACT, name
+    for name in ("feature_offset", "parameter.layers.1.conv2.depthwise"):
+        given = {"latents": latents, **nothing, name: 1.1 * graphs.values[name]}
+        changed = graphs.run("parametric_generator", given)
+        assert np.abs(changed["rendering"] - expected["rendering"]).max() > 0.01, name
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from hyperstyle_rt.formats.manifest import Manifest
 from hyperstyle_rt.formats.manifest_entries import TunedLayer
 from hyperstyle_rt.formats.methods import Method
 from hyperstyle_rt.formats.optional_inputs import OptionalInputs
-from hyperstyle_rt.formats.parametric_inputs import ObjectiveFacts
+from hyperstyle_rt.formats.parametric_inputs import ObjectiveFacts, ParametricInputs
 
 from ..graphs.perceptual import PerceptualTerm
 from .writer import BundleFacts, GraphFiles
@@ -40,6 +40,7 @@ def family_manifest(
     methods: Mapping[str, Method],
     optional_inputs: OptionalInputs,
     *,
+    parametric_inputs: ParametricInputs | None = None,
     perceptual: PerceptualTerm | None,
     tuned_layers: Sequence[TunedLayer] = (),
     then: str | None = None,
@@ -50,6 +51,8 @@ def family_manifest(
     ----------
     methods:
         The default one first.
+    parametric_inputs:
+        Of a generator all of whose weights may change; None for another.
     perceptual:
         Of the bundle's objectives; None where it has none.
     then:
@@ -76,6 +79,7 @@ def family_manifest(
         methods=methods,
         default_method=next(iter(methods), None),
         optional_inputs=optional_inputs,
+        parametric_inputs=parametric_inputs,
         objective=(
             None if perceptual is None else ObjectiveFacts(perceptual.network, perceptual.weight)
         ),

@@ -11,10 +11,11 @@ from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.manifest import Manifest
 from hyperstyle_rt.formats.manifest_entries import TunedLayer
 from hyperstyle_rt.formats.methods import Method, Phase
+from hyperstyle_rt.free_inputs import PARAMETRIC_GENERATOR
 
 from ..graphs.channel_offsets import channel_offsets_adjoint_graph, channel_offsets_graph
 from ..graphs.draft_step import APPROACH, RESTYLE, build_approach, build_restyle
-from ..graphs.generator import NOISE, STYLE_OFFSETS
+from ..graphs.generator import FEATURE_OFFSET, NOISE, PARAMETERS, STYLE_OFFSETS
 from ..graphs.latent_encoder import build_latent_encoder
 from ..graphs.mobile_objectives import (
     DRAFT_OBJECTIVE,
@@ -23,12 +24,16 @@ from ..graphs.mobile_objectives import (
     build_mobile_objective,
     perceptual_nodes,
 )
+from ..graphs.mobile_stored_inputs import (
+    build_mobile_noise,
+    build_mobile_parameters,
+    mobile_optional_inputs,
+    mobile_parametric_inputs,
+)
 from ..graphs.mobilestylegan import (
     build_mobile_generator,
     build_mobile_mapping,
-    build_mobile_noise,
     build_mobile_weights,
-    mobile_optional_inputs,
 )
 from ..graphs.objective import build_features
 from ..graphs.storage import Storage
@@ -123,14 +128,8 @@ def own_graphs(model: MobileModel) -> dict[str, GraphOf]:
 def shared_graphs(model: MobileModel) -> dict[str, GraphOf]:
     """Role to graph, of those that read tensors from the data files of the others."""
     generator, layers = model.generator, model.generator.config.tunable
-    styled = partial(
-        build_mobile_generator,
-        generator,
-        _tuned(model),
-        model.input_size,
-        (STYLE_OFFSETS, NOISE),
-        "styled_generator",
-    )
+    general = partial(build_mobile_generator, generator, _tuned(model), model.input_size)
+    styled = partial(general, (STYLE_OFFSETS, NOISE), "styled_generator")
     graphs: dict[str, GraphOf] = {"styled_generator": styled}
     if mobile_optional_inputs(generator).noise:
         graphs["noise"] = partial(build_mobile_noise, generator)
@@ -147,6 +146,9 @@ def shared_graphs(model: MobileModel) -> dict[str, GraphOf]:
         graphs[DRAFT_OBJECTIVE] = partial(build_draft_objective, model)
     graphs["channel_offsets"] = partial(channel_offsets_graph, layers)
     graphs["channel_offsets_adjoint"] = partial(channel_offsets_adjoint_graph, layers)
+    free = (STYLE_OFFSETS, NOISE, FEATURE_OFFSET, PARAMETERS)
+    graphs[PARAMETRIC_GENERATOR] = partial(general, free, PARAMETRIC_GENERATOR)
+    graphs["parameters"] = partial(build_mobile_parameters, generator)
     return graphs
 
 
@@ -176,6 +178,7 @@ def _manifest(model: MobileModel, written: GraphFiles, facts: BundleFacts) -> Ma
         model.input_size,
         mobile_methods(written.graphs),
         mobile_optional_inputs(generator),
+        parametric_inputs=mobile_parametric_inputs(generator) if has_objectives else None,
         perceptual=perceptual_nodes(model) if has_objectives else None,
         tuned_layers=[
             TunedLayer(index, layer.name, layer.weight_shape)

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from ..networks.mobile_model import MobileModel
 from .builder import BATCH, Dim, GraphBuilder
-from .generator import NOISE
+from .generator import FEATURE_OFFSET, NOISE, PARAMETERS
 from .mobilestylegan import SingleSynthesis, build_mobile_generator, kernel_inputs
 from .objective import build_objective
 from .perceptual import LpipsNodes
@@ -21,6 +21,7 @@ EXTRAS: dict[str, Collection[str]] = {
     "latents_objective": (NOISE,),
     "stored_noise_objective": (),
     "joint_objective": (NOISE,),
+    "synthesis_objective": (NOISE, FEATURE_OFFSET, PARAMETERS),
 }
 """Role -> what its generator has as inputs beside latents and kernels."""
 

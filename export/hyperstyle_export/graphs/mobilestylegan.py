@@ -10,15 +10,22 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
-from hyperstyle_rt.formats.optional_inputs import NoiseLayer, OptionalInputs, StyleLayer
 from hyperstyle_rt.types import Array
 from torch import Tensor
 
 from ..networks.layers import ACTIVATION_GAIN, ACTIVATION_SLOPE
 from ..networks.mobilestylegan import BANDS, NORM_EPS, RGB, KernelLayer, MobileStyleGan
 from .builder import BATCH, GraphBuilder, Precision, State, to_array
-from .generator import EDITS, NOISE, STYLE_OFFSETS, face_pool
-from .storage import STORED_NOISE
+from .generator import EDITS, FEATURE_OFFSET, NOISE, PARAMETERS, STYLE_OFFSETS, face_pool
+from .mobile_tensors import (
+    InputMobileTensors,
+    MobileTensors,
+    StoredMobileTensors,
+    feature_shape,
+    mobile_feature_layer,
+    noise_strength,
+    stored_noises,
+)
 from .weights import NEGLIGIBLE_WEIGHT
 
 
@@ -56,25 +63,6 @@ def build_mobile_weights(model: MobileStyleGan) -> ir.Model:
     return b.build()
 
 
-def build_mobile_noise(model: MobileStyleGan) -> ir.Model:
-    """(nothing) -> noise.<layer> [1,1,h,h], the stored noise in units of its deviation."""
-    b = GraphBuilder("noise")
-    for name, noise in _noises(model).items():
-        b.scoped(f"noise.{name}")
-        strength = noise_strength(noise)
-        value = b.op("Identity", b.constant(f"{STORED_NOISE}{name}", noise / strength))
-        b.output(f"noise.{name}", value, noise.shape)
-    return b.build()
-
-
-def mobile_optional_inputs(model: MobileStyleGan) -> OptionalInputs:
-    """What the manifest says of the inputs that `styled_generator` has and `generator` has not."""
-    return OptionalInputs(
-        tuple(StyleLayer(style.name, style.channels) for style in model.config.styles),
-        tuple(NoiseLayer(name, noise.shape[-1]) for name, noise in _noises(model).items()),
-    )
-
-
 def build_mobile_generator(
     model: MobileStyleGan,
     tuned: Sequence[str],
@@ -96,7 +84,9 @@ def build_mobile_generator(
         (height, width) of what the encoder reads, to which the reconstruction is pooled.
     extras:
         More inputs: `STYLE_OFFSETS`, style_offsets [1 or N,S], added to the styles of all layers
-        after one another; `NOISE`, noise.<layer> [1,1,h,h] in place of what `noise` gives.
+        after one another; `NOISE`, noise.<layer> [1,1,h,h] in place of what `noise` gives;
+        `FEATURE_OFFSET`, feature_offset [1,C,h,h], added to the output of `mobile_feature_layer`;
+        `PARAMETERS`, parameter.<name>, all `mobile_parameters`, in place of weight.<layer>.
     name:
         Of the graph.
     form:
@@ -108,15 +98,12 @@ def build_mobile_generator(
     config = model.config
     b = GraphBuilder(name, precision)
     latents = b.input("latents", [BATCH, config.num_latents, config.style_width])
-    weights = kernel_inputs(b, [layer for layer in config.tunable if layer.name in tuned])
-    inputs: dict[str, ir.Value] = {}
-    if STYLE_OFFSETS in extras:
-        channels = sum(style.channels for style in config.styles)
-        inputs[STYLE_OFFSETS] = b.input(STYLE_OFFSETS, [EDITS, channels])
-    if NOISE in extras:
-        for layer, noise in _noises(model).items():
-            inputs[f"noise.{layer}"] = b.input(f"noise.{layer}", noise.shape)
-    synthesis = (form or MobileSynthesis)(b, model, latents, weights, inputs)
+    weights: dict[str, ir.Value] = {}
+    if PARAMETERS not in extras:
+        weights = kernel_inputs(b, [layer for layer in config.tunable if layer.name in tuned])
+    inputs = _extra_inputs(b, model, extras)
+    tensors = InputMobileTensors(b, model) if PARAMETERS in extras else None
+    synthesis = (form or MobileSynthesis)(b, model, latents, weights, inputs, tensors)
     rendering = synthesis.picture(synthesis.features(config.blocks))
     side = config.resolution
     b.output("rendering", rendering, [BATCH, 3, side, side])
@@ -125,29 +112,25 @@ def build_mobile_generator(
     return b.build()
 
 
+def _extra_inputs(
+    b: GraphBuilder, model: MobileStyleGan, extras: Collection[str]
+) -> dict[str, ir.Value]:
+    """Declare the inputs beside latents and tensors; those not wanted are not among them."""
+    inputs: dict[str, ir.Value] = {}
+    if STYLE_OFFSETS in extras:
+        channels = sum(style.channels for style in model.config.styles)
+        inputs[STYLE_OFFSETS] = b.input(STYLE_OFFSETS, [EDITS, channels])
+    if NOISE in extras:
+        for layer, noise in stored_noises(model).items():
+            inputs[f"noise.{layer}"] = b.input(f"noise.{layer}", noise.shape)
+    if FEATURE_OFFSET in extras:
+        inputs[FEATURE_OFFSET] = b.input(FEATURE_OFFSET, [1, *feature_shape(model.config)])
+    return inputs
+
+
 def kernel_inputs(b: GraphBuilder, layers: Sequence[KernelLayer]) -> dict[str, ir.Value]:
     """Declare the inputs weight.<layer> [O,I,k,k]; gives them by layer."""
     return {layer.name: b.input(f"weight.{layer.name}", layer.weight_shape) for layer in layers}
-
-
-def noise_strength(noise: Array) -> Array:
-    """What a layer's stored noise, drawn with a deviation of 1, was multiplied by: a scalar."""
-    return np.asarray(noise.std(dtype=np.float64), np.float32)
-
-
-def _noises(model: MobileStyleGan) -> dict[str, Array]:
-    """Layer -> its stored noise [1,1,h,h], of those that have some."""
-    state = model.synthesis.state_dict()
-    found = {
-        key.removesuffix(".noise"): to_array(value)
-        for key, value in state.items()
-        if key.endswith(".noise")
-    }
-    return {
-        layer.name: found[layer.name]
-        for layer in model.config.kernels
-        if layer.name in found and found[layer.name].std() > 0
-    }
 
 
 class MobileSynthesis:
@@ -164,7 +147,10 @@ class MobileSynthesis:
     weights:
         Layer name -> a kernel that takes the stored one's place.
     inputs:
-        ``style_offsets`` and ``noise.<layer>``, where the graph has them as inputs.
+        ``style_offsets``, ``noise.<layer>`` and ``feature_offset``, where the graph has them as
+        inputs.
+    tensors:
+        Where all other tensors come from; None for the stored ones.
     """
 
     def __init__(
@@ -174,18 +160,20 @@ class MobileSynthesis:
         latents: ir.Value,
         weights: Mapping[str, ir.Value] | None = None,
         inputs: Mapping[str, ir.Value] | None = None,
+        tensors: MobileTensors | None = None,
     ) -> None:
         self.b, self.config, self._latents = b, model.config, latents
         self._inputs = inputs or {}
         self._state: State = model.synthesis.state_dict()
         self._weights = weights or {}
+        self._tensors = tensors or StoredMobileTensors(b, model)
         self._rows = {style.name: style for style in model.config.styles}
 
     def features(self, blocks: int) -> ir.Value:
         """Features after the first `blocks` blocks: [N,C,h,h]."""
         b, layers = self.b, {layer.name: layer for layer in self.config.kernels}
         b.scoped("conv1")
-        x = self._styled_conv(b.compute_parameter(self._state, "const"), layers["conv1"])
+        x = self._styled_conv(self._tensors.tensor("const"), layers["conv1"])
         for number in range(blocks):
             name = f"layers.{number}.up"
             x = self._inverse_haar(self._scaled(x, name), self.config.channels[number])
@@ -197,7 +185,7 @@ class MobileSynthesis:
         """Features after the last block [N,C,h,h] -> [N,3,2h,2h]."""
         b = self.b
         x, kernel = self._modulated(x, "to_img")
-        bands = b.conv(x, kernel, b.compute_parameter(self._state, "to_img.bias"))
+        bands = b.conv(x, kernel, self._tensors.tensor("to_img.bias"))
         return b.to_float(self._inverse_haar(bands, BANDS * RGB))
 
     def head(self, x: ir.Value, state: State, row: int | None = None) -> ir.Value:
@@ -237,15 +225,18 @@ class MobileSynthesis:
         b, name = self.b, layer.name
         x, kernel = self._modulated(x, name)
         if layer.kernel_size == 1:
-            depthwise = b.compute_parameter(self._state, f"{name}.depthwise")
+            depthwise = self._tensors.tensor(f"{name}.depthwise")
             x = b.conv(x, depthwise, padding=(1, 1), group=layer.in_channels)
         pad = layer.kernel_size // 2
-        bias = b.compute_parameter(self._state, f"{name}.bias")
+        bias = self._tensors.tensor(f"{name}.bias")
         x = b.conv(x, kernel, bias, padding=(pad, pad))
         noise = self._noise(name)
         if noise is not None:
             x = b.op("Add", x, noise)
-        return b.op("LeakyRelu", x, alpha=ACTIVATION_SLOPE)
+        x = b.op("LeakyRelu", x, alpha=ACTIVATION_SLOPE)
+        if FEATURE_OFFSET in self._inputs and layer == mobile_feature_layer(self.config):
+            x = b.op("Add", x, self._inputs[FEATURE_OFFSET])
+        return x
 
     def _noise(self, name: str) -> ir.Value | None:
         """What is added to a layer's features: [1,1,h,h]; None where the layer has no noise."""
@@ -259,7 +250,7 @@ class MobileSynthesis:
     def _kernel(self, name: str) -> ir.Value:
         given = self._weights.get(name)
         if given is None:
-            return self.b.compute_parameter(self._state, f"{name}.weight")
+            return self._tensors.tensor(f"{name}.weight")
         kernel = self.b.to_compute(given)
         kernel.type, kernel.shape = ir.TensorType(self.b.compute_type), given.shape
         return kernel
@@ -275,7 +266,8 @@ class MobileSynthesis:
     def _scale(self, name: str) -> ir.Value:
         """The style of a layer: [N,C,1,1]."""
         b, channels = self.b.scoped(name), self._rows[name].channels
-        scale = linear(b, self._row(name), self._state, f"{name}.style")  # [N,C]
+        affine = self._tensors.affine(f"{name}.style")
+        scale = b.op("Gemm", self._row(name), *affine, transB=1)  # [N,C]
         if STYLE_OFFSETS in self._inputs:
             start = sum(s.channels for s in self.config.styles[: self._rows[name].row])
             bounds = b.integers(start), b.integers(start + channels), b.integers(1)
