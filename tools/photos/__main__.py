@@ -162,6 +162,28 @@ def evaluate(
         print_line(line)
 
 
+@app.command()
+def objectives(
+    bundle: Annotated[Path, typer.Argument(help="Bundle of the generator, with a draft.")],
+    wheel: Wheel,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the new bundle.")],
+    lpips_backbone: Backbone,
+    lpips_heads: Linear,
+) -> None:
+    """Copy a bundle with the graphs that descend written anew, by this version's builders.
+
+    Example: python tools/photos objectives engines/faces random_face.whl --out faces
+    """
+    from hyperstyle_export.readers.lpips import load_lpips
+    from hyperstyle_rt.formats.bundle import Bundle
+
+    from photos.objectives import rewrite_objectives
+    from photos.small import read_generator
+
+    lpips = load_lpips(lpips_backbone, lpips_heads)
+    rewrite_objectives(Bundle.open(bundle), read_generator(wheel), lpips, out, print_line)
+
+
 def main() -> None:
     """Run the command; a user's mistake is one sentence and exit code 2."""
     try:

@@ -16,6 +16,7 @@ Rule = Callable[[GraphBuilder, ir.Node, ir.Value, int], ir.Value]
 
 STEEP = 1e30  # turns the sign of any value that matters into -large or +large
 LONG_SUM = 1 << 10  # numbers from which on a sum over several axes is made axis by axis
+SHORT = 1 << 4  # numbers up to which axes of such a sum are taken together
 LONG_ROW = 1 << 8  # numbers of a row from which on rows are added as a product
 
 
@@ -80,12 +81,23 @@ def summed(b: GraphBuilder, x: ir.Value, shape: Sequence[int], axes: Sequence[in
         ones = b.constant(f"ones_{shape[first]}", np.ones((1, shape[first]), np.float32))
         total = b.op("MatMul", ones, reshaped(b, x, [shape[first], length]))
         return reshaped(b, total, [*shape[:first], 1, *shape[first + 1 :]])
-    if prod(shape[axis] for axis in axes) < LONG_SUM:
+    if _length(shape, axes) < LONG_SUM:
         return b.op("ReduceSum", x, b.integers(*axes), keepdims=1)
-    for axis in sorted(axes, reverse=True):
-        if shape[axis] > 1:
-            x = b.op("ReduceSum", x, b.integers(axis), keepdims=1)
+    left = sorted(axes)
+    while left:
+        # Short axes next to each other are summed at once: one of 3 numbers alone takes longer.
+        together = [left.pop()]
+        while (
+            left and left[-1] == together[0] - 1 and _length(shape, [left[-1], *together]) < SHORT
+        ):
+            together.insert(0, left.pop())
+        if _length(shape, together) > 1:
+            x = b.op("ReduceSum", x, b.integers(*together), keepdims=1)
     return x
+
+
+def _length(shape: Sequence[int], axes: Sequence[int]) -> int:
+    return prod(shape[axis] for axis in axes)
 
 
 def _to_input(b: GraphBuilder, node: ir.Node, gradient: ir.Value, position: int) -> ir.Value:

@@ -38,7 +38,7 @@ from ..graphs.mobilestylegan import (
 from ..graphs.objective import build_features
 from ..graphs.storage import Storage
 from ..networks.draft_step import DraftGradient, DraftSearch
-from ..networks.mobile_model import MobileModel
+from ..networks.mobile_model import DescentModel, MobileModel
 from ..networks.mobilestylegan import MobileStyleGan
 from .family_manifest import family_manifest
 from .half_graphs import add_half_graphs_of
@@ -127,9 +127,15 @@ def own_graphs(model: MobileModel) -> dict[str, GraphOf]:
 
 def shared_graphs(model: MobileModel) -> dict[str, GraphOf]:
     """Role to graph, of those that read tensors from the data files of the others."""
-    generator, layers = model.generator, model.generator.config.tunable
-    general = partial(build_mobile_generator, generator, _tuned(model), model.input_size)
-    styled = partial(general, (STYLE_OFFSETS, NOISE), "styled_generator")
+    generator = model.generator
+    styled = partial(
+        build_mobile_generator,
+        generator,
+        _tuned(model),
+        model.input_size,
+        (STYLE_OFFSETS, NOISE),
+        "styled_generator",
+    )
     graphs: dict[str, GraphOf] = {"styled_generator": styled}
     if mobile_optional_inputs(generator).noise:
         graphs["noise"] = partial(build_mobile_noise, generator)
@@ -140,15 +146,28 @@ def shared_graphs(model: MobileModel) -> dict[str, GraphOf]:
         search = _search(model)
         graphs[RESTYLE] = partial(build_restyle, search, model.input_size)
         graphs[APPROACH] = partial(build_approach, search, model.input_size)
-    for role in EXTRAS:
-        graphs[role] = partial(build_mobile_objective, role, model)
+    return graphs | descent_graphs(model)
+
+
+def descent_graphs(model: DescentModel) -> dict[str, GraphOf]:
+    """Role to graph, of those that change an inversion and render changed ones."""
+    generator, layers = model.generator, model.generator.config.tunable
+    graphs: dict[str, GraphOf] = {
+        role: partial(build_mobile_objective, role, model) for role in EXTRAS
+    }
     if model.draft is not None:
         graphs[DRAFT_OBJECTIVE] = partial(build_draft_objective, model)
     graphs["channel_offsets"] = partial(channel_offsets_graph, layers)
     graphs["channel_offsets_adjoint"] = partial(channel_offsets_adjoint_graph, layers)
-    free = (STYLE_OFFSETS, NOISE, FEATURE_OFFSET, PARAMETERS)
-    graphs[PARAMETRIC_GENERATOR] = partial(general, free, PARAMETRIC_GENERATOR)
     graphs["parameters"] = partial(build_mobile_parameters, generator)
+    graphs[PARAMETRIC_GENERATOR] = partial(
+        build_mobile_generator,
+        generator,
+        (),
+        model.input_size,
+        (STYLE_OFFSETS, NOISE, FEATURE_OFFSET, PARAMETERS),
+        PARAMETRIC_GENERATOR,
+    )
     return graphs
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import onnx_ir as ir
 
-from ..networks.mobile_model import MobileModel
+from ..networks.mobile_model import DescentModel
 from .builder import BATCH, Dim, GraphBuilder
 from .generator import FEATURE_OFFSET, NOISE, PARAMETERS
 from .mobilestylegan import SingleSynthesis, build_mobile_generator, kernel_inputs
@@ -26,7 +26,7 @@ EXTRAS: dict[str, Collection[str]] = {
 """Role -> what its generator has as inputs beside latents and kernels."""
 
 
-def build_mobile_objective(role: str, model: MobileModel) -> ir.Model:
+def build_mobile_objective(role: str, model: DescentModel) -> ir.Model:
     """An objective of the whole generator, one of `EXTRAS`."""
     tuned = [layer.name for layer in model.generator.config.tunable]
     forward = build_mobile_generator(
@@ -35,7 +35,7 @@ def build_mobile_objective(role: str, model: MobileModel) -> ir.Model:
     return build_objective(role, forward, perceptual_nodes(model))
 
 
-def build_draft_objective(model: MobileModel) -> ir.Model:
+def build_draft_objective(model: DescentModel) -> ir.Model:
     """The joint objective of the draft, at the reconstruction's size.
 
     It has an input more, correction [1,3,h,w], which is added to the draft's picture. Where a host
@@ -45,7 +45,7 @@ def build_draft_objective(model: MobileModel) -> ir.Model:
     return build_objective(DRAFT_OBJECTIVE, build_draft(model), perceptual_nodes(model))
 
 
-def build_draft(model: MobileModel) -> ir.Model:
+def build_draft(model: DescentModel) -> ir.Model:
     """Latents, weight.<layer> of the draft's layers, correction -> rendering = reconstruction."""
     draft, config = model.draft, model.generator.config
     assert draft is not None
@@ -63,7 +63,7 @@ def build_draft(model: MobileModel) -> ir.Model:
     return b.build()
 
 
-def perceptual_nodes(model: MobileModel) -> LpipsNodes:
+def perceptual_nodes(model: DescentModel) -> LpipsNodes:
     """LPIPS on the reconstruction."""
     assert model.lpips is not None
     return LpipsNodes(model.lpips, model.input_size)

@@ -14,34 +14,49 @@ from .mobile_draft import Draft
 from .mobilestylegan import Kernels, MobileStyleGan
 
 
-@dataclass(frozen=True, eq=False)
-class MobileModel:
-    """The networks of a bundle.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DescentModel:
+    """What gradients are taken through.
 
     Attributes
     ----------
     generator:
         Mapping and synthesis.
-    latent_avg:
-        Mean of w, [W].
-    encoder:
-        Picture -> w relative to the average.
     input_size:
         (height, width) of the reconstruction, which is what encoder and perceptual term look at.
     lpips:
         The perceptual term of descent; None for a bundle that does not descend.
     draft:
         None for a bundle that descends on the whole generator only.
+    """
+
+    generator: MobileStyleGan
+    input_size: tuple[int, int]
+    lpips: Lpips | None = None
+    draft: Draft | None = None
+
+    def sketch(self, latents: Tensor, kernels: Kernels | None = None) -> Tensor:
+        """The draft's picture, [N,3,h,w]."""
+        assert self.draft is not None
+        return self.draft.picture(self.generator, latents, kernels)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MobileModel(DescentModel):
+    """The networks of a bundle.
+
+    Attributes
+    ----------
+    latent_avg:
+        Mean of w, [W].
+    encoder:
+        Picture -> w relative to the average.
     restyle:
         A learnt step of the latents, and the draft whose gradient it reads; None for none.
     """
 
-    generator: MobileStyleGan
     latent_avg: Tensor
     encoder: LatentEncoder
-    input_size: tuple[int, int]
-    lpips: Lpips | None = None
-    draft: Draft | None = None
     restyle: tuple[DraftStep, Draft] | None = None
 
     def encode(self, target: Tensor) -> Tensor:
@@ -53,8 +68,3 @@ class MobileModel:
         """The whole generator's picture averaged to the input's size, [N,3,h,w]."""
         picture = self.generator.synthesis(latents, kernels)
         return F.avg_pool2d(picture, picture.shape[-1] // self.input_size[1])
-
-    def sketch(self, latents: Tensor, kernels: Kernels | None = None) -> Tensor:
-        """The draft's picture, [N,3,h,w]."""
-        assert self.draft is not None
-        return self.draft.picture(self.generator, latents, kernels)

@@ -78,7 +78,15 @@ def read_mobile_model(
         )
     files = None if lpips is None else load_lpips(*lpips.values())
     step = None if restyle is None else read_draft_step(restyle, model)
-    read = MobileModel(model, average, network, (side, side), files, head, step)
+    read = MobileModel(
+        generator=model,
+        latent_avg=average,
+        encoder=network,
+        input_size=(side, side),
+        lpips=files,
+        draft=head,
+        restyle=step,
+    )
     digests = {name: f"sha256:{digest}" for name, digest in weights.digests.items()}
     return read, {"origin": ORIGIN, **digests}
 
