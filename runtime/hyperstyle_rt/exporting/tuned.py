@@ -186,6 +186,7 @@ def _write(tuned: Tuned, directory: Path, name: str) -> Bundle:
         parametric_inputs=None,
         objective=None,
         then=None,
+        fit=None,
     )
     _write_manifest(directory, exported)
     return Bundle.open(directory)
