@@ -86,11 +86,11 @@ def write_repository(
         written: dict[Path, Path] = {}
         for role, path in paths.items():
             name = model_name(manifest.name, f"{GRAPH}{role}")
+            configure = plan_config if role in planned else graph_config
+            version = _new_model(stage, name, configure(name, signatures[role], instances))
             if role in planned:
-                version = _new_model(stage, name, plan_config(name, signatures[role], instances))
                 _place(planned[role], version / "model.plan", written)
             else:
-                version = _new_model(stage, name, graph_config(name, signatures[role], instances))
                 _place(path, version / "model.onnx", written)
                 for data in files[role].data:
                     _place(bundle.directory / data, version / data, written)
