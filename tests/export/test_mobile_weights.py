@@ -57,6 +57,16 @@ def test_all_weights_and_a_feature_map_are_free(
     assert losses[1] < losses[0]
 
 
+def test_kernels_and_offsets_of_them_change_together(model: Model, picture: np.ndarray) -> None:
+    """Offsets' gradients are those of the kernels among the weights, in another scale."""
+    inversion = model.invert(picture, align="never", effort="fast")
+    names = ("channel_offsets", "weights")
+    both = model.optimise(inversion, picture, steps=1, variables=names, align="never")
+    alone = model.optimise(inversion, picture, steps=1, variables=names[:1], align="never")
+    assert np.count_nonzero(both.data.channel_offsets) > 0.9 * both.data.channel_offsets.size
+    np.testing.assert_allclose(both.data.channel_offsets, alone.data.channel_offsets, atol=1e-3)
+
+
 def test_a_tuned_generator_becomes_a_bundle(
     model: Model, tuned: Inversion, picture: np.ndarray, tmp_path: Path
 ) -> None:

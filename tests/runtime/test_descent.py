@@ -11,6 +11,7 @@ from attacks import inversions
 from descent_stand_in import (
     CODES,
     LEAVES,
+    OBJECTIVES,
     PARAMETERS,
     PICTURE,
     ROWS,
@@ -97,6 +98,39 @@ def test_a_variable_reaches_the_bottom(variable: str, leaf: str, role: str) -> N
         np.abs(getattr(point, bench.moving[0].variable.part).ravel() - aim(leaf).ravel()).max()
         < 0.01
     )
+
+
+@pytest.mark.parametrize("variables", [("latents",), ("latents", "noise")])
+def test_a_descent_that_goes_astray_is_taken_back(variables: tuple[str, ...]) -> None:
+    """To the best that it had, and on from there with smaller steps; by itself it is slow to come back."""
+    seen: dict[float | None, list[float]] = {None: [], 2.5: []}
+    for astray, losses in seen.items():
+        bench = Bench(start(), *variables, pace=replace(FAST, rate=10.0))
+        problem = replace(bench.problem, astray=astray)
+        descend(problem, Limits(20), lambda _n, loss, _i, losses=losses: losses.append(loss))
+    kept, lost = seen[2.5], seen[None]
+    assert kept[:2] == lost[:2] and kept[1] > 2.5 * kept[0]
+    for number, loss in enumerate(kept[:-1]):
+        if loss > 2.5 * kept[0]:
+            assert kept[number + 1] == pytest.approx(min(kept[: number + 1]))
+    assert kept[-1] < kept[0] < lost[-1]
+
+
+def test_what_is_no_number_is_astray(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, broken = Bench(start(), "latents"), iter([8.0, 4.0, np.nan, np.inf])
+    original, points = bench.backend.run, []
+
+    def run(role: str, inputs: dict[str, Any]) -> dict[str, Any]:
+        if role not in OBJECTIVES:
+            return original(role, inputs)
+        points.append(inputs["latents"])
+        return {**original(role, inputs), "loss": np.array([next(broken, 2.0)], np.float32)}
+
+    monkeypatch.setattr(bench.backend, "run", run)
+    bench.descend(6, astray=2.5)
+    assert not np.array_equal(points[2], points[1])
+    assert np.array_equal(points[3], points[1]) and np.array_equal(points[4], points[1])
+    assert np.isfinite(points[-1]).all()
 
 
 def test_one_latent_for_all_layers_reaches_their_mean() -> None:

@@ -70,6 +70,10 @@ def test_the_loss_is_that_of_the_whole_generator_where_it_is_renewed(
     truth = np.square(work.backend.download(whole["reconstruction"]) - small).mean()
     assert renewed.loss == pytest.approx(float(truth), rel=1e-4)
     assert abs(drifted.loss - float(truth)) > 1e-3 * float(truth)
+    objective.forget()
+    back = objective(point, target, settings)
+    assert renderer.renders == 4
+    assert back.loss == pytest.approx(first.loss, rel=1e-4)
     work.close()
 
 

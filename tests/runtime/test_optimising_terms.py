@@ -23,6 +23,7 @@ from hyperstyle_rt.optimising.running import Request, stages_of
 from hyperstyle_rt.optimising.schedules import (
     constant,
     cosine,
+    gently,
     projector_disturbance,
     projector_rate,
     warm_cosine,
@@ -52,6 +53,8 @@ def test_other_schedules() -> None:
     assert [constant(n, n / 4) for n in range(5)] == [1.0] * 5
     assert [round(cosine(n, n / 4), 3) for n in range(5)] == [1.0, 0.854, 0.5, 0.146, 0.0]
     assert [round(warm_cosine(n, 0), 3) for n in range(6)] == [0.2, 0.4, 0.6, 0.8, 1.0, 1.0]
+    assert [round(gently(n, 0), 3) for n in range(6)] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.5]
+    assert gently(9, 1) == pytest.approx(0.05)
 
 
 def noise_map(number: int) -> np.ndarray:

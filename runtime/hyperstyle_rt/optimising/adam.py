@@ -73,6 +73,11 @@ class Adam:
             np.add(before, step, out=after)
         return moved
 
+    def stand_still(self) -> None:
+        """Forget where the steps were going, but not how large the gradients are."""
+        if self._mean is not None:
+            self._mean[:] = 0
+
     def _divided(self, mean: Array, square: Array, gradient: Array, out: Array) -> None:
         """Update both means in place, and write their ratio.
 

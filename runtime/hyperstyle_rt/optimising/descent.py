@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,9 @@ from .terms import Term
 from .variables import Gradients, Variable
 
 TINY = 1e-12
+
+SLOWER = 0.5
+"""Times the rates, after a descent that went astray was taken back."""
 
 OnStep = Callable[[int, float, Array], Any]
 """Called with (steps done, loss, rendering float32 [3,H,W]) of the state after so many steps.
@@ -62,6 +66,7 @@ class Moving:
         self.rates = variable.rates if pace.rate is None else np.float32(pace.rate) * _ONE
         self.value = variable.start.copy()
         self._adam = Adam(self.rates, pace.adam)
+        self._slowed = 1.0
 
     def step(self, gradients: Gradients, done: int, progress: float) -> None:
         """Follow the gradient for one step."""
@@ -69,9 +74,15 @@ class Moving:
         if self.pace.penalty:
             gradient = gradient + self._penalty_gradient()
         factor = self.pace.schedule(done, progress)
-        self.value = self._adam.moved(self.value, gradient, factor)
+        self.value = self._adam.moved(self.value, gradient, factor * self._slowed)
         if self.pace.settle is not None:
             self.value = self.variable.settled(self.value, self.pace.settle)
+
+    def go_back(self, value: Array) -> None:
+        """Go on from a value it had, with smaller steps and from a standstill."""
+        self.value = value
+        self._adam.stand_still()
+        self._slowed *= SLOWER
 
     def _penalty_gradient(self) -> Array:
         """Derivative of the penalty on what was added."""
@@ -105,6 +116,9 @@ class Problem:
         Noise on the latents while they are evaluated; None for none.
     enough:
         Stops the descent before the next step; None for no such condition.
+    astray:
+        Times the loss at the start above which the descent is taken back to the best it had; None
+        for never.
     """
 
     start: Point
@@ -115,6 +129,7 @@ class Problem:
     terms: Sequence[Term] = ()
     disturb: Disturb | None = None
     enough: Callable[[LossResult], bool] | None = None
+    astray: float | None = None
 
     def point(self) -> Point:
         """Where it is now."""
@@ -132,6 +147,7 @@ def descend(problem: Problem, limits: Limits, on_step: OnStep | None = None) -> 
     Where it is after the last step.
     """
     losses: list[float] = []
+    best = _Best(problem)
     began, progress = time.monotonic(), 0.0
     for done in range(limits.steps + 1):
         result, gradients = _evaluate(problem, max(progress, limits.progress(done, 0.0)))
@@ -142,9 +158,45 @@ def descend(problem: Problem, limits: Limits, on_step: OnStep | None = None) -> 
         progress = limits.progress(done, time.monotonic() - began)
         if enough or progress >= 1 or limits.settled(losses):
             break
+        if best.is_far_below(result.loss):
+            best.restore()
+            continue
         for moving in problem.moving:
             moving.step(gradients, done, progress)
     return problem.point()
+
+
+class _Best:
+    """The state of a descent that had the least loss, where the problem says when to go back.
+
+    Steps of a fixed size may overshoot so far that nothing of the picture is left, and gradients
+    there lead nowhere: a rare picture in bfloat16, of which gradients are rounded.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self._first: float | None = None
+        self._loss = math.inf
+        self._values: list[Array] = []
+
+    def is_far_below(self, loss: float) -> bool:
+        """Whether this loss, of where the problem is now, is one of a descent gone astray."""
+        factor = self._problem.astray
+        if factor is None:
+            return False
+        if self._first is None:
+            self._first = loss
+        if not loss <= factor * self._first:  # nor is what is no number
+            return True
+        if loss < self._loss:
+            self._loss, self._values = loss, [each.value for each in self._problem.moving]
+        return False
+
+    def restore(self) -> None:
+        """Take the problem back there, to go on with smaller steps."""
+        for moving, value in zip(self._problem.moving, self._values, strict=True):
+            moving.go_back(value)
+        self._problem.objective.forget()
 
 
 def _evaluate(problem: Problem, progress: float) -> tuple[LossResult, Gradients]:

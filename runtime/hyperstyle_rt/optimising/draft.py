@@ -70,6 +70,11 @@ class DraftObjective(Objective):
         self._evaluations += 1
         return self.result(outputs)
 
+    def forget(self) -> None:
+        """See :class:`Objective`."""
+        self._evaluations = 0
+        self._correction = np.zeros_like(self._correction)
+
     def _corrected(
         self, point: Point, target: Target, settings: Buffers, pull: Array | None
     ) -> Buffers:

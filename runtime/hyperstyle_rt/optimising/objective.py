@@ -255,7 +255,7 @@ class Objective:
         """
         found: Buffers = {}
         for layer in self._manifest.tuned_layers:
-            name, parameter = f"gradient.{layer.name}", f"gradient.{layer.name}.conv.weight"
+            name, parameter = f"gradient.{layer.name}", f"gradient.{self._parameter(layer.name)}"
             if name in gradients:
                 found[name] = gradients[name]
                 continue
@@ -276,10 +276,20 @@ class Objective:
         outputs = self._free.parameters(ones)
         return {
             layer.name: self.backend.download(
-                outputs[f"parameter.{layer.name}.conv.weight"]
+                outputs[f"parameter.{self._parameter(layer.name)}"]
             ).reshape(layer.shape)
             for layer in layers
         }
+
+    def _parameter(self, layer: str) -> str:
+        """The free weight that is a layer's kernel: as StyleGAN2 or MobileStyleGAN name it."""
+        inputs = self._manifest.parametric_inputs
+        names = () if inputs is None else (each.name for each in inputs.parameters)
+        own = f"{layer}.weight"
+        return own if own in names else f"{layer}.conv.weight"
+
+    def forget(self) -> None:
+        """Take nothing as known of the points before: the next may be anywhere."""
 
     def _free_inputs(self, point: Point) -> Buffers:
         """Kernels or parameters, noise and feature map, as far as the graph takes them."""

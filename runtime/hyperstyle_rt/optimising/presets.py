@@ -17,7 +17,7 @@ from .adam import BRISK, PUBLISHED
 from .descent import Pace
 from .names import REFINE
 from .noise_maps import normalised
-from .schedules import constant, cosine, projector_rate, settling
+from .schedules import constant, cosine, gently, projector_rate
 
 PENALTY = 1e-4
 """Of `refine`: on the mean square of what was added, in units of the rates squared."""
@@ -111,6 +111,9 @@ class Stage:
         LPIPS-Alex at which it stops; None for none. Other networks have no such number.
     mask:
         Part of the picture that counts if there is a mask: :data:`INSIDE` or :data:`OUTSIDE` it.
+    astray:
+        Times the loss at its start above which it is taken back to the best it had, to go on with
+        smaller steps; None for never.
     draft, renew:
         Whether the bundle's draft objective is used where it has one, and after how many steps
         what it lacks is worked out anew.
@@ -131,6 +134,7 @@ class Stage:
     locality: bool = False
     enough: float | None = None
     mask: str = INSIDE
+    astray: float | None = None
     draft: bool = False
     renew: int = 0
 
@@ -189,8 +193,8 @@ def _projecting(rate: float, steps: int, samples: int, drops_noise: bool) -> Sta
     )
 
 
-_BOTH = {"latents": Pace(0.1, settling, BRISK), "channel_offsets": Pace(None, settling, BRISK)}
-_BOTH_FINISHING = {**_BOTH, "latents": Pace(0.04, settling, BRISK)}
+_BOTH = {"latents": Pace(0.1, gently, BRISK), "channel_offsets": Pace(None, gently, BRISK)}
+_BOTH_FINISHING = {**_BOTH, "latents": Pace(0.04, gently, BRISK)}
 
 _TUNING = Stage({"weights": _published(3e-4)}, 350, enough=0.06)
 
@@ -201,8 +205,8 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "photo": Preset(
         (
-            Stage(_BOTH, 60, Weights(1.0, 0.3, 0.8), draft=True, renew=10),
-            Stage(_BOTH_FINISHING, 24, Weights(1.0, 0.3, 0.8)),
+            Stage(_BOTH, 60, Weights(1.0, 0.3, 0.8), astray=2.5, draft=True, renew=10),
+            Stage(_BOTH_FINISHING, 24, Weights(1.0, 0.3, 0.8), astray=8.0),
         ),
         needs_inversion=True,
     ),

@@ -260,6 +260,7 @@ class Optimiser:
             self._terms(stage, objective, point, settings),
             self._disturb(stage, spread),
             self._enough(stage),
+            stage.astray,
         )
 
     def _objective(self, stage: Stage, gradients: set[str], point: Point) -> Objective:
