@@ -102,7 +102,7 @@ def test_a_variable_reaches_the_bottom(variable: str, leaf: str, role: str) -> N
 
 @pytest.mark.parametrize("variables", [("latents",), ("latents", "noise")])
 def test_a_descent_that_goes_astray_is_taken_back(variables: tuple[str, ...]) -> None:
-    """To the best that it had, and on from there with smaller steps; by itself it is slow to come back."""
+    """To the best that it had, and on with smaller steps; by itself it is slow to come back."""
     seen: dict[float | None, list[float]] = {None: [], 2.5: []}
     for astray, losses in seen.items():
         bench = Bench(start(), *variables, pace=replace(FAST, rate=10.0))
