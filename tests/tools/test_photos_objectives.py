@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from hyperstyle_export.bundles.mobile_writer import descent_graphs, write_mobile_bundle
+from hyperstyle_export.bundles.staging import BuildError
 from hyperstyle_export.bundles.writer import BundleFacts, write_manifest
 from hyperstyle_export.networks.lpips import Lpips
 from hyperstyle_export.networks.mobile_model import MobileModel
@@ -70,7 +71,7 @@ def test_an_older_bundle_becomes_todays(
 def test_what_cannot_be_written_anew_is_refused(
     bundle: Bundle, rewrite: Callable[[Bundle], Bundle], tmp_path: Path
 ) -> None:
-    with pytest.raises(PhotosError, match="has no draft; build it with one"):
+    with pytest.raises(BuildError, match="has no draft; build it with one"):
         rewrite(without(bundle, tmp_path / "plain", "draft_objective", *GENERAL))
     assert not (tmp_path / "written").exists()
     (tmp_path / "written").mkdir()

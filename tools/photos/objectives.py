@@ -11,22 +11,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import onnx
-import torch
+from hyperstyle_export.bundles.mobile_recovery import recover_draft
 from hyperstyle_export.bundles.mobile_writer import descent_graphs
 from hyperstyle_export.bundles.writer import GraphFiles, stored_graph, write_manifest
 from hyperstyle_export.graphs.mobile_objectives import DRAFT_OBJECTIVE
 from hyperstyle_export.graphs.mobile_stored_inputs import mobile_parametric_inputs
 from hyperstyle_export.networks.lpips import Lpips
-from hyperstyle_export.networks.mobile_draft import Draft
 from hyperstyle_export.networks.mobile_model import DescentModel
-from hyperstyle_export.networks.mobilestylegan import MobileStyleGan, PictureHead
+from hyperstyle_export.networks.mobilestylegan import MobileStyleGan
 from hyperstyle_rt.formats.bundle import Bundle
-from onnx import numpy_helper
 
 from .errors import PhotosError
-
-HEAD, KERNEL, HALF = "head.", "weight.", ".fp16"
 
 
 def rewrite_objectives(
@@ -50,12 +45,14 @@ def rewrite_objectives(
     Raises
     ------
     PhotosError
-        If the folder exists, or the bundle is of another generator or has no draft.
+        If the folder exists.
+    BuildError
+        If the bundle is of another generator or has no draft.
     """
     manifest = bundle.manifest
     if out.exists():
         raise PhotosError(f"{out} exists; name another folder")
-    draft = read_draft_of(bundle, generator)
+    draft = recover_draft(bundle, generator)
     model = DescentModel(
         generator=generator, input_size=manifest.input_size, lpips=lpips, draft=draft
     )
@@ -77,25 +74,3 @@ def rewrite_objectives(
     )
     write_manifest(out, changed)
     return Bundle.open(out)
-
-
-def read_draft_of(bundle: Bundle, generator: MobileStyleGan) -> Draft:
-    """The draft of a bundle, off its graph; raises as :func:`rewrite_objectives`."""
-    if DRAFT_OBJECTIVE not in bundle.manifest.graphs:
-        raise PhotosError(f"bundle {bundle.manifest.name!r} has no draft; build it with one")
-    graph = onnx.load(bundle.verified_path(DRAFT_OBJECTIVE)).graph
-    kernels = sum(value.name.startswith(KERNEL) for value in graph.input)
-    state = {
-        tensor.name.removeprefix(HEAD).removesuffix(HALF): torch.tensor(
-            numpy_helper.to_array(tensor)
-        ).float()
-        for tensor in graph.initializer
-        if tensor.name.startswith(HEAD)
-    }
-    blocks, config = (kernels - 1) // 2, generator.config
-    head = PictureHead(config.channels[blocks], config.style_width, len(state["squeeze.bias"]))
-    try:
-        head.load_state_dict(state)
-    except RuntimeError as error:
-        raise PhotosError(f"{bundle.directory} has a draft of another generator") from error
-    return Draft(head.eval().requires_grad_(False), blocks)

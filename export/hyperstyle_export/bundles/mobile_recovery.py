@@ -1,4 +1,4 @@
-"""The generator of photographs read off a bundle's graphs, whose wheel need not be at hand."""
+"""The generator of photographs and its draft read off a bundle's graphs, without their files."""
 
 from __future__ import annotations
 
@@ -8,9 +8,19 @@ from hyperstyle_rt.formats.bundle import Bundle
 from onnx import numpy_helper
 from torch import Tensor
 
+from ..graphs.mobile_objectives import DRAFT_OBJECTIVE
+from ..graphs.objective import KERNEL
 from ..networks.layers import ACTIVATION_GAIN
-from ..networks.mobilestylegan import MobileStyleGan, MobileStyleGanConfig, model_from_state
+from ..networks.mobile_draft import Draft
+from ..networks.mobilestylegan import (
+    MobileStyleGan,
+    MobileStyleGanConfig,
+    PictureHead,
+    model_from_state,
+)
 from .staging import BuildError
+
+_HEAD = "head."
 
 
 def recover_mobile_generator(bundle: Bundle) -> MobileStyleGan:
@@ -38,6 +48,34 @@ def recover_mobile_generator(bundle: Bundle) -> MobileStyleGan:
             f"the graphs of {bundle.directory} hold no {error}; they are of another generator."
         ) from error
     return model_from_state(state, config)
+
+
+def recover_draft(bundle: Bundle, generator: MobileStyleGan) -> Draft:
+    """Read the draft of a bundle, its head from weights as the bundle stores them.
+
+    Raises
+    ------
+    BundleError
+        If a file is altered.
+    BuildError
+        If the bundle has no draft, or one of another generator.
+    """
+    if DRAFT_OBJECTIVE not in bundle.manifest.graphs:
+        raise BuildError(f"bundle {bundle.manifest.name!r} has no draft; build it with one")
+    inputs = onnx.load(bundle.verified_path(DRAFT_OBJECTIVE)).graph.input
+    blocks = (sum(value.name.startswith(KERNEL) for value in inputs) - 1) // 2
+    state = {
+        name.removeprefix(_HEAD): value
+        for name, value in _constants(bundle, DRAFT_OBJECTIVE).items()
+        if name.startswith(_HEAD)
+    }
+    config = generator.config
+    head = PictureHead(config.channels[blocks], config.style_width, len(state["squeeze.bias"]))
+    try:
+        head.load_state_dict(state)
+    except RuntimeError as error:
+        raise BuildError(f"{bundle.directory} has a draft of another generator") from error
+    return Draft(head.eval().requires_grad_(False), blocks)
 
 
 def _constants(bundle: Bundle, role: str) -> dict[str, Tensor]:

@@ -158,7 +158,7 @@ def descend(problem: Problem, limits: Limits, on_step: OnStep | None = None) -> 
         progress = limits.progress(done, time.monotonic() - began)
         if enough or progress >= 1 or limits.settled(losses):
             break
-        if best.is_far_below(result.loss):
+        if best.went_astray(losses):
             best.restore()
             continue
         for moving in problem.moving:
@@ -175,18 +175,15 @@ class _Best:
 
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
-        self._first: float | None = None
         self._loss = math.inf
         self._values: list[Array] = []
 
-    def is_far_below(self, loss: float) -> bool:
-        """Whether this loss, of where the problem is now, is one of a descent gone astray."""
-        factor = self._problem.astray
+    def went_astray(self, losses: Sequence[float]) -> bool:
+        """Whether the last of these losses is too large to go on from; else it is considered."""
+        factor, loss = self._problem.astray, losses[-1]
         if factor is None:
             return False
-        if self._first is None:
-            self._first = loss
-        if not loss <= factor * self._first:  # nor is what is no number
+        if not loss <= factor * losses[0]:  # nor is what is no number
             return True
         if loss < self._loss:
             self._loss, self._values = loss, [each.value for each in self._problem.moving]
