@@ -42,6 +42,21 @@ def relative_error(actual: Array, expected: Array) -> float:
     return float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))
 
 
+def save_showing_inputs(graph: Path, kinds: Sequence[str], path: Path) -> dict[str, list[str]]:
+    """Save a graph that gives the inputs of some operators, too.
+
+    Returns
+    -------
+    Operator -> names of its first inputs, node by node.
+    """
+    model = onnx.load(graph)
+    read = {kind: [n.input[0] for n in model.graph.node if n.op_type == kind] for kind in kinds}
+    names = [name for kind in read.values() for name in kind]
+    model.graph.output.extend(onnx.helper.make_tensor_value_info(n, 1, None) for n in names)
+    onnx.save(model, path, save_as_external_data=True, location=f"{path.stem}.data")
+    return read
+
+
 class ObjectiveTwin:
     """Graphs written of a model, and everything they are fed.
 
@@ -125,17 +140,10 @@ class ObjectiveTwin:
     def evaluate_with_sides(self, role: str) -> tuple[dict[str, Array], Sides]:
         """The same, and which activations of the generator and of the encoder are positive."""
         self.run(role, {**self.fixed, **self.leaves})
-        graph = onnx.load(self.directory / f"{role}.onnx")
-        read = {
-            kind: [node.input[0] for node in graph.graph.node if node.op_type == kind]
-            for kind in ("LeakyRelu", "PRelu")
-        }
+        path = self.directory / f"{role}.sides.onnx"
+        read = save_showing_inputs(self.directory / f"{role}.onnx", ("LeakyRelu", "PRelu"), path)
         names = [name for kind in read.values() for name in kind]
-        shown = (onnx.helper.make_tensor_value_info(name, 1, None) for name in names)
-        graph.graph.output.extend(shown)
         role = f"{role}.sides"
-        path = self.directory / f"{role}.onnx"
-        onnx.save(graph, path, save_as_external_data=True, location=f"{role}.data")
         self._sessions[role] = open_session(path)
         outputs = self.run(role, {**self.fixed, **self.leaves})
         sides = {kind: [outputs[name] > 0 for name in each] for kind, each in read.items()}

@@ -8,12 +8,10 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-import onnx
 import pytest
 import torch
 import torch.nn.functional as F
 from hyperstyle_export.bundles.mobile_recovery import recover_mobile_generator
-from hyperstyle_export.graphs.mobile_tensors import mobile_feature_layer, noise_strength
 from hyperstyle_export.graphs.objective import KERNEL, LEAVES, gradient_name
 from hyperstyle_export.graphs.synthesis_tensors import PARAMETER
 from hyperstyle_export.networks import mobilestylegan
@@ -21,11 +19,11 @@ from hyperstyle_export.networks.refinement import loss_terms
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.bundle_lookup import find_bundle
 from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear, to_input
-from objective_twin import Array, open_session, relative_error
+from mobile_models import whole_picture
+from objective_twin import Array, open_session, relative_error, save_showing_inputs
 from torch import Tensor
 
 ROOT = Path(__file__).parents[2]
-NOISE = "noise."
 RELATIVE_ERROR = 1e-4
 SMALL = 256
 ROLES = ("joint_objective", "stored_noise_objective", "synthesis_objective")
@@ -61,13 +59,11 @@ class Shipped:
 
     def run_with_sides(self, role: str, folder: Path) -> tuple[dict[str, Array], list[Array]]:
         """The same, and which activations of the generator are positive, layer by layer."""
-        graph = onnx.load(self.bundle.verified_path(role))
-        names = [node.input[0] for node in graph.graph.node if node.op_type == "LeakyRelu"]
-        shown = (onnx.helper.make_tensor_value_info(name, 1, None) for name in names)
-        graph.graph.output.extend(shown)
-        onnx.save(graph, folder / "sides.onnx", save_as_external_data=True, location="sides.data")
+        shown = save_showing_inputs(
+            self.bundle.verified_path(role), ("LeakyRelu",), folder / "sides.onnx"
+        )
         outputs = self._run(folder / "sides.onnx", {})
-        return outputs, [outputs.pop(name) > 0 for name in names]
+        return outputs, [outputs.pop(name) > 0 for name in shown["LeakyRelu"]]
 
     def _run(self, path: Path, given: Mapping[str, Array]) -> dict[str, Array]:
         session, values = open_session(path), {**self.values, **given}
@@ -86,7 +82,9 @@ class Shipped:
         values = {name: torch.tensor(array).double() for name, array in self.values.items()}
         leaves = {n: v.requires_grad_() for n, v in values.items() if n.startswith(LEAVES[role])}
         network = self.generator.synthesis.double()
-        picture = self._picture(network, leaves, values["latents"], sides)
+        kernels = {n.removeprefix(KERNEL): v for n, v in leaves.items() if n.startswith(KERNEL)}
+        with _given(sides):
+            picture = whole_picture(self.generator, leaves, values["latents"], kernels, self.factor)
         seen = F.avg_pool2d(picture, picture.shape[-1] // SMALL)
         nothing = torch.zeros((), dtype=torch.float64)
         terms = loss_terms(picture, values["target"], nothing, values["mask"])
@@ -96,32 +94,6 @@ class Shipped:
         outputs = {"loss": loss[None], "rendering": picture}
         outputs |= {gradient_name(name): leaf.grad for name, leaf in leaves.items()}
         return {name: value.detach().numpy() for name, value in outputs.items()}
-
-    def _picture(
-        self,
-        network: torch.nn.Module,
-        leaves: Mapping[str, Tensor],
-        latents: Tensor,
-        sides: Sequence[Array],
-    ) -> Tensor:
-        state = {}
-        for name, leaf in leaves.items():
-            plain = name.removeprefix(NOISE).removeprefix(PARAMETER)
-            if name.startswith(NOISE):
-                stored = network.get_submodule(plain).get_buffer("noise").float()
-                state[f"{plain}.noise"] = leaf * float(noise_strength(stored.numpy()))
-            elif name.startswith(PARAMETER):
-                state[plain] = leaf * self.factor(plain)
-        kernels = {n.removeprefix(KERNEL): v for n, v in leaves.items() if n.startswith(KERNEL)}
-        offset = leaves.get("feature_offset", torch.zeros(()))
-        layer = network.get_submodule(mobile_feature_layer(self.generator.config).name)
-        hook = layer.register_forward_hook(lambda _module, _inputs, output: output + offset)
-        try:
-            with _given(sides):
-                picture: Tensor = torch.func.functional_call(network, state, (latents, kernels))
-        finally:
-            hook.remove()
-        return picture
 
 
 @contextmanager

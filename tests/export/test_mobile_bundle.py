@@ -23,13 +23,10 @@ from hyperstyle_export.graphs.builder import save_model
 from hyperstyle_export.graphs.mobile_objectives import DRAFT_OBJECTIVE, EXTRAS
 from hyperstyle_export.graphs.mobile_tensors import (
     feature_shape,
-    mobile_feature_layer,
     mobile_parameters,
-    noise_strength,
 )
 from hyperstyle_export.graphs.objective import LEAVES, gradient_name
 from hyperstyle_export.networks.mobile_model import MobileModel
-from hyperstyle_export.networks.mobilestylegan import MobileStyleGan
 from hyperstyle_export.networks.refinement import LpipsTerm, loss_terms
 from hyperstyle_export.readers import mobile_parts, mobilestylegan_ir
 from hyperstyle_export.readers.mobile_parts import read_draft, read_latent_encoder
@@ -44,12 +41,11 @@ from hyperstyle_export.requests import (
 from hyperstyle_rt import Model
 from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.formats.bundle import Bundle
-from mobile_models import BLOCKS, SIDE, tiny_mobile_model
+from mobile_models import BLOCKS, SIDE, tiny_mobile_model, whole_picture
 from mobilestylegan_files import tiny_files
 from numpy.typing import NDArray
 from photos.encoder import save_encoder
 from photos.small import save_head
-from torch import Tensor
 
 Array = NDArray[np.float32]
 
@@ -109,32 +105,6 @@ def graphs(model: MobileModel, tmp_path_factory: pytest.TempPathFactory) -> Grap
     return Graphs(model, tmp_path_factory.mktemp("graphs"))
 
 
-def whole_picture(
-    generator: MobileStyleGan,
-    leaves: Mapping[str, Tensor],
-    latents: Tensor,
-    kernels: Mapping[str, Tensor],
-) -> Tensor:
-    """By torch, with those of noise, parameters and feature offset that are leaves."""
-    network, state = generator.synthesis, {}
-    for name, noise in leaves.items():
-        if name.startswith("noise."):
-            layer = name.removeprefix("noise.")
-            stored = network.get_submodule(layer).get_buffer("noise")
-            state[f"{layer}.noise"] = noise * float(noise_strength(stored.numpy()))
-    for parameter in mobile_parameters(generator):
-        if (given := leaves.get(f"parameter.{parameter.name}")) is not None:
-            state[parameter.name] = given * parameter.factor
-    offset = leaves.get("feature_offset", torch.zeros(()))
-    layer = network.get_submodule(mobile_feature_layer(generator.config).name)
-    hook = layer.register_forward_hook(lambda _module, _inputs, output: output + offset)
-    try:
-        picture: Tensor = torch.func.functional_call(network, state, (latents, kernels))
-    finally:
-        hook.remove()
-    return picture
-
-
 def reference(graphs: Graphs, role: str, fixed: Mapping[str, Array]) -> dict[str, Array]:
     """An objective's outputs by torch."""
     model, values = graphs.model, graphs.values
@@ -149,7 +119,8 @@ def reference(graphs: Graphs, role: str, fixed: Mapping[str, Array]) -> dict[str
     if role == "draft_objective":
         picture = model.sketch(latents, kernels) + torch.from_numpy(fixed["correction"])
     else:
-        picture = whole_picture(generator, leaves, latents, kernels)
+        factors = {parameter.name: parameter.factor for parameter in mobile_parameters(generator)}
+        picture = whole_picture(generator, leaves, latents, kernels, factors.__getitem__)
     seen = F.adaptive_avg_pool2d(picture, SIDE)
     mask, target = (torch.from_numpy(fixed[name]) for name in ("mask", "target"))
     assert model.lpips is not None
