@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -76,10 +77,11 @@ def measure(
     of equal ones.
     """
     found: dict[str, list[float | None]] = {}
+    pictures = [read_picture(path) for path in [*between, result]]
     with torch.inference_mode():
-        for path in [*between, result]:
-            picture = read_picture(path)
-            goal = resize_bilinear(target, picture.shape[:2])
-            for name, (value,) in compare(goal, [picture], judges).items():
-                found.setdefault(name, []).append(value if math.isfinite(value) else None)
+        for shape, alike in groupby(pictures, lambda picture: picture.shape[:2]):
+            goal = resize_bilinear(target, shape)
+            for name, values in compare(goal, list(alike), judges).items():
+                finite = [value if math.isfinite(value) else None for value in values]
+                found.setdefault(name, []).extend(finite)
     return found

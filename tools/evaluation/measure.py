@@ -160,16 +160,16 @@ def timed_iterations(
 
 def compare(target: Picture, results: Sequence[Picture], judges: Judges) -> dict[str, list[float]]:
     """All figures but the time of some pictures against one, all of one size."""
+    square = (SSIM_SIDE, SSIM_SIDE)
     most = tuple(min(side, SSIM_SIDE) for side in target.shape[:2])
-    goal = _tensor([resize_bilinear(target, most)])
-    found = _tensor([resize_bilinear(result, most) for result in results])
+    goal, found = _resized([target], most), _resized(results, most)
     error = squared_error(found, goal)
     figures = {"l2": error.tolist(), "psnr": psnr(error).tolist()}
-    square = (SSIM_SIDE, SSIM_SIDE)
-    large = _tensor([resize_bilinear(target, square)])
-    figures["ms_ssim"] = [
-        ms_ssim(_tensor([resize_bilinear(result, square)]), large) for result in results
-    ]
+    if most != square:
+        goal_square, squares = _resized([target], square), _resized(results, square)
+    else:
+        goal_square, squares = goal, found
+    figures["ms_ssim"] = [ms_ssim(other[None], goal_square) for other in squares]
     if judges.lpips is not None:
         features = judges.lpips.features
         figures["lpips"] = judges.lpips.distance(features(found), features(goal)).tolist()
@@ -178,6 +178,11 @@ def compare(target: Picture, results: Sequence[Picture], judges: Judges) -> dict
         figures["identity"] = cosines.tolist()
         figures["distance"] = distance_of(cosines).tolist()
     return figures
+
+
+def _resized(pictures: Sequence[Picture], size: tuple[int, ...]) -> Tensor:
+    height, width = size
+    return _tensor([resize_bilinear(picture, (height, width)) for picture in pictures])
 
 
 def _tensor(pictures: Sequence[Picture]) -> Tensor:
