@@ -9,6 +9,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from hyperstyle_rt.backends.openvino_library import computes_bfloat16, new_core
 from hyperstyle_rt.backends.protocol import Backend
 
 # Not importorskip: to import the package as it is reports that to its maker.
@@ -29,6 +30,12 @@ def encode(backend):
     x = backend.upload(np.full(shape, 0.5, np.float32))
     return backend.download(backend.run("encoder", {"target": x})["latents"])
 """
+
+
+def require_bfloat16() -> None:
+    """Skip a test where OpenVINO has no bfloat16 kernels for this CPU."""
+    if not computes_bfloat16(new_core()):
+        pytest.skip("needs a CPU with AVX-512 BF16 or AMX")
 
 
 def python(

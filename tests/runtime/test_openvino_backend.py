@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from hyperstyle_rt import BackendError, BundleError, Model
 from hyperstyle_rt.backends import openvino_library, openvino_models, registry
-from hyperstyle_rt.backends.openvino_library import cause_of, computes_bfloat16, new_core
+from hyperstyle_rt.backends.openvino_library import cause_of
 from hyperstyle_rt.backends.openvino_models import ModelCompiler
 from hyperstyle_rt.backends.protocol import asked_precision
 from hyperstyle_rt.backends.registry import open_backend
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.bundle_lookup import find_bundle
-from opened_backends import NEEDS_OPENVINO, OPEN, encode, furthest, python
+from opened_backends import NEEDS_OPENVINO, OPEN, encode, furthest, python, require_bfloat16
 
 pytestmark = NEEDS_OPENVINO
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit addresses")
@@ -80,8 +80,7 @@ def test_precisions_are_those_of_the_registry(encoder: Path) -> None:
 
 
 def test_bfloat16_is_computed_where_the_cpu_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    if not computes_bfloat16(new_core()):
-        pytest.skip("needs a CPU with AVX-512 BF16 or AMX")
+    require_bfloat16()
     with Model.load("portraits", "auto", threads=1, precision="bf16") as model:
         inversion = model.invert(PICTURE, align="never")
     with Model.load("portraits", "cpu", threads=1) as model:

@@ -5,20 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
 from hyperstyle_rt.backends.openvino_halves import (
     half_tensor,
     pass_kernels_in_bfloat16,
     to_float,
     to_half,
 )
-from hyperstyle_rt.backends.openvino_library import computes_bfloat16, load_openvino, new_core
+from hyperstyle_rt.backends.openvino_library import load_openvino, new_core
 from hyperstyle_rt.backends.registry import open_backend
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.bundle_lookup import find_bundle
 from hypothesis import given
 from hypothesis import strategies as st
-from opened_backends import NEEDS_OPENVINO
+from opened_backends import NEEDS_OPENVINO, require_bfloat16
 
 pytestmark = NEEDS_OPENVINO
 
@@ -65,8 +64,7 @@ def test_kernels_and_nothing_else_are_halves() -> None:
 
 def test_a_backend_passes_them_on() -> None:
     """A picture is the same whether kernels come from a graph or, as float32, from anywhere."""
-    if not computes_bfloat16(new_core()):
-        pytest.skip("needs a CPU with AVX-512 BF16 or AMX")
+    require_bfloat16()
     backend: Any = open_backend("openvino", Bundle.open(find_bundle("portraits")), 1, "bf16")
     rng = np.random.default_rng(0)
     inputs = {

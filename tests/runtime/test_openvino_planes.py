@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 from hyperstyle_rt.backends.openvino_library import load_openvino, new_core
-from hyperstyle_rt.backends.openvino_planes import planes_as_inputs
-from opened_backends import NEEDS_OPENVINO
+from hyperstyle_rt.backends.openvino_models import product_types
+from hyperstyle_rt.backends.openvino_planes import matrices_as_inputs, planes_as_inputs
+from opened_backends import NEEDS_OPENVINO, require_bfloat16
 
 pytestmark = NEEDS_OPENVINO
 
@@ -16,6 +17,7 @@ RNG = np.random.default_rng(0)
 PLANE = RNG.standard_normal((1, 1, 16, 16), np.float32)
 BIAS = RNG.standard_normal((1, 8, 1, 1), np.float32)
 PICTURE = RNG.standard_normal((1, 8, 16, 16), np.float32)
+MATRIX = RNG.standard_normal((16, 36), np.float32)
 
 
 def with_noise(stored: type[np.floating[Any]]) -> Any:
@@ -77,4 +79,50 @@ def test_other_constants_are_left_alone() -> None:
     found = operators.add(found, operators.constant(PICTURE))
     model = openvino.Model([found], [picture])
     assert planes_as_inputs(model) == {}
+    assert len(model.inputs) == 1
+
+
+def product_with(matrix: tuple[int, int], columns: int, stored: type[np.floating[Any]]) -> Any:
+    """A constant matrix by a large one that other operators have computed."""
+    openvino = load_openvino()
+    operators = openvino.opset13
+    right = operators.parameter([matrix[1], columns], np.float32)
+    left = operators.constant(MATRIX[: matrix[0], : matrix[1]].astype(stored))
+    if stored is not np.float32:
+        left = operators.convert(left, np.float32)
+    return openvino.Model([operators.matmul(left, operators.relu(right), False, False)], [right])
+
+
+@pytest.mark.parametrize("stored", [np.float32, np.float16])
+def test_a_matrix_that_multiplies_much_is_an_input(stored: type[np.floating[Any]]) -> None:
+    model = product_with((16, 36), 1 << 14, stored)
+    ((name, matrix),) = matrices_as_inputs(model).items()
+    assert np.array_equal(matrix, MATRIX.astype(stored))
+    assert matrix.dtype == np.float32
+    right = np.abs(RNG.standard_normal((36, 1 << 14), np.float32))
+    request = compiled(model).create_infer_request()
+    request.set_input_tensor(0, load_openvino().Tensor(right))
+    request.set_tensor(name, load_openvino().Tensor(matrix))
+    request.infer()
+    expected = matrix.astype(np.float64) @ right.astype(np.float64)
+    assert np.allclose(request.get_output_tensor(0).data, expected, atol=1e-4)
+
+
+def test_products_with_it_are_computed_in_bfloat16() -> None:
+    """Which one with a constant is not; if that changes, OpenVINO no longer needs this."""
+    require_bfloat16()
+
+    def types(model: Any) -> set[str]:
+        return product_types(new_core().compile_model(model, "CPU", settings))
+
+    settings = {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": 1}
+    model = product_with((16, 36), 1 << 14, np.float32)
+    assert types(model) == {"f32"}
+    matrices_as_inputs(model)
+    assert types(model) == {"bf16"}
+
+
+def test_matrices_of_small_products_stay_constants() -> None:
+    model = product_with((16, 36), 64, np.float32)
+    assert matrices_as_inputs(model) == {}
     assert len(model.inputs) == 1

@@ -40,6 +40,10 @@ def operators_of(model: Any) -> Counter[str]:
     return Counter(node.get_type_name() for node in model.get_ops())
 
 
+def is_transpose(node: Any) -> bool:
+    return bool(node.get_type_name() == "Transpose")
+
+
 @pytest.mark.parametrize("length", [4096, 4096 + 32, 97 * 64])
 def test_a_long_product_is_a_sum_over_pieces(monkeypatch: pytest.MonkeyPatch, length: int) -> None:
     """Whatever power of two divides the axis."""
@@ -65,6 +69,26 @@ def test_products_that_share_an_operand_share_its_pieces(monkeypatch: pytest.Mon
     model = openvino.Model(results, inputs)
     assert split_long_products(model) == 2
     assert operators_of(model)["Transpose"] == 3
+
+
+def test_pieces_of_pictures_keep_their_channels_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A matrix that was made of a picture is cut as the picture: one turn each, no other layout."""
+    monkeypatch.setattr(openvino_products, "_LONG", 4096)
+    openvino = load_openvino()
+    operators = openvino.opset13
+    pictures = [operators.parameter([1, channels, 64, 64], np.float32) for channels in (3, 5)]
+    rows = [
+        operators.reshape(operators.relu(picture), np.array([picture.shape[1], 4096]), False)
+        for picture in pictures
+    ]
+    model = openvino.Model([operators.matmul(rows[0], rows[1], False, True)], pictures)
+    assert split_long_products(model) == 1
+    turned = [tuple(node.output(0).shape) for node in model.get_ops() if is_transpose(node)]
+    assert sorted(turned) == [(1, 64, 64, 3), (1, 64, 64, 5)]
+    rng = np.random.default_rng(0)
+    a, b = (rng.random((1, channels, 64, 64), np.float32) for channels in (3, 5))
+    expected = a.reshape(3, -1).astype(np.float64) @ b.reshape(5, -1).T.astype(np.float64)
+    assert np.allclose(computed(model, a, b), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

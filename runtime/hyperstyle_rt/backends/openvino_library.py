@@ -167,8 +167,11 @@ def _broken(error: ImportError) -> BackendError:
 
 
 def nodes_of(model: Any, kind: str) -> list[Any]:
-    """The operators of an ``openvino.Model`` of that kind; the model may then be altered."""
-    return [node for node in model.get_ops() if node.get_type_name() == kind]
+    """The operators of an ``openvino.Model`` of that kind, each after those that it reads from.
+
+    The model may then be altered.
+    """
+    return [node for node in model.get_ordered_ops() if node.get_type_name() == kind]
 
 
 def replace_node(node: Any, other: Any) -> None:

@@ -18,6 +18,7 @@ from ..types import Array
 from .graph_files import MappedFiles, unaltered_files
 from .native_memory import is_out_of_memory, return_freed_memory
 from .openvino_constants import separate_shared_constants
+from .openvino_gradients import end_gradients_with_products
 from .openvino_halves import pass_kernels_in_bfloat16
 from .openvino_library import (
     DEVICE,
@@ -29,9 +30,11 @@ from .openvino_library import (
     version,
 )
 from .openvino_pacing import drop_products_with_zero
+from .openvino_padding import pad_in_convolutions
 from .openvino_permutations import spell_out_permutations
-from .openvino_planes import planes_as_inputs
+from .openvino_planes import matrices_as_inputs, planes_as_inputs
 from .openvino_products import products_as_convolutions, split_long_products, turn_in_products
+from .openvino_ranks import raise_ranks_beside_pictures
 from .processors import useful_threads
 from .protocol import Signature, TensorSpec
 
@@ -123,7 +126,7 @@ class ModelCompiler:
             model.reshape(
                 {name: shape_in_batch(spec, 1) for name, spec in signature.inputs.items()}
             )
-            planes = _altered(model)
+            planes = _altered(model, self.precision)
             halves: frozenset[str] = frozenset()
             if self.precision != BASE_PRECISION:
                 model, halves = pass_kernels_in_bfloat16(model)
@@ -192,15 +195,21 @@ class ModelCompiler:
         )
 
 
-def _altered(model: Any) -> dict[str, Array]:
+def _altered(model: Any, precision: str) -> dict[str, Array]:
     """Alter a model of static shapes to what OpenVINO computes right and fast; gives its planes."""
     separate_shared_constants(model)
     drop_products_with_zero(model)
+    pad_in_convolutions(model)
+    raise_ranks_beside_pictures(model)
     spell_out_permutations(model)
     products_as_convolutions(model)
     turn_in_products(model)
     split_long_products(model)
-    return planes_as_inputs(model)
+    planes = planes_as_inputs(model)
+    if precision == BASE_PRECISION:
+        return planes
+    end_gradients_with_products(model)
+    return planes | matrices_as_inputs(model)
 
 
 def product_types(compiled: Any) -> set[str]:

@@ -16,7 +16,7 @@ from .openvino_library import load_openvino, nodes_of, replace_node
 
 
 def drop_products_with_zero(model: Any) -> int:
-    """Replace every product with the number zero by zeros.
+    """Replace every product with the number zero by zeros, and sums of such zeros as well.
 
     They differ where a factor is infinite or no number, which then shows in the results anyway.
 
@@ -27,18 +27,25 @@ def drop_products_with_zero(model: Any) -> int:
 
     Returns
     -------
-    How many there were.
+    How many products there were.
     """
-    operators = load_openvino().opset13
-    found = [node for node in nodes_of(model, "Multiply") if _has_zero(node)]
+    found = [node for node in nodes_of(model, "Multiply") if any(_zeros_among(node))]
     for node in found:
-        output = node.output(0)
-        zeros = np.zeros(tuple(output.shape), output.get_element_type().to_dtype())
-        replace_node(node, operators.constant(zeros))
+        _replace_by_zeros(node)
+    for node in nodes_of(model, "Add"):
+        if all(_zeros_among(node)):
+            _replace_by_zeros(node)
     return len(found)
 
 
-def _has_zero(product: Any) -> bool:
-    factors = [product.input_value(port).get_node() for port in (0, 1)]
-    constants = [node.data for node in factors if node.get_type_name() == "Constant"]
-    return any(data.size == 1 and not data.any() for data in constants)
+def _zeros_among(node: Any) -> list[bool]:
+    """Of both inputs of an operator, whether each is the number zero."""
+    inputs = [node.input_value(port).get_node() for port in (0, 1)]
+    constants = [node.data if node.get_type_name() == "Constant" else None for node in inputs]
+    return [data is not None and data.size == 1 and not data.any() for data in constants]
+
+
+def _replace_by_zeros(node: Any) -> None:
+    output = node.output(0)
+    zeros = np.zeros(tuple(output.shape), output.get_element_type().to_dtype())
+    replace_node(node, load_openvino().opset13.constant(zeros))

@@ -39,12 +39,16 @@ def split_long_products(model: Any) -> int:
     split: dict[tuple[str, int], Any] = {}
 
     def in_pieces(port: Any, piece: int) -> Any:
-        """[R,K] -> [K/piece,R,piece]; several products may have it in common."""
+        """[R,K] -> [K/piece,piece,R]; several products may have it in common."""
         key = port.get_node().get_friendly_name(), port.get_index()
         if key not in split:
-            rows = _integers(port.shape[0], -1, piece)
-            pieces = operators.reshape(port, rows, False)
-            split[key] = operators.transpose(pieces.output(0), _integers(1, 0, 2))
+            picture = _picture(port)
+            pieces = _integers(-1, piece, port.shape[0])
+            if picture is None:
+                last = operators.transpose(port, _integers(1, 0))
+            else:  # whose channels are together already, as convolutions write it
+                last = operators.transpose(picture, _integers(0, 2, 3, 1))
+            split[key] = operators.reshape(last.output(0), pieces, False)
         return split[key].output(0)
 
     found = 0
@@ -56,7 +60,7 @@ def split_long_products(model: Any) -> int:
         if not len(a.shape) == len(b.shape) == 2 or a.shape[1] < _LONG:
             continue
         piece = gcd(a.shape[1], _PIECE)
-        parts = operators.matmul(in_pieces(a, piece), in_pieces(b, piece), False, True)
+        parts = operators.matmul(in_pieces(a, piece), in_pieces(b, piece), True, False)
         total = operators.reduce_sum(parts.output(0), _integers(0), False)
         replace_node(product, total)
         found += 1
@@ -126,6 +130,17 @@ def products_as_convolutions(model: Any) -> int:
         replace_node(product, operators.reshape(result, _integers(1, out_channels, -1), False))
         found += 1
     return found
+
+
+def _picture(port: Any) -> Any:
+    """The picture [1,C,h,w] that a matrix [C,h*w] was made of, or None."""
+    source = port.get_node()
+    if source.get_type_name() != "Reshape":
+        return None
+    picture = source.input_value(0)
+    if len(picture.shape) != 4 or (1, *port.shape) != _flat(picture.shape):
+        return None
+    return picture
 
 
 def _flat(shape: Any) -> tuple[int, ...]:
