@@ -8,7 +8,7 @@ Large convolutions of 3x3 taps take fewer products still: `tiles`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 
 import numpy as np
@@ -66,22 +66,23 @@ def _conv(b: GraphBuilder, node: ir.Node, gradient: ir.Value, position: int) -> 
     if tiles is not None:
         tiled = TiledConvolution(b, shape, (after[2], after[3]), tiles)
         return tiled.gradient_by_kernel(gradient, x)
-    rows = _rows(b, gradient, node.outputs[0])
-    taps = _taps(b, x, after, (after[1], channels, *shape[2:]), _same(strides), padding)
+    read = (x, after, (after[1], channels, *shape[2:]), _same(strides), padding)
     if group > 1:
         assert group == channels == shape[0], "groups of one channel each"
-        products = [_row_products(b, rows, tap) for tap in taps]  # [C,1]
+        products = [_plane_products(b, gradient, tap) for tap in _taps(b, *read)]
     else:
-        products = [b.op("Gemm", rows, tap, transB=1) for tap in taps]  # [O,I]
+        rows = _rows(b, gradient, node.outputs[0])
+        products = [b.op("Gemm", rows, tap, transB=1) for tap in _tap_rows(b, *read)]  # [O,I]
     return reshaped(b, b.op("Transpose", _stacked(b, products, shape[:2]), perm=[1, 2, 0]), shape)
 
 
-def _row_products(b: GraphBuilder, left: ir.Value, right: ir.Value) -> ir.Value:
-    """Of each row of one matrix with the same row of the other: [n,m], [n,m] -> [n,1].
+def _plane_products(b: GraphBuilder, left: ir.Value, right: ir.Value) -> ir.Value:
+    """Of each plane of one picture with the same of the other: [1,C,h,w] twice -> [1,C,1,1].
 
-    As matrices of one row and one column they take ONNX Runtime twice as long.
+    As matrices of one row and one column they take ONNX Runtime twice as long; as rows of a matrix
+    they take OpenVINO, which keeps channels together, a change of layout for every tap.
     """
-    return b.op("ReduceSum", b.op("Mul", left, right), b.integers(1), keepdims=1)
+    return b.op("ReduceSum", b.op("Mul", left, right), b.integers(2, 3), keepdims=1)
 
 
 def _conv_by_input(b: GraphBuilder, node: ir.Node, gradient: ir.Value) -> ir.Value:
@@ -145,7 +146,7 @@ def _conv_transpose(b: GraphBuilder, node: ir.Node, gradient: ir.Value, position
     assert position == 1 and group == 1
     shape = shape_of(kernel)
     rows = _rows(b, x, x)
-    taps = _taps(b, gradient, shape_of(x), shape, _same(strides), padding)
+    taps = _tap_rows(b, gradient, shape_of(x), shape, _same(strides), padding)
     # [O,I], as the weights are kept: their transposition before the node and this one cancel.
     products = [b.op("Gemm", tap, rows, transB=1) for tap in taps]
     stacked = _stacked(b, products, (shape[1], shape[0]))
@@ -159,7 +160,7 @@ def _rows(b: GraphBuilder, x: ir.Value, like: ir.Value) -> ir.Value:
     return reshaped(b, x, [channels, height * width])
 
 
-def _taps(
+def _tap_rows(
     b: GraphBuilder,
     x: ir.Value,
     small: tuple[int, ...],
@@ -167,13 +168,25 @@ def _taps(
     stride: int,
     padding: tuple[int, int],
 ) -> list[ir.Value]:
-    """What each tap of a convolution [O,I,h,w] of `x` to the shape `small` reads: [I,h*w] each."""
-    _, channels, height, width = kernel
+    """What `_taps` gives, as matrices [I,h*w]."""
+    size = [kernel[1], small[2] * small[3]]
+    return [reshaped(b, tap, size) for tap in _taps(b, x, small, kernel, stride, padding)]
+
+
+def _taps(
+    b: GraphBuilder,
+    x: ir.Value,
+    small: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: int,
+    padding: tuple[int, int],
+) -> Iterator[ir.Value]:
+    """What each tap of a convolution [O,I,h,w] from `x` to the shape `small` reads: [1,I,h,w]."""
+    height, width = kernel[2:]
     vertical, horizontal = padding
     if vertical or horizontal:
         x = b.op("Pad", x, b.integers(0, 0, vertical, horizontal, 0, 0, vertical, horizontal))
     phases: dict[tuple[int, int], ir.Value] = {}
-    taps = []
     for row in range(height):
         for column in range(width):
             phase = row % stride, column % stride
@@ -187,8 +200,7 @@ def _taps(
                 stop = start[0] + small[2], start[1] + small[3]
                 bounds = b.integers(*start), b.integers(*stop), b.integers(2, 3)
                 read = b.op("Slice", read, *bounds)
-            taps.append(reshaped(b, read, [channels, small[2] * small[3]]))
-    return taps
+            yield read
 
 
 def _phase(
@@ -251,8 +263,9 @@ def _max_pool(b: GraphBuilder, node: ir.Node, gradient: ir.Value, _position: int
     _, channels, height, width = shape_of(output)
     largest, left = _rows(b, output, output), _rows(b, gradient, output)
     zero = b.scalar(0.0)
+    window = (channels, channels, rows, columns)
     parts = []
-    for tap in _taps(b, x, shape_of(output), (channels, channels, rows, columns), stride, (0, 0)):
+    for tap in _tap_rows(b, x, shape_of(output), window, stride, (0, 0)):
         taken = b.op("Equal", tap, largest)
         part = b.op("Where", taken, left, zero)
         left = b.op("Where", taken, zero, left)
