@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from hyperstyle_export.networks.draft_step import (
     DraftSearch,
     DraftStep,
     DraftStepConfig,
+    StepRules,
 )
 from hyperstyle_export.networks.latent_encoder import LatentEncoder
 from hyperstyle_export.networks.mobile_draft import Draft
@@ -230,17 +231,6 @@ class StepCommand:
         random = torch.Generator().manual_seed(run.seed)
         latents = draw_latents(model, average, UNIT_SEED, 0, UNIT_LATENTS)
         samples = curvature_samples(model, draft, latents[: run.curvature], random)
-        width = model.config.style_width
-        config = DraftStepConfig(
-            width,
-            draft.row + 1,
-            run.perceptual,
-            run.limit,
-            run.share,
-            run.spread,
-            run.trust,
-            run.approach,
-            run.steps,
-            run.memory,
-        )
+        rules = {rule.name: getattr(run, rule.name) for rule in fields(StepRules)}
+        config = DraftStepConfig(model.config.style_width, draft.row + 1, **rules)
         return newton_step(config, samples, torch.cov(latents.T), 3 * draft.side**2, run)

@@ -16,7 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from hyperstyle_export.networks.draft_step import DraftGradient, DraftStep, DraftStepConfig
+from hyperstyle_export.networks.draft_step import (
+    DraftGradient,
+    DraftStep,
+    DraftStepConfig,
+    StepRules,
+)
 from hyperstyle_export.networks.latent_encoder import LatentEncoder
 from hyperstyle_export.networks.mobile_draft import Draft
 from hyperstyle_export.networks.mobilestylegan import MobileStyleGan
@@ -39,8 +44,8 @@ OWN_CURVATURE, OWN_DAMPING = 4.0, 1 / 30
 
 
 @dataclass(frozen=True)
-class StepRun:
-    """What defines a run.
+class StepRun(StepRules):
+    """What defines a run, beside the step's rules.
 
     Attributes
     ----------
@@ -50,8 +55,8 @@ class StepRun:
         Random pictures' gradients of which the mean curvature is taken.
     damping, reach:
         Of the inverse of the curvature, relative to its mean, and the factor of Newton's step.
-    perceptual, limit, share, spread, trust, approach, steps, memory:
-        See `DraftStepConfig`.
+    spread:
+        See `StepRules`.
     matrix_rate, gain_rate:
         Of Adam, relative to the size of what is trained.
     outlier:
@@ -65,14 +70,7 @@ class StepRun:
     curvature: int = 384
     damping: float = 0.7
     reach: float = 0.5
-    perceptual: float = 0.25
-    limit: float = 0.35
-    share: float = 0.4
     spread: float = 1.5e-4
-    trust: float = 0.7
-    approach: int = 3
-    steps: int = 2
-    memory: int = 4
     matrix_rate: float = 5e-3
     gain_rate: float = 2e-2
     outlier: float = 0.3

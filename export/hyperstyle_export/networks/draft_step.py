@@ -28,16 +28,12 @@ UPWARDS = 1e-3
 """Least cosine between a step and its change of the gradient; below it the pair says nothing."""
 
 
-@dataclass(frozen=True)
-class DraftStepConfig:
-    """What is not learnt.
+@dataclass(frozen=True, kw_only=True)
+class StepRules:
+    """What is not learnt of the step of latents.
 
     Attributes
     ----------
-    style_width:
-        Of w.
-    rows:
-        Of the latents that the draft reads; later rows go with the last of them.
     perceptual:
         Weight of LPIPS beside the mean square of pixels.
     limit:
@@ -58,8 +54,6 @@ class DraftStepConfig:
         Steps whose curvature is remembered, of all iterations.
     """
 
-    style_width: int
-    rows: int
     perceptual: float = 0.25
     limit: float = 0.35
     share: float = 0.4
@@ -68,6 +62,22 @@ class DraftStepConfig:
     approach: int = 3
     steps: int = 2
     memory: int = 4
+
+
+@dataclass(frozen=True)
+class DraftStepConfig(StepRules):
+    """The rules, and the latents they are for.
+
+    Attributes
+    ----------
+    style_width:
+        Of w.
+    rows:
+        Of the latents that the draft reads; later rows go with the last of them.
+    """
+
+    style_width: int
+    rows: int
 
 
 @dataclass(frozen=True)
