@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +13,17 @@ import torch
 from build_command import Command
 from hyperstyle_export.bundles.adapted import load_adapted, measure_adapted, write_adapted
 from hyperstyle_export.bundles.half_graphs import add_half_graphs
-from hyperstyle_export.bundles.writer import BuildError, BundleFacts, write_bundle
+from hyperstyle_export.bundles.writer import (
+    BuildError,
+    BundleFacts,
+    write_bundle,
+    write_manifest,
+)
 from hyperstyle_export.cli import app
 from hyperstyle_export.readers.official import load_model, read_generator
 from hyperstyle_rt import Bundle, Model
 from hyperstyle_rt.adaptation import Adaptation
+from hyperstyle_rt.formats.fit import Fit, Quantiles
 from hyperstyle_rt.formats.manifest_entries import BaseBundle
 from models import TINY, finetuned_generator
 from typer.testing import CliRunner, Result
@@ -70,6 +77,22 @@ def test_an_adapted_bundle_renders_the_base_s_inversions(
         assert np.abs(adaptation.synthesise(inversion, first) - expected).max() < MAX_ERROR
     own = model.synthesise(inversion)[0]
     assert np.abs(adaptation.synthesise(inversion, 0) - own).max() > 0.1
+
+
+def test_how_well_the_base_fits_is_not_said_of_another_generator(
+    command: Command, built: Path, finetuned: Path, tmp_path: Path
+) -> None:
+    """It has no method that could be followed by steps."""
+    base = shutil.copytree(built, tmp_path / "measured")
+    manifest = Bundle.open(base).manifest
+    alike = Quantiles((0.1,), (0.1,))
+    fit = Fit(1, (0.5,), (alike,) * (1 + manifest.method().iterations), alike)
+    write_manifest(base, replace(manifest, fit=fit, then="refine"))
+    assert Bundle.open(base).manifest.fit == fit
+    result = adapt(command, finetuned, base)
+    assert result.exit_code == 0, result.output
+    adapted = Bundle.open(command.out).manifest
+    assert (adapted.fit, adapted.then) == (None, None)
 
 
 def test_channel_offsets_of_a_refined_inversion_are_kept_where_those_of_the_codes_are(

@@ -129,6 +129,8 @@ def write_adapted(
         optional_inputs=optional_inputs(model),
         parametric_inputs=None,
         objective=None,
+        then=None,
+        fit=None,
     )
     write_manifest(directory, adapted)
     return Bundle.open(directory)
