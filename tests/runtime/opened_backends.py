@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +31,12 @@ def encode(backend):
     x = backend.upload(np.full(shape, 0.5, np.float32))
     return backend.download(backend.run("encoder", {"target": x})["latents"])
 """
+
+
+def compiled(model: Any, precision: str = "f32") -> Any:
+    """An ``openvino.Model`` as OpenVINO computes it on one thread."""
+    settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": 1}
+    return new_core().compile_model(model, "CPU", settings)
 
 
 def require_bfloat16() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 from hyperstyle_rt.backends.openvino_gradients import end_gradients_with_products
-from hyperstyle_rt.backends.openvino_library import load_openvino, new_core
-from opened_backends import NEEDS_OPENVINO, require_bfloat16
+from hyperstyle_rt.backends.openvino_library import load_openvino
+from opened_backends import NEEDS_OPENVINO, compiled, require_bfloat16
 
 pytestmark = NEEDS_OPENVINO
 
@@ -31,11 +31,6 @@ def backward_pass() -> Any:
     after.output(0).set_names({"rendering"})
     bias.output(0).set_names({"gradient.bias"})
     return openvino.Model([after, bias], [picture])
-
-
-def compiled(model: Any, precision: str) -> Any:
-    settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": 1}
-    return new_core().compile_model(model, "CPU", settings)
 
 
 def outputs(model: Any, precision: str) -> dict[str, np.ndarray]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from hyperstyle_rt.backends.openvino_library import load_openvino, new_core
+from hyperstyle_rt.backends.openvino_library import load_openvino
 from hyperstyle_rt.backends.openvino_pacing import drop_products_with_zero
-from opened_backends import NEEDS_OPENVINO
+from opened_backends import NEEDS_OPENVINO, compiled
 
 pytestmark = NEEDS_OPENVINO
 
@@ -32,8 +32,7 @@ def test_what_waits_for_a_zero_waits_no_more() -> None:
     assert drop_products_with_zero(model) == 1
     assert "ReduceMean" not in kinds(model)
     picture = np.random.default_rng(0).standard_normal((1, 4, 8, 8)).astype(np.float32)
-    settings = {"INFERENCE_PRECISION_HINT": "f32"}
-    found = new_core().compile_model(model, "CPU", settings)([picture])[0]
+    found = compiled(model)([picture])[0]
     assert np.array_equal(found, 3 * picture)
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hyperstyle_rt.backends.openvino_library import load_openvino, new_core
+from hyperstyle_rt.backends.openvino_library import load_openvino
 from hyperstyle_rt.backends.openvino_padding import pad_in_convolutions
-from opened_backends import NEEDS_OPENVINO
+from opened_backends import NEEDS_OPENVINO, compiled
 
 pytestmark = NEEDS_OPENVINO
 
@@ -42,8 +42,7 @@ def kinds(model: Any) -> list[str]:
 
 
 def computed(model: Any) -> np.ndarray:
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    result: np.ndarray = new_core().compile_model(model, "CPU", settings)([PICTURE])[0]
+    result: np.ndarray = compiled(model)([PICTURE])[0]
     return result
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hyperstyle_rt.backends.openvino_library import load_openvino, new_core
+from hyperstyle_rt.backends.openvino_library import load_openvino
 from hyperstyle_rt.backends.openvino_models import product_types
 from hyperstyle_rt.backends.openvino_planes import matrices_as_inputs, planes_as_inputs
-from opened_backends import NEEDS_OPENVINO, require_bfloat16
+from opened_backends import NEEDS_OPENVINO, compiled, require_bfloat16
 
 pytestmark = NEEDS_OPENVINO
 
@@ -31,11 +31,6 @@ def with_noise(stored: type[np.floating[Any]]) -> Any:
     scaled = operators.multiply(noise, operators.constant(np.float32(0.5)))
     biased = operators.add(picture, operators.constant(BIAS))
     return openvino.Model([operators.relu(operators.add(biased, scaled))], [picture])
-
-
-def compiled(model: Any) -> Any:
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    return new_core().compile_model(model, "CPU", settings)
 
 
 def largest_constant(model: Any) -> int:
@@ -113,8 +108,7 @@ def test_products_with_it_are_computed_in_bfloat16() -> None:
     require_bfloat16()
     model = product_with((16, 36), 1 << 14, np.float32)
     matrices_as_inputs(model)
-    settings = {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": 1}
-    assert product_types(new_core().compile_model(model, "CPU", settings)) == {"bf16"}
+    assert product_types(compiled(model, "bf16")) == {"bf16"}
 
 
 def test_matrices_of_small_products_stay_constants() -> None:

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from hyperstyle_rt.backends import openvino_products
-from hyperstyle_rt.backends.openvino_library import load_openvino, new_core
+from hyperstyle_rt.backends.openvino_library import load_openvino
 from hyperstyle_rt.backends.openvino_products import (
     products_as_convolutions,
     split_long_products,
     turn_in_products,
 )
-from opened_backends import NEEDS_OPENVINO
+from opened_backends import NEEDS_OPENVINO, compiled
 
 pytestmark = NEEDS_OPENVINO
 
@@ -31,8 +31,7 @@ def product(a: tuple[int, ...], b: tuple[int, ...], *, transpose_b: bool = False
 
 
 def computed(model: Any, *inputs: np.ndarray) -> np.ndarray:
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    result: np.ndarray = new_core().compile_model(model, "CPU", settings)(list(inputs))[0]
+    result: np.ndarray = compiled(model)(list(inputs))[0]
     return result
 
 

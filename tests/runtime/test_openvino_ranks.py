@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hyperstyle_rt.backends.openvino_library import load_openvino, new_core
+from hyperstyle_rt.backends.openvino_library import load_openvino
 from hyperstyle_rt.backends.openvino_ranks import raise_ranks_beside_pictures
-from opened_backends import NEEDS_OPENVINO, require_bfloat16
+from opened_backends import NEEDS_OPENVINO, compiled, require_bfloat16
 
 pytestmark = NEEDS_OPENVINO
 
@@ -32,11 +32,6 @@ def noisy(*, first: bool = False) -> Any:
     x = operators.multiply(operators.tanh(operators.add(x, noise)), x)
     x = operators.convolution(x, kernels[1], *[one] * 4)
     return openvino.Model([x], [picture, plane, strength])
-
-
-def compiled(model: Any) -> Any:
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    return new_core().compile_model(model, "CPU", settings)
 
 
 def layouts(model: Any) -> list[str]:

@@ -66,13 +66,14 @@ def _conv(b: GraphBuilder, node: ir.Node, gradient: ir.Value, position: int) -> 
     if tiles is not None:
         tiled = TiledConvolution(b, shape, (after[2], after[3]), tiles)
         return tiled.gradient_by_kernel(gradient, x)
-    read = (x, after, (after[1], channels, *shape[2:]), _same(strides), padding)
+    taps = _taps(b, x, after, (after[1], channels, *shape[2:]), _same(strides), padding)
     if group > 1:
         assert group == channels == shape[0], "groups of one channel each"
-        products = [_plane_products(b, gradient, tap) for tap in _taps(b, *read)]
+        products = [_plane_products(b, gradient, tap) for tap in taps]
     else:
         rows = _rows(b, gradient, node.outputs[0])
-        products = [b.op("Gemm", rows, tap, transB=1) for tap in _tap_rows(b, *read)]  # [O,I]
+        read = [reshaped(b, tap, [channels, after[2] * after[3]]) for tap in taps]
+        products = [b.op("Gemm", rows, tap, transB=1) for tap in read]  # [O,I]
     return reshaped(b, b.op("Transpose", _stacked(b, products, shape[:2]), perm=[1, 2, 0]), shape)
 
 
@@ -146,9 +147,10 @@ def _conv_transpose(b: GraphBuilder, node: ir.Node, gradient: ir.Value, position
     assert position == 1 and group == 1
     shape = shape_of(kernel)
     rows = _rows(b, x, x)
-    taps = _tap_rows(b, gradient, shape_of(x), shape, _same(strides), padding)
+    taps = _taps(b, gradient, shape_of(x), shape, _same(strides), padding)
+    read = [reshaped(b, tap, [shape[1], prod(shape_of(x)[2:])]) for tap in taps]
     # [O,I], as the weights are kept: their transposition before the node and this one cancel.
-    products = [b.op("Gemm", tap, rows, transB=1) for tap in taps]
+    products = [b.op("Gemm", tap, rows, transB=1) for tap in read]
     stacked = _stacked(b, products, (shape[1], shape[0]))
     return reshaped(b, b.op("Transpose", stacked, perm=[2, 1, 0]), shape)
 
@@ -158,19 +160,6 @@ def _rows(b: GraphBuilder, x: ir.Value, like: ir.Value) -> ir.Value:
     batch, channels, height, width = shape_of(like)
     assert batch == 1
     return reshaped(b, x, [channels, height * width])
-
-
-def _tap_rows(
-    b: GraphBuilder,
-    x: ir.Value,
-    small: tuple[int, ...],
-    kernel: tuple[int, ...],
-    stride: int,
-    padding: tuple[int, int],
-) -> list[ir.Value]:
-    """What `_taps` gives, as matrices [I,h*w]."""
-    size = [kernel[1], small[2] * small[3]]
-    return [reshaped(b, tap, size) for tap in _taps(b, x, small, kernel, stride, padding)]
 
 
 def _taps(
@@ -264,8 +253,9 @@ def _max_pool(b: GraphBuilder, node: ir.Node, gradient: ir.Value, _position: int
     largest, left = _rows(b, output, output), _rows(b, gradient, output)
     zero = b.scalar(0.0)
     window = (channels, channels, rows, columns)
+    taken_from = _taps(b, x, shape_of(output), window, stride, (0, 0))
     parts = []
-    for tap in _tap_rows(b, x, shape_of(output), window, stride, (0, 0)):
+    for tap in [reshaped(b, tap, [channels, height * width]) for tap in taken_from]:
         taken = b.op("Equal", tap, largest)
         part = b.op("Where", taken, left, zero)
         left = b.op("Where", taken, zero, left)

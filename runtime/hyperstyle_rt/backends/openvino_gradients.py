@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .openvino_library import load_openvino
+from .openvino_library import integers, load_openvino
 
 _GRADIENT = "gradient."
 """How the names of gradients begin, as graphs give them."""
@@ -38,8 +38,8 @@ def end_gradients_with_products(model: Any) -> int:
         if not any(name.startswith(_GRADIENT) for name in names):
             continue
         one = operators.constant(np.ones((1, 1), np.float32))
-        row = operators.reshape(gradient, operators.constant(np.array([1, -1])), False)
-        shape = operators.constant(np.array(gradient.shape, np.int64))
+        row = operators.reshape(gradient, integers(1, -1), False)
+        shape = integers(*gradient.shape)
         last = operators.reshape(operators.matmul(one, row, False, False), shape, False)
         gradient.set_names(set())
         last.output(0).set_names(names)

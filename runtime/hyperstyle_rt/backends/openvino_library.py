@@ -166,12 +166,24 @@ def _broken(error: ImportError) -> BackendError:
     )
 
 
-def nodes_of(model: Any, kind: str) -> list[Any]:
-    """The operators of an ``openvino.Model`` of that kind, each after those that it reads from.
+def nodes_of(model: Any, *kinds: str) -> list[Any]:
+    """The operators of an ``openvino.Model`` of these kinds, each after those that it reads from.
 
     The model may then be altered.
     """
-    return [node for node in model.get_ordered_ops() if node.get_type_name() == kind]
+    return [node for node in model.get_ordered_ops() if node.get_type_name() in kinds]
+
+
+def constant_of(source: Any) -> Any:
+    """The array that an operator's output is, or None if it is no constant."""
+    node = source.get_node()
+    return node.data if node.get_type_name() == "Constant" else None
+
+
+def integers(*values: int) -> Any:
+    """A constant vector, as operators take shapes and axes."""
+    openvino = load_openvino()
+    return openvino.opset13.constant(list(values), openvino.Type.i64)
 
 
 def replace_node(node: Any, other: Any) -> None:

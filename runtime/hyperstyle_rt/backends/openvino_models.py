@@ -196,7 +196,10 @@ class ModelCompiler:
 
 
 def _altered(model: Any, precision: str) -> dict[str, Array]:
-    """Alter a model of static shapes to what OpenVINO computes right and fast; gives its planes."""
+    """Alter a model of static shapes to what OpenVINO computes right and fast.
+
+    Gives the further inputs that it then has, and what they are.
+    """
     separate_shared_constants(model)
     drop_products_with_zero(model)
     pad_in_convolutions(model)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .openvino_library import load_openvino, nodes_of, replace_node
+from .openvino_library import constant_of, load_openvino, nodes_of, replace_node
 
 
 def drop_products_with_zero(model: Any) -> int:
@@ -40,8 +40,7 @@ def drop_products_with_zero(model: Any) -> int:
 
 def _zeros_among(node: Any) -> list[bool]:
     """Of both inputs of an operator, whether each is the number zero."""
-    inputs = [node.input_value(port).get_node() for port in (0, 1)]
-    constants = [node.data if node.get_type_name() == "Constant" else None for node in inputs]
+    constants = [constant_of(node.input_value(port)) for port in (0, 1)]
     return [data is not None and data.size == 1 and not data.any() for data in constants]
 
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from .openvino_library import load_openvino, nodes_of, replace_node
+from .openvino_library import constant_of, integers, load_openvino, nodes_of, replace_node
 
 
 def pad_in_convolutions(model: Any) -> int:
@@ -34,10 +32,10 @@ def pad_in_convolutions(model: Any) -> int:
         if padding is None:
             continue
         picture, begin, end = padding
-        shape = np.array([planes.shape[0], 1, *picture.shape[2:]], np.int64)
+        shape = integers(planes.shape[0], 1, *picture.shape[2:])
         told = convolution.get_attributes()
         padded = operators.convolution(
-            operators.reshape(picture, operators.constant(shape), False),
+            operators.reshape(picture, shape, False),
             convolution.input_value(1),
             told["strides"],
             [n + m for n, m in zip(told["pads_begin"], begin, strict=True)],
@@ -59,10 +57,10 @@ def _padding_of_planes(reshape: Any) -> tuple[Any, list[int], list[int]] | None:
     pad = reshape.input_value(0).get_node()
     if pad.get_type_name() != "Pad" or pad.get_attributes()["pad_mode"] != "constant":
         return None
-    constants = [pad.input_value(port).get_node() for port in range(1, pad.get_input_size())]
-    if any(node.get_type_name() != "Constant" for node in constants):
+    constants = [constant_of(pad.input_value(port)) for port in range(1, pad.get_input_size())]
+    if any(data is None for data in constants):
         return None
-    begin, end, *values = (node.data.ravel().tolist() for node in constants)
+    begin, end, *values = (data.ravel().tolist() for data in constants)
     batch, channels, height, width = pad.output(0).shape
     if any(begin[:2]) or any(end[:2]) or batch != 1 or any(value for (value,) in values):
         return None

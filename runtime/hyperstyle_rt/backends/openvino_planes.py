@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..types import Array
-from .openvino_library import load_openvino, nodes_of
+from .openvino_library import constant_of, load_openvino, nodes_of
 
 _MUCH_LARGER = 256
 """Times the numbers of a constant from which on a matrix is too large to be written once more."""
@@ -35,7 +35,7 @@ def planes_as_inputs(model: Any) -> dict[str, Array]:
     Name of the input -> float32 [1,1,H,W], the constant, which every run is to be given.
     """
     given: dict[str, Array] = {}
-    for node in nodes_of(model, "Multiply") + nodes_of(model, "Add"):
+    for node in nodes_of(model, "Multiply", "Add"):
         for port in node.inputs():
             plane = _plane(port.get_source_output())
             if plane is None:
@@ -86,8 +86,7 @@ def _plane(source: Any) -> Array | None:
 def _constant(source: Any) -> Array | None:
     """A constant in float32, which it may be converted to."""
     node = source.get_node()
-    if node.get_type_name() == "Convert":
-        node = node.input_value(0).get_node()
-    if node.get_type_name() != "Constant" or not source.get_element_type().is_real():
+    data = constant_of(node.input_value(0) if node.get_type_name() == "Convert" else source)
+    if data is None or not source.get_element_type().is_real():
         return None
-    return np.array(node.data, np.float32)
+    return np.array(data, np.float32)

@@ -11,9 +11,7 @@ from __future__ import annotations
 from math import gcd
 from typing import Any
 
-import numpy as np
-
-from .openvino_library import load_openvino, nodes_of, replace_node
+from .openvino_library import constant_of, integers, load_openvino, nodes_of, replace_node
 
 _LONG = 1 << 18
 """Inner axes from here on are taken in pieces."""
@@ -43,11 +41,11 @@ def split_long_products(model: Any) -> int:
         key = port.get_node().get_friendly_name(), port.get_index()
         if key not in split:
             picture = _picture(port)
-            pieces = _integers(-1, piece, port.shape[0])
+            pieces = integers(-1, piece, port.shape[0])
             if picture is None:
-                last = operators.transpose(port, _integers(1, 0))
+                last = operators.transpose(port, integers(1, 0))
             else:  # whose channels are together already, as convolutions write it
-                last = operators.transpose(picture, _integers(0, 2, 3, 1))
+                last = operators.transpose(picture, integers(0, 2, 3, 1))
             split[key] = operators.reshape(last.output(0), pieces, False)
         return split[key].output(0)
 
@@ -61,7 +59,7 @@ def split_long_products(model: Any) -> int:
             continue
         piece = gcd(a.shape[1], _PIECE)
         parts = operators.matmul(in_pieces(a, piece), in_pieces(b, piece), True, False)
-        total = operators.reduce_sum(parts.output(0), _integers(0), False)
+        total = operators.reduce_sum(parts.output(0), integers(0), False)
         replace_node(product, total)
         found += 1
     return found
@@ -88,10 +86,10 @@ def turn_in_products(model: Any) -> int:
         transpose = product.input_value(1).get_node()
         if turned["transpose_b"] or transpose.get_type_name() != "Transpose":
             continue
-        order = transpose.input_value(1).get_node()
-        if order.get_type_name() != "Constant" or order.data.ravel().tolist() != [1, 2, 0]:
+        order = constant_of(transpose.input_value(1))
+        if order is None or order.ravel().tolist() != [1, 2, 0]:
             continue
-        rows = operators.transpose(transpose.input_value(0), _integers(1, 0, 2)).output(0)
+        rows = operators.transpose(transpose.input_value(0), integers(1, 0, 2)).output(0)
         left = product.input_value(0)
         replace_node(product, operators.matmul(left, rows, turned["transpose_a"], True))
         found += 1
@@ -117,37 +115,27 @@ def products_as_convolutions(model: Any) -> int:
         turned = product.get_attributes()
         if turned["transpose_a"] or turned["transpose_b"] or len(kernel.shape) != 3:
             continue
-        if pixels.get_node().get_type_name() != "Reshape":
-            continue
-        picture = pixels.get_node().input_value(0)
-        if len(picture.shape) != 4 or tuple(pixels.shape) != _flat(picture.shape):
+        picture = _picture(pixels)
+        if picture is None:
             continue
         out_channels = kernel.shape[1]
-        weights = operators.reshape(kernel, _integers(out_channels, kernel.shape[2], 1, 1), False)
+        weights = operators.reshape(kernel, integers(out_channels, kernel.shape[2], 1, 1), False)
         result = operators.convolution(
             picture, weights.output(0), [1, 1], [0, 0], [0, 0], [1, 1]
         ).output(0)
-        replace_node(product, operators.reshape(result, _integers(1, out_channels, -1), False))
+        replace_node(product, operators.reshape(result, integers(1, out_channels, -1), False))
         found += 1
     return found
 
 
 def _picture(port: Any) -> Any:
-    """The picture [1,C,h,w] that a matrix [C,h*w] was made of, or None."""
+    """The picture [1,C,h,w] that a matrix [C,h*w] or [1,C,h*w] was made of, or None."""
     source = port.get_node()
     if source.get_type_name() != "Reshape":
         return None
     picture = source.input_value(0)
-    if len(picture.shape) != 4 or (1, *port.shape) != _flat(picture.shape):
+    if len(picture.shape) != 4 or picture.shape[0] != 1:
         return None
-    return picture
-
-
-def _flat(shape: Any) -> tuple[int, ...]:
-    """Shape of one picture whose pixels are in one axis; that of no product for several."""
-    batch, channels, height, width = shape
-    return () if batch != 1 else (1, channels, height * width)
-
-
-def _integers(*values: int) -> Any:
-    return load_openvino().opset13.constant(np.array(values, np.int64))
+    _, channels, height, width = picture.shape
+    matrix = (channels, height * width)
+    return picture if tuple(port.shape) in (matrix, (1, *matrix)) else None

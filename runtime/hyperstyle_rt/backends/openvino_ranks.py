@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from .openvino_library import load_openvino, nodes_of
+from .openvino_library import constant_of, integers, load_openvino, nodes_of
 
 _KINDS = ("Multiply", "Add", "Subtract")
 _OF_A_PICTURE = 4
@@ -29,11 +27,7 @@ def raise_ranks_beside_pictures(model: Any) -> int:
     -------
     How many operators read a reshaped value.
     """
-    found = 0
-    for kind in _KINDS:
-        for node in nodes_of(model, kind):
-            found += _raise_rank(node)
-    return found
+    return sum(_raise_rank(node) for node in nodes_of(model, *_KINDS))
 
 
 def _raise_rank(node: Any) -> bool:
@@ -44,9 +38,8 @@ def _raise_rank(node: Any) -> bool:
     if len(higher.get_shape()) != _OF_A_PICTURE or not missing:
         return False
     source = lower.get_source_output()
-    if source.get_node().get_type_name() == "Constant":
+    if constant_of(source) is not None:
         return False
-    operators = load_openvino().opset13
-    shape = operators.constant(np.array([1] * missing + list(source.shape), np.int64))
-    lower.replace_source_output(operators.reshape(source, shape, False).output(0))
+    raised = load_openvino().opset13.reshape(source, integers(*[1] * missing, *source.shape), False)
+    lower.replace_source_output(raised.output(0))
     return True
