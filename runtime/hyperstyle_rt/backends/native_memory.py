@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
+from ..errors import BackendError
+
 _M_ARENA_MAX = -8  # of malloc.h
 _MADV_DONTNEED = 4  # of sys/mman.h
 _SHORT_OF_MEMORY = (
@@ -25,6 +27,13 @@ def is_out_of_memory(error: Exception) -> bool:
     """
     text = str(error)
     return isinstance(error, MemoryError) or any(said in text for said in _SHORT_OF_MEMORY)
+
+
+def too_little_memory(purpose: str) -> BackendError:
+    """The error of what failed for want of memory: ``load PATH``, ``run the graph encoder``."""
+    return BackendError(
+        f"there is not enough memory to {purpose}; free some, or allow the process more (ulimit -v)"
+    )
 
 
 def return_freed_memory() -> None:

@@ -19,14 +19,13 @@ from ..formats.manifest import BASE_PRECISION
 from ..types import Array
 from .inputs import check_inputs
 from .lifetime import NativeObjects
-from .native_memory import is_out_of_memory, return_freed_memory
+from .native_memory import is_out_of_memory, return_freed_memory, too_little_memory
 from .openvino_halves import half_tensor, is_half, to_float, to_half
 from .openvino_library import (
     DEVICE,
     cause_of,
     load_openvino,
     new_core,
-    too_little_memory,
     version,
 )
 from .openvino_models import CompiledGraph, ModelCompiler, has_rows, shape_in_batch

@@ -21,7 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BackendError
-from .native_memory import addresses_left, share_heaps_where_addresses_are_few
+from .native_memory import (
+    addresses_left,
+    share_heaps_where_addresses_are_few,
+    too_little_memory,
+)
 
 MODULE = "openvino"
 DEVICE = "CPU"
@@ -138,13 +142,6 @@ def _require_room(purpose: str, wanted: int) -> None:
     left = addresses_left()
     if left is not None and left < wanted:
         raise too_little_memory(purpose)
-
-
-def too_little_memory(purpose: str) -> BackendError:
-    """The error of what failed for want of memory: ``load PATH``, ``run the graph encoder``."""
-    return BackendError(
-        f"there is not enough memory to {purpose}; free some, or allow the process more (ulimit -v)"
-    )
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from ..formats.bundle import Bundle
 from ..formats.manifest import BASE_PRECISION
 from ..types import Array
 from .graph_files import MappedFiles, unaltered_files
-from .native_memory import is_out_of_memory, return_freed_memory
+from .native_memory import is_out_of_memory, return_freed_memory, too_little_memory
 from .openvino_constants import separate_shared_constants
 from .openvino_gradients import end_gradients_with_products
 from .openvino_halves import pass_kernels_in_bfloat16
@@ -26,7 +26,6 @@ from .openvino_library import (
     computes_bfloat16,
     new_core,
     require_room_to_compile,
-    too_little_memory,
     version,
 )
 from .openvino_pacing import drop_products_with_zero

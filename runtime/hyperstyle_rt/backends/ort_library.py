@@ -13,7 +13,9 @@ Every session of the package is made with :func:`session_options`:
 - There are never more threads than processors that the process may use. An operator is done when
   its last thread is: on 2 processors beside other work, 64 threads took 5 times the time of 2.
 - Sessions draw on one arena, so that the memory of one graph serves the next, and a memory pattern
-  would add a block of its own beside it, planned after the first run.
+  would add a block of its own beside it, planned after the first run. The arena takes addresses by
+  the gigabyte, of which memory is only what has been written to: in regions of the size of one
+  tensor each, a tensor finds no place where two smaller ones have been.
 - ONNX Runtime's usage reports to its maker are turned off. They would start a thread, keep a file
   in the user's home, and a process that forks could not end its children in the ordinary way.
 """
@@ -30,7 +32,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import BackendError
-from .native_memory import return_freed_memory, share_heaps_where_addresses_are_few
+from .native_memory import (
+    addresses_left,
+    return_freed_memory,
+    share_heaps_where_addresses_are_few,
+)
 from .processors import useful_threads
 
 if TYPE_CHECKING:
@@ -40,6 +46,23 @@ MODULE = "onnxruntime"
 NO_REPORTS = "ORT_DISABLE_TELEMETRY"  # read once, when the library is loaded
 SILENT = 4  # log severity: errors are raised, too, and said once, by this package
 _NO_SPINNING = ("session.intra_op.allow_spinning", "session.inter_op.allow_spinning")
+
+_REGIONS = {
+    "max_mem": 0,
+    "arena_extend_strategy": 0,
+    "initial_chunk_size_bytes": 1 << 20,  # of a first region, which is never given back
+    "initial_growth_chunk_size_bytes": 1 << 30,
+    "max_dead_bytes_per_chunk": 1 << 20,
+}
+"""An arena of large regions."""
+
+_AS_REQUESTED = {
+    "max_mem": 0,
+    "arena_extend_strategy": 1,
+    "initial_chunk_size_bytes": -1,
+    "max_dead_bytes_per_chunk": -1,
+}
+"""An arena that grows by what is asked for, where addresses are few."""
 
 # About the smallest ONNX model there is, in protocol buffers: y = -x, one float.
 NEGATION = (
@@ -84,8 +107,28 @@ def load_onnxruntime() -> Any:
 
 def session_options(threads: int | None) -> onnxruntime.SessionOptions:
     """Options as the head of this module says, for at most so many threads; None for no bound."""
-    ort = load_onnxruntime()
     _register_shared_arena()
+    return _options(threads)
+
+
+def shrink_arena() -> None:
+    """Return memory that the shared arena holds for sessions that were destroyed.
+
+    ONNX Runtime does so only at the end of a run, and only by whole regions: not where a tensor
+    that is still in use lies in one.
+    """
+    _register_shared_arena()
+    _shrink_arena()
+    return_freed_memory()
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, at most 300 characters."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+
+
+def _options(threads: int | None) -> onnxruntime.SessionOptions:
+    ort = load_onnxruntime()
     options: onnxruntime.SessionOptions = ort.SessionOptions()
     options.log_severity_level = SILENT
     options.intra_op_num_threads = useful_threads(threads)
@@ -97,43 +140,29 @@ def session_options(threads: int | None) -> onnxruntime.SessionOptions:
     return options
 
 
-def shrink_arena() -> None:
-    """Return memory that the shared arena holds for sessions that were destroyed.
-
-    ONNX Runtime does so only at the end of a run.
-    """
+def _shrink_arena() -> None:
     ort = load_onnxruntime()
     run = ort.RunOptions()
     run.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     with contextlib.suppress(Exception):  # ONNX Runtime raises its own types, which share no base
-        session = ort.InferenceSession(
-            NEGATION, session_options(1), providers=["CPUExecutionProvider"]
-        )
+        session = ort.InferenceSession(NEGATION, _options(1), providers=["CPUExecutionProvider"])
         session.run(None, {"x": np.zeros(1, np.float32)}, run)
-    return_freed_memory()
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's text, at most 300 characters."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
 @functools.cache
 def _register_shared_arena() -> None:
-    """One CPU arena for all sessions of the process, growing by what is asked for."""
+    """One CPU arena for all sessions of the process."""
     ort = load_onnxruntime()
     memory = ort.OrtMemoryInfo(
         "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
     )
-    grow_as_requested = {
-        "max_mem": 0,
-        "arena_extend_strategy": 1,
-        "initial_chunk_size_bytes": -1,
-        "max_dead_bytes_per_chunk": -1,
-    }
+    by_regions = addresses_left() is None
+    settings = ort.OrtArenaCfg(_REGIONS if by_regions else _AS_REQUESTED)
     # Fails where the host application has registered an arena itself: then that one is shared.
     with contextlib.suppress(RuntimeError):
-        ort.create_and_register_allocator(memory, ort.OrtArenaCfg(grow_as_requested))
+        ort.create_and_register_allocator(memory, settings)
+    if by_regions:  # of that size only once the arena has been shrunk
+        _shrink_arena()
 
 
 def _broken(error: ImportError) -> BackendError:

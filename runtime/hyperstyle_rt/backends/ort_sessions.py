@@ -13,7 +13,7 @@ from ..errors import BackendError, BundleError
 from ..formats.bundle import Bundle
 from .cuda.driver import find_gpu
 from .graph_files import unaltered_files
-from .native_memory import is_out_of_memory, return_freed_memory
+from .native_memory import is_out_of_memory, return_freed_memory, too_little_memory
 from .ort_library import NEGATION, first_line, load_onnxruntime, session_options
 from .ort_mapped_tensors import MappedTensors
 from .ort_providers import ChosenProvider
@@ -171,10 +171,7 @@ class SessionMaker:
             raise
         except Exception as error:  # ONNX Runtime raises its own types, which share no base
             if is_out_of_memory(error):
-                raise BackendError(
-                    f"there is not enough memory to load {path}; free some, or allow the process "
-                    "more (ulimit -v)"
-                ) from error
+                raise too_little_memory(f"load {path}") from error
             version = load_onnxruntime().__version__
             raise BundleError(
                 f"ONNX Runtime {version} cannot load {path}; build the bundle again with this "

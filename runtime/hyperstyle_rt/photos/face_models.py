@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..backends.lifetime import NativeObjects
+from ..backends.native_memory import is_out_of_memory, too_little_memory
+from ..errors import BackendError
 from ..types import Doubles, Picture
 
 if TYPE_CHECKING:
@@ -48,10 +52,13 @@ def run_model(model: str, image: Picture, span: int = 1, lowest: int = 0) -> lis
     ------
     RuntimeError
         If the packaged model is not that of this release.
+    BackendError
+        If there is too little memory for it.
     """
     planes = np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32)
     values = planes * np.float32(span / 255) + np.float32(lowest)
-    outputs = _session(model).run(_OUTPUTS[model], {"image": values})
+    with _memory_told(f"run {model}"):
+        outputs = _session(model).run(_OUTPUTS[model], {"image": values})
     return [output[0].astype(np.float64) for output in outputs]
 
 
@@ -67,8 +74,23 @@ def _opened(model: str, _process: int) -> tuple[onnxruntime.InferenceSession, Na
     data = (MODELS / model).read_bytes()
     if hashlib.sha256(data).hexdigest() != MODEL_DIGESTS[model]:
         raise RuntimeError(f"{MODELS / model} is not the file of this release; install it again")
-    options = session_options(1)  # milliseconds of work, often beside an inversion
-    session = load_onnxruntime().InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    with _memory_told(f"load {model}"):
+        options = session_options(1)  # milliseconds of work, often beside an inversion
+        ort = load_onnxruntime()
+        session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     native = NativeObjects()
     native.keep(session)
     return session, native
+
+
+@contextmanager
+def _memory_told(purpose: str) -> Iterator[None]:
+    """Say of what fails in ONNX Runtime for want of memory that it does."""
+    try:
+        yield
+    except BackendError:
+        raise
+    except Exception as error:  # ONNX Runtime raises its own types, which share no base
+        if is_out_of_memory(error):
+            raise too_little_memory(purpose) from error
+        raise
