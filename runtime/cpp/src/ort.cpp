@@ -2,6 +2,10 @@
 
 #include <onnxruntime_session_options_config_keys.h>
 
+#ifndef _WIN32
+#include <sys/resource.h>
+#endif
+
 #include <algorithm>
 #include <cstdlib>
 #include <mutex>
@@ -53,13 +57,28 @@ void ORT_API_CALL forward_log(void*, OrtLoggingLevel severity, const char*, cons
   }
 }
 
-// One CPU arena for all sessions, growing by what is asked for.
+// Whether the process may take only so many addresses (ulimit -v).
+bool has_limited_addresses() {
+#ifdef _WIN32
+  return false;
+#else
+  rlimit limit{};
+  return getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+#endif
+}
+
+// One CPU arena for all sessions. It takes addresses by the gigabyte, of which memory is only what
+// has been written to: in regions of the size of one tensor each, a tensor finds no place where two
+// smaller ones have been. Where addresses are few, it grows by what is asked for.
 void register_shared_arena(OrtEnv* env) {
-  const char* keys[] = {"max_mem", "arena_extend_strategy"};
-  const size_t values[] = {0, 1};  // no limit; as requested
+  const char* keys[] = {"max_mem", "arena_extend_strategy", "initial_chunk_size_bytes",
+                        "max_dead_bytes_per_chunk"};
+  const size_t by_regions[] = {0, 0, size_t{1} << 30, size_t{1} << 20};
+  const size_t as_requested[] = {0, 1};
+  const bool few = has_limited_addresses();
   OrtArenaCfg* config = nullptr;
-  check_ort(ort_api().CreateArenaCfgV2(keys, values, 2, &config), HSRT_ERROR_BACKEND,
-            "ONNX Runtime cannot configure an arena");
+  check_ort(ort_api().CreateArenaCfgV2(keys, few ? as_requested : by_regions, few ? 2 : 4, &config),
+            HSRT_ERROR_BACKEND, "ONNX Runtime cannot configure an arena");
   const Owned<OrtArenaCfg> owned_config(config);
   OrtMemoryInfo* info = nullptr;
   check_ort(ort_api().CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &info),
