@@ -15,9 +15,12 @@ file(GLOB_RECURSE library ${WORK}/installed/libhyperstyle_rt.so)
 get_filename_component(libraries ${library} DIRECTORY)
 file(CREATE_LINK ${ONNXRUNTIME} ${libraries}/libonnxruntime.so.1 SYMBOLIC)
 
+# The loader is told where they are, as a path with a comma cannot be linked in (-Wl,-rpath).
+set(ENV{LD_LIBRARY_PATH} "${libraries}:$ENV{LD_LIBRARY_PATH}")
+
 run(${CMAKE_COMMAND} -S ${CMAKE_CURRENT_LIST_DIR} -B ${WORK}/build
     -DCMAKE_PREFIX_PATH=${WORK}/installed -DCMAKE_C_COMPILER=${C_COMPILER}
-    -DCMAKE_C_FLAGS=${C_FLAGS})
+    -DCMAKE_C_FLAGS=${C_FLAGS} -DCMAKE_SKIP_RPATH=ON)
 run(${CMAKE_COMMAND} --build ${WORK}/build)
 run(${WORK}/build/consumer)
 
@@ -30,7 +33,6 @@ if(PKG_CONFIG)
     COMMAND ${PKG_CONFIG} --define-variable=prefix=${prefix} --cflags --libs hyperstyle_rt
     OUTPUT_VARIABLE flags OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
   separate_arguments(flags UNIX_COMMAND "${flags} ${C_FLAGS}")
-  run(${C_COMPILER} ${CMAKE_CURRENT_LIST_DIR}/main.c -o ${WORK}/by_pkg_config ${flags}
-      -Wl,-rpath,${libraries})
+  run(${C_COMPILER} ${CMAKE_CURRENT_LIST_DIR}/main.c -o ${WORK}/by_pkg_config ${flags})
   run(${WORK}/by_pkg_config)
 endif()
