@@ -140,9 +140,12 @@ def test_a_gigabyte_of_addresses_is_enough_for_an_inversion(tmp_path: Path) -> N
 
 
 @linux
-def test_too_little_memory_for_the_graphs_is_a_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("align", "model"), [("auto", "face_detector"), ("never", "encoder")])
+def test_too_little_memory_for_the_graphs_is_a_sentence(
+    align: str, model: str, tmp_path: Path
+) -> None:
     picture = ROOT / "examples" / "portrait_0.png"
-    words = [picture, "--bundle", "portraits", "--out", tmp_path / "out.png"]
+    words = [picture, "--bundle", "portraits", "--align", align, "--out", tmp_path / "out.png"]
     done = subprocess.run(
         [sys.executable, "-c", INVERT_FROM_HERE, str(32 << 20), *words],
         capture_output=True,
@@ -151,5 +154,5 @@ def test_too_little_memory_for_the_graphs_is_a_sentence(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: ") and "memory" in line
+    assert line.startswith("error: ") and "memory" in line and f"{model}.onnx" in line
     assert not list(tmp_path.iterdir())

@@ -14,7 +14,6 @@ import numpy as np
 
 from ..backends.lifetime import NativeObjects
 from ..backends.native_memory import is_out_of_memory, too_little_memory
-from ..errors import BackendError
 from ..types import Doubles, Picture
 
 if TYPE_CHECKING:
@@ -74,9 +73,9 @@ def _opened(model: str, _process: int) -> tuple[onnxruntime.InferenceSession, Na
     data = (MODELS / model).read_bytes()
     if hashlib.sha256(data).hexdigest() != MODEL_DIGESTS[model]:
         raise RuntimeError(f"{MODELS / model} is not the file of this release; install it again")
+    ort = load_onnxruntime()
+    options = session_options(1)  # milliseconds of work, often beside an inversion
     with _memory_told(f"load {model}"):
-        options = session_options(1)  # milliseconds of work, often beside an inversion
-        ort = load_onnxruntime()
         session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     native = NativeObjects()
     native.keep(session)
@@ -88,8 +87,6 @@ def _memory_told(purpose: str) -> Iterator[None]:
     """Say of what fails in ONNX Runtime for want of memory that it does."""
     try:
         yield
-    except BackendError:
-        raise
     except Exception as error:  # ONNX Runtime raises its own types, which share no base
         if is_out_of_memory(error):
             raise too_little_memory(purpose) from error
