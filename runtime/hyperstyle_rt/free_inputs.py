@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .backends.protocol import Backend, Buffers
+from .backends.protocol import Backend, Buffers, in_own_memory
 from .errors import BundleError
 from .formats.manifest import Manifest
 from .formats.parametric_inputs import ParametricInputs
@@ -80,7 +80,7 @@ class FreeInputs:
         if NOISE not in self._manifest.graphs:
             return {}
         if self._stored_noise is None:
-            self._stored_noise = self._backend.run(NOISE, {})
+            self._stored_noise = in_own_memory(self._backend, self._backend.run(NOISE, {}))
         return self._stored_noise
 
     def stored_noise(self) -> Array:

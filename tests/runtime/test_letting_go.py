@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import pytest
 from hyperstyle_rt import BundleError, Inversion, Model
 from hyperstyle_rt.backends import ort, ort_mapped_tensors
 from hyperstyle_rt.backends.ort import OnnxRuntimeBackend
+from hyperstyle_rt.backends.protocol import Buffers
 from hyperstyle_rt.backends.registry import open_backend
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.bundle_lookup import find_bundle
@@ -200,6 +203,32 @@ def test_a_descent_keeps_what_it_runs(
     assert all(graphs <= USED[variable] for graphs in first) and first[-1] == USED[variable]
     assert last.isdisjoint({"objective", "features", "encoder", "weights_adjoint"})
     np.testing.assert_allclose(found.output, expected.output, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("variable", [*USED, "latents", "noise"])
+def test_what_graphs_have_made_is_not_kept_beyond_them(
+    tiny_bundle: Path, picture: np.ndarray, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A buffer of a few bytes may keep a gigabyte of the memory that graphs share."""
+    made: WeakSet[object] = WeakSet()
+    left: list[int] = []
+    with Model.load(tiny_bundle, "cpu", threads=1) as model:
+        run, let_go = model.backend.run, model.backend.let_go
+
+        def watched_run(role: str, inputs: Mapping[str, Any]) -> Buffers:
+            outputs = run(role, inputs)
+            made.update(outputs.values())
+            return outputs
+
+        def watched_let_go(roles: Iterable[str]) -> None:
+            left.append(len(made))
+            let_go(roles)
+
+        inversion = model.invert(picture, 2, align="never")
+        monkeypatch.setattr(model.backend, "run", watched_run)
+        monkeypatch.setattr(model.backend, "let_go", watched_let_go)
+        model.optimise(inversion, picture, steps=2, variables=(variable,), align="never")
+    assert left == [0, 0]
 
 
 def test_repeated_integers_are_read_alone_and_packed() -> None:

@@ -180,7 +180,8 @@ class SparingBackend(Backend, Protocol):
         """Give back the memory of graphs that are not run for a while.
 
         Those that take little may stay open. A graph that is run after all is opened again. A
-        buffer that a graph has given may keep its memory for as long as it is kept itself.
+        buffer that a graph has given may keep its memory for as long as it is kept itself:
+        :func:`in_own_memory`.
 
         Raises
         ------
@@ -188,6 +189,17 @@ class SparingBackend(Backend, Protocol):
             If the backend is closed, or in a forked child.
         """
         ...
+
+
+def in_own_memory(backend: Backend, buffers: Buffers) -> Buffers:
+    """Buffers that stay while graphs come and go, where they keep no graph's memory.
+
+    Graphs share memory, and it can be given back in large pieces only: a buffer as a graph has
+    made it may hold on to a gigabyte.
+    """
+    if not isinstance(backend, SparingBackend):
+        return buffers
+    return {name: backend.upload(backend.download(each)) for name, each in buffers.items()}
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.protocol import Backend, Buffers
+from ..backends.protocol import Backend, Buffers, in_own_memory
 from ..errors import BundleError
 from ..formats.manifest import Manifest
 from ..free_inputs import FEATURE_OFFSET
@@ -238,13 +238,9 @@ class Objective:
         self.kernels(point)
         if with_base:
             self.base_kernels()
-        for name in {"tuned", "base"} & self._kept.keys():
+        for name in {"tuned", "base", "kernels"} & self._kept.keys():
             made_of, kernels = self._kept[name]
-            arrays = {key: self.backend.download(kernel) for key, kernel in kernels.items()}
-            self._kept[name] = (
-                made_of,
-                {key: self.backend.upload(array) for key, array in arrays.items()},
-            )
+            self._kept[name] = made_of, in_own_memory(self.backend, kernels)
 
     def kernel_gradients(self, gradients: Buffers) -> Buffers:
         """``gradient.<layer>`` of all tuned layers, whatever graph has given the gradients.
@@ -290,6 +286,10 @@ class Objective:
 
     def forget(self) -> None:
         """Take nothing as known of the points before: the next may be anywhere."""
+
+    def drop(self) -> None:
+        """Keep no buffers any more; whatever is needed again is made again."""
+        self._kept.clear()
 
     def _free_inputs(self, point: Point) -> Buffers:
         """Kernels or parameters, noise and feature map, as far as the graph takes them."""

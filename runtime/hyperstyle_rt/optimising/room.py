@@ -6,10 +6,11 @@ other's.
 
 from __future__ import annotations
 
-from ..backends.protocol import Backend, SparingBackend
+from ..backends.protocol import Backend, SparingBackend, in_own_memory
 from ..formats.manifest import Manifest
 from ..rendering import CHANNEL_OFFSETS, WEIGHTS
 from .descent import Problem
+from .objective import Target
 from .variables import WEIGHTS_ADJOINT
 
 
@@ -19,12 +20,14 @@ def make_room(backend: Backend, manifest: Manifest, problem: Problem) -> None:
         return
     used = _used(problem)
     problem.objective.own_kernels(problem.point(), with_base=CHANNEL_OFFSETS in used)
+    problem.target = Target(in_own_memory(backend, problem.target.inputs))
     backend.let_go(manifest.graphs.keys() - used)
 
 
 def clear_room(backend: Backend, problem: Problem) -> None:
     """Let go of the graphs that a descent has run."""
     if isinstance(backend, SparingBackend):
+        problem.objective.drop()
         backend.let_go(_used(problem))
 
 
