@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 from hyperstyle_rt.cli.option_groups import command
-from hyperstyle_rt.cli.program import Command
+from hyperstyle_rt.cli.program import Command, CommandGroup
 from hyperstyle_rt.cli.terminal import (
     NoteHandler,
     facts_table,
@@ -18,7 +18,6 @@ from hyperstyle_rt.cli.terminal import (
     print_tables,
 )
 from hyperstyle_rt.errors import HyperStyleError
-from typer.core import TyperGroup
 
 from .building import build_adapted, build_bundle, build_plans
 from .requests import AdaptRequest, BuildRequest, BundleOptions, PlanOptions, TritonRequest
@@ -79,7 +78,7 @@ BY_OPTION = {"--adapt": "adapt", "--triton": "triton"}
 """Option -> internal name of its command, which users do not type."""
 
 
-class CommandByOption(TyperGroup):
+class CommandByOption(CommandGroup):
     """Commands of one script: with --adapt or --triton these, else that which builds a bundle.
 
     The types of contexts and commands are click's in some versions of typer, its own in others.

@@ -13,6 +13,7 @@ import torch
 from build_command import Command
 from hyperstyle_export.bundles.adapted import load_adapted, measure_adapted, write_adapted
 from hyperstyle_export.bundles.half_graphs import add_half_graphs
+from hyperstyle_export.bundles.idinvert_writer import write_idinvert_bundle
 from hyperstyle_export.bundles.writer import (
     BuildError,
     BundleFacts,
@@ -20,12 +21,14 @@ from hyperstyle_export.bundles.writer import (
     write_manifest,
 )
 from hyperstyle_export.cli import app
+from hyperstyle_export.readers.idinvert import read_idinvert, read_vgg16
 from hyperstyle_export.readers.official import load_model, read_generator
 from hyperstyle_rt import Bundle, Model
 from hyperstyle_rt.adaptation import Adaptation
 from hyperstyle_rt.formats.fit import Fit, Quantiles
 from hyperstyle_rt.formats.manifest_entries import BaseBundle
 from models import TINY, finetuned_generator
+from synthetic.idinvert import write_files
 from typer.testing import CliRunner, Result
 
 MAX_ERROR = 2e-5
@@ -113,6 +116,24 @@ def test_channel_offsets_of_a_refined_inversion_are_kept_where_those_of_the_code
         rendering = adaptation.synthesise(refined, first)
         assert np.abs(rendering - expected).max() < MAX_ERROR
         assert np.abs(rendering - adaptation.synthesise(inversion, first)).max() > 0.05
+
+
+def test_a_generator_of_another_family_is_no_base(
+    command: Command, finetuned: Path, tmp_path: Path
+) -> None:
+    """Of the same size: IDInvert's StyleGAN, which has no tuned layers to compare."""
+    files = write_files(tmp_path)
+    vgg16 = read_vgg16(files["vgg16"])
+    networks = read_idinvert(files["generator"], files["encoder"], vgg16)
+    base = tmp_path / "base"
+    base.mkdir()
+    write_idinvert_bundle(networks, base, BundleFacts("idinvert"), "fp32", lambda _step: None)
+    result = adapt(command, finetuned, base)
+    assert result.exit_code == 2
+    assert "a generator of other layers than that of bundle 'idinvert'" in (
+        " ".join(result.stderr.split())
+    )
+    assert not command.out.exists()
 
 
 @pytest.mark.parametrize("storage", ["fp32", "fp16"])

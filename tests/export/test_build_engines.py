@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from build_command import Command, snapshot
 from checkpoint_files import OTHER_KINDS, UNREADABLE, read, write_malicious, write_zip
 from hyperstyle_export.building import _plain
 from hyperstyle_export.bundles import verification, writer
-from hyperstyle_export.bundles.staging import BuildError, staged
+from hyperstyle_export.bundles.staging import BuildError
 from hyperstyle_export.cli import app
 from hyperstyle_rt import Model
 from hyperstyle_rt.formats.bundle import Bundle
@@ -145,95 +143,6 @@ def test_failure_leaves_nothing_behind(
     result = command.run(*force)
     assert result.exit_code not in (0, 2)
     assert snapshot(command.directory) == before
-
-
-@pytest.mark.usefixtures("without_descent")
-def test_failing_rename_brings_the_old_bundle_back(
-    command: Command, built: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(built, command.out)
-    rename = Path.rename
-
-    def rename_but_not_in_place(self: Path, target: Path) -> Path:
-        if self.suffix == ".part":
-            raise PermissionError(errno.EPERM, "not now")
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", rename_but_not_in_place)
-    command.refuse("cannot write .*: not now", "--force")
-
-
-@pytest.mark.usefixtures("without_descent")
-def test_empty_directory_is_filled(command: Command) -> None:
-    command.out.mkdir(parents=True)
-    command.succeed()
-
-
-@pytest.mark.usefixtures("without_descent")
-def test_bundle_is_replaced_only_with_force(command: Command, built: Path) -> None:
-    shutil.copytree(built, command.out)
-    (command.out / "LICENSE").write_text("of the first")
-    command.refuse("exists; name another --out, or replace it with --force", "--name", "second")
-    assert command.succeed("--name", "second", "--force").manifest.name == "second"
-    assert (command.out / "LICENSE").read_text() == "of the first"  # put there by hand
-
-
-@pytest.mark.usefixtures("without_descent")
-def test_damaged_bundle_is_replaced_with_force(command: Command, built: Path) -> None:
-    shutil.copytree(built, command.out)
-    (command.out / "encoder.onnx").unlink()
-    manifest = json.loads((command.out / "manifest.json").read_text())
-    (command.out / "manifest.json").write_text(json.dumps(manifest | {"version": 99}))
-    command.succeed("--force")
-
-
-STRANGERS: dict[str, Callable[[Path], object]] = {
-    "photos": lambda out: (out / "holiday.jpg").write_bytes(b"of 2019"),
-    "web_app": lambda out: (out / "manifest.json").write_text('{"name": "a web app"}'),
-    "list": lambda out: (out / "manifest.json").write_text("[]"),
-    "no_json": lambda out: (out / "manifest.json").write_text("Manifest-Version: 1.0"),
-    "nested_json": lambda out: (out / "manifest.json").write_text("[" * 100_000),
-    "manifest_directory": lambda out: (out / "manifest.json" / "x").mkdir(parents=True),
-    "hidden_file": lambda out: (out / ".git").write_text("gitdir: elsewhere"),
-}
-
-
-@pytest.mark.parametrize("force", [[], ["--force"]], ids=["plain", "force"])
-@pytest.mark.parametrize("case", STRANGERS)
-def test_other_directories_are_never_replaced(
-    case: str, force: list[str], command: Command
-) -> None:
-    command.out.mkdir(parents=True)
-    STRANGERS[case](command.out)
-    command.refuse("holds something other than a bundle; name another --out", *force)
-
-
-@pytest.mark.parametrize("force", [[], ["--force"]], ids=["plain", "force"])
-def test_files_are_never_replaced(force: list[str], command: Command) -> None:
-    command.out.parent.mkdir()
-    command.out.write_text("a file")
-    command.refuse("is no directory; name another --out", *force)
-    command.refuse("cannot write .*: Not a directory", *force, out=command.out / "below")
-
-
-@pytest.mark.usefixtures("without_descent")
-def test_link_to_a_bundle_stays_a_link(command: Command, built: Path) -> None:
-    shutil.copytree(built, command.out)
-    link = command.directory / "current"
-    link.symlink_to(command.out)
-    command.succeed("--name", "second", "--force", out=link)
-    assert link.is_symlink()
-    assert Bundle.open(command.out).manifest.name == "second"
-
-
-def test_staging_follows_links(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    link = tmp_path / "link"
-    link.symlink_to("real")
-    with staged(link, overwrite=False) as stage:
-        (stage / "file").touch()
-    assert link.is_symlink()
-    assert (tmp_path / "real" / "file").exists()
 
 
 @pytest.mark.usefixtures("without_descent")

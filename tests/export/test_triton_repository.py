@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -151,6 +152,29 @@ def test_a_repository_is_replaced_only_when_told_to(tiny_bundle: Path, tmp_path:
     assert marker.exists()
     assert build("--triton", models, "--bundle", tiny_bundle, "--force").exit_code == 0
     assert not marker.exists() and (models / "another").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"models"}
+
+
+def test_a_repository_is_as_it_was_if_a_model_cannot_be_replaced(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = tmp_path / "models"
+    assert build("--triton", models, "--bundle", tiny_bundle).exit_code == 0
+    markers = [each / "mine" for each in models.iterdir()]
+    for marker in markers:
+        marker.touch()
+    rename = Path.rename
+
+    def rename_but_one(self: Path, target: Path) -> Path:
+        if self == models / "tiny_invert":
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename_but_one)
+    refused = build("--triton", models, "--bundle", tiny_bundle, "--force")
+    assert refused.exit_code == 2
+    assert "Device or resource busy" in refused.stderr
+    assert all(marker.exists() for marker in markers)
     assert {path.name for path in tmp_path.iterdir()} == {"models"}
 
 

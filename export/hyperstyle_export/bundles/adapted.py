@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from ..graphs.builder import State, to_half
 from ..graphs.channel_offsets import build_channel_offsets
+from ..graphs.generator import build_generator
 from ..graphs.storage import Storage, store_weights
 from ..graphs.stored_inputs import optional_inputs
 from ..graphs.weights import base_weight, normalised_weight
@@ -70,7 +71,22 @@ def load_adapted(path: Path, base: Bundle) -> HyperStyle:
             f"({manifest.resolution} px, {manifest.latent_width}); give one that was fine-tuned "
             "from its generator."
         )
-    return HyperStyle.of_generator(generator, indices, manifest.input_size, manifest.crop_rows)
+    model = HyperStyle.of_generator(generator, indices, manifest.input_size, manifest.crop_rows)
+    if _parameters(build_generator(model)) != _parameters(ir.load(base.verified_path("generator"))):
+        raise BuildError(
+            f"{path} is a generator of other layers than that of bundle {manifest.name!r}; give "
+            "one that was fine-tuned from its generator."
+        )
+    return model
+
+
+def _parameters(graph: ir.Model) -> dict[str, tuple[int, ...]]:
+    """Weights and biases of a graph with their shapes: those of one family, and one size, agree."""
+    return {
+        name: tuple(value.shape.numpy())
+        for name, value in graph.graph.initializers.items()
+        if name.endswith((".weight", ".bias")) and value.shape is not None
+    }
 
 
 def write_adapted(

@@ -1,17 +1,19 @@
-"""A bundle's directory appears complete or not at all; files that a user put there are kept."""
+"""A bundle's directory appears complete or not at all, and nothing but a bundle is replaced."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.files import reason
 from hyperstyle_rt.formats import strict_json
-from hyperstyle_rt.formats.bundle import MANIFEST_NAME
+from hyperstyle_rt.formats.bundle import MANIFEST_NAME, PLANS_DIRECTORY
 from hyperstyle_rt.formats.manifest import FORMAT
 
 BY_HAND = ("LICENSE", "NOTICE", "README.md")  # a rebuild keeps them
@@ -28,8 +30,9 @@ def staged(out: Path, overwrite: bool) -> Iterator[Path]:
     Raises
     ------
     BuildError
-        If `out` is anything but absent, an empty directory, or a bundle that is to be overwritten;
-        if it cannot be written.
+        If `out` is anything but absent, an empty directory, or a bundle that is to be overwritten
+        and has no files beside its own; before the block, and again after it. If it cannot be
+        written.
     """
     out = out.resolve()
     stage = out.parent / f".{out.name}.{uuid.uuid4().hex}.part"
@@ -37,6 +40,7 @@ def staged(out: Path, overwrite: bool) -> Iterator[Path]:
         _check_free(out, overwrite)
         stage.mkdir(parents=True)
         yield stage
+        _check_free(out, overwrite)  # minutes have passed
         _put_in_place(stage, out)
     except OSError as error:
         raise BuildError(f"cannot write {out}: {reason(error)}.") from error
@@ -50,25 +54,47 @@ def _check_free(out: Path, overwrite: bool) -> None:
         return
     if not out.is_dir():
         raise BuildError(f"{out} is no directory; name another --out.")
+    if os.path.ismount(out):
+        raise BuildError(
+            f"{out} is a mount point, which cannot be replaced as a whole; name a folder below it "
+            "for --out."
+        )
     if not any(out.iterdir()):
         return
-    if not _is_bundle(out):
+    manifest = _manifest_of(out)
+    if manifest is None:
         raise BuildError(f"{out} holds something other than a bundle; name another --out.")
     if not overwrite:
         raise BuildError(f"{out} exists; name another --out, or replace it with --force.")
+    if strangers := _strangers(out, manifest):
+        raise BuildError(
+            f"{out} holds {strangers[0]}, which is not the bundle's and would be lost; move it, or "
+            "name another --out."
+        )
 
 
-def _is_bundle(directory: Path) -> bool:
-    """Whether a manifest of our format lies there, of whatever version and state."""
+def _manifest_of(directory: Path) -> dict[str, Any] | None:
+    """The manifest of our format that lies there, of whatever version and state."""
     try:
         document = strict_json.parse((directory / MANIFEST_NAME).read_bytes())
     except (OSError, ValueError):
-        return False
-    return isinstance(document, dict) and document.get("format") == FORMAT
+        return None
+    return document if isinstance(document, dict) and document.get("format") == FORMAT else None
+
+
+def _strangers(directory: Path, manifest: dict[str, Any]) -> list[str]:
+    """What lies in a bundle and is not its own; nothing where the manifest lists no files."""
+    listed = manifest.get("files")
+    if not isinstance(listed, dict):
+        return []
+    own = {MANIFEST_NAME, PLANS_DIRECTORY, *BY_HAND, *listed}
+    return sorted(path.name for path in directory.iterdir() if path.name not in own)
 
 
 def _put_in_place(stage: Path, out: Path) -> None:
     """Rename `stage` to `out`; what was there is removed after that, but for what is `BY_HAND`."""
+    if out.exists() and not any(out.iterdir()):
+        out.rmdir()
     if not out.exists():
         stage.rename(out)
         return

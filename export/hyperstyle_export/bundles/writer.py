@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
+from hyperstyle_rt.files import reason, write_atomically
 from hyperstyle_rt.files import sha256 as sha256
-from hyperstyle_rt.files import write_atomically
 from hyperstyle_rt.formats.bundle import LATENT_AVERAGE_NAME, MANIFEST_NAME, Bundle
 from hyperstyle_rt.formats.fields import PLAIN_NAME, is_plain_name
 from hyperstyle_rt.formats.manifest import Manifest
 from hyperstyle_rt.formats.manifest_entries import BundleFile, CodeLayout, GraphFile, TunedLayer
 from hyperstyle_rt.formats.methods import Method
 from hyperstyle_rt.formats.parametric_inputs import ObjectiveFacts
+from hyperstyle_rt.temporaries import replacing
 from safetensors.numpy import save
 from torch import Tensor
 
@@ -230,17 +232,27 @@ def add_file(bundle: Bundle, name: str, data: bytes) -> None:
     BuildError
         If it cannot be written.
     """
-    path = bundle.directory / name
-    write_atomically(path, data, BuildError)
-    listed = BundleFile(sha256(path), len(data), "fp32")
+    listed = BundleFile(hashlib.sha256(data).hexdigest(), len(data), "fp32")
     files = {**bundle.manifest.files, name: listed}
-    write_manifest(bundle.directory, replace(bundle.manifest, files=files))
+    text = manifest_text(replace(bundle.manifest, files=files))
+    path = bundle.directory / MANIFEST_NAME
+    try:
+        with replacing(path) as manifest:  # a full disk leaves both as they were
+            manifest.write_bytes(text)
+            write_atomically(bundle.directory / name, data, BuildError)
+    except OSError as error:
+        raise BuildError(f"cannot write {path}: {reason(error)}") from error
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Write manifest.json into a bundle's directory, replacing one that is there."""
+    write_atomically(directory / MANIFEST_NAME, manifest_text(manifest), BuildError)
+
+
+def manifest_text(manifest: Manifest) -> bytes:
+    """A manifest as its file has it."""
     text = json.dumps(manifest.to_json(), indent=2, allow_nan=False)
-    write_atomically(directory / MANIFEST_NAME, f"{text}\n".encode(), BuildError)
+    return f"{text}\n".encode()
 
 
 def _manifest(

@@ -158,7 +158,8 @@ def _place(source: Path, target: Path, written: dict[Path, Path]) -> None:
 def _staged(directory: Path, overwrite: bool) -> Iterator[Path]:
     """A directory whose models are moved into a repository if the block succeeds."""
     directory = directory.resolve()
-    stage = directory.parent / f".{directory.name}.{uuid.uuid4().hex}.part"
+    beside = directory if os.path.ismount(directory) else directory.parent  # on the same disk
+    stage = beside / f".{directory.name}.{uuid.uuid4().hex}.part"
     try:
         if directory.exists() and not directory.is_dir():
             raise HyperStyleError(f"{directory} is no directory; name another --triton")
@@ -171,11 +172,28 @@ def _staged(directory: Path, overwrite: bool) -> Iterator[Path]:
                 f"{there[0]} exists; name another --triton, or replace it with --force"
             )
         directory.mkdir(exist_ok=True)
-        for model in there:
-            model.rename(stage / f".old.{model.name}")
-        for model in models:
-            model.rename(directory / model.name)
+        _exchange(models, directory, stage)
     except OSError as error:
         raise HyperStyleError(f"cannot write {directory}: {reason(error)}") from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def _exchange(models: list[Path], directory: Path, stage: Path) -> None:
+    """Move models into a repository; if one cannot be, all are put back where they were."""
+    moves: list[tuple[Path, Path]] = []
+
+    def move(source: Path, target: Path) -> None:
+        source.rename(target)
+        moves.append((source, target))
+
+    try:
+        for model in models:
+            target = directory / model.name
+            if target.exists():
+                move(target, stage / f".old.{model.name}")
+            move(model, target)
+    except OSError:
+        for source, target in reversed(moves):
+            target.rename(source)
+        raise
