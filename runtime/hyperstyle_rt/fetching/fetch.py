@@ -18,7 +18,7 @@ from ..user_cache import user_cache
 from . import hub
 from .lock import Lock, Pinned
 from .sources import HubSource, LocalSource, Source, WebSource, parse_source
-from .transfer import NotThere, OnBytes, download
+from .transfer import AsksForLogin, NotThere, OnBytes, download
 
 BESIDE = ("LICENSE", "NOTICE", "README.md")
 """Files of a bundle that its manifest does not list."""
@@ -217,10 +217,15 @@ def _bundle(source: Source, supply: Supply, pinned: Pinned | None, options: Opti
 
 
 def _fetch_beside(supply: Supply, folder: Path, options: Options) -> None:
+    """Texts that a bundle may lack; stores that list no files ask for a login where there is none.
+
+    What an earlier try has left of these is no part of this bundle.
+    """
     for name in BESIDE:
+        (folder / name).unlink(missing_ok=True)
         try:
             supply.file(name, folder / name, MAX_TEXT, options.on_file(name))
-        except NotThere:
+        except (NotThere, AsksForLogin):
             continue
 
 

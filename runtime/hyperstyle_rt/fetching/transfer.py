@@ -44,6 +44,10 @@ class NotThere(HyperStyleError):
     """The server has no such file."""
 
 
+class AsksForLogin(HyperStyleError):
+    """The server gives the file to some only, or has none and does not say so."""
+
+
 def download(url: str, path: Path, limit: int, on_bytes: OnBytes, pause: float = 1.0) -> None:
     """Fetch a file, going on with what an earlier try has left beside its name.
 
@@ -60,6 +64,8 @@ def download(url: str, path: Path, limit: int, on_bytes: OnBytes, pause: float =
     ------
     NotThere
         If the server has no such file.
+    AsksForLogin
+        If it gives it to some only.
     HyperStyleError
         If it cannot be fetched or written. What has come stays for the next time.
     """
@@ -83,11 +89,7 @@ def download(url: str, path: Path, limit: int, on_bytes: OnBytes, pause: float =
 def _fetch(url: str, path: Path, limit: int, on_bytes: OnBytes) -> None:
     part, note = path.with_name(path.name + _PART), path.with_name(path.name + _NOTE)
     have, validator = _earlier(url, part, note)
-    request = Request(url, headers={"User-Agent": "hyperstyle-rt", "Accept-Encoding": "identity"})
-    if have and validator:
-        request.add_header("Range", f"bytes={have}-")
-        request.add_header("If-Range", validator)  # the whole file, if it has changed since
-    with _open(request, timeout=TIMEOUT) as answer:
+    with _asked(url, have, validator) as answer:
         if answer.status != 206:
             have = 0
             _write_note(url, note, answer.headers)
@@ -113,6 +115,21 @@ def _fetch(url: str, path: Path, limit: int, on_bytes: OnBytes) -> None:
         note.unlink()
 
 
+def _asked(url: str, have: int, validator: str | None) -> Any:
+    """The server's answer: what is behind the bytes that are here, else the whole file."""
+    request = Request(url, headers={"User-Agent": "hyperstyle-rt", "Accept-Encoding": "identity"})
+    if not (have and validator):
+        return _open(request, timeout=TIMEOUT)
+    request.add_header("Range", f"bytes={have}-")
+    request.add_header("If-Range", validator)  # the whole file, if it has changed since
+    try:
+        return _open(request, timeout=TIMEOUT)
+    except HTTPError as error:
+        if error.code != 416:
+            raise
+    return _asked(url, 0, None)  # nothing is behind them: an earlier try ended at its last byte
+
+
 def _earlier(url: str, part: Path, note: Path) -> tuple[int, str | None]:
     """How much an earlier try has left, and what tells whether the file is still the same."""
     try:
@@ -135,7 +152,7 @@ def _refused(url: str, error: HTTPError) -> HyperStyleError:
     if error.code in (404, 410):
         return NotThere(f"there is nothing at {url}; copy the address again")
     if error.code in (401, 403):
-        return HyperStyleError(f"{url} asks for a login; fetch it in a browser and give its path")
+        return AsksForLogin(f"{url} asks for a login; fetch it in a browser and give its path")
     return HyperStyleError(f"{url} was refused with status {error.code}")
 
 

@@ -33,6 +33,7 @@ class Server:
         self.redirects: dict[str, str] = {}
         self.breaks_after: list[int] = []  # bytes, one for each answer
         self.statuses: list[int] = []  # one for each answer
+        self.missing = 404  # status of what is not there
         self.asked: list[tuple[str, str | None]] = []  # path and range
         server = self
 
@@ -57,13 +58,16 @@ class Server:
             return
         status = self.statuses.pop(0) if self.statuses else 200
         if status != 200 or request.path not in self.files:
-            request.send_error(status if status != 200 else 404)
+            request.send_error(status if status != 200 else self.missing)
             return
         content = self.files[request.path]
         tag = f'"{hashlib.sha256(content).hexdigest()[:8]}"'
         start = 0
         if wanted and request.headers.get("If-Range") == tag:
             start = int(wanted.removeprefix("bytes=").rstrip("-"))
+        if start and start >= len(content):
+            request.send_error(416)
+            return
         request.send_response(206 if start else 200)
         request.send_header("ETag", tag)
         request.send_header("Content-Length", str(len(content) - start))
@@ -141,6 +145,23 @@ def test_what_has_changed_meanwhile_begins_anew(server: Server, tmp_path: Path) 
         fetched(url, tmp_path)
     server.files["/weights.pt"] = CONTENT
     assert fetched(url, tmp_path).path.read_bytes() == CONTENT
+
+
+def test_what_ended_at_its_last_byte_begins_anew(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.files["/weights.pt"] = CONTENT
+    url = f"{server.url}/weights.pt"
+
+    def full(_self: Path, _target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(transfer.Path, "replace", full)
+        with pytest.raises(HyperStyleError, match="No space left"):
+            fetched(url, tmp_path)
+    assert fetched(url, tmp_path).path.read_bytes() == CONTENT
+    assert [wanted for _path, wanted in server.asked] == [None, f"bytes={len(CONTENT)}-", None]
 
 
 def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path) -> None:
@@ -225,6 +246,19 @@ def test_a_bundle_goes_on_where_it_broke_off(
     server.asked.clear()
     fetched(served_bundle, tmp_path)
     assert [path for path, _range in server.asked if path.endswith("encoder.onnx")] == []
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_store_that_lists_no_files_asks_for_a_login(
+    server: Server, served_bundle: str, tmp_path: Path, status: int
+) -> None:
+    server.missing = status
+    kept = server.files.pop("/engines/tiny/weights.onnx")
+    with pytest.raises(HyperStyleError, match=r"weights\.onnx asks for a login"):
+        fetched(served_bundle, tmp_path)
+    server.files["/engines/tiny/weights.onnx"] = kept
+    path = fetched(served_bundle, tmp_path).path
+    assert [(path / name).exists() for name in fetching.BESIDE] == [True, False, False]
 
 
 def test_an_altered_bundle_is_refused(server: Server, served_bundle: str, tmp_path: Path) -> None:
