@@ -11,9 +11,10 @@ from typing import Protocol
 
 from ..errors import BundleError, HyperStyleError
 from ..files import make_directory, sha256
-from ..formats.bundle import MANIFEST_NAME, MAX_MANIFEST_SIZE, Bundle
+from ..formats.bundle import MANIFEST_NAME, MAX_MANIFEST_SIZE, PLANS_DIRECTORY, Bundle
 from ..formats.bundle_lookup import fetched_bundles
 from ..formats.manifest import Manifest
+from ..formats.manifest_entries import BundleFile
 from ..user_cache import user_cache
 from . import hub
 from .lock import Lock, Pinned
@@ -204,16 +205,35 @@ def _bundle(source: Source, supply: Supply, pinned: Pinned | None, options: Opti
         raise HyperStyleError(
             f"another bundle {manifest.name!r} was fetched before; replace it with --renew"
         )
-    for name, file in manifest.files.items():
+    files = _files(manifest)
+    for name, file in files.items():
         path = folder / name
         if not (path.is_file() and sha256(path) == file.sha256):
             supply.file(name, path, file.size, options.on_file(name))
     _fetch_beside(supply, folder, options)
+    _remove_others(folder, {MANIFEST_NAME, *files, *BESIDE})
     Bundle.open(folder).verify()
     _put_in_place(folder, target)
-    digests = {name: file.sha256 for name, file in manifest.files.items()}
+    digests = {name: file.sha256 for name, file in files.items()}
     pinned = Pinned({MANIFEST_NAME: digest, **digests}, supply.license, supply.revision)
     return Fetched(target, manifest.name, pinned)
+
+
+def _files(manifest: Manifest) -> dict[str, BundleFile]:
+    """Every file that a manifest lists, by its path in the bundle as all systems write it."""
+    plans = {
+        f"{PLANS_DIRECTORY}/{key}/{name}": file
+        for key, table in manifest.plans.items()
+        for name, file in table.items()
+    }
+    return {**manifest.files, **plans}
+
+
+def _remove_others(folder: Path, names: set[str]) -> None:
+    """Remove what earlier tries have left of files that the bundle has no longer."""
+    for path in sorted(folder.rglob("*")):
+        if path.relative_to(folder).as_posix() not in names and not path.is_dir():
+            path.unlink()
 
 
 def _fetch_beside(supply: Supply, folder: Path, options: Options) -> None:

@@ -19,8 +19,10 @@ from hyperstyle_rt.fetching import transfer
 from hyperstyle_rt.fetching.fetch import Fetched, Options, fetch
 from hyperstyle_rt.fetching.lock import Lock
 from hyperstyle_rt.fetching.sources import HubSource, is_file_name, parse_source
+from hyperstyle_rt.files import visible_files
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.bundle_lookup import find_bundle
+from stand_ins import add_plans
 
 CONTENT = bytes(range(256)) * 4096  # a mebibyte
 
@@ -259,6 +261,33 @@ def test_a_store_that_lists_no_files_asks_for_a_login(
     server.files["/engines/tiny/weights.onnx"] = kept
     path = fetched(served_bundle, tmp_path).path
     assert [(path / name).exists() for name in fetching.BESIDE] == [True, False, False]
+
+
+def test_plans_of_a_bundle_come_with_it(server: Server, tmp_path: Path, tiny_bundle: Path) -> None:
+    planned = add_plans(Path(shutil.copytree(tiny_bundle, tmp_path / "planned")))
+    for path in visible_files(planned):
+        server.files[f"/{path.relative_to(tmp_path).as_posix()}"] = path.read_bytes()
+    got = fetched(f"{server.url}/planned/", tmp_path)
+    ((key, plans),) = Bundle.open(planned).manifest.plans.items()
+    for name, plan in plans.items():
+        assert (got.path / "tensorrt" / key / name).is_file()
+        assert got.pinned.files[f"tensorrt/{key}/{name}"] == plan.sha256
+    assert fetched(f"{server.url}/planned/", tmp_path, offline=True) == got
+
+
+def test_leftovers_of_an_earlier_try_come_into_no_bundle(
+    server: Server, served_bundle: str, tmp_path: Path
+) -> None:
+    kept = server.files.pop("/engines/tiny/weights.onnx")
+    with pytest.raises(HyperStyleError, match="nothing at"):
+        fetched(served_bundle, tmp_path)
+    (folder,) = (tmp_path / "cache" / "incoming").iterdir()
+    (folder / "encoder.onnx.data").write_bytes(b"of an encoder that was there before")
+    (folder / "NOTICE").write_bytes(b"likewise")
+    server.files["/engines/tiny/weights.onnx"] = kept
+    path = fetched(served_bundle, tmp_path).path
+    assert not (path / "encoder.onnx.data").exists()
+    assert not (path / "NOTICE").exists()
 
 
 def test_an_altered_bundle_is_refused(server: Server, served_bundle: str, tmp_path: Path) -> None:
