@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +11,12 @@ from typing import Any
 from ..errors import HyperStyleError
 from ..files import make_directory, read_regular, write_atomically
 from ..formats import strict_json
+from ..formats.fields import is_sha256
+from .alone import alone
 
 FORMAT = "hyperstyle-rt-lock"
 VERSION = "1"
 MAX_SIZE = 1 << 22
-
-_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -87,22 +86,28 @@ class Lock:
             ) from None
 
     def pin(self, source: str, pinned: Pinned) -> None:
-        """Note what was fetched, and write the file.
+        """Note what was fetched, beside what others have noted meanwhile, and write the file.
 
         Raises
         ------
         HyperStyleError
-            If it cannot be written.
+            If it cannot be written, or was damaged meanwhile.
         """
-        self.pinned[source] = pinned
-        document = {
-            "format": FORMAT,
-            "version": VERSION,
-            "sources": {name: each.to_json() for name, each in sorted(self.pinned.items())},
-        }
-        make_directory(self.path.parent, HyperStyleError)
-        text = json.dumps(document, indent=2)
-        write_atomically(self.path, f"{text}\n".encode("ascii"), HyperStyleError)
+        with alone(f"lock file {self.path.resolve()}"):
+            self.renew()
+            self.pinned[source] = pinned
+            document = {
+                "format": FORMAT,
+                "version": VERSION,
+                "sources": {name: each.to_json() for name, each in sorted(self.pinned.items())},
+            }
+            make_directory(self.path.parent, HyperStyleError)
+            text = json.dumps(document, indent=2)
+            write_atomically(self.path, f"{text}\n".encode("ascii"), HyperStyleError)
+
+    def renew(self) -> None:
+        """Take what the file has by now; raises as :meth:`read`."""
+        self.pinned = self.read(self.path).pinned
 
 
 def _pinned(entry: object) -> Pinned:
@@ -110,11 +115,9 @@ def _pinned(entry: object) -> Pinned:
         raise ValueError("has an entry without files")
     files = entry["files"]
     for name, digest in files.items():
-        if (
-            not isinstance(digest, str)
-            or len(digest) != 64
-            or set(digest) - set("0123456789abcdef")
-        ):
+        if not set(name.split("/")).isdisjoint(("", ".", "..")):
+            raise ValueError(f"names a file {name!r}, which none of a source can be")
+        if not isinstance(digest, str) or not is_sha256(digest):
             raise ValueError(f"has no digest for {name}")
     for name in ("license", "revision"):
         if not isinstance(entry.get(name), str | None):
