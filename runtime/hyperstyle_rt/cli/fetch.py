@@ -51,7 +51,7 @@ def fetch(
     ] = None,
     digest: Annotated[
         str | None,
-        typer.Option("--sha256", help="That the file must have.", metavar="HEX"),
+        typer.Option("--sha256", help="That a single file must have.", metavar="HEX"),
     ] = None,
     accept_licence: Annotated[
         bool, options.flag("--accept-licence", says="Agree to its licence without being asked.")
@@ -88,6 +88,10 @@ def fetch(
             progress.stop()
             return accept_licence or _asked(source, licence)
 
+        def on_wait() -> None:
+            if not quiet:
+                print_note(f"another fetch of {source} is running; it is waited for")
+
         def on_file(name: str) -> OnBytes:
             bar = progress.add_task(name, total=None, rate="")
 
@@ -102,6 +106,7 @@ def fetch(
             None if digest is None else digest.lower(),
             offline or os.environ.get(OFFLINE, "") not in ("", "0"),
             renew,
+            on_wait,
         )
         fetched = fetch_source(source, opened, wanted)
     document = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,9 +18,10 @@ from ..formats.manifest import Manifest
 from ..formats.manifest_entries import BundleFile
 from ..user_cache import user_cache
 from . import hub
+from .alone import alone
 from .lock import Lock, Pinned
 from .sources import HubSource, LocalSource, Source, WebSource, parse_source
-from .transfer import AsksForLogin, NotThere, OnBytes, download
+from .transfer import AsksForLogin, NotThere, OnBytes, download, link_or_copy
 
 BESIDE = ("LICENSE", "NOTICE", "README.md")
 """Files of a bundle that its manifest does not list."""
@@ -47,6 +49,8 @@ class Options:
         Whether only what is here already counts.
     renew:
         Whether other content than the first time is taken.
+    on_wait:
+        Called if another fetch of the same is running, before it is waited for.
     """
 
     agrees: Agrees
@@ -54,6 +58,7 @@ class Options:
     digest: str | None = None
     offline: bool = False
     renew: bool = False
+    on_wait: Callable[[], object] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -104,15 +109,24 @@ def fetch(text: str, lock: Lock, options: Options) -> Fetched:
     source = parse_source(text)
     if isinstance(source, LocalSource):
         text = str(source.path)
-    pinned = lock.pinned.get(text)
-    if pinned is not None and not options.renew:
-        here = _here(source, text, pinned)
-        if here is not None:
-            return here
+    if options.digest is not None and _is_bundle(source):
+        raise HyperStyleError(
+            f"{text} is a bundle, whose files have the digests of its manifest; leave out "
+            "--sha256, which is that of a single file"
+        )
+    with alone(f"fetch {text}", options.on_wait):
+        lock.renew()  # what was waited for is here now
+        return _here(source, text, lock, options) or _brought(source, text, lock, options)
+
+
+def _brought(source: Source, text: str, lock: Lock, options: Options) -> Fetched:
+    """Bring what is not here, and pin it."""
     if options.offline and not isinstance(source, LocalSource):
         raise HyperStyleError(
-            f"{text} is not here, and nothing is fetched offline; fetch it once with a connection"
+            f"{text} is not here or damaged, and nothing is fetched offline; fetch it once with a "
+            "connection"
         )
+    pinned = lock.pinned.get(text)
     supply = _supply(source)
     fetched = (
         _bundle(source, supply, pinned, options)
@@ -139,20 +153,48 @@ def _supply(source: Source) -> Supply:
     return _Local(source.path)
 
 
-def _here(source: Source, text: str, pinned: Pinned) -> Fetched | None:
+def _here(source: Source, text: str, lock: Lock, options: Options) -> Fetched | None:
     """What was fetched before, if it is still whole."""
-    if _is_bundle(source):
-        for directory in fetched_bundles().glob("*"):
-            manifest = directory / MANIFEST_NAME
-            if manifest.is_file() and sha256(manifest) == pinned.files.get(MANIFEST_NAME):
-                Bundle.open(directory).verify()
-                return Fetched(directory, directory.name, pinned)
+    pinned = lock.pinned.get(text)
+    if pinned is None or options.renew:
         return None
-    (name,) = pinned.files
+    if _is_bundle(source):
+        return _bundle_here(pinned)
+    name = _name(source)
+    if set(pinned.files) != {name}:
+        raise HyperStyleError(
+            f"the lock file {lock.path} has not the one file {name} of {text}; restore it, or pin "
+            "what is there now with --renew"
+        )
+    digest = pinned.files[name]
+    if options.digest not in (None, digest):
+        raise HyperStyleError(
+            f"{text} is pinned with the SHA-256 {digest}, not {options.digest}; correct --sha256, "
+            "or take what is there now with --renew"
+        )
     path = source.path if isinstance(source, LocalSource) else _place(text, name)
-    if path.is_file() and sha256(path) == pinned.files[name]:
-        return Fetched(path, None, pinned)
+    return Fetched(path, None, pinned) if _is_whole(path, digest) else None
+
+
+def _bundle_here(pinned: Pinned) -> Fetched | None:
+    for directory in fetched_bundles().glob("*"):
+        if _is_whole(directory / MANIFEST_NAME, pinned.files.get(MANIFEST_NAME)):
+            bundle = Bundle.open(directory)
+            with suppress(BundleError):  # a damaged one is brought again
+                bundle.verify()
+                return Fetched(directory, directory.name, pinned)
     return None
+
+
+def _is_whole(path: Path, digest: str | None) -> bool:
+    return path.is_file() and sha256(path) == digest
+
+
+def _name(source: Source) -> str:
+    """Of a single file."""
+    if isinstance(source, WebSource):
+        return source.name
+    return source.path.name if isinstance(source, LocalSource) else Path(source.file or "").name
 
 
 def _place(text: str, name: str) -> Path:
@@ -163,11 +205,8 @@ def _file(
     text: str, source: Source, supply: Supply, pinned: Pinned | None, options: Options
 ) -> Fetched:
     """One file: a checkpoint."""
-    if isinstance(source, LocalSource):
-        name, path = source.path.name, source.path
-    else:
-        name = source.name if isinstance(source, WebSource) else Path(source.file or "").name
-        path = _place(text, name)
+    name = _name(source)
+    path = source.path if isinstance(source, LocalSource) else _place(text, name)
     _agree(pinned, supply, options)
     if not isinstance(source, LocalSource):
         supply.file(name, path, MAX_FILE, options.on_file(name))
@@ -201,14 +240,19 @@ def _bundle(source: Source, supply: Supply, pinned: Pinned | None, options: Opti
     supply.license = supply.license or manifest.license
     _agree(pinned, supply, options)
     target = fetched_bundles() / manifest.name
-    if target.exists() and not options.renew and sha256(target / MANIFEST_NAME) != digest:
+    there = target / MANIFEST_NAME
+    if there.is_file() and not options.renew and sha256(there) != digest:
         raise HyperStyleError(
             f"another bundle {manifest.name!r} was fetched before; replace it with --renew"
         )
     files = _files(manifest)
     for name, file in files.items():
         path = folder / name
-        if not (path.is_file() and sha256(path) == file.sha256):
+        if _is_whole(path, file.sha256):
+            continue
+        if _is_whole(target / name, file.sha256):
+            link_or_copy(target / name, path)
+        else:
             supply.file(name, path, file.size, options.on_file(name))
     _fetch_beside(supply, folder, options)
     _remove_others(folder, {MANIFEST_NAME, *files, *BESIDE})
@@ -253,11 +297,12 @@ def _put_in_place(folder: Path, target: Path) -> None:
     make_directory(target.parent, HyperStyleError)
     old = target.with_name(f".{target.name}.old")
     try:
-        shutil.rmtree(old, ignore_errors=True)
-        if target.exists():
-            target.rename(old)
-        folder.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
+        with alone(f"bundle {target}"):  # another source may have a bundle of this name
+            shutil.rmtree(old, ignore_errors=True)
+            if target.exists():
+                target.rename(old)
+            folder.rename(target)
+            shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise BundleError(f"cannot put the bundle into {target}: {error.strerror}") from None
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 from ..errors import HyperStyleError
+from ..files import sha256
+from ..formats.fields import is_sha256
 from ..user_cache import user_cache
 from .sources import HubSource
-from .transfer import NotThere, OnBytes
+from .transfer import NotThere, OnBytes, link_or_copy
 
 
 class Hub:
@@ -41,20 +41,28 @@ class Hub:
     def file(self, name: str, path: Path, limit: int, on_bytes: OnBytes) -> None:
         """Bring a file to a path; the library resumes what broke off."""
         where = self._source.file or name
-        fetched = self._asked(
-            lambda: self._hub.hf_hub_download(
-                self._source.repository,
-                where,
-                revision=self.revision,
-                cache_dir=user_cache() / "hub",
-            )
-        )
-        size = Path(fetched).stat().st_size
+        fetched = self._downloaded(where, anew=False)
+        if _is_damaged(fetched):
+            fetched = self._downloaded(where, anew=True)
+        size = fetched.stat().st_size
         if size > limit:
             raise HyperStyleError(f"{name} has {size:,} bytes, more than can be right")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _copy(Path(fetched), path)
+        link_or_copy(fetched, path)  # so that it takes its space once
         on_bytes(size, size)
+
+    def _downloaded(self, where: str, anew: bool) -> Path:
+        """A file's path in the library's cache, where it is already unless `anew`."""
+        return Path(
+            self._asked(
+                lambda: self._hub.hf_hub_download(
+                    self._source.repository,
+                    where,
+                    revision=self.revision,
+                    cache_dir=user_cache() / "hub",
+                    force_download=anew,
+                )
+            )
+        )
 
     def _asked(self, ask: Any) -> Any:
         errors = self._hub.errors
@@ -78,10 +86,10 @@ class Hub:
             raise HyperStyleError(f"cannot fetch from {repository}: {line}") from None
 
 
-def _copy(source: Path, path: Path) -> None:
-    """Link a file of the library's cache, so that it takes its space once; or copy it."""
-    path.unlink(missing_ok=True)
-    try:
-        os.link(source.resolve(), path)
-    except OSError:
-        shutil.copyfile(source, path)
+def _is_damaged(path: Path) -> bool:
+    """Whether a file of the library's cache is not what it was: it shares its bytes with ours.
+
+    The cache names large files by their SHA-256, and the library does not look at them again.
+    """
+    blob = path.resolve()
+    return is_sha256(blob.name) and sha256(blob) != blob.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -84,6 +85,25 @@ def download(url: str, path: Path, limit: int, on_bytes: OnBytes, pause: float =
             time.sleep(pause * 2**attempt)
         except OSError as error:
             raise HyperStyleError(f"cannot write {path}: {reason(error)}") from None
+
+
+def link_or_copy(source: Path, path: Path) -> None:
+    """Give a file of ours a second place, where it takes no space if the file system can do that.
+
+    Raises
+    ------
+    HyperStyleError
+        If it can neither be linked nor copied.
+    """
+    make_directory(path.parent, HyperStyleError)
+    try:
+        path.unlink(missing_ok=True)
+        try:
+            os.link(source.resolve(), path)
+        except OSError:
+            shutil.copyfile(source, path)
+    except OSError as error:
+        raise HyperStyleError(f"cannot copy {source}: {reason(error)}") from None
 
 
 def _fetch(url: str, path: Path, limit: int, on_bytes: OnBytes) -> None:
