@@ -177,7 +177,7 @@ def _here(source: Source, text: str, lock: Lock, options: Options) -> Fetched | 
 
 
 def _bundle_here(pinned: Pinned) -> Fetched | None:
-    for directory in fetched_bundles().glob("*"):
+    for directory in fetched_bundles().glob("[!.]*"):  # hidden: what was being replaced
         if _is_whole(directory / MANIFEST_NAME, pinned.files.get(MANIFEST_NAME)):
             bundle = Bundle.open(directory)
             with suppress(BundleError):  # a damaged one is brought again

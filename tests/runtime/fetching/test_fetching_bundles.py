@@ -122,6 +122,13 @@ def test_a_bundle_that_lost_its_manifest_is_fetched_again(
     assert find_bundle("tiny") == first.path
 
 
+def test_a_bundle_that_was_being_replaced_is_none(served_bundle: str, tmp_path: Path) -> None:
+    first = fetched(served_bundle, tmp_path)
+    first.path.rename(first.path.with_name(".tiny.old"))
+    assert fetched(served_bundle, tmp_path) == first
+    assert [path.name for path in first.path.parent.iterdir()] == ["tiny"]
+
+
 def test_another_bundle_of_the_name_replaces_none(
     server: Server, served_bundle: str, tmp_path: Path
 ) -> None:
