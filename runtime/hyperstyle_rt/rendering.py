@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .backends.protocol import Backend, Buffers, RecordingBackend, in_own_memory
+from .backends.protocol import Backend, Buffers, RecordingBackend
 from .errors import BundleError, InversionError
 from .formats.manifest import Manifest
 from .formats.optional_inputs import OptionalInputs
@@ -86,7 +86,7 @@ class Renderer:
             zero_codes = self._upload(self.zero_codes())
         kernels = self.expand(zero_codes)
         if self._keeps_base:
-            kernels = self._base = in_own_memory(self._backend, kernels)
+            self._base = kernels
         return kernels
 
     def kernels(self, codes: Array | None, channel_offsets: Array | None = None) -> Buffers:

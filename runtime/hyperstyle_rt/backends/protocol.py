@@ -192,7 +192,7 @@ class SparingBackend(Backend, Protocol):
 
 
 def in_own_memory(backend: Backend, buffers: Buffers) -> Buffers:
-    """Buffers that stay while graphs come and go, where they keep no graph's memory.
+    """Float32 buffers that stay while graphs come and go, where they keep no graph's memory.
 
     Graphs share memory, and it can be given back in large pieces only: a buffer as a graph has
     made it may hold on to a gigabyte.
