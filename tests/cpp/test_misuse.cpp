@@ -140,12 +140,13 @@ void test_options(Fixture& f) {
     CHECK(fails(hsrt_session_invert(f.session.get(), &f.picture, &invert, &inversion),
                 HSRT_ERROR_ARGUMENT, "iterations must be from -1 to 100"));
   }
-  for (const float until : {-1.0F, std::numeric_limits<float>::quiet_NaN()}) {
+  for (const float until :
+       {-1.0F, std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
     hsrt_invert_options invert = {};
     invert.struct_size = sizeof invert;
     invert.until = until;
     CHECK(fails(hsrt_session_invert(f.session.get(), &f.picture, &invert, &inversion),
-                HSRT_ERROR_ARGUMENT, "until must be"));
+                HSRT_ERROR_ARGUMENT, "until must be a finite number of at least 0"));
   }
 }
 

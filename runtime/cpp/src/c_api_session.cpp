@@ -22,8 +22,8 @@ hsrt_invert_options checked_options(const hsrt_invert_options* given_options) {
   options = checked_struct(*given_options, "hsrt_invert_options");
   check_range("hsrt_invert_options.iterations", options.iterations, HSRT_NO_ITERATIONS,
               kMaxIterations);
-  if (!(options.until >= 0)) {
-    throw bad_argument("hsrt_invert_options.until must be a number of at least 0");
+  if (!(options.until >= 0) || std::isinf(options.until)) {  // which no inversion file can hold
+    throw bad_argument("hsrt_invert_options.until must be a finite number of at least 0");
   }
   return options;
 }

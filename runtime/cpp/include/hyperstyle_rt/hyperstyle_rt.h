@@ -271,7 +271,7 @@ typedef struct hsrt_invert_options {
    * takes HSRT_ITERATIONS_DEFAULT only. */
   int32_t iterations;
   /* Stop iterating when the reconstruction moves by less than this between two iterations (mean
-   * absolute difference on the -1 to 1 scale); 0: do all. */
+   * absolute difference on the -1 to 1 scale), a finite number; 0: do all. */
   float until;
   /* Called after every iteration, on the calling thread; non-zero ends the call with
    * HSRT_ERROR_ABORTED. NULL: not called. Must not throw nor use this session. */
