@@ -205,10 +205,6 @@ void test_pictures(Fixture& f) {
   hs::Image small(f.drawn.data(), info.image_width, info.image_height - 1);
   CHECK(fails(hsrt_session_render(f.session.get(), face.get(), nullptr, 1, &small),
               HSRT_ERROR_PICTURE, "must have the model's image size"));
-  CHECK(fails(hsrt_session_render(f.session.get(), face.get(), nullptr, 2, &f.result),
-              HSRT_ERROR_ARGUMENT, "count must be from 1 to 1"));
-  CHECK(fails(hsrt_session_render(f.session.get(), face.get(), face.latents().data(), 0, &f.result),
-              HSRT_ERROR_ARGUMENT, "count must be"));
   CHECK(
       fails(hsrt_session_edit(f.session.get(), face.get(), face.latents().data(), 3, 1, &f.result),
             HSRT_ERROR_ARGUMENT, "size must be"));
@@ -349,28 +345,6 @@ void test_long_messages(Fixture&) {
   }
 }
 
-void test_batch(Fixture& f) {
-  const hs::Inversion face = f.session.invert(f.picture);
-  std::vector<float> latents(face.latents().begin(), face.latents().end());
-  for (const float value : face.latents()) latents.push_back(value + 0.5F);
-  std::vector<unsigned char> second(f.drawn.size());
-  const hs::Image images[] = {f.result, f.result_in(second)};
-  f.session.render(face, latents, {images, 2});
-  const auto first = f.drawn;
-  f.session.render(face, f.result);
-  CHECK(first == f.drawn && first != second);
-  const std::vector<float> direction(static_cast<size_t>(f.model.info().latent_width), 1.0F);
-  f.session.edit(face, direction, 0.5F, f.result);
-  CHECK(second == f.drawn);
-  latents.pop_back();
-  try {
-    f.session.render(face, latents, {images, 2});
-    CHECK(false);
-  } catch (const hs::Error& error) {
-    CHECK(error.status() == HSRT_ERROR_ARGUMENT);
-  }
-}
-
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -396,7 +370,6 @@ int main(int count, char** arguments) {
   test_refined_inversion_files(f);
   test_messages_are_the_threads_own(f);
   test_long_messages(f);
-  test_batch(f);
   hsrt_set_log_callback(nullptr, nullptr);
   CHECK(!log.empty());  // graphs that were opened
   return outcome();

@@ -1,5 +1,4 @@
 // The C functions of sessions and inversions.
-#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -36,6 +35,14 @@ void check_output(const hsrt_image& image, Size size) {
                       std::to_string(size.width) + " x " + std::to_string(size.height) + ", not " +
                       std::to_string(image.width) + " x " + std::to_string(image.height));
   }
+}
+
+// Not by check_range, whose numbers do not hold every size_t.
+void check_count(size_t count, const float* latents) {
+  if (count >= 1 && count <= (latents == nullptr ? 1 : kMaxBatch)) return;
+  const std::string range =
+      latents == nullptr ? "1 where latents is NULL" : "from 1 to " + std::to_string(kMaxBatch);
+  throw bad_argument("count must be " + range + ", not " + std::to_string(count));
 }
 
 // The inversion, once it is known that the session's model can draw it.
@@ -95,8 +102,7 @@ hsrt_status hsrt_session_render(hsrt_session* session, const hsrt_inversion* inv
   return guarded([&] {
     const Inversion& face = checked_inversion(session, inversion);
     given(images, "images");
-    check_range("count", static_cast<int64_t>(std::min(count, kMaxBatch + 1)), 1,
-                latents == nullptr ? 1 : kMaxBatch);
+    check_count(count, latents);
     const std::vector<float>& own = face.data.latents.values;
     const std::vector<float> batch =
         latents == nullptr ? own : std::vector<float>(latents, latents + count * own.size());

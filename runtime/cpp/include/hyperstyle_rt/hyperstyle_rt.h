@@ -295,6 +295,7 @@ HSRT_API hsrt_status hsrt_session_invert(hsrt_session* session, const hsrt_image
  *
  * latents: NULL for the inversion's own (count is then 1); float [count,L,W] for edits of it: its
  *     kernels are expanded once for all of them.
+ * count: 1 to 4096.
  * images: `count` pictures of the model's image size, written to. */
 HSRT_API hsrt_status hsrt_session_render(hsrt_session* session, const hsrt_inversion* inversion,
                                          const float* latents, size_t count,
