@@ -54,13 +54,13 @@ const Inversion& checked_inversion(hsrt_session* session, const hsrt_inversion* 
 }
 
 // Draw the latents [count,L,W] into images that are checked first: a run is expensive.
-void render(hsrt_session& session, const Inversion& inversion, const std::vector<float>& latents,
-            size_t count, const hsrt_image* images) {
+void render(hsrt_session& session, const Inversion& inversion, const float* latents, size_t count,
+            const hsrt_image* images) {
   const Size size = session.model->manifest().image_size;
   for (size_t at = 0; at < count; ++at) check_output(images[at], size);
-  const std::vector<float> planes = session.session.render(inversion, latents, count);
-  const size_t step = planes.size() / count;
-  for (size_t at = 0; at < count; ++at) write_image(planes.data() + at * step, size, images[at]);
+  session.session.render(inversion, latents, count, [&](size_t at, const float* planes) {
+    write_image(planes, size, images[at]);
+  });
 }
 
 hsrt_inversion* parse(std::shared_ptr<const Model> model, std::string_view content) {
@@ -103,10 +103,8 @@ hsrt_status hsrt_session_render(hsrt_session* session, const hsrt_inversion* inv
     const Inversion& face = checked_inversion(session, inversion);
     given(images, "images");
     check_count(count, latents);
-    const std::vector<float>& own = face.data.latents.values;
-    const std::vector<float> batch =
-        latents == nullptr ? own : std::vector<float>(latents, latents + count * own.size());
-    render(*session, face, batch, count, images);
+    const float* drawn = latents == nullptr ? face.data.latents.values.data() : latents;
+    render(*session, face, drawn, count, images);
   });
 }
 
@@ -126,7 +124,7 @@ hsrt_status hsrt_session_edit(hsrt_session* session, const hsrt_inversion* inver
     }
     std::vector<float> edited = latents.values;
     for (size_t at = 0; at < edited.size(); ++at) edited[at] += strength * direction[at % size];
-    render(*session, face, edited, 1, image);
+    render(*session, face, edited.data(), 1, image);
   });
 }
 

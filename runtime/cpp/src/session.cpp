@@ -130,26 +130,25 @@ Inversion Session::invert(const State::TargetOfSize& target, const hsrt_invert_o
   return inversion;
 }
 
-std::vector<float> Session::render(const Inversion& inversion, const std::vector<float>& latents,
-                                   size_t count) {
+void Session::render(const Inversion& inversion, const float* latents, size_t count,
+                     const Take& take) {
   const Manifest& manifest = model_->manifest();
+  const Size image = manifest.image_size;
   renderer_.expand(codes_for(inversion.data, *model_),
                    channel_offsets_for(inversion.data, manifest));
-  const size_t step = latents.size() / count;
-  std::vector<float> pictures;
+  const size_t step = inversion.data.latents.values.size();
+  const size_t picture = 3 * static_cast<size_t>(image.height) * static_cast<size_t>(image.width);
   for (size_t done = 0; done < count; done += model_->batch_size()) {
     const size_t size = std::min(model_->batch_size(), count - done);
-    const auto start = latents.begin() + static_cast<ptrdiff_t>(done * step);
-    const std::vector<float> batch(start, start + static_cast<ptrdiff_t>(size * step));
+    const float* start = latents + done * step;
+    const std::vector<float> batch(start, start + size * step);
     const Value value = model_->wrap(batch, latents_shape(manifest, size));
     const Values drawn = renderer_.generate(value, {"rendering"});
     const auto found = drawn.find("rendering");
-    const std::vector<float> rendering =
-        copy_of(found == drawn.end() ? nullptr : found->second, "rendering",
-                planes_shape(manifest.image_size, size));
-    pictures.insert(pictures.end(), rendering.begin(), rendering.end());
+    const float* planes = floats_of(found == drawn.end() ? nullptr : found->second, "rendering",
+                                    planes_shape(image, size));
+    for (size_t at = 0; at < size; ++at) take(done + at, planes + at * picture);
   }
-  return pictures;
 }
 
 }  // namespace hsrt

@@ -19,11 +19,12 @@
  *     6. hsrt_inversion_free(inversion); hsrt_session_free(session); hsrt_model_free(model);
  *
  * Errors. Functions return a status. On anything but HSRT_OK no output argument has been written
- * (excepted are the memory of an hsrt_image, whose content is then undefined, and the size that
- * hsrt_inversion_save_memory gives) and hsrt_last_error() gives one sentence that says what is
- * wrong and how to mend it. Nothing is ever thrown, no signal raised, the process never ended;
- * running out of memory is HSRT_ERROR_MEMORY (what ONNX Runtime does without memory inside a run is
- * outside its control: most often a status, HSRT_ERROR_BACKEND here).
+ * (excepted are the memory of an hsrt_image, whose content is then undefined unless the function
+ * says more, and the size that hsrt_inversion_save_memory gives) and hsrt_last_error() gives one
+ * sentence that says what is wrong and how to mend it. Nothing is ever thrown, no signal raised,
+ * the process never ended; running out of memory is HSRT_ERROR_MEMORY (what ONNX Runtime does
+ * without memory inside a run is outside its control: most often a status, HSRT_ERROR_BACKEND
+ * here).
  *
  * Threads. A model never changes and may be used by any number of threads. A session belongs to one
  * thread at a time: create one per thread. It keeps the kernels of the face it drew last (95 MB
@@ -296,7 +297,10 @@ HSRT_API hsrt_status hsrt_session_invert(hsrt_session* session, const hsrt_image
  * latents: NULL for the inversion's own (count is then 1); float [count,L,W] for edits of it: its
  *     kernels are expanded once for all of them.
  * count: 1 to 4096.
- * images: `count` pictures of the model's image size, written to. */
+ * images: `count` pictures of the model's image size, written to in their order, each as it is
+ *     drawn: memory does not grow with `count`. Where the call fails while it draws, the first of
+ *     them hold their pictures and the others what they held before. No image may share memory
+ *     with `latents`. */
 HSRT_API hsrt_status hsrt_session_render(hsrt_session* session, const hsrt_inversion* inversion,
                                          const float* latents, size_t count,
                                          const hsrt_image* images) HSRT_NOEXCEPT;
