@@ -1,5 +1,5 @@
-# Install the library, then build and run the consumer against what was installed, once with CMake's
-# package and once with pkg-config's.
+# Install the library, elsewhere than was configured, then build and run the consumer against what
+# was installed, once with CMake's package and once with pkg-config's.
 #
 # cmake -DBUILD=library's -DWORK=folder -DC_COMPILER=cc -DC_FLAGS=... -DONNXRUNTIME=file
 #       [-DPKG_CONFIG=...] -P install_and_build.cmake
@@ -28,9 +28,8 @@ if(PKG_CONFIG)
   file(GLOB_RECURSE description ${WORK}/installed/hyperstyle_rt.pc)
   get_filename_component(folder ${description} DIRECTORY)
   set(ENV{PKG_CONFIG_PATH} ${folder})
-  string(REPLACE " " "\\ " prefix "${WORK}/installed") # a space in a variable ends a word
   execute_process(
-    COMMAND ${PKG_CONFIG} --define-variable=prefix=${prefix} --cflags --libs hyperstyle_rt
+    COMMAND ${PKG_CONFIG} --cflags --libs hyperstyle_rt
     OUTPUT_VARIABLE flags OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
   separate_arguments(flags UNIX_COMMAND "${flags} ${C_FLAGS}")
   run(${C_COMPILER} ${CMAKE_CURRENT_LIST_DIR}/main.c -o ${WORK}/by_pkg_config ${flags})
