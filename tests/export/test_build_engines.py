@@ -329,3 +329,26 @@ def test_lpips_files_that_do_not_serve_are_refused(
     command.refuse("give --refine-lpips and --refine-lpips-heads", "--refine-lpips", backbone)
     both = ("--refine-lpips", heads, "--refine-lpips-heads", heads)
     command.refuse("holds no torchvision backbone", *both)
+
+
+def test_lpips_weights_that_are_no_networks_are_refused(
+    command: Command, lpips_files: tuple[Path, Path]
+) -> None:
+    """NaN would make a bundle that builds and cannot optimise."""
+    backbone, heads = lpips_files
+    kernel, head = "features.3.weight", "lin2.model.1.weight"
+    stored = read(backbone)[kernel]
+    no_numbers, no_layer = "holds something other than finite numbers", "convolution 1 of .* shape"
+    for file, key, value, message in (
+        (backbone, kernel, stored * torch.nan, f"{kernel}' {no_numbers}"),
+        (backbone, "features.3.bias", torch.full((192,), torch.inf), f"bias' {no_numbers}"),
+        (heads, head, read(heads)[head] * torch.nan, f"{head}' {no_numbers}"),
+        (backbone, kernel, 3, f"{kernel}' {no_numbers}"),
+        (backbone, kernel, torch.tensor(1.0), no_layer),
+        (backbone, kernel, stored[..., 0], no_layer),
+        (backbone, kernel, stored[..., :1, :1], no_layer),
+    ):
+        changed = command.directory / "changed.pth"
+        torch.save(read(file) | {key: value}, changed)
+        files = [changed if file is each else each for each in (backbone, heads)]
+        command.refuse(message, "--refine-lpips", files[0], "--refine-lpips-heads", files[1])

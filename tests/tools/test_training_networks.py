@@ -166,6 +166,16 @@ def test_lpips_reads_pickled_arrays(lpips_files: tuple[Path, Path], tmp_path: Pa
     torch.testing.assert_close(load_lpips(path, lpips_files[1])(a, b), expected)
 
 
+def test_kernels_of_no_convolution_are_not_taken_for_some(
+    lpips_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """A classifier's, for one, has two axes."""
+    path = tmp_path / "alexnet.ckpt"
+    path.write_bytes(pickle.dumps({"Dense_0": {"kernel": np.ones((2, 2), np.float32)}}))
+    with pytest.raises(CheckpointError, match="holds no flax backbone"):
+        load_lpips(path, lpips_files[1])
+
+
 class _Malicious:
     def __reduce__(self) -> tuple[object, ...]:
         return print, ("run",)

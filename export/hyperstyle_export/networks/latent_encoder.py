@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from .face_trunk import FaceTrunk, FaceTrunkConfig
 from .lpips import ALEXNET, MEAN, POOL_STRIDE, STD, BackboneLayer
 
-KERNEL_SIZES = (11, 5)  # of AlexNet's layers that are read
-LAYERS = ALEXNET[: len(KERNEL_SIZES)]
+LAYERS = ALEXNET[:2]
 
 
 @dataclass(frozen=True)
@@ -56,10 +55,10 @@ class FeaturesConfig:
     def coarse_side(self) -> int:
         """Side of AlexNet's features."""
         side = self.side
-        for layer, kernel in zip(LAYERS, KERNEL_SIZES, strict=True):
+        for layer in LAYERS:
             if layer.pool:
                 side = (side - layer.pool) // POOL_STRIDE + 1
-            side = (side + 2 * layer.padding - kernel) // layer.stride + 1
+            side = (side + 2 * layer.padding - layer.size) // layer.stride + 1
         return side
 
     @property
@@ -78,8 +77,8 @@ class PictureFeatures(nn.Module):
         self.config = config
         self.convs = nn.ModuleList()
         before = 3
-        for layer, kernel, width in zip(LAYERS, KERNEL_SIZES, config.widths, strict=True):
-            self.convs.append(nn.Conv2d(before, width, kernel, layer.stride, layer.padding))
+        for layer, width in zip(LAYERS, config.widths, strict=True):
+            self.convs.append(nn.Conv2d(before, width, layer.size, layer.stride, layer.padding))
             before = width
         self.face = FaceTrunk(config.face)
         self.mean: Tensor

@@ -35,17 +35,20 @@ class BackboneLayer:
         Window of a max-pool of stride 2 before it; 0 for none.
     is_feature:
         Whether its output is compared.
+    size:
+        Side of its kernels.
     """
 
     stride: int
     padding: int
     pool: int = 0
     is_feature: bool = True
+    size: int = 3
 
 
 ALEXNET = (
-    BackboneLayer(4, 2),
-    BackboneLayer(1, 2, pool=3),
+    BackboneLayer(4, 2, size=11),
+    BackboneLayer(1, 2, pool=3, size=5),
     BackboneLayer(1, 1, pool=3),
     BackboneLayer(1, 1),
     BackboneLayer(1, 1),
@@ -82,6 +85,21 @@ class Lpips(nn.Module):
                 "VGG16's (13)"
             )
         self.layers = ALEXNET if len(convolutions) == len(ALEXNET) else VGG16
+        before = 3
+        for number, (layer, (kernel, bias)) in enumerate(
+            zip(self.layers, convolutions, strict=True)
+        ):
+            wanted = before, layer.size, layer.size
+            if kernel.shape[1:] != wanted or bias.shape != kernel.shape[:1]:
+                raise CheckpointError(
+                    f"convolution {number} of the LPIPS backbone has kernels of shape "
+                    f"{tuple(kernel.shape[1:])}, expected {wanted}, or other biases than kernels; "
+                    "give AlexNet or VGG16"
+                )
+            before = kernel.shape[0]
+            kernel = kernel.contiguous(memory_format=torch.channels_last)
+            self.register_buffer(f"kernel_{number}", kernel, persistent=False)
+            self.register_buffer(f"bias_{number}", bias, persistent=False)
         ends = (n for n, layer in enumerate(self.layers) if layer.is_feature)
         widths = [convolutions[end][0].shape[0] for end in ends]
         if [tuple(head.shape) for head in heads] != [(1, width, 1, 1) for width in widths]:
@@ -89,17 +107,6 @@ class Lpips(nn.Module):
                 f"the LPIPS heads have shapes {[tuple(h.shape) for h in heads]}, but the "
                 f"backbone's features have widths {widths}: give the heads of the same network"
             )
-        before = 3
-        for number, (kernel, bias) in enumerate(convolutions):
-            if kernel.shape[1:2] != (before,) or bias.shape != kernel.shape[:1]:
-                raise CheckpointError(
-                    f"convolution {number} of the LPIPS backbone does not fit the one before it; "
-                    "give AlexNet or VGG16"
-                )
-            before = kernel.shape[0]
-            kernel = kernel.contiguous(memory_format=torch.channels_last)
-            self.register_buffer(f"kernel_{number}", kernel, persistent=False)
-            self.register_buffer(f"bias_{number}", bias, persistent=False)
         for number, head in enumerate(heads):
             self.register_buffer(f"head_{number}", head, persistent=False)
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from hyperstyle_rt.files import read_regular
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..networks.lpips import Convolution, Lpips
 from .pickled_arrays import unpickle_arrays
@@ -36,8 +37,8 @@ def load_lpips(backbone: Path, heads: Path) -> Lpips:
     """
     state = read_torch_file(heads)
     try:
-        linear = [state[f"lin{i}.model.1.weight"].float() for i in range(5)]
-    except (KeyError, AttributeError) as error:
+        linear = [_weight(state, f"lin{i}.model.1.weight", heads) for i in range(5)]
+    except KeyError as error:
         raise CheckpointError(
             f"{heads} holds no LPIPS heads ('lin0.model.1.weight' ...); give alex.pth or vgg.pth "
             "of the PyPI package lpips, version 0.1"
@@ -58,22 +59,43 @@ def _from_torchvision(state: Mapping[str, Any], path: Path) -> list[Convolution]
     )
     if not numbers:
         raise CheckpointError(f"{path} holds no torchvision backbone ('features.0.weight' ...)")
-    return [(state[f"features.{n}.weight"], state[f"features.{n}.bias"]) for n in numbers]
+    return [
+        (
+            _weight(state, f"features.{n}.weight", path),
+            _weight(state, f"features.{n}.bias", path),
+        )
+        for n in numbers
+    ]
 
 
 def _from_arrays(arrays: Mapping[str, NDArray[Any]], path: Path) -> list[Convolution]:
     """Flax names and layouts: '.../Conv_3/kernel' is [k,k,I,O]; the file's own heads are left."""
-    kernels = [k for k in arrays if k.endswith("/kernel") and "NetLin" not in k]
+    kernels = [
+        name
+        for name, array in arrays.items()
+        if name.endswith("/kernel") and "NetLin" not in name and array.ndim == 4
+    ]
     if not kernels:
         raise CheckpointError(f"{path} holds no flax backbone ('.../Conv_0/kernel' ...)")
     kernels.sort(key=lambda name: [int(digits) for digits in re.findall(r"\d+", name)])
+    weights = {name: torch.from_numpy(array) for name, array in arrays.items()}
     return [
         (
-            torch.from_numpy(arrays[name].transpose(3, 2, 0, 1).copy()),
-            torch.from_numpy(arrays[name.removesuffix("kernel") + "bias"].copy()),
+            _weight(weights, name, path).permute(3, 2, 0, 1),
+            _weight(weights, f"{name.removesuffix('kernel')}bias", path),
         )
         for name in kernels
     ]
+
+
+def _weight(state: Mapping[str, Any], name: str, path: Path) -> Tensor:
+    """One of a file's weights; KeyError if it has none of that name."""
+    weight = state[name]
+    if not isinstance(weight, Tensor) or not torch.isfinite(weight.float()).all():
+        raise CheckpointError(
+            f"{path}: {name!r} holds something other than finite numbers; download it again"
+        )
+    return weight.float()
 
 
 def read_pickled_arrays(path: Path) -> dict[str, NDArray[Any]]:
