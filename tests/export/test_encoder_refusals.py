@@ -15,7 +15,7 @@ import torch
 from build_command import Command
 from checkpoint_files import CONTAINERS, UNREADABLE, Malicious, prove_malicious
 from hyperstyle_export.networks.config import GeneratorConfig
-from models import TINY, tiny_encoder
+from models import TINY, finetuned_generator, tiny_encoder
 
 Contents = dict[str, Any]
 Alteration = Callable[[Contents], object]
@@ -302,3 +302,25 @@ def test_another_generator_is_taken_where_it_is_asked_for(file: Path, command: C
     torch.save(contents, file)
     bundle = command.succeed("--allow-other-generator", encoder=file)
     assert "e4e" in bundle.manifest.methods
+
+
+@pytest.mark.parametrize(
+    ("channels", "width", "message"),
+    [
+        ((16, 16, 14, 8), 16, r"changes kernels of shape \(12, 16, 3, 3\) in 'convs.2', but those"),
+        ((16, 16, 12, 8), 12, "makes latents of width 16, but the generator in .* wants 12"),
+    ],
+)
+def test_another_generator_has_the_kernels_that_hyperstyle_changes(
+    channels: tuple[int, ...], width: int, message: str, command: Command
+) -> None:
+    """Said before any graph is written, which would take the time of a build."""
+    from dataclasses import replace
+
+    other = replace(
+        TINY,
+        generator=GeneratorConfig(channels, width, 2),
+        hypernetwork=replace(TINY.hypernetwork, tuned_layers=(9, 10), shared_layers=()),
+    )
+    generator = finetuned_generator(command.directory / "other.pt", other)
+    command.refuse(message, "--allow-other-generator", generator=generator)

@@ -83,8 +83,9 @@ def load_family(sources: Sources, files: Sequence[EncoderFile] | None = None) ->
             decoder, _ = given
             base = _base(decoder, sources.generator)
             _check_generator(model.decoder.state_dict(), path, base, sources.allow_other_generator)
-            model.decoder = decoder
-            model.config = replace(model.config, generator=decoder.config)
+            config = replace(model.config, generator=decoder.config)
+            _check_tuned(model.config, config, path, sources.generator)
+            model.decoder, model.config = decoder, config
             path = sources.generator
     else:
         model, path = _model_of_encoders(sources, files, given)
@@ -170,6 +171,25 @@ def _check_generator(
         )
     if not allow_others:
         check_values(decoder, path, base.decoder, base.path, _NOT_COMPARED)
+
+
+def _check_tuned(
+    trained: HyperStyleConfig, given: HyperStyleConfig, path: Path, generator: Path
+) -> None:
+    """Refuse a generator whose kernels have other shapes than those HyperStyle makes offsets to."""
+    own, other = trained.generator.style_width, given.generator.style_width
+    if own != other:
+        raise CheckpointError(
+            f"{path} makes latents of width {own}, but the generator in {generator} wants {other}; "
+            "give one of that width."
+        )
+    for ours, theirs in zip(trained.tuned, given.tuned, strict=True):
+        if ours.weight_shape != theirs.weight_shape:
+            raise CheckpointError(
+                f"{path} changes kernels of shape {ours.weight_shape} in {ours.name!r}, but those "
+                f"of the generator in {generator} have {theirs.weight_shape} there; give one of "
+                "the same channels."
+            )
 
 
 def check_values(
