@@ -313,8 +313,11 @@ def _facts(options: BundleOptions) -> BundleFacts:
 
 
 def _from_files(facts: BundleFacts, files: dict[str, Path]) -> BundleFacts:
-    """Facts that name the files the weights come from."""
-    provenance = {role: f"{file.name} sha256:{sha256(file)}" for role, file in files.items()}
+    """Facts that name the files the weights come from; a manifest takes names in UTF-8 only."""
+    provenance = {
+        role: f"{file.name.encode('utf-8', 'replace').decode()} sha256:{sha256(file)}"
+        for role, file in files.items()
+    }
     return replace(facts, provenance=provenance)
 
 

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,34 @@ def test_bad_facts_are_refused_before_any_work(
     option: str, value: str, message: str, command: Command
 ) -> None:
     command.refuse(message, **{option: value}, checkpoint=command.directory / "missing.pt")
+
+
+def test_training_facts_larger_than_a_manifest_takes_are_refused_before_any_work(
+    command: Command,
+) -> None:
+    """Of half the bytes that a manifest may have, which indentation doubles."""
+    facts = command.directory / "training.json"
+    facts.write_text(json.dumps({"losses": [[0.1] * 2 for _ in range(40_000)]}))
+    missing = command.directory / "missing.pt"
+    command.refuse(
+        "training facts take 1,.* bytes of the manifest", training=facts, checkpoint=missing
+    )
+    facts.write_text(json.dumps({"losses": [0.1] * 30_000}))
+    command.refuse("cannot read .*missing.pt", training=facts, checkpoint=missing)
+
+
+def test_a_manifest_that_could_not_be_opened_is_not_written(built: Path, tmp_path: Path) -> None:
+    manifest = Bundle.open(built).manifest
+    for length, is_written in ((900_000, True), (1_100_000, False)):
+        large = replace(manifest, training={"notes": "x" * length})
+        if is_written:
+            writer.write_manifest(tmp_path, large)
+            assert Bundle.open(tmp_path).manifest == large
+            (tmp_path / "manifest.json").unlink()
+        else:
+            with pytest.raises(BuildError, match=r"would have 1,.* of which 1,048,576"):
+                writer.write_manifest(tmp_path, large)
+    assert not list(tmp_path.iterdir())
 
 
 def test_messages_are_shown_as_they_are(command: Command) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,14 @@ def test_unreadable_files_are_refused(case: str, role: str, tmp_path: Path) -> N
     path = tmp_path / "unreadable.pt"
     write(path)
     refuse(path, message, READERS[role][0])
+
+
+def test_a_name_that_torch_cannot_open_is_told(
+    tiny_checkpoints: tuple[Path, Path], tmp_path: Path
+) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.pt")
+    shutil.copy(tiny_checkpoints[0], path)
+    refuse(path, "has a path that is no UTF-8, .*; rename it", read_hyperstyle)
 
 
 @pytest.mark.parametrize(

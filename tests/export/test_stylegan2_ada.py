@@ -255,11 +255,16 @@ def test_it_is_compared_with_the_other_files(command: Command, tmp_path: Path) -
     command.refuse("is not that of .*net.pkl .'decoder.convs.3.conv.weight' differs", generator=net)
 
 
-def test_it_is_adapted_to(built: Path, command: Command, tmp_path: Path) -> None:
-    net = tiny_pickle(tmp_path / "net.pkl", 1.5)
+@pytest.mark.parametrize(("name", "said"), [(b"net.pkl", "net.pkl"), (b"caf\xe9.pkl", "caf?.pkl")])
+def test_it_is_adapted_to(
+    name: bytes, said: str, built: Path, command: Command, tmp_path: Path
+) -> None:
+    """Under a name that is no UTF-8, too, which no manifest could have as it is."""
+    net = tiny_pickle(tmp_path / os.fsdecode(name), 1.5)
     bundle = command.succeed(
         "--adapt", net, "--base", built, checkpoint=None, w_encoder=None, out=tmp_path / "child"
     )
+    assert bundle.manifest.provenance["generator"].startswith(f"{said} sha256:")
     with Model.load(built, "cpu") as model, Adaptation.load(bundle.directory, "cpu") as adapted:
         inversion = model.invert(fakeweights.image_u8(1, 64, 64), 2)
         assert np.abs(adapted.synthesise(inversion, None) - inversion.output).max() > 0.01

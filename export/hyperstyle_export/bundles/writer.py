@@ -13,7 +13,12 @@ from typing import Any
 import onnx_ir as ir
 from hyperstyle_rt.files import reason, write_atomically
 from hyperstyle_rt.files import sha256 as sha256
-from hyperstyle_rt.formats.bundle import LATENT_AVERAGE_NAME, MANIFEST_NAME, Bundle
+from hyperstyle_rt.formats.bundle import (
+    LATENT_AVERAGE_NAME,
+    MANIFEST_NAME,
+    MAX_MANIFEST_SIZE,
+    Bundle,
+)
 from hyperstyle_rt.formats.fields import PLAIN_NAME, is_plain_name
 from hyperstyle_rt.formats.manifest import Manifest
 from hyperstyle_rt.formats.manifest_entries import BundleFile, CodeLayout, GraphFile, TunedLayer
@@ -47,6 +52,9 @@ from .staging import BY_HAND, BuildError
 OnProgress = Callable[[str], None]
 """Called with what is done next, e.g. "weights graph"."""
 
+MAX_TRAINING_SIZE = MAX_MANIFEST_SIZE // 2
+"""Bytes of a manifest that are left to the facts of a training."""
+
 UNLISTED = (MANIFEST_NAME, *BY_HAND)
 
 
@@ -72,6 +80,12 @@ class BundleFacts:
             raise BuildError(f"a bundle cannot be named {self.name!r}; give --name {PLAIN_NAME}.")
         if not self.domain or not self.license:
             raise BuildError("domain and license must not be empty; leave them out if unknown.")
+        size = len(json.dumps({"training": self.training}, indent=2))  # as a manifest has them
+        if size > MAX_TRAINING_SIZE:
+            raise BuildError(
+                f"the training facts take {size:,} bytes of the manifest, and may take "
+                f"{MAX_TRAINING_SIZE:,}; give fewer."
+            )
 
 
 class GraphFiles:
@@ -245,14 +259,25 @@ def add_file(bundle: Bundle, name: str, data: bytes) -> None:
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Write manifest.json into a bundle's directory, replacing one that is there."""
+    """Write manifest.json into a bundle's directory, replacing one that is there.
+
+    Raises
+    ------
+    BuildError
+        If it cannot be written, or is larger than those that are read.
+    """
     write_atomically(directory / MANIFEST_NAME, manifest_text(manifest), BuildError)
 
 
 def manifest_text(manifest: Manifest) -> bytes:
-    """A manifest as its file has it."""
-    text = json.dumps(manifest.to_json(), indent=2, allow_nan=False)
-    return f"{text}\n".encode()
+    """A manifest as its file has it; raises BuildError if it is larger than those that are read."""
+    data = f"{json.dumps(manifest.to_json(), indent=2, allow_nan=False)}\n".encode()
+    if len(data) > MAX_MANIFEST_SIZE:
+        raise BuildError(
+            f"the bundle's manifest would have {len(data):,} bytes, of which {MAX_MANIFEST_SIZE:,} "
+            "are read; give fewer facts of its training."
+        )
+    return data
 
 
 def _manifest(

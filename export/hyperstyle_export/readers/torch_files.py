@@ -168,7 +168,7 @@ _SAFE_GLOBALS: list[Any] = [
 
 
 def _check_regular(path: Path) -> None:
-    """Refuse what is missing or closed to us, and what would block or is no file at all."""
+    """Refuse what is missing or closed to us, what would block, and what torch cannot open."""
     try:
         mode = path.stat().st_mode
         if stat.S_ISREG(mode):
@@ -178,6 +178,12 @@ def _check_regular(path: Path) -> None:
     if not stat.S_ISREG(mode):
         kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
         raise CheckpointError(f"{path} is {kind}; give the checkpoint file itself.")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise CheckpointError(
+            f"{path} has a path that is no UTF-8, and torch opens no such file; rename it."
+        ) from None
 
 
 def _is_mappable(path: Path) -> bool:
