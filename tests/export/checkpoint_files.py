@@ -179,6 +179,14 @@ OTHER_KINDS: dict[str, tuple[object, str]] = {
         {"epoch": 3, "model.weight": _ONE, 5: "five"},
         r"unknown kind \(top-level names: 5, epoch, model\)",
     ),
+    "wrapped": (
+        {"state_dict": {"model": {"encoder.input_layer.0.weight": _ONE}}},
+        r"unknown kind \(all is under 'model': save what is under it as 'state_dict'\)",
+    ),
+    "under_another_name": (
+        {"net.encoder.linear.weight": _ONE, "net.encoder.linear.bias": _ONE},
+        r"unknown kind \(all is under 'net': save what is under it as 'state_dict'\)",
+    ),
     "empty_dictionary": ({}, r"unknown kind \(top-level names: none\)"),
 }
 

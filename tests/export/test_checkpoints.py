@@ -65,6 +65,12 @@ def plain_top_level(hyper: Contents, encoder: Contents) -> None:
         contents.update(contents.pop("state_dict"))
 
 
+def under_module(hyper: Contents, encoder: Contents) -> None:
+    """As DataParallel names its network's tensors."""
+    for contents in (hyper, encoder):
+        contents["state_dict"] = {f"module.{k}": v for k, v in contents["state_dict"].items()}
+
+
 def training_entries(hyper: Contents, encoder: Contents) -> None:
     optimiser = {"state": {0: {"step": 5, "exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 1}]}
     hyper |= {"global_step": 20000, "best_val_loss": 0.25, "optimizer": optimiser}
@@ -125,6 +131,7 @@ STORED = {
     "gpu_zip": (unchanged, on_gpu(write_zip)),
     "gpu_legacy": (unchanged, on_gpu(write_legacy)),
     "plain_top_level": (plain_top_level, write_zip),
+    "under_module": (under_module, write_zip),
     "training_entries": (training_entries, write_zip),
     "w_encoder_with_decoder": (w_encoder_with_decoder, write_zip),
     "hyperstyle_with_w_encoder": (hyperstyle_with_w_encoder, write_zip),
@@ -319,11 +326,13 @@ def test_unused_shared_hypernetwork_is_ignored(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("container", CONTAINERS)
 @pytest.mark.parametrize("shape", [(16,), (1, 16), None])
+@pytest.mark.parametrize("prefix", ["", "module."])
 def test_generator_files_are_read(
-    container: str, shape: tuple[int, ...] | None, tmp_path: Path
+    container: str, shape: tuple[int, ...] | None, prefix: str, tmp_path: Path
 ) -> None:
     decoder = build_model(TINY).decoder
-    contents: Contents = {"g_ema": decoder.state_dict(), "g": {}, "d": {"x": torch.ones(1)}}
+    stored = {f"{prefix}{key}": value for key, value in decoder.state_dict().items()}
+    contents: Contents = {"g_ema": stored, "g": {}, "d": {"x": torch.ones(1)}}
     if shape is not None:
         contents["latent_avg"] = torch.arange(16.0).reshape(shape)
     CONTAINERS[container](contents, tmp_path / "generator.pt")

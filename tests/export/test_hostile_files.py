@@ -97,6 +97,16 @@ def of_complex(contents: dict[str, Any]) -> None:
     contents["latent_avg"] = contents["latent_avg"] * (1 + 1j)
 
 
+def of_type(key: str, dtype: torch.dtype) -> Callable[[dict[str, Any]], object]:
+    """A tensor of the same bytes in a type that torch does next to nothing with."""
+
+    def alter(contents: dict[str, Any]) -> None:
+        state = contents if key in contents else contents["state_dict"]
+        state[key] = torch.zeros(state[key].shape, dtype=torch.uint8).view(dtype)
+
+    return alter
+
+
 def of_terabytes(contents: dict[str, Any]) -> None:
     contents["state_dict"]["decoder.conv1.conv.weight"] = torch.zeros(
         (), dtype=torch.float16
@@ -119,6 +129,22 @@ def with_option(**changed: object) -> Callable[[dict[str, Any]], object]:
 ODD_CONTENTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "sparse_tensor": (of_sparse, "'encoder.styles.1.linear.weight' is a tensor of layout .*sparse"),
     "complex_tensor": (of_complex, "'latent_avg' is a tensor of torch.complex64"),
+    "average_of_8_bit_floats": (
+        of_type("latent_avg", torch.float8_e4m3fn),
+        "'latent_avg' is a tensor of torch.float8_e4m3fn; give",
+    ),
+    "kernel_of_4_bit_floats": (
+        of_type("decoder.conv1.conv.weight", torch.float4_e2m1fn_x2),
+        "'decoder.conv1.conv.weight' is a tensor of torch.float4_e2m1fn_x2; give",
+    ),
+    "kernel_of_bits": (
+        of_type("decoder.conv1.conv.weight", torch.bits8),
+        "'decoder.conv1.conv.weight' is a tensor of torch.bits8; give",
+    ),
+    "option_that_is_a_tensor": (
+        with_option(start_from_latent_avg=torch.ones(2)),
+        "the option 'start_from_latent_avg' is a tensor, not a plain value; give",
+    ),
     "tensor_without_values": (without_values, "'encoder.extra' is a tensor without values"),
     "tensor_of_terabytes": (of_terabytes, "said to have 9,895,604,649,984 elements"),
     "options_that_are_a_list": (with_options(["psp"]), "does not say what it holds"),

@@ -21,6 +21,8 @@ State = dict[str, Tensor]
 OFFICIAL_INPUT_SIZE = (256, 256)
 CARS_INPUT_SIZE = (192, 256)
 
+_MODULE = "module."
+
 
 def describe(contents: Mapping[str, Any]) -> str:
     """A few words that say what kind of checkpoint this is."""
@@ -47,8 +49,13 @@ def describe(contents: Mapping[str, Any]) -> str:
         return "a bare StyleGAN2 generator state dict"
     if has("layer1.") and has("fc."):
         return "a ResNet classifier"
-    shown = ", ".join(sorted({key.split(".")[0] for key in keys})[:5])
-    return f"a torch file of an unknown kind (top-level names: {shown or 'none'})"
+    names = sorted({key.split(".")[0] for key in keys})
+    if len(names) == 1:
+        return (
+            f"a torch file of an unknown kind (all is under {shown(names[0])}: save what is under "
+            "it as 'state_dict')"
+        )
+    return f"a torch file of an unknown kind (top-level names: {', '.join(names[:5]) or 'none'})"
 
 
 @contextmanager
@@ -63,7 +70,14 @@ def layout_of(path: Path) -> Iterator[None]:
 def state_dict(contents: Mapping[str, Any]) -> Mapping[str, Any]:
     """`state_dict` if present, else the dictionary itself (docs/spec.md, section 1)."""
     state = contents.get("state_dict")
-    return state if isinstance(state, Mapping) else contents
+    return without_module(state if isinstance(state, Mapping) else contents)
+
+
+def without_module(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A state dict without the `module.` that torch's DataParallel puts before all names."""
+    if not all(str(key).startswith(_MODULE) for key in state):
+        return state
+    return {key.removeprefix(_MODULE): value for key, value in state.items()}
 
 
 def with_prefix(state: Mapping[str, Any], prefix: str) -> State:
@@ -87,11 +101,19 @@ def floats(state: Mapping[str, Any]) -> State:
     return floats
 
 
-def options(contents: Mapping[str, Any]) -> dict[str, Any]:
+def options(contents: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The options of a file's training; CheckpointError if one is a tensor, which none ever is."""
     opts = contents.get("opts")
     if isinstance(opts, argparse.Namespace):
         opts = vars(opts)
-    return dict(opts) if isinstance(opts, Mapping) else {}
+    found = dict(opts) if isinstance(opts, Mapping) else {}
+    for name, value in found.items():
+        if isinstance(value, Tensor):
+            raise CheckpointError(
+                f"{path}: the option {shown(name)} is a tensor, not a plain value; give the file "
+                "that the training wrote."
+            )
+    return found
 
 
 def check_fir(state: State, path: Path, prefix: str) -> None:

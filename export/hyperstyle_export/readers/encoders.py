@@ -94,7 +94,7 @@ def read_encoder(source: EncoderSource) -> EncoderFile:
     """
     path = source.path
     contents = read_torch_file(path)
-    state, opts = state_dict(contents), options(contents)
+    state, opts = state_dict(contents), options(contents, path)
     encoder = with_prefix(state, "encoder")
     if not encoder:
         raise CheckpointError(

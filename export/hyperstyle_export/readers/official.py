@@ -33,6 +33,7 @@ from .checkpoints import (
     options,
     state_dict,
     with_prefix,
+    without_module,
 )
 from .layouts import infer_encoder, infer_generator, infer_hypernetwork
 from .stylegan2_ada import read_stylegan2_ada
@@ -114,7 +115,7 @@ def read_hyperstyle(path: Path) -> HyperStyleFile:
             f"{path} is {describe(contents)}; --checkpoint wants a HyperStyle file with "
             "'hypernet.' and 'decoder.' keys."
         )
-    opts = options(contents)
+    opts = options(contents, path)
     separable = any(".make_kernel_" in key or ".kernel_linear_" in key for key in hypernet)
     said = opts.get("encoder_type")
     if separable or (isinstance(said, str) and said.endswith("Separable")):
@@ -161,7 +162,7 @@ def read_generator(path: Path) -> tuple[Generator, Tensor | None]:
             f"{path} is {describe(contents)}; a StyleGAN2 generator file in rosinality's layout "
             "has a 'g_ema' entry."
         )
-    state = floats(state)
+    state = floats(without_module(state))
     check_fir(state, path, "g_ema")
     with layout_of(path):
         config = infer_generator(state)

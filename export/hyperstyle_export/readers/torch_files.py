@@ -28,6 +28,22 @@ _REFUSED_TYPE = re.compile(r"\bGLOBAL ([\w.]+)")
 _SCALARS = frozenset(["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"])
 _BYTE_ORDERS = frozenset("<>=|")
 
+# Types of tensors that torch computes with in full: quantised ones, 8-bit floats and bits are not.
+_NUMBERS = frozenset(
+    [
+        torch.float16,
+        torch.bfloat16,
+        torch.float32,
+        torch.float64,
+        torch.uint8,
+        torch.int8,
+        torch.int16,
+        torch.int32,
+        torch.int64,
+        torch.bool,
+    ]
+)
+
 # A tensor may have more elements than numbers are stored, as an expanded one does. No network needs
 # that, and a few bytes could stand for more than any memory holds once they are converted.
 MAX_EXPANDED = 1 << 30  # bytes, of a tensor that need not be converted
@@ -81,7 +97,7 @@ def _flaw(tensor: Tensor) -> str | None:
     """Why a tensor is no plain array of real numbers; None if it is one."""
     if tensor.layout != torch.strided or tensor.is_nested:
         return f"a tensor of layout {tensor.layout}"
-    if tensor.is_quantized or tensor.is_complex():
+    if tensor.dtype not in _NUMBERS:
         return f"a tensor of {tensor.dtype}"
     if tensor.is_meta:
         return "a tensor without values"
