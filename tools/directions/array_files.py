@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from hyperstyle_export.readers.pickled_arrays import unpickle_arrays
-from hyperstyle_export.readers.torch_files import CheckpointError, read_torch_object
+from hyperstyle_export.readers.torch_files import CheckpointError, flaw, read_torch_object
 from hyperstyle_rt.errors import EditError
 from hyperstyle_rt.files import read_regular
 from numpy.lib.format import (
@@ -23,6 +22,7 @@ from torch import Tensor
 
 MAX_FILE_SIZE = 1 << 31
 NUMPY_SUFFIXES = (".npy", ".npz")
+MAX_DEPTH, MAX_VALUES = 20, 100_000  # of lists and dictionaries in each other; in all of them
 TORCH_SUFFIXES = (".pt", ".pth")
 
 
@@ -39,8 +39,10 @@ def read_arrays(path: Path) -> Any:
         return _read_numpy(path)
     try:
         if suffix in TORCH_SUFFIXES:
-            return _without_tensors(read_torch_object(path))
-        return unpickle_arrays(read_regular(path, MAX_FILE_SIZE, EditError), path)
+            return _Plain(path).plain(read_torch_object(path))
+        return _Plain(path).plain(
+            unpickle_arrays(read_regular(path, MAX_FILE_SIZE, EditError), path)
+        )
     except CheckpointError as error:
         raise EditError(str(error)) from None
 
@@ -85,8 +87,8 @@ def _read_numpy(path: Path) -> Any:
             return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
     except CheckpointError as error:
         raise EditError(str(error)) from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise EditError(f"{path} is no file of plain arrays ({error})") from None
+    except Exception as error:  # in a damaged file any operation of NumPy's reader may fail
+        raise EditError(f"{path} is no file of plain arrays ({str(error)[:200]})") from None
 
 
 def _holds_objects(file: BinaryIO) -> bool:
@@ -100,11 +102,29 @@ def _holds_objects(file: BinaryIO) -> bool:
     return bool(kind.hasobject)
 
 
-def _without_tensors(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.detach().cpu().float().numpy()
-    if isinstance(value, Mapping):
-        return {key: _without_tensors(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_tensors(item) for item in value]
-    return value
+class _Plain:
+    """Makes dictionaries, lists and arrays of what a file holds, up to a depth and a number.
+
+    A list may hold itself, or the same list twice and so on: more places than can be visited.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._visited = path, 0
+
+    def plain(self, value: Any, depth: int = 0) -> Any:
+        """A value of the file; EditError if it is too deep, of too many, or no plain tensor."""
+        self._visited += 1
+        if depth > MAX_DEPTH or self._visited > MAX_VALUES:
+            raise EditError(
+                f"{self._path} holds more than {MAX_VALUES:,} values or lists deeper than "
+                f"{MAX_DEPTH}; give a file of directions"
+            )
+        if isinstance(value, Tensor):
+            if wrong := flaw(value):
+                raise EditError(f"an entry of {self._path} is {wrong}; give plain arrays")
+            return value.detach().cpu().float().numpy()
+        if isinstance(value, Mapping):
+            return {key: self.plain(item, depth + 1) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.plain(item, depth + 1) for item in value]
+        return value

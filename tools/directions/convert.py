@@ -292,7 +292,7 @@ def single_channels(channels: list[str], layout: OptionalInputs) -> Array:
         start += layer.width
     offsets = np.zeros(start, np.float32)
     for text in channels:
-        match = re.fullmatch(r"([\w.]+):(\d+)=(-?[\d.]+)", text)
+        match = re.fullmatch(r"([\w.]+):(\d{1,9})=(-?(?:\d+\.?\d*|\.\d+))", text)
         if match is None:
             raise EditError(f"{text!r} is no channel; give LAYER:INDEX=AMOUNT")
         first, width = starts.get(match[1], (0, 0))
@@ -323,7 +323,7 @@ def _styles(bundle: Bundle) -> OptionalInputs:
 def _rows(text: str | None, count: int) -> tuple[int, int]:
     if text is None:
         return 0, count
-    match = re.fullmatch(r"(\d+):(\d+)", text)
+    match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", text)
     if match is None:
         raise EditError(f"--rows {text} must be START:STOP, e.g. 3:6")
     return int(match[1]), int(match[2])

@@ -72,9 +72,9 @@ def read_torch_file(path: Path) -> dict[str, Any]:
             "training wrote."
         )
     for name, tensor in _tensors(contents):
-        if flaw := _flaw(tensor):
+        if wrong := flaw(tensor):
             raise CheckpointError(
-                f"{path}: {shown(name)} is {flaw}; give the file that the training wrote."
+                f"{path}: {shown(name)} is {wrong}; give the file that the training wrote."
             )
     return dict(contents)
 
@@ -93,7 +93,7 @@ def _tensors(contents: Mapping[Any, Any]) -> Iterator[tuple[object, Tensor]]:
             yield from ((k, v) for k, v in value.items() if isinstance(v, Tensor))
 
 
-def _flaw(tensor: Tensor) -> str | None:
+def flaw(tensor: Tensor) -> str | None:
     """Why a tensor is no plain array of real numbers; None if it is one."""
     if tensor.layout != torch.strided or tensor.is_nested:
         return f"a tensor of layout {tensor.layout}"

@@ -25,6 +25,8 @@ from hyperstyle_rt.formats.directions_file import (
 from hyperstyle_rt.formats.optional_inputs import OptionalInputs, StyleLayer
 from typer.testing import CliRunner, Result
 
+LONG = f"conv1:{'9' * 5000}=1"  # more digits than Python makes a number of
+
 
 def normal(seed: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
@@ -155,7 +157,7 @@ def test_styles_of_a_vector_or_of_channels(bundle: Path, tmp_path: Path) -> None
         0: -1.0,
         19: 2.5,
     }
-    for channel in ("conv1:16=1", "conv9:0=1", "conv1=1"):
+    for channel in ("conv1:16=1", "conv9:0=1", "conv1=1", "conv1:0=1.2.3", "conv1:0=.", LONG):
         result = convert("styles", bundle, "--channel", channel)
         assert result.exit_code == 2
         assert "is no channel" in result.stderr
