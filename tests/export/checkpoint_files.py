@@ -121,6 +121,14 @@ def _truncated(container: str, keep: float) -> Callable[[Path], None]:
     return write
 
 
+def _of_a_later_zip(path: Path) -> None:
+    """A flipped bit in what the archive's directory says of the version that reads it."""
+    torch.save({}, path)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + 6] |= 0x80
+    path.write_bytes(data)
+
+
 def _forged_scalar(old: bytes, new: bytes) -> Callable[[Path], None]:
     """A NumPy scalar whose description was altered, in a way that crashes NumPy's own reader."""
 
@@ -209,6 +217,7 @@ UNREADABLE: dict[str, tuple[Callable[[Path], object], str]] = {
         "is a zip archive, not",
     ),
     "zip_without_its_end": (_truncated("zip", 0.98), _DAMAGED),
+    "zip_of_a_later_version": (_of_a_later_zip, _DAMAGED),
     "half_a_zip": (_truncated("zip", 0.5), _DAMAGED),
     "half_a_legacy_file": (_truncated("legacy", 0.5), _DAMAGED),
     "list": (_write([_ONE]), "holds a list, not a dictionary"),

@@ -264,6 +264,14 @@ def test_only_the_known_wheel_is_taken(tmp_path: Path) -> None:
         file.writestr("random_face/__init__.py", "")
     with pytest.raises(IrError, match="holds no random_face/data"):
         read_random_face(wheel)
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, data in tiny_files().items():
+            file.writestr(str(FOLDER / name), data)
+    stored = wheel.read_bytes()
+    for place in (4, 60, 90, 200, len(stored) // 2, len(stored) - 30):
+        wheel.write_bytes(stored[:place] + bytes([stored[place] ^ 0xFF]) + stored[place + 1 :])
+        with pytest.raises(IrError, match=r"damaged or no wheel|SHA-256|holds no"):
+            read_random_face(wheel)
     wheel.write_bytes(b"PK")
     with pytest.raises(IrError, match="damaged or no wheel"):
         read_random_face(wheel)

@@ -402,6 +402,10 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: write_network(path, attributes={"mapping.fc2": {"bias_gain": 1.0}}),
         "the learning rate multiplier 1.0 in 'mapping.fc2'",
     ),
+    "learning_rate_of_two": (
+        lambda path: write_network(path, attributes={"mapping.fc2": {"bias_gain": torch.ones(2)}}),
+        r"the learning rate multiplier tensor\(",
+    ),
     "lacks_a_tensor": (_of(_without("synthesis.b8.conv0.bias")), "lacks 'G_ema.synthesis.b8"),
     "has_more": (
         _of(_with(synthesis__b8__other=torch.ones(1))),
@@ -410,6 +414,18 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "other_filter": (
         _of(_with(synthesis__b8__resample_filter=torch.ones(4, 4) / 16)),
         r"is not the \[1, 3, 3, 1\] filter",
+    ),
+    "two_noise_strengths": (
+        _of(_with(synthesis__b8__conv0__noise_strength=torch.ones(2))),
+        r"noise.weight' has shape \(2,\), expected \(1,\)",
+    ),
+    "noise_of_terabytes": (
+        lambda path: write_network(
+            path,
+            _with(synthesis__b9999999__conv0__weight=torch.ones(1, 1, 1, 1)),
+            attributes={"synthesis.b9999999.conv0": {"use_noise": False}},
+        ),
+        "'G_ema.synthesis.b9999999.conv0.weight' has no counterpart",
     ),
     "not_finite": (
         _of(_with(synthesis__b16__conv1__bias=torch.full((64,), torch.nan))),

@@ -92,9 +92,9 @@ class Lpips(nn.Module):
             wanted = before, layer.size, layer.size
             if kernel.shape[1:] != wanted or bias.shape != kernel.shape[:1]:
                 raise CheckpointError(
-                    f"convolution {number} of the LPIPS backbone has kernels of shape "
-                    f"{tuple(kernel.shape[1:])}, expected {wanted}, or other biases than kernels; "
-                    "give AlexNet or VGG16"
+                    f"convolution {number} of the LPIPS backbone has a kernel of shape "
+                    f"{tuple(kernel.shape)} and a bias of {tuple(bias.shape)}, where one of {wanted} "
+                    "for each bias is wanted; give AlexNet or VGG16"
                 )
             before = kernel.shape[0]
             kernel = kernel.contiguous(memory_format=torch.channels_last)

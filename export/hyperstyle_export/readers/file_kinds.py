@@ -29,7 +29,7 @@ def kind_of_file(path: Path) -> str | None:
         size = path.stat().st_size
         if head.startswith(ZIP):
             return _kind_of_zip(path)
-    except (OSError, ValueError, zipfile.BadZipFile):
+    except Exception:  # in a damaged archive any operation of zipfile may fail
         return None
     if not head:
         return "is empty; download or copy it again"

@@ -132,7 +132,9 @@ def _wheel_files(path: Path) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(path) as wheel:
             return {name: _member(wheel, path, str(FOLDER / name)) for name in RANDOM_FACE}
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+    except IrError:
+        raise
+    except Exception as error:  # in a damaged wheel any operation of zipfile or zlib may fail
         raise IrError(
             f"{path} is damaged or no wheel; download random-face 2021.7.21.1 again"
         ) from error

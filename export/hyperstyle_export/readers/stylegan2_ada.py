@@ -21,6 +21,8 @@ RGB = 3
 ACTIVATION, LINEAR = "lrelu", "linear"  # of convolutions, of affine layers
 CONVOLUTIONS = ("conv0.", "conv1.", "torgb.")
 
+_SIDES = frozenset(str(FIRST_SIDE << doubled) for doubled in range(11))  # to 4096, as names say it
+
 
 def read_stylegan2_ada(path: Path) -> tuple[Generator, Tensor | None]:
     """Read the generator of a `.pkl`, the average of its training (`G_ema`).
@@ -86,7 +88,8 @@ def _other_arithmetic(network: Network) -> str | None:
         if name.startswith("synthesis.") and activation not in (ACTIVATION, LINEAR):
             return f"the activation {shown(activation)} in {name.rstrip('.')!r}"
         gain = layer.state.get("bias_gain", MAPPING_LR_MUL)
-        if name.startswith("mapping.fc") and gain != MAPPING_LR_MUL:
+        is_ours = isinstance(gain, float) and gain == MAPPING_LR_MUL
+        if name.startswith("mapping.fc") and not is_ours:
             return f"the learning rate multiplier {shown(gain)} in {name.rstrip('.')!r}"
     return None
 
@@ -125,10 +128,10 @@ def _absent_noise(network: Network, tensors: State) -> State:
     """Noise of strength 0 for the convolutions that were trained without any."""
     added: State = {}
     for name, layer in network.networks():
-        if layer.state.get("use_noise", True) or not name.endswith(CONVOLUTIONS[:2]):
+        if layer.state.get("use_noise") is not False or not name.endswith(CONVOLUTIONS[:2]):
             continue
         digits = name.removeprefix("synthesis.b").partition(".")[0]
-        if f"{name}weight" in tensors and digits.isdecimal():
+        if f"{name}weight" in tensors and digits in _SIDES:
             side = int(digits)
             added[f"{name}noise_strength"] = torch.zeros(())
             added[f"{name}noise_const"] = torch.zeros(side, side)
@@ -171,7 +174,7 @@ def _convolution(state: State, left: State, name: str, own: str, noise: int, pat
     """A layer; kernels are neither flipped nor transposed, those that up-sample included."""
     _modulated(state, left, name, own, path)
     state[f"{name}.activate.bias"] = _taken(left, f"{own}.bias", path)
-    state[f"{name}.noise.weight"] = _taken(left, f"{own}.noise_strength", path).reshape(1)
+    state[f"{name}.noise.weight"] = _taken(left, f"{own}.noise_strength", path).reshape(-1)
     state[f"noises.noise_{noise}"] = _taken(left, f"{own}.noise_const", path)[None, None]
     left.pop(f"{own}.resample_filter", None)  # the block's
 

@@ -29,7 +29,7 @@ from ..networks.stylegan3_config import (
 )
 from .checkpoints import State, load_strictly
 from .network_pickles import Network, read_network
-from .torch_files import CheckpointError
+from .torch_files import CheckpointError, shown
 
 NETWORK = "G_ema"
 FIRST_TENSOR = "synthesis.input.affine.weight"
@@ -68,6 +68,9 @@ _SHOWN = frozenset(
 _CLAMP, _SCALE = "conv_clamp", "output_scale"
 _MAPPING_FIXED: Mapping[str, object] = {"lr_multiplier": MAPPING_LR_MUL}
 _MAPPING_SHOWN = frozenset(["num_layers", "w_avg_beta"])
+
+# What float() raises; of a tensor of several numbers, torch's own.
+_NO_NUMBER = (TypeError, ValueError, OverflowError, RuntimeError)
 
 
 def is_stylegan3(tensors: Mapping[str, object]) -> bool:
@@ -132,7 +135,7 @@ def _checked(options: object, path: Path) -> Mapping[str, Any]:
     for given, fixed, others in ((found, _FIXED, known), (inner, _MAPPING_FIXED, _MAPPING_SHOWN)):
         for name, value in given.items():
             if name in fixed and not _is(value, fixed[name]):
-                raise _wrong(path, f"has the option {name} = {value!r}, not {fixed[name]!r}")
+                raise _wrong(path, f"has the option {name} = {shown(value)}, not {fixed[name]!r}")
             if name not in fixed and name not in others:
                 raise _wrong(path, f"has an option {str(name)[:40]!r} that is not known")
     return found
@@ -180,12 +183,10 @@ def _number(
         return None
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except _NO_NUMBER:
         number = 0.0
     if not 0 < number < float("inf"):
-        raise _wrong(
-            path, f"has the option {name} = {str(value)[:40]}, which is no positive number"
-        )
+        raise _wrong(path, f"has the option {name} = {shown(value)}, which is no positive number")
     return number
 
 
@@ -221,7 +222,7 @@ def _is(value: object, wanted: object) -> bool:
     """Whether an option has a value, up to the rounding of a float."""
     try:
         return abs(float(value) - float(wanted)) <= 1e-9  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except _NO_NUMBER:
         return False
 
 

@@ -81,7 +81,10 @@ def read_torch_file(path: Path) -> dict[str, Any]:
 
 def shown(value: object) -> str:
     """A value of a file as a sentence shows it: short, on one line, however deep it may be."""
-    return _SHORT.repr(value)
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # Python writes out no integer of more than 4300 digits
+        return "a value with an integer of too many digits"
 
 
 def _tensors(contents: Mapping[Any, Any]) -> Iterator[tuple[object, Tensor]]:
