@@ -93,8 +93,8 @@ class Lpips(nn.Module):
             if kernel.shape[1:] != wanted or bias.shape != kernel.shape[:1]:
                 raise CheckpointError(
                     f"convolution {number} of the LPIPS backbone has a kernel of shape "
-                    f"{tuple(kernel.shape)} and a bias of {tuple(bias.shape)}, where one of {wanted} "
-                    "for each bias is wanted; give AlexNet or VGG16"
+                    f"{tuple(kernel.shape)} and a bias of {tuple(bias.shape)}, where {wanted} "
+                    "for each bias are wanted; give AlexNet or VGG16"
                 )
             before = kernel.shape[0]
             kernel = kernel.contiguous(memory_format=torch.channels_last)

@@ -21,9 +21,10 @@ from ..networks.mobile_model import MobileModel
 from ..networks.mobilestylegan import MobileStyleGan, PictureHead, model_from_state
 from .lpips import load_lpips
 from .mobilestylegan_ir import ORIGIN, read_random_face
-from .torch_files import CheckpointError
+from .torch_files import CheckpointError, flaw, shown
 
 MAX_BYTES = 1 << 30
+MAX_SIZE = 4096  # of what a file says of its encoder: sides, channels, blocks
 INPUT_SIDE = 256
 """Side of the reconstruction, at which pictures are compared; smaller generators' own side."""
 
@@ -102,18 +103,23 @@ def read_latent_encoder(path: Path, generator: MobileStyleGan) -> tuple[LatentEn
     state, facts = _read(path)
     average = state.pop(LATENT_AVERAGE, None)
     width = generator.config.style_width
-    if average is None or average.shape != (width,):
+    if average is None or average.shape != (width,) or not torch.isfinite(average).all():
         raise CheckpointError(
-            f"{path} gives no latents of {width} numbers, which this generator takes; give an "
+            f"{path} gives no average latent of {width} finite numbers; give an "
             "encoder that was trained for it"
         )
     numbers = [field.name for field in fields(FeaturesConfig) if field.name in facts]
+    own = {key.removeprefix(ENCODER_PREFIX): value.float() for key, value in state.items()}
     try:
         config = FeaturesConfig(**{name: _number(facts[name]) for name in numbers})
-        encoder = LatentEncoder(config, width)
-    except (TypeError, ValueError, ArithmeticError) as error:
+        if sum(config.face_blocks) > len(own):
+            raise ValueError("more blocks than tensors")
+        with torch.device("meta"):
+            sketch = LatentEncoder(config, width)
+    except Exception as error:  # sizes of another kind may fail anywhere in the network's making
         raise CheckpointError(f"{path} says sizes of no encoder: {error}") from error
-    own = {key.removeprefix(ENCODER_PREFIX): value.float() for key, value in state.items()}
+    _fill(sketch, own, path, "encoder of photographs")
+    encoder = LatentEncoder(config, width)  # takes no more memory than the file's tensors
     _fill(encoder, own, path, "encoder of photographs")
     return encoder, average.float()
 
@@ -137,6 +143,8 @@ def _draft(
     config = generator.config
     try:
         blocks = int(facts.get("blocks", ""))
+        if blocks < 0:
+            raise ValueError("less than none")
         channels = config.channels[blocks]
     except (ValueError, IndexError) as error:
         raise CheckpointError(
@@ -144,7 +152,7 @@ def _draft(
             "tools/photos heads"
         ) from error
     squeeze = state.get("head.squeeze.weight")
-    width = 1 if squeeze is None else len(squeeze)
+    width = squeeze.shape[0] if squeeze is not None and squeeze.ndim else 1
     with torch.device("meta"):
         head = PictureHead(channels, config.style_width, width)
     own = {key.removeprefix("head."): value.float() for key, value in state.items()}
@@ -184,8 +192,11 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     data = read_regular(path, MAX_BYTES, CheckpointError)
     try:
         state = load(data)
-    except SafetensorError as error:
+    except (SafetensorError, KeyError) as error:  # KeyError: a type that torch has not
         raise CheckpointError(f"{path} is no safetensors file: {error}") from error
+    for name, tensor in state.items():
+        if wrong := flaw(tensor):
+            raise CheckpointError(f"{path}: {shown(name)} is {wrong}; copy the file again")
     header: dict[str, Any] = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     return state, dict(header.get("__metadata__") or {})
 
@@ -206,4 +217,6 @@ def _fill(network: nn.Module, state: dict[str, Tensor], path: Path, kind: str) -
 def _number(text: str) -> Any:
     """A size of a config as its file says it: an integer, or several in brackets."""
     numbers = tuple(int(part) for part in text.strip("()").replace(" ", "").split(",") if part)
+    if not numbers or not all(0 < number <= MAX_SIZE for number in numbers):
+        raise ValueError(f"{shown(text)} is not of 1 to {MAX_SIZE}")
     return numbers if text.startswith("(") else numbers[0]
