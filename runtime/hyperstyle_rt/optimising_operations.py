@@ -86,7 +86,8 @@ class OptimisingOperations(ExportingOperations):
             ``"face"`` for the face that is found in it. None for the whole picture, and of
             ``hybrid`` for the face.
         on_step:
-            Called with (steps done, loss, rendering float32 [3,H,W]), first for none.
+            Called with (steps done, loss, rendering float32 [3,H,W]), first for none. Where the
+            last step went astray, the state that is gone back to is told under the same number.
         align, face:
             As for :meth:`invert`.
 
@@ -104,7 +105,7 @@ class OptimisingOperations(ExportingOperations):
         BundleError
             If the bundle has not the graphs.
         InversionError
-            If the inversion is of another space.
+            If the inversion is of another space, or its rendering is not finite.
         """
         manifest = self.bundle.manifest
         if inversion is not None:

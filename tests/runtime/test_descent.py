@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from descent_stand_in import (
     aim,
     quadratic_bundle,
 )
+from hyperstyle_rt.errors import InversionError
 from hyperstyle_rt.formats.inversion_file import InversionData, parse_inversion
 from hyperstyle_rt.optimising.adam import PUBLISHED
 from hyperstyle_rt.optimising.descent import Moving, Pace, Problem, descend
@@ -114,6 +117,50 @@ def test_a_descent_that_goes_astray_is_taken_back(variables: tuple[str, ...]) ->
         if loss > 2.5 * kept[0]:
             assert kept[number + 1] == pytest.approx(min(kept[: number + 1]))
     assert kept[-1] < kept[0] < lost[-1]
+
+
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        (Limits(2), [0, 1, 2, 2]),
+        (Limits(5, seconds=2.5), [0, 1, 2, 3]),
+        (Limits(11, until=0.01), [*range(11), 11]),
+    ],
+)
+def test_a_descent_does_not_end_where_it_went_astray(
+    limits: Limits, told: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever ends it; what is told and asked last is what is returned."""
+    clock, bench = itertools.count(-1.0), Bench(start(), "latents")
+    time = SimpleNamespace(monotonic=lambda: next(clock))
+    monkeypatch.setattr("hyperstyle_rt.optimising.descent.time", time)
+    falling = np.linspace(9, 8, len(told) - 2)
+    broken, original, points = iter([*falling, 90.0, 8.0]), bench.backend.run, []
+
+    def run(role: str, inputs: dict[str, Any]) -> dict[str, Any]:
+        if role not in OBJECTIVES:
+            return original(role, inputs)
+        points.append(inputs["latents"][0])
+        return {**original(role, inputs), "loss": np.array([next(broken)], np.float32)}
+
+    monkeypatch.setattr(bench.backend, "run", run)
+    seen: list[float] = []
+    steps: list[tuple[int, float]] = []
+    problem = replace(
+        bench.problem, astray=2.5, enough=lambda result: bool(seen.append(result.loss))
+    )
+    found = descend(problem, limits, lambda done, loss, _i: steps.append((done, loss)))
+    assert [done for done, _ in steps] == told
+    assert (steps[-2][1], steps[-1][1], seen[-1], max(seen)) == (90, 8, 8, 9)
+    assert np.array_equal(found.latents, points[-1]) and np.array_equal(points[-1], points[-3])
+
+
+def test_a_start_that_is_no_number_is_refused() -> None:
+    latents = np.full((ROWS, WIDTH), np.nan, np.float32)
+    for astray in (None, 2.5):
+        bench = Bench(Point(latents, np.zeros(CODES, np.float32)), "latents")
+        with pytest.raises(InversionError, match="not finite"):
+            bench.descend(2, astray=astray)
 
 
 def test_what_is_no_number_is_astray(monkeypatch: pytest.MonkeyPatch) -> None:

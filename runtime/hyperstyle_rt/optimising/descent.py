@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..backends.protocol import Buffers
+from ..errors import InversionError
 from ..types import Array
 from .adam import BRISK, Adam, AdamSettings
 from .limits import Limits
@@ -28,7 +29,8 @@ SLOWER = 0.5
 OnStep = Callable[[int, float, Array], Any]
 """Called with (steps done, loss, rendering float32 [3,H,W]) of the state after so many steps.
 
-The loss is that of the picture, without what keeps variables in bounds.
+The loss is that of the picture, without what keeps variables in bounds. The last state told is the
+one that is returned.
 """
 
 
@@ -115,7 +117,8 @@ class Problem:
     disturb:
         Noise on the latents while they are evaluated; None for none.
     enough:
-        Stops the descent before the next step; None for no such condition.
+        Stops the descent before the next step; None for no such condition. It sees every state but
+        those that are taken back.
     astray:
         Times the loss at the start above which the descent is taken back to the best it had; None
         for never.
@@ -142,28 +145,47 @@ class Problem:
 def descend(problem: Problem, limits: Limits, on_step: OnStep | None = None) -> Point:
     """Change the variables of a problem so that the loss falls.
 
+    A state that is taken back counts as a step. After the last step it has no successor, so that
+    the state it is taken back to is looked at under the same number.
+
     Returns
     -------
     Where it is after the last step.
+
+    Raises
+    ------
+    InversionError
+        If the loss at the start is not finite.
     """
     losses: list[float] = []
     best = _Best(problem)
     began, progress = time.monotonic(), 0.0
-    for done in range(limits.steps + 1):
+    for turn in range(limits.steps + 2):
+        done = min(turn, limits.steps)
         result, gradients = _evaluate(problem, max(progress, limits.progress(done, 0.0)))
         losses.append(result.loss)
+        _check_start(losses[0])
         if on_step is not None:
             on_step(done, result.loss, result.rendering())
-        enough = problem.enough is not None and problem.enough(result)  # it sees every state
+        if best.went_astray(losses):  # asked first: nothing ends a descent where it went astray
+            best.restore()
+            continue
+        enough = problem.enough is not None and problem.enough(result)
         progress = limits.progress(done, time.monotonic() - began)
         if enough or progress >= 1 or limits.settled(losses):
             break
-        if best.went_astray(losses):
-            best.restore()
-            continue
         for moving in problem.moving:
             moving.step(gradients, done, progress)
     return problem.point()
+
+
+def _check_start(loss: float) -> None:
+    """Refuse a start from which no gradient leads anywhere."""
+    if not math.isfinite(loss):
+        raise InversionError(
+            "the inversion's rendering is not finite, so that gradient steps lead nowhere; invert "
+            "the picture again"
+        )
 
 
 class _Best:
