@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from .errors import BackendError, HyperStyleError
 from .formats.inversion_file import InversionData
 from .formats.manifest import Manifest
@@ -228,13 +230,22 @@ def _make_target(work: Work, picture: Picture, size: Size) -> Any:
 
 
 def _upload_target(work: Work, array: Any, size: Size) -> Any:
-    """An array that is a graph's input already."""
+    """An array that is a graph's input already: backends would make float32 of any other."""
+    wanted = f"the target must be float32 {[1, 3, *size]}"
+    if not _on_device(array):
+        try:
+            array = np.asarray(array)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise BackendError(
+                f"{wanted}, and numpy takes this for none ({error}); convert it first"
+            ) from None
     interface = getattr(array, "__cuda_array_interface__", {})
-    shape = tuple(getattr(array, "shape", interface.get("shape", ())))
-    if shape and shape != (1, 3, *size):  # without a dtype, the backend checks it
-        raise BackendError(
-            f"the target must be float32 {[1, 3, *size]}, not {list(shape)}; resize it first"
-        )
+    shape = getattr(array, "shape", interface.get("shape"))
+    if shape is not None and tuple(shape) != (1, 3, *size):  # a capsule alone the backend checks
+        raise BackendError(f"{wanted}, not {list(shape)}; resize it first")
+    kind = str(getattr(array, "dtype", interface.get("typestr", "<f4"))).removeprefix("torch.")
+    if kind not in ("float32", "<f4"):
+        raise BackendError(f"{wanted} in [-1, 1], not {kind}; convert it first")
     return work.backend.upload(array)
 
 

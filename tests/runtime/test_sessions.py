@@ -70,6 +70,20 @@ def test_results_stay_where_the_backend_keeps_them(model: Model, picture: np.nda
     assert np.array_equal(found.tensors["codes"][0], expected.codes)
     with pytest.raises(BackendError, match=r"\[1, 3, 64, 64\], not \[1, 3, 32, 32\]; resize it"):
         model.invert_on_device(target[..., ::2, ::2])
+    for wrong in (
+        np.uint8(128) + np.zeros_like(target, np.uint8),
+        target + 0j,
+        target.astype("f8"),
+    ):
+        with pytest.raises(
+            BackendError, match=r"float32 \[1, 3, 64, 64\] in .*, not (uint|comp|flo)"
+        ):
+            model.invert_on_device(wrong)
+    for nothing in (None, "x", [[1.0], []]):
+        with pytest.raises(BackendError, match=r"the target must be float32 \[1, 3, 64, 64\]"):
+            model.invert_on_device(nothing)
+    again = model.invert_on_device(memoryview(target), 2)
+    assert np.array_equal(again.tensors["codes"][0], expected.codes)
 
 
 # Closing
