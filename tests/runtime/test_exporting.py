@@ -119,6 +119,31 @@ def test_what_is_in_the_way_is_kept(
         model.export_bundle(styled, tmp_path / "new")
 
 
+def test_nothing_but_the_old_bundle_is_replaced(
+    model: Model, tuned: Inversion, tmp_path: Path
+) -> None:
+    out, link = tmp_path / "mine", tmp_path / "link"
+    model.export_bundle(tuned, out)
+    (out / "face.safetensors").write_text("mine")
+    with pytest.raises(BundleError, match=r"mine.face\.safetensors would be lost"):
+        model.export_bundle(tuned, out, overwrite=True)
+    assert (out / "face.safetensors").read_text() == "mine"
+    (out / "face.safetensors").unlink()
+    (out / "README.md").write_text("of the bundle")
+    link.symlink_to(out)
+    model.export_bundle(tuned, link, overwrite=True, name="again")
+    assert link.is_symlink() and Bundle.open(out).manifest.name == "again"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "mine"]
+    (out / "manifest.json").write_text("{}")
+    with pytest.raises(BundleError, match="would be lost"):
+        check_destination(out, True)
+    link.unlink()
+    link.symlink_to(model.bundle.directory)
+    for own in (link, model.bundle.directory):
+        with pytest.raises(BundleError, match="to export from"):
+            model.export_bundle(tuned, own, overwrite=True)
+
+
 def test_damaged_graphs_are_refused() -> None:
     for message in (b"\x08", b"\x12\x05ab", b"\x0b", b"\x08" + b"\xff" * 11):
         with pytest.raises(ValueError):

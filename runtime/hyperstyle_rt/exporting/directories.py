@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -10,7 +11,12 @@ from pathlib import Path
 
 from ..errors import BundleError
 from ..files import make_directory, reason
-from ..formats.bundle import MANIFEST_NAME
+from ..formats.bundle import MANIFEST_NAME, PLANS_DIRECTORY, Bundle
+
+BESIDE = ("LICENSE", "NOTICE")
+"""Of a bundle, though its manifest does not list them."""
+
+README = "README.md"
 
 
 def check_destination(directory: Path, overwrite: bool) -> None:
@@ -19,14 +25,16 @@ def check_destination(directory: Path, overwrite: bool) -> None:
     Raises
     ------
     BundleError
-        If there is a bundle and `overwrite` is not set, or there is anything but a bundle.
+        If there is a bundle and `overwrite` is not set, or there is anything but a bundle, or
+        anything beside one.
     """
     try:
         if not directory.is_dir():
             if directory.exists():
                 raise BundleError(f"{directory} is a file; give a directory for the bundle")
             return
-        if not any(directory.iterdir()):
+        names = sorted(path.name for path in directory.iterdir())
+        if not names:
             return
     except OSError as error:
         raise BundleError(f"cannot look into {directory}: {reason(error)}") from None
@@ -36,11 +44,29 @@ def check_destination(directory: Path, overwrite: bool) -> None:
         raise BundleError(
             f"there is a bundle in {directory}; give another directory, or replace it with --force"
         )
+    own = {MANIFEST_NAME, *BESIDE, README, *_listed(directory)}
+    for name in names:
+        if name not in own:
+            raise BundleError(
+                f"{directory / name} would be lost, which the manifest there does not list; move "
+                "it, or give another directory"
+            )
+
+
+def _listed(directory: Path) -> frozenset[str]:
+    """What a bundle's manifest lists of its directory: nothing where it cannot be read."""
+    try:
+        manifest = Bundle.open(directory).manifest
+    except BundleError:
+        return frozenset()
+    return frozenset({*manifest.files, *([PLANS_DIRECTORY] if manifest.plans else [])})
 
 
 @contextmanager
 def appearing(directory: Path, overwrite: bool) -> Iterator[Path]:
     """Give an empty directory beside `directory`, renamed to it if the block succeeds.
+
+    Where `directory` is a link, the one that it leads to is replaced.
 
     Raises
     ------
@@ -48,7 +74,7 @@ def appearing(directory: Path, overwrite: bool) -> Iterator[Path]:
         As :func:`check_destination`, or if the directory cannot be made.
     """
     check_destination(directory, overwrite)
-    directory = directory.absolute()
+    directory = Path(os.path.realpath(directory))
     make_directory(directory.parent, BundleError)
     beside = directory.parent / f".{uuid.uuid4().hex}"
     staged, old = beside.with_suffix(".part"), beside.with_suffix(".old")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -37,13 +38,12 @@ from ..free_inputs import FEATURE_OFFSET, NOISE, PARAMETRIC_GENERATOR, Free
 from ..rendering import CODES, GENERATOR, STYLE_OFFSETS, STYLED_GENERATOR, Renderer
 from ..types import Array
 from .constants import DataFile, bind_inputs, constant_graph, inputs_and_outputs
-from .directories import appearing
+from .directories import BESIDE, appearing
 
 MAPPING = "mapping"
 ENCODER = "encoder"  # what is left of a method whose further phases find codes
 PREFIX = "tuned_"  # of the files; a copied graph may read from the untuned generator's
 DATA_NAME = f"{PREFIX}{GENERATOR}.onnx{DATA_SUFFIX}"
-BESIDE = ("LICENSE", "NOTICE")
 STORED = "fp32"
 
 LARGEST_DIFFERENCE = 2e-3
@@ -81,14 +81,16 @@ def export_tuned(tuned: Tuned, directory: Path, name: str | None, overwrite: boo
     Raises
     ------
     BundleError
-        If the bundle has no method that finds latents, the directory cannot be written to, or the
-        new bundle renders something else.
+        If the bundle has no method that finds latents, the directory cannot be written to or is
+        the bundle's own, or the new bundle renders something else.
     BundleError, HyperStyleError
         As :func:`check_exportable`.
     """
     check_exportable(tuned.bundle, tuned.backend)
     manifest = tuned.bundle.manifest
     name = _bundle_name(name, directory, manifest)
+    if os.path.realpath(directory) == os.path.realpath(tuned.bundle.directory):
+        raise BundleError(f"{directory} is the bundle to export from; give another directory")
     with appearing(directory, overwrite) as staged:
         try:
             exported = _write(tuned, staged, name)
