@@ -99,7 +99,10 @@ class Operations(OptimisingOperations):
             given. What was done is in ``settings["effort"]``.
         start:
             An inversion of a picture much like this one, of the same space, as of the frame before
-            of a film: the method iterates on from its latents and codes, and gradient steps from
+            of a film. A method that corrects latents, as ReStyle does, iterates on from its
+            latents. HyperStyle goes on from its codes alone, as it finds the latents of every
+            picture anew; they are first scaled down to leave room for `iterations`, so that of the
+            method's own number, the default, nothing of them is left. Gradient steps go on from
             what such steps had found for it. None to start from the average latent.
 
         Returns

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hyperstyle_rt import Inversion, InversionError, Model
-from hyperstyle_rt.video.inverting import with_room
+from hyperstyle_rt.inverting.inverter import with_room
 from method_bundles import NUDGED, Chain, add_method
 from stand_ins import StandInCuda, add_plans
 
@@ -107,13 +107,19 @@ def test_another_space_is_refused(model: Model, picture: np.ndarray) -> None:
 
 def test_codes_leave_room_for_what_follows(model: Model, picture: np.ndarray) -> None:
     inversion = model.invert(picture, 5)
-    assert with_room(inversion, 5) is inversion
-    scaled = with_room(inversion, 3)
+    assert with_room(inversion.data, 5) is inversion.data
+    scaled = with_room(inversion.data, 3)
     assert np.allclose(scaled.codes, inversion.codes * np.float32(0.6))
     assert scaled.codes[0, -1] == 3
-    assert not with_room(inversion, 0).codes.any()
-    without_codes = model.invert(picture, method=NUDGED)
+    assert not with_room(inversion.data, 0).codes.any()
+    without_codes = model.invert(picture, method=NUDGED).data
     assert with_room(without_codes, 1) is without_codes
+    after = model.invert(picture, 2, start=inversion)
+    assert equal(after, model.invert(picture, 2, start=replace(inversion, data=scaled)))
+    for _ in range(3):
+        after = model.invert(picture, 2, start=after)
+        assert after.codes[0, -1] == 5
+    assert equal(model.invert(picture, 5, start=after), inversion)
 
 
 def test_a_recording_is_of_one_way_to_start(

@@ -85,6 +85,20 @@ def count_iterations(
     return int(asked)
 
 
+def with_room(before: InversionData, most: int) -> InversionData:
+    """An inversion whose codes are the sum of at most so many iterations.
+
+    HyperStyle's codes are sums, with their number in the last column, and the hypernetwork has seen
+    sums of no more iterations than it was trained with. Picture after picture they would grow
+    without end. Scaled down, they are worth `most` of their iterations, and what follows adds the
+    rest.
+    """
+    codes = before.codes
+    if codes is None or codes[0, -1] <= most:
+        return before
+    return replace(before, codes=codes * np.float32(max(most, 0) / codes[0, -1]))
+
+
 class Inverter:
     """Runs the methods of a bundle; one thread's."""
 
@@ -110,8 +124,9 @@ class Inverter:
         Parameters
         ----------
         before:
-            What the state starts with instead of the average latent and zero codes. Phases that
-            would only find a first guess of what it gives are left out.
+            What the state starts with instead of the average latent and zero codes, with
+            :func:`room <with_room>` for the iterations. Phases that would only find a first guess
+            of what it gives are left out.
 
         Raises
         ------
@@ -123,6 +138,8 @@ class Inverter:
         chosen = manifest.method(method)
         if before is not None:
             check_fits(before, manifest)
+            if chosen.iterating_phase is not None:
+                before = with_room(before, chosen.iterations - count)
             chosen = self._without_first_guesses(chosen)
         plan = self._plan(chosen, count)
         start = self._start(plan, target, before)

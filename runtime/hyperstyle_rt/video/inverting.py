@@ -211,24 +211,7 @@ class FilmInverter:
         if self._before is None or self._settings.following is None:
             return None
         run, inversion = self._before
-        if run != self._track.runs[number]:
-            return None
-        most = self._model.bundle.manifest.method(self._own).iterations if self._iterates else 0
-        return with_room(inversion, most - self._settings.following)
-
-
-def with_room(inversion: Inversion, most: int) -> Inversion:
-    """An inversion whose codes are the sum of at most so many iterations.
-
-    HyperStyle's codes are sums, with their number in the last column, and the hypernetwork has seen
-    sums of no more iterations than it was trained with. Frame after frame they would grow without
-    end. Scaled down, they are worth `most` of their iterations, and what follows adds the rest.
-    """
-    codes = inversion.codes
-    if codes is None or codes[0, -1] <= most:
-        return inversion
-    scaled = codes * np.float32(max(most, 0) / codes[0, -1])
-    return replace(inversion, data=replace(inversion.data, codes=scaled))
+        return inversion if run == self._track.runs[number] else None
 
 
 def cut_out(picture: Picture, points: Doubles, model: Model) -> Crop:

@@ -25,7 +25,7 @@ from hyperstyle_rt.photos.portraits import paste
 from hyperstyle_rt.video import inverting, tracking
 from hyperstyle_rt.video.amounts import amounts_at, parse_courses
 from hyperstyle_rt.video.folder import FilmFolder
-from hyperstyle_rt.video.inverting import cut_out, with_room
+from hyperstyle_rt.video.inverting import cut_out
 from hyperstyle_rt.video.reading import read_frames
 
 COUNT = 7
@@ -89,9 +89,8 @@ def test_a_frame_goes_on_from_the_one_before(tiny_bundle: Path) -> None:
         before = None
         for number in range(3):
             crop = cut_out(frames[number].picture, record.track.points[number], model)
-            start = None if before is None else with_room(before, 4)
             count = 3 if before is None else 1
-            before = model.invert(crop, count, effort="fast", start=start)
+            before = model.invert(crop, count, effort="fast", start=before)
             assert np.array_equal(folder.load(number).latents, before.latents)
             assert np.array_equal(folder.load(number).codes, before.codes)
     assert before.codes[0, -1] == 5
@@ -100,6 +99,14 @@ def test_a_frame_goes_on_from_the_one_before(tiny_bundle: Path) -> None:
         crop = cut_out(frames[2].picture, record.track.points[2], model)
         alone = model.invert(crop, 3, effort="fast")
     assert np.array_equal(folder.load(2).codes, alone.codes)
+
+
+def test_steps_go_on_from_all_that_the_frame_before_has(tiny_bundle: Path) -> None:
+    """A preset by itself leaves the codes of the inversion that its steps begin with."""
+    options = ("--bundle", tiny_bundle, "--align", "always")
+    succeed("invert", "film.mp4", *options, "--method", "refine", "--steps", 0)
+    first, second = (Inversion.load(f"film.inversions/{n:06d}.safetensors") for n in range(2))
+    assert first.codes.any() and np.array_equal(second.codes, first.codes)
 
 
 def test_a_run_that_was_killed_is_resumed_to_the_same_bytes(
