@@ -340,6 +340,17 @@ def test_an_lpips_that_is_low_ends_tuning(data: InversionData) -> None:
     assert seen == [0]
 
 
+def test_an_inversion_says_which_steps_were_run(data: InversionData) -> None:
+    """Of the stages that were: with latents, the one that finds them is left out."""
+    found, _ = run(data, True, preset="pti")
+    assert found.settings["optimise"] == [{"preset": "pti", "steps": 350}]
+    many = {"steps": np.int64(2), "seconds": np.float32(9.5), "until": np.float32(0.25)}
+    found, _ = run(data, True, preset="image2stylegan", **many)
+    (said,) = found.settings["optimise"]
+    assert said == {"preset": "image2stylegan", "steps": 2, "seconds": 9.5, "until": 0.25}
+    assert [type(said[name]) for name in many] == [int, float, float]
+
+
 def test_the_projector_keeps_its_noise(data: InversionData) -> None:
     found, _ = run(data, False, preset="projector", steps=30)
     assert found.needs == ("codes", "noise")

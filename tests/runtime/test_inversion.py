@@ -191,11 +191,17 @@ def test_an_inversion_of_another_space_is_refused(model: Model, inversion: Inver
         model.offsets(stranger)
 
 
-@pytest.mark.parametrize("options", [{"iterations": -1}, {"iterations": 101}, {"until": -0.1}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"iterations": count} for count in (-1, 101, 2.5, True, "3", float("inf"))),
+        *({"until": until} for until in (-0.1, float("inf"), True, "x")),
+    ],
+)
 def test_senseless_options_are_refused(
     model: Model, picture: np.ndarray, options: dict[str, float]
 ) -> None:
-    with pytest.raises(HyperStyleError):
+    with pytest.raises(HyperStyleError, match=f"{next(iter(options))} must be"):
         model.invert(picture, **options)
 
 

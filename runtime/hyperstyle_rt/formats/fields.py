@@ -153,7 +153,10 @@ class Fields:
 
 def shown(value: object) -> str:
     """Write a value as errors show it: short, and with nothing that moves a terminal's cursor."""
-    return reprlib.repr(value)
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # Python writes no whole number of more than 4300 digits
+        return "a number of thousands of digits"
 
 
 def optional(fields: Fields, name: str, read: Callable[[Fields], T]) -> T | None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..backends.protocol import Backend, Buffers, Recording, RecordingBackend, Signature
 from ..errors import BundleError, HyperStyleError
+from ..formats.asked import number_from_0, whole_number
 from ..formats.bundle import Bundle
 from ..formats.inversion_file import InversionData
 from ..formats.inversion_fit import check_fits
@@ -69,8 +70,8 @@ def count_iterations(
         If a number is out of range, or one is given to a method that does not iterate.
     """
     chosen = manifest.method(method)
-    if until is not None and not until >= 0:
-        raise HyperStyleError(f"until must be a number of at least 0, not {until}")
+    if until is not None:
+        number_from_0("until", until)
     if chosen.iterating_phase is None:
         if asked is not None or until is not None:
             raise HyperStyleError(
@@ -80,9 +81,7 @@ def count_iterations(
         return 0
     if asked is None:
         return chosen.iterations
-    if isinstance(asked, bool) or not 0 <= asked <= MAX_ITERATIONS or asked != int(asked):
-        raise HyperStyleError(f"iterations must be from 0 to {MAX_ITERATIONS}, not {asked}")
-    return int(asked)
+    return whole_number("iterations", asked, MAX_ITERATIONS)
 
 
 def with_room(before: InversionData, most: int) -> InversionData:

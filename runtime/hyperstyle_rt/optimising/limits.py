@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import HyperStyleError
+from ..formats.asked import number_from_0, whole_number
 from .names import MAX_STEPS
 
 SETTLED_OVER = 10  # steps over which an improvement is looked for
@@ -12,7 +12,7 @@ SETTLED_OVER = 10  # steps over which an improvement is looked for
 
 @dataclass(frozen=True)
 class Limits:
-    """When to stop: whichever comes first.
+    """When to stop: whichever comes first, in numbers of Python whatever kind was given.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class Limits:
     Raises
     ------
     HyperStyleError
-        On construction, if one of them is out of range.
+        On construction, if one of them is no such number.
     """
 
     steps: int
@@ -35,12 +35,10 @@ class Limits:
     until: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.steps <= MAX_STEPS:
-            raise HyperStyleError(f"steps must be from 0 to {MAX_STEPS}, not {self.steps}")
-        if self.seconds is not None and not self.seconds >= 0:
-            raise HyperStyleError(f"seconds must be a number of at least 0, not {self.seconds}")
-        if self.until is not None and not self.until >= 0:
-            raise HyperStyleError(f"until must be a number of at least 0, not {self.until}")
+        object.__setattr__(self, "steps", whole_number("steps", self.steps, MAX_STEPS))
+        for name in ("seconds", "until"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, number_from_0(name, value))
 
     def progress(self, steps: int, seconds: float) -> float:
         """Share of the limits that is used up: 0 at the start, 1 at the end."""

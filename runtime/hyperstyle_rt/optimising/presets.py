@@ -5,7 +5,7 @@ Sources and traps: ``docs/spec-methods.md``, sections 1 and 2.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,6 +17,7 @@ from .adam import BRISK, PUBLISHED
 from .descent import Pace
 from .names import REFINE
 from .noise_maps import normalised
+from .objective import LossResult
 from .schedules import constant, cosine, gently, projector_rate
 
 PENALTY = 1e-4
@@ -28,6 +29,7 @@ AS_BUILT = None
 LPIPS_WEIGHT = 0.3
 """Weight of LPIPS in bundles that are built with it; what an encoder in its place stands for."""
 
+LPIPS_ALEXNET = "lpips_alexnet"
 VGG16 = "vgg16"
 
 # What the mask is to a stage.
@@ -137,6 +139,17 @@ class Stage:
     astray: float | None = None
     draft: bool = False
     renew: int = 0
+
+    def published_end(self, facts: ObjectiveFacts | None) -> Callable[[LossResult], bool] | None:
+        """What of the terms of the objective ends it early; None for nothing."""
+        if self.enough is None or facts is None or facts.perceptual != LPIPS_ALEXNET:
+            return None
+        below = self.enough * facts.weight
+
+        def enough(result: LossResult) -> bool:
+            return bool(result.terms()[2] <= below)
+
+        return enough
 
 
 @dataclass(frozen=True)

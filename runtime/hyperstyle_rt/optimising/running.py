@@ -51,8 +51,6 @@ from .variables import VARIABLES, Place, check_variables
 SEED = 303  # of StyleGAN2's projector
 SPREAD_OVER = 10_000
 
-LPIPS_ALEXNET = "lpips_alexnet"
-
 
 @dataclass(frozen=True)
 class Request:
@@ -105,8 +103,8 @@ def stages_of(request: Request, has_latents: bool) -> list[Stage]:
         stages = [refining_stage(request.variables, stages[0].steps)]
     total = sum(stage.steps for stage in stages)
     wanted = total if request.steps is None else request.steps
-    Limits(wanted, request.seconds, request.until)  # refused before any work
-    bounds = np.cumsum([0, *(stage.steps for stage in stages)]) * wanted
+    limits = Limits(wanted, request.seconds, request.until)  # refused before any work
+    bounds = np.cumsum([0, *(stage.steps for stage in stages)]) * limits.steps
     ends = [round(int(bound) / total) for bound in bounds]
     return [
         replace(stage, steps=end - start)
@@ -213,7 +211,7 @@ class Optimiser:
             if number + 1 < len(stages):
                 spent = time.monotonic() - began
         return replace(
-            point.write(data, changed), settings={**data.settings, **self._settings(data)}
+            point.write(data, changed), settings={**data.settings, **self._settings(data, before)}
         )
 
     def _seconds(self, stages: list[Stage], spent: float) -> float | None:
@@ -221,7 +219,7 @@ class Optimiser:
         seconds, steps = self._request.seconds, sum(stage.steps for stage in stages)
         if seconds is None or not steps:
             return seconds
-        return max(0.0, seconds - spent) * stages[0].steps / steps
+        return max(0.0, float(seconds) - spent) * stages[0].steps / steps
 
     def _watch(self, before: int) -> OnStep | None:
         """Counts steps over all stages."""
@@ -359,19 +357,9 @@ class Optimiser:
 
     def _enough(self, stage: Stage) -> Callable[[LossResult], bool] | None:
         """What ends a stage early; None for nothing."""
-        published, follower = self._published_end(stage), self._request.follower
+        published = stage.published_end(self._bundle.manifest.objective)
+        follower = self._request.follower
         return published if follower is None else follower.watch(published)
-
-    def _published_end(self, stage: Stage) -> Callable[[LossResult], bool] | None:
-        facts = self._bundle.manifest.objective
-        if stage.enough is None or facts is None or facts.perceptual != LPIPS_ALEXNET:
-            return None
-        below = stage.enough * facts.weight
-
-        def enough(result: LossResult) -> bool:
-            return bool(result.terms()[2] <= below)
-
-        return enough
 
     def _term_weights(self, weights: Weights) -> Array:
         return weights.of_terms(self._bundle.manifest.objective)
@@ -385,15 +373,16 @@ class Optimiser:
     def _target(self, size: tuple[int, int]) -> Any:
         return self._backend.upload(to_input(self._picture, size))
 
-    def _settings(self, data: InversionData) -> dict[str, Any]:
-        """What an inversion says of this optimisation, after those before."""
+    def _settings(self, data: InversionData, steps: int) -> dict[str, Any]:
+        """What an inversion says of this optimisation, of the stages run, after those before."""
         request = self._request
+        limits = Limits(steps, request.seconds, request.until)
         this = {
             "preset": request.preset,
             "variables": None if request.variables is None else list(request.variables),
-            "steps": find_preset(request.preset).steps if request.steps is None else request.steps,
-            "seconds": request.seconds,
-            "until": request.until,
+            "steps": limits.steps,
+            "seconds": limits.seconds,
+            "until": limits.until,
             "mask": None if request.mask is None else True,
         }
         this = {name: value for name, value in this.items() if value is not None}
