@@ -135,12 +135,7 @@ class Inversion:
         InversionError
             If they are not of one generator.
         """
-        if other.data.space != self.data.space:
-            raise InversionError(
-                f"the inversions are of two generators (space {self.data.space[:12]} and "
-                f"{other.data.space[:12]}), so that latents of one mean something else to the "
-                "other; invert the picture with bundles of one generator"
-            )
+        self._check_space(other)
         settings = {**self.settings, "latents": other.method}
         data = replace(self.data, latents=other.latents, settings=settings)
         return Inversion(data, None, self.styles)
@@ -153,11 +148,28 @@ class Inversion:
         Returns
         -------
         Without a rendering where anything was taken over; itself for None.
+
+        Raises
+        ------
+        InversionError
+            If they are not of one generator.
         """
-        taken = {} if other is None else {name: getattr(other.data, name) for name in HALVES}
-        if all(value is None for value in taken.values()):
+        if other is None:
             return self
-        return Inversion(replace(self.data, **taken))
+        self._check_space(other)
+        taken = {name: getattr(other.data, name) for name in HALVES}
+        taken = {name: value for name, value in taken.items() if value is not None}
+        if not taken:
+            return self
+        return Inversion(replace(self.data, **taken), None, self.styles)
+
+    def _check_space(self, other: Inversion) -> None:
+        if other.data.space != self.data.space:
+            raise InversionError(
+                f"the inversions are of two generators (space {self.data.space[:12]} and "
+                f"{other.data.space[:12]}), so that what is found for one means something else to "
+                "the other; invert the picture with bundles of one generator"
+            )
 
     @classmethod
     def load(cls, path: str | Path) -> Inversion:

@@ -91,6 +91,14 @@ def test_gradient_steps_go_on_from_what_they_had_found(model: Model, picture: np
     carried = method.with_steps_of(refined)
     assert np.array_equal(carried.channel_offsets, offsets)
     assert np.array_equal(carried.latents, method.latents)
+    both = replace(refined, styles=np.ones(3, np.float32)).with_steps_of(
+        replace(method, data=replace(method.data, noise=np.ones(2, np.float16)))
+    )
+    assert np.array_equal(both.channel_offsets, offsets), "what the other lacks is kept"
+    assert both.data.noise is not None and both.styles is not None
+    foreign = replace(refined, data=replace(refined.data, space="0" * 64))
+    with pytest.raises(InversionError, match="of two generators"):
+        method.with_steps_of(foreign)
     losses: list[float] = []
     watch = {"on_step": lambda _n, loss, _r: losses.append(loss)}
     model.optimise(carried, picture, steps=1, **watch)
