@@ -224,20 +224,26 @@ class Renderer:
             inputs[STYLE_OFFSETS] = self._backend.upload(nothing) if styles is None else styles
         return self._backend.run(graph, inputs)
 
-    def as_batch(self, latents: Array) -> Array:
-        """Latents [L,W] or [N,L,W] as [N,L,W].
+    def as_batch(self, latents: Any) -> Array:
+        """Latents [L,W] or [N,L,W] as float32 [N,L,W].
 
         Raises
         ------
         InversionError
-            If they are of another shape.
+            If they are of another shape, none, or not finite.
         """
         rows, width = self._manifest.num_latents, self._manifest.latent_width
-        if latents.ndim not in (2, 3) or latents.shape[-2:] != (rows, width):
-            raise InversionError(
-                f"latents must be [{rows},{width}] or [N,{rows},{width}], not {list(latents.shape)}"
-            )
-        return latents.reshape(-1, rows, width)
+        wanted = f"latents must be [{rows},{width}] or [N,{rows},{width}]"
+        try:
+            with np.errstate(over="ignore"):  # what is beyond float32 is refused below
+                batch = np.asarray(latents, np.float32)
+        except (TypeError, ValueError):
+            raise InversionError(f"{wanted} in numbers; give an array of them") from None
+        if batch.ndim not in (2, 3) or batch.shape[-2:] != (rows, width) or not batch.size:
+            raise InversionError(f"{wanted}, not {list(batch.shape)}")
+        if not np.isfinite(batch).all():
+            raise InversionError(f"{wanted}, all finite; some are not, so give others")
+        return batch.reshape(-1, rows, width)
 
     def check_styles(self, styles: Array, count: int) -> None:
         """Refuse styles that are not float32 [1 or N,S], for `count` latents.

@@ -14,6 +14,7 @@ from .editing.blending import (
     Blend,
     Edited,
     edit_latents,
+    finite_fractions,
     linear,
     linear_additions,
     linear_free,
@@ -64,7 +65,7 @@ class RenderingOperations(ABC):
         Raises
         ------
         EditError
-            If a direction is unknown, or an amount is not a finite number.
+            If a direction is unknown, or an amount is not a finite number or too large.
         InversionError
             If the inversion is of another space.
         """
@@ -134,7 +135,10 @@ class RenderingOperations(ABC):
         ------
         InversionError
             If one of the inversions is of another space; before the first picture.
+        EditError
+            If a fraction is not a finite number; likewise.
         """
+        numbers = finite_fractions(fractions)
         for inversion in (first, second):
             check_fits(inversion.data, self.bundle.manifest)
         renderer = self._work.renderer
@@ -143,7 +147,7 @@ class RenderingOperations(ABC):
         stored_noise = renderer.free.stored_noise() if noisy else None
 
         def frames() -> Iterator[Picture]:
-            for fraction in fractions:
+            for fraction in numbers:
                 kernels = renderer.kernels(
                     linear_additions(first.codes, second.codes, fraction),
                     linear_additions(first.channel_offsets, second.channel_offsets, fraction),
@@ -187,13 +191,14 @@ class RenderingOperations(ABC):
         Raises
         ------
         InversionError
-            If the inversion is of another space, or the latents or transforms have another shape.
+            If the inversion is of another space, or the latents or transforms have another shape,
+            none, or what is no finite number.
         BundleError
             If the generator cannot move its pictures.
         """
         output = self.synthesise(inversion, latents, styles, transform)
         pictures = np.stack([to_picture(rendering) for rendering in output])
-        return pictures if latents is not None and latents.ndim == 3 else pictures[0]
+        return pictures if latents is not None and np.ndim(latents) == 3 else pictures[0]
 
     def synthesise(
         self,
@@ -205,8 +210,7 @@ class RenderingOperations(ABC):
         """Like :meth:`render`, as float32 [N,3,H,W], about [-1,1] and not clamped."""
         check_fits(inversion.data, self.bundle.manifest)
         renderer = self._work.renderer
-        batch = inversion.latents if latents is None else np.asarray(latents, np.float32)
-        batch = renderer.as_batch(batch)
+        batch = renderer.as_batch(inversion.latents if latents is None else latents)
         if styles is None and inversion.styles is not None:
             styles = inversion.styles[None]
         if styles is not None:

@@ -243,7 +243,28 @@ def test_an_unknown_direction_is_answered_with_those_there_are(
         model.edit(inversion, {"smile": float("inf")})
 
 
+@pytest.mark.parametrize("direction", ["smile", "blond", "pose"])
+def test_amounts_that_are_no_finite_numbers_are_refused(
+    direction: str, model: Model, inversion: Inversion
+) -> None:
+    """Of sweeps, before the first picture."""
+    for wrong in ("2", None, True, 10**400, 10**5000, float("nan")):
+        with pytest.raises(EditError, match=f"amount of {direction} must be a finite number, not"):
+            model.sweep(inversion, [{direction: 1.0}, {direction: wrong}])
+    with pytest.raises(EditError, match=f"amount of {direction} moves .* than 1e[+]?300"):
+        model.edit(inversion, {direction: 1e300})
+    edited = model.edit(inversion, {direction: np.float32(0.5)})
+    assert edited.settings["edits"] == [{direction: 0.5}]
+
+
 # Between two faces
+
+
+def test_fractions_that_are_no_numbers_are_refused(model: Model, inversion: Inversion) -> None:
+    """Before any picture is asked for."""
+    for wrong in (float("nan"), "0.5", None):
+        with pytest.raises(EditError, match="fraction must be a finite number"):
+            model.interpolate(inversion, inversion, [0.5, wrong])
 
 
 def test_interpolation_runs_from_face_to_face(

@@ -183,6 +183,21 @@ def test_latents_of_another_shape_are_refused(
         model.render(inversion, np.zeros(shape, np.float32))
 
 
+def test_latents_that_are_no_numbers_are_refused(model: Model, inversion: Inversion) -> None:
+    latents = inversion.latents
+    for wrong in (
+        latents[None][:0],
+        latents * np.nan,
+        latents.astype("f8") * 1e300,
+        "x",
+        [[1], []],
+    ):
+        with pytest.raises(InversionError, match=r"latents must be \[8,16\] or"):
+            model.render(inversion, wrong)
+    assert np.array_equal(model.render(inversion, latents.tolist()), inversion.image)
+    assert np.array_equal(model.render(inversion, [latents])[0], inversion.image)
+
+
 def test_an_inversion_of_another_space_is_refused(model: Model, inversion: Inversion) -> None:
     stranger = Inversion(replace(inversion.data, bundle_name="cats", space="0" * 64))
     with pytest.raises(InversionError, match="cats"):

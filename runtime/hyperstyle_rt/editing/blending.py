@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import EditError
+from ..formats.asked import as_finite
 from ..formats.directions_file import Direction, StyleDirection
 from ..formats.fields import shown
 from ..free_inputs import Free
@@ -60,22 +61,43 @@ def edit_latents(
     Raises
     ------
     EditError
-        If a direction is unknown, or an amount is not a finite number.
+        If a direction is unknown, or an amount is not a finite number or too large.
     """
     edited = np.repeat(latents[None], len(edits), axis=0)
     styled = None if styles is None else np.repeat(styles[None], len(edits), axis=0)
     for row, amounts in enumerate(edits):
         for name, amount in amounts.items():
             direction = _find(directions, name)
-            if not math.isfinite(amount):
-                raise EditError(f"the amount of {name} must be a finite number, not {amount}")
-            if isinstance(direction, StyleDirection):
-                if styled is None:
-                    styled = np.zeros((len(edits), len(direction.offsets)), np.float32)
-                styled[row] += style_change(direction, amount)
-            else:
-                edited[row] += latent_change(direction, latents, amount)
+            with np.errstate(
+                over="ignore", invalid="ignore"
+            ):  # what is beyond float32 is told below
+                change = _change(direction, latents, _finite(name, amount))
+            if not np.isfinite(change).all():
+                raise EditError(
+                    f"the amount of {name} moves a face beyond what float32 holds; give a smaller "
+                    f"number than {shown(amount)}"
+                )
+            if not isinstance(direction, StyleDirection):
+                edited[row] += change
+                continue
+            if styled is None:
+                styled = np.zeros((len(edits), len(change)), np.float32)
+            styled[row] += change
     return Edited(edited, styled)
+
+
+def _change(direction: Direction, latents: Array, amount: float) -> Array:
+    """What a direction adds to latents, or to styles."""
+    if isinstance(direction, StyleDirection):
+        return style_change(direction, amount)
+    return latent_change(direction, latents, amount)
+
+
+def _finite(name: str, amount: object) -> float:
+    number = as_finite(amount)
+    if number is None:
+        raise EditError(f"the amount of {name} must be a finite number, not {shown(amount)}")
+    return number
 
 
 def _find(directions: Mapping[str, Direction], name: str) -> Direction:
@@ -85,6 +107,26 @@ def _find(directions: Mapping[str, Direction], name: str) -> Direction:
             f"the bundle has no direction {shown(name)}; its directions are {there_are}"
         )
     return directions[name]
+
+
+def finite_fractions(fractions: Sequence[float]) -> list[float]:
+    """Places between two faces, as plain numbers.
+
+    Raises
+    ------
+    EditError
+        If one is not a finite number.
+    """
+    numbers: list[float] = []
+    for fraction in fractions:
+        number = as_finite(fraction)
+        if number is None:
+            raise EditError(
+                f"a fraction must be a finite number, 0 for the first face and 1 for the second, "
+                f"not {shown(fraction)}"
+            )
+        numbers.append(number)
+    return numbers
 
 
 def linear(first: Array, second: Array, fraction: float) -> Array:
