@@ -85,8 +85,50 @@ def test_mistakes_are_one_sentence(party: Path, options: tuple[str, ...], proble
 
 def test_a_photo_is_never_overwritten_by_its_crop(party: Path) -> None:
     before = party.read_bytes()
-    assert "is the photo itself" in refuse("align", party, "-o", party, "--force")
+    assert "is one of the pictures" in refuse("align", party, "-o", party, "--force")
     assert party.read_bytes() == before
+
+
+def test_crops_of_several_photos_are_of_different_names(party: Path, tmp_path: Path) -> None:
+    names = [f"party.{suffix}" for suffix in ("jpg", "png", "png.png")]
+    photos = [party.with_name(name) for name in names]
+    for each in photos:
+        each.write_bytes(party.read_bytes())
+    said = refuse("align", *photos, "-o", tmp_path / "out", "--force")
+    assert said.startswith(f"{photos[1]} and {photos[2]} would both be written to ")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("face", ["largest", "all"])
+def test_a_crop_that_is_there_is_refused_before_any_work(
+    face: str, party: Path, tmp_path: Path
+) -> None:
+    """Else the batch would end with half of it done."""
+    other = party.with_name("other.png")
+    other.write_bytes(party.read_bytes())
+    number = ".face1" if face == "all" else ""
+    there = tmp_path / "out" / f"party{number}.aligned.png"
+    there.parent.mkdir()
+    there.touch()
+    options = ("-o", there.parent, "--size", 64, "--face", face)
+    assert f"{there} exists; " in refuse("align", other, party, *options)
+    assert list(there.parent.iterdir()) == [there]
+
+
+def test_a_later_crop_that_is_there_stops_only_its_photo(party: Path, tmp_path: Path) -> None:
+    other = party.with_name("other.png")
+    other.write_bytes(party.read_bytes())
+    there = tmp_path / "out" / "other.face2.aligned.png"
+    there.parent.mkdir()
+    there.touch()
+    options = ("-o", there.parent, "--size", 64, "--face", "all", "--json")
+    result = run("align", other, party, *options)
+    assert result.exit_code == 2
+    document = json.loads(result.stdout)
+    assert [error["input"] for error in document["errors"]] == [str(other)]
+    assert [Path(crop["output"]).name for crop in document["crops"]] == [
+        f"party.face{number}.aligned.png" for number in (1, 2)
+    ]
 
 
 def test_one_name_for_several_photos_is_refused(party: Path) -> None:

@@ -135,6 +135,27 @@ def test_existing_files_are_replaced_only_if_asked(
     assert sorted(p.name for p in Path("frames").iterdir()) == ["frame_00000.png", "mine"]
 
 
+def test_nothing_replaces_what_it_is_made_of(
+    faces: tuple[Path, Path], edit_bundle: Path, toon: Path
+) -> None:
+    face = write_face()
+    Path("frames").mkdir()
+    shutil.copy(face, "frames/frame_00000.png")
+    Path("link.png").symlink_to(face)
+    content = face.read_bytes()
+    for out, command in {
+        "face.png": ["edit", face, "smile=1"],
+        "link.png": ["edit", face, "smile=1"],
+        "frames": ["edit", "frames/frame_00000.png", "smile=1:2:2"],
+        "./face.png": ["edit", faces[0], "smile=1", "--paste", face],
+        "frames/../face.png": ["interpolate", faces[0], face],
+    }.items():
+        said = refuse(*command, "--bundle", edit_bundle, "--force", "--out", out)
+        assert said.endswith("would be overwritten; give another --out")
+    assert "would be overwritten" in refuse("adapt", face, "--bundle", toon, "-o", face, "--force")
+    assert face.read_bytes() == Path("frames/frame_00000.png").read_bytes() == content
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

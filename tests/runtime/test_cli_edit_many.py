@@ -118,6 +118,34 @@ def test_results_are_no_faces_of_a_folder(faces: Path, edit_bundle: Path) -> Non
     )
 
 
+def test_results_of_different_faces_are_different_files(faces: Path, edit_bundle: Path) -> None:
+    named = [f"in/c.{suffix}" for suffix in ("jpg", "png", "png.png")]
+    for name in named:
+        shutil.copy("in/c.png", name) if name != "in/c.png" else None
+    more = ("smile=1", "--bundle", edit_bundle, "--force", "-o")
+    before = files()
+    for resume in ((), ("--resume",)):
+        said = refuse("edit", *named, *more, "out", *resume)
+        assert "in/c.png and in/c.png.png would both be written to out/c.png.edited.png" in said
+    shutil.copy("in/c.png", "in/a.edited.png")
+    said = refuse("edit", "in/a.safetensors", "in/a.edited.png", *more, "in")
+    assert "in/a.edited.png is one of the pictures" in said
+    assert files() == before | {"in/a.edited.png"}
+
+
+def test_a_later_face_that_is_there_stops_only_its_photo(
+    party: tuple[Picture, list[Inversion]], edit_bundle: Path
+) -> None:
+    shutil.copy("party.png", "other.png")
+    Path("out").mkdir()
+    Path("out/other.face2.edited.png").touch()
+    more = ("--align", "always", "--face", "all", "--bundle", edit_bundle, "-o", "out")
+    result = run("edit", "other.png", "party.png", "smile=1", *more, "--json")
+    document = json.loads(result.stdout)
+    assert (result.exit_code, [each["input"] for each in document["errors"]]) == (2, ["other.png"])
+    assert [each["input"] for each in document["edited"]] == ["party.png"] * 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -109,7 +109,8 @@ def adapt(request: AdaptRequest) -> None:
     from ..model import Model
 
     subject, running, printing = request.subject, request.running, request.printing
-    out = film_path(request.out, f"{name_of(subject)}.adapted.png", request.force)
+    inputs = [subject] if request.paste is None else [subject, request.paste]
+    out = film_path(request.out, f"{name_of(subject)}.adapted.png", request.force, inputs)
     refuse_json_to_pipe(out, printing.json_)
     first = _first_layer(request)
     more = running.settings()

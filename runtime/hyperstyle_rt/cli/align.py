@@ -13,7 +13,7 @@ from ..batch.streams import is_pipe_out, read_picture_source, spoken, write_pipe
 from ..errors import PictureError
 from ..temporaries import remove_leftovers
 from . import options
-from .outputs import is_directory_for, numbered, refuse_existing
+from .outputs import check_distinct, is_directory_for, numbered, refuse_existing
 from .pipes import refuse_json_to_pipe
 from .terminal import (
     exit_with_errors,
@@ -94,7 +94,7 @@ def align(
 
     found = find_sources(photos)
     refuse_json_to_pipe(out, json_)
-    sources, plan = found.sources, _plan(found, out)
+    sources, plan = found.sources, _plan(found, out, face, force)
     for folder in {crop.parent for crop in plan}:
         remove_leftovers(folder)
     done: list[Aligned] = []
@@ -126,13 +126,23 @@ def align(
     exit_with_errors(errors.values())
 
 
-def _plan(found: Found, out: Path) -> list[Path]:
-    """Name the crop of every photo; of several faces each gets its number into the name."""
+def _plan(found: Found, out: Path, face: str, force: bool) -> list[Path]:
+    """Name the crop of every photo, and refuse what may not be replaced.
+
+    Of several faces each gets its number into the name; how many there are is not known yet.
+    """
+    from ..photos.portraits import ALL
+
     if is_pipe_out(out) and len(found.sources) == 1:
         return [out]
+    crops = [out]
     if is_directory_for(out, found):
-        return [out / f"{source.name}{ENDING}" for source in found.sources]
-    return [out]
+        crops = [out / f"{source.name}{ENDING}" for source in found.sources]
+    first = [numbered(crop, int(face == ALL), ENDING) for crop in crops]
+    check_distinct([(s.path, [crop]) for s, crop in zip(found.sources, first, strict=True)])
+    if not force:
+        refuse_existing(first)
+    return crops
 
 
 def _align_one(photo: Path, crop: Path, face: str, size: int, force: bool) -> list[Aligned]:
@@ -157,7 +167,7 @@ def _align_one(photo: Path, crop: Path, face: str, size: int, force: bool) -> li
         if os.path.realpath(path) == os.path.realpath(photo):
             raise PictureError(f"{path} is the photo itself; give another --out")
         if not force:
-            refuse_existing([path])
+            refuse_existing([path], PictureError)
     make_directory(crop.parent, PictureError)
     for path, portrait in zip(crops, portraits, strict=True):
         write_picture(path, portrait.crop)

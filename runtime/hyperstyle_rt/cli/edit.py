@@ -16,12 +16,19 @@ import typer
 
 from ..batch.records import Record, is_result, read_record
 from ..batch.streams import STANDARD, is_pipe_out
-from ..errors import HyperStyleError, InversionError
+from ..errors import HyperStyleError, InversionError, PictureError
 from . import options
 from .edit_film import edit_film, film_folder_of
 from .edit_report import Edited, EditReport
 from .frames import film_path, write_frames
-from .outputs import check_report, is_directory_for, numbered, refuse_existing, write_report
+from .outputs import (
+    check_distinct,
+    check_report,
+    is_directory_for,
+    numbered,
+    refuse_existing,
+    write_report,
+)
 from .pipes import as_file, called_by_its_name, refuse_json_to_pipe
 from .subjects import digest_of, is_inversion, open_faces, open_model, pasted_together
 from .terminal import exit_with_errors, print_json, print_line, print_passed_over
@@ -187,7 +194,7 @@ class _Task:
 
 
 def _plan(found: Found, request: EditRequest) -> list[_Task]:
-    """Name what is written for each subject, and refuse what is there already."""
+    """Name what is written for each subject, and refuse what may not be replaced."""
     from ..imaging.films import FILM_SUFFIXES
     from ..photos.portraits import ALL
 
@@ -197,18 +204,20 @@ def _plan(found: Found, request: EditRequest) -> list[_Task]:
 
     out, force, resume = request.out, request.force, request.resume
     sources = found.sources
+    photos = [] if request.paste is None else [request.paste]
     one = len(sources) == 1 and not (found.folders or found.patterns)
     if one and not resume:
         (source,) = sources
         only = task(source, Path(f"{source.name}{ENDING}") if out is None else out)
         if only.by_faces and is_pipe_out(only.out):
             raise HyperStyleError(f"--out {out} takes one face; give a file or directory for all")
-        film_path(only.first, "", force)
+        film_path(only.first, "", force, [only.subject, *photos])
         return [only]
     folder = Path() if out is None else out
     if not is_directory_for(folder, found, FILM_SUFFIXES):
         raise HyperStyleError(f"--out {out} names one file; --resume and folders need a directory")
     tasks = [task(source, folder / f"{source.name}{ENDING}") for source in sources]
+    check_distinct([(each.subject, [each.first]) for each in tasks], photos)
     if not force and not resume:
         refuse_existing([each.first for each in tasks])
     return tasks
@@ -298,7 +307,7 @@ class _Work:
         if self.request.force:
             return
         resume = self.request.resume
-        refuse_existing([path for path in paths if not (resume and is_result(path))])
+        refuse_existing([p for p in paths if not (resume and is_result(p))], PictureError)
 
     def _record(self, file: Path) -> Record:
         from ..work import computed_by

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -19,17 +20,24 @@ if TYPE_CHECKING:
     from ..imaging.pictures import Original
 
 
-def film_path(out: Path | None, default: str, force: bool) -> Path:
+def film_path(out: Path | None, default: str, force: bool, inputs: Sequence[Path]) -> Path:
     """Decide where pictures go: what ``--out`` says, else to the file ``default``.
+
+    Parameters
+    ----------
+    inputs:
+        What is read, which is replaced by no result.
 
     Raises
     ------
     HyperStyleError
-        If the suffix is unknown, or the file or a filled folder exists and is not to be replaced.
+        If the suffix is unknown, nothing can be written there, the file or a filled folder exists
+        and is not to be replaced, or an input would be.
     """
     out = Path(default) if out is None else out
     if not is_pipe_out(out):
         _check(out, force)
+        _check_inputs(out, inputs)
     return out
 
 
@@ -51,6 +59,17 @@ def _check(out: Path, force: bool) -> None:
         )
     if not is_folder and not force:
         refuse_existing([out])
+
+
+def _check_inputs(out: Path, inputs: Sequence[Path]) -> None:
+    result = os.path.realpath(out)
+    for path in inputs:
+        read = Path(os.path.realpath(path))
+        is_frame = str(read.parent) == result and read.match("frame_*.png")
+        if is_frame or str(read) == result:
+            raise HyperStyleError(
+                f"{path} is what the result is made of and would be overwritten; give another --out"
+            )
 
 
 def write_frames(

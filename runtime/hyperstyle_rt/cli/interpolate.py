@@ -74,7 +74,7 @@ def interpolate(request: InterpolateRequest) -> None:
 
     first, second, printing = request.first, request.second, request.printing
     default = f"{name_of(first)}-{name_of(second)}{default_film_suffix()}"
-    out = film_path(request.out, default, request.force)
+    out = film_path(request.out, default, request.force, [first, second])
     refuse_json_to_pipe(out, printing.json_)
     with as_file(first) as one, as_file(second) as other:
         named = one if is_inversion(one) else other

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,23 +49,65 @@ def plan_tasks(found: Found, out: Path, settings: Settings) -> list[Task]:
     else:
         targets = [Target(out.parent, out.stem, out.suffix)]
     tasks = [Task(source.path, target) for source, target in zip(sources, targets, strict=True)]
-    _check_distinct(tasks, settings)
+    check_distinct((task.picture, first_files(task, settings)) for task in tasks)
     return tasks
 
 
-def refuse_existing(paths: Sequence[Path]) -> None:
-    """Refuse to replace files.
+def check_distinct(
+    planned: Iterable[tuple[Path, Sequence[Path]]], others: Sequence[Path] = ()
+) -> None:
+    """Refuse results that would replace what is worked on, or one another.
+
+    Parameters
+    ----------
+    planned:
+        Every picture, and the files that are written for it.
+    others:
+        What is read beside the pictures.
 
     Raises
     ------
     HyperStyleError
-        If one of the files exists.
+        If there are such, whatever may be replaced otherwise.
+    """
+    planned = list(planned)
+    inputs = {os.path.realpath(path) for path in (*others, *(picture for picture, _ in planned))}
+    owners: dict[str, Path] = {}
+    for picture, files in planned:
+        for path in files:
+            if os.path.realpath(path) in inputs:
+                raise HyperStyleError(
+                    f"{path} is one of the pictures and would be overwritten; give another --out"
+                )
+            key = os.path.normcase(path)
+            if key in owners:
+                raise HyperStyleError(
+                    f"{owners[key]} and {picture} would both be written to {path}; rename one, or "
+                    "take them one after the other with another --out"
+                )
+            owners[key] = picture
+
+
+def refuse_existing(
+    paths: Sequence[Path], error: type[HyperStyleError] = HyperStyleError, option: str = "--out"
+) -> None:
+    """Refuse to replace files.
+
+    Parameters
+    ----------
+    option:
+        That names them.
+
+    Raises
+    ------
+    HyperStyleError
+        Of type `error`, if one of the files exists.
     """
     existing = [path for path in paths if os.path.lexists(path)]
     if existing:
         more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
-        raise HyperStyleError(
-            f"{existing[0]}{more} exists; give another --out, or replace it with --force"
+        raise error(
+            f"{existing[0]}{more} exists; give another {option}, or replace it with --force"
         )
 
 
@@ -180,21 +222,3 @@ def check_writable(directory: Path) -> None:
         raise HyperStyleError(
             f"cannot write into {directory}: {nearest} is not yours to write; give another --out"
         )
-
-
-def _check_distinct(tasks: Sequence[Task], settings: Settings) -> None:
-    inputs = {os.path.realpath(task.picture) for task in tasks}
-    owners: dict[str, Path] = {}
-    for task in tasks:
-        for path in first_files(task, settings):
-            if os.path.realpath(path) in inputs:
-                raise HyperStyleError(
-                    f"{path} is one of the pictures and would be overwritten; give another --out"
-                )
-            key = os.path.normcase(path)
-            if key in owners:
-                raise HyperStyleError(
-                    f"{owners[key]} and {task.picture} would both be written to {path}; rename "
-                    "one, or invert them one after the other with another --out"
-                )
-            owners[key] = task.picture
