@@ -92,6 +92,19 @@ def test_what_is_edited_already_is_skipped(faces: Path, edit_bundle: Path) -> No
     assert "out/a.edited.png exists" in said
 
 
+def test_a_report_takes_no_other_place(faces: Path, edit_bundle: Path) -> None:
+    before = files()
+    options = ("smile=1", "--bundle", edit_bundle, "--force", "--report")
+    for report in ("y.png", "in/c.png"):
+        said = refuse("edit", "in/c.png", *options, report, "-o", "y.png")
+        assert f"--report {report} would take the place of {report}" in said
+    said = refuse("edit", "in", *options, "out/a.edited.png", "-o", "out")
+    assert "would take the place of out/a.edited.png" in said
+    said = refuse("edit", "in/a.safetensors", *options, "p.png", "-o", "y.png", "--paste", "p.png")
+    assert "would take the place of p.png" in said
+    assert files() == before
+
+
 def test_several_are_named_or_fit_a_pattern(faces: Path, edit_bundle: Path) -> None:
     more = ("--bundle", edit_bundle, "-q", "-o")
     succeed("edit", "in/a.safetensors", "in/c.png", "smile=1", *more, "named")

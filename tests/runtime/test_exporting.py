@@ -170,5 +170,10 @@ def test_the_command(
     succeed("check", "face.png", "--bundle", "engines/me", "--candidate", "cpu")
     assert "engines/me" in refuse(*words, *export, "--out", "again")
     assert not Path("again").exists()
+    shutil.copytree(tiny_bundle, "own/tiny")
+    for directory in ("own/tiny", "own"):
+        replaced = ("--bundle", "own/tiny", "--export-bundle", directory, "--force")
+        said = refuse("invert", "face.png", "--method", "pti", *replaced)
+        assert "would replace the bundle that the picture is inverted with" in said
     write_picture(tmp_path / "other.png", picture)
     assert "one picture" in refuse(*words, *export, "--force", "other.png")

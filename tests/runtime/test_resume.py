@@ -201,7 +201,8 @@ def test_reports_are_replaced_only_by_those_that_go_on(folder: tuple[object, ...
     succeed(*options, "--resume")
     succeed(*options, "--resume")
     Path("r.json").write_text('{"mine": 1}')
-    assert refuse(*options, "--resume").startswith("r.json exists")
+    said = refuse(*options, "--resume")
+    assert said == "r.json exists; give another --report, or replace it with --force"
     succeed(*options, "--resume", "--force")
 
 
@@ -210,3 +211,29 @@ def test_reports_that_cannot_be_written(report: str, folder: tuple[object, ...])
     before = contents("in") | contents()
     refuse("invert", *folder, "-n", 1, "--resume", "--report", report)
     assert contents("in") | contents() == before
+
+
+@pytest.mark.parametrize(
+    ("report", "says"),
+    [
+        ("in/a.png", "would take the place of in/a.png; give another --report"),
+        ("out/x/../a.inverted.png", "would take the place of out/a.inverted.png"),
+        ("out/a.safetensors", "would take the place of out/a.safetensors"),
+        ("new", "would take the place of new/a.inverted.png"),
+        ("link.json", "would take the place of in/a.png"),
+        ("pipe", "--report pipe is no file; name one, or have the report printed by --json"),
+        ("-", "--report - is no file"),
+        ("/dev/null", "--report /dev/null is no file"),
+    ],
+)
+def test_reports_take_no_other_place(
+    report: str, says: str, folder: tuple[object, ...], tiny_bundle: Path
+) -> None:
+    os.mkfifo("pipe")
+    Path("link.json").symlink_to("in/a.png")
+    before = contents("in") | contents()
+    out = "new" if report == "new" else "out"
+    options = ("in", "-o", out, "--bundle", tiny_bundle, "-n", 1, "--save-inversion", "--force")
+    assert says in refuse("invert", *options, "--report", report)
+    assert contents("in") | contents() == before
+    assert not Path("new").exists() and not Path("-").exists()

@@ -95,6 +95,11 @@ class EditRequest:
     report: options.ReportTo = None
     printing: options.Printing
 
+    @property
+    def photos(self) -> list[Path]:
+        """What is read beside the faces."""
+        return [] if self.paste is None else [self.paste]
+
 
 def edit(request: EditRequest) -> None:
     """Edit faces: along directions such as smile or age, all renders with the same weights.
@@ -125,7 +130,8 @@ def edit(request: EditRequest) -> None:
             "--paste sets a face back that is turned as the crop is; leave out --unaligned"
         )
     if report is not None:
-        check_report(report, request.resume, request.force)
+        used = [path for task in tasks for path in (task.subject, task.first)]
+        check_report(report, request.resume, request.force, [*used, *request.photos])
     named = _of_known_bundle([task.subject for task in tasks])
     say = printing.shows_lines and not is_pipe_out(tasks[0].out)
     results = EditReport(found, steps)
@@ -204,20 +210,19 @@ def _plan(found: Found, request: EditRequest) -> list[_Task]:
 
     out, force, resume = request.out, request.force, request.resume
     sources = found.sources
-    photos = [] if request.paste is None else [request.paste]
     one = len(sources) == 1 and not (found.folders or found.patterns)
     if one and not resume:
         (source,) = sources
         only = task(source, Path(f"{source.name}{ENDING}") if out is None else out)
         if only.by_faces and is_pipe_out(only.out):
             raise HyperStyleError(f"--out {out} takes one face; give a file or directory for all")
-        film_path(only.first, "", force, [only.subject, *photos])
+        film_path(only.first, "", force, [only.subject, *request.photos])
         return [only]
     folder = Path() if out is None else out
     if not is_directory_for(folder, found, FILM_SUFFIXES):
         raise HyperStyleError(f"--out {out} names one file; --resume and folders need a directory")
     tasks = [task(source, folder / f"{source.name}{ENDING}") for source in sources]
-    check_distinct([(each.subject, [each.first]) for each in tasks], photos)
+    check_distinct([(each.subject, [each.first]) for each in tasks], request.photos)
     if not force and not resume:
         refuse_existing([each.first for each in tasks])
     return tasks

@@ -43,7 +43,7 @@ def edit_film(request: EditRequest, path: Path, edits: Sequence[str]) -> None:
     """Edit a film: every frame along directions, by amounts that change over time."""
     from ..model import Model
     from ..video.amounts import parse_courses
-    from ..video.folder import open_film_folder
+    from ..video.folder import FILM_FILE, open_film_folder
 
     started = time.perf_counter()
     _refuse_options(request)
@@ -51,7 +51,8 @@ def edit_film(request: EditRequest, path: Path, edits: Sequence[str]) -> None:
     courses = parse_courses(edits, record.duration)
     out = _out(request, path, record)
     if request.report is not None:
-        check_report(request.report, request.resume, request.force)
+        used = [path / FILM_FILE, out, *request.photos]
+        check_report(request.report, request.resume, request.force, used)
     if request.paste is not None and not request.force and sha256(request.paste) != record.film:
         raise PictureError(
             f"{request.paste} is not the film whose inversions are in {path}; give --paste that "

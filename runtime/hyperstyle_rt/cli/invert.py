@@ -11,7 +11,7 @@ from ..batch.streams import is_pipe_out, write_pipe
 from ..errors import HyperStyleError
 from . import options
 from .invert_descent import check_descent, mask_of, total_steps
-from .invert_export import check_export, export_bundle
+from .invert_export import check_export, export_bundle, tuned_file
 from .invert_film import films_of, invert_films
 from .invert_methods import ALL_METHODS, all_settings, tasks_of_methods
 from .invert_options import InvertRequest
@@ -117,11 +117,13 @@ def invert(request: InvertRequest) -> None:
         raise HyperStyleError(f"--resume needs a directory, and --out {out} is a picture")
     with instead_of_pipe(out) as file:
         planned = tasks_of_methods(request, plan_tasks(found, file, settings), every)
-        if not request.force and not folders.resume:
-            refuse_existing([p for s, tasks in planned for t in tasks for p in first_files(t, s)])
-        if folders.report is not None:
-            check_report(folders.report, folders.resume, request.force)
         every_task = [task for _, tasks in planned for task in tasks]
+        files = [p for s, tasks in planned for t in tasks for p in first_files(t, s)]
+        if not request.force and not folders.resume:
+            refuse_existing(files)
+        if folders.report is not None:
+            used = [*(task.picture for task in every_task), *files, tuned_file(every_task[0])]
+            check_report(folders.report, folders.resume, request.force, used)
         check_export(request, model, every_task, every)
         results = Report(every_task, found.passed_over, None if file == out else out)
         root = out if folders.resume else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,12 @@ def check_export(
         raise HyperStyleError(
             "--export-bundle is for one inversion of one picture, written to files; name one "
             "picture, one method and one face"
+        )
+    inside = os.path.realpath(model.bundle.directory) + os.sep
+    if inside.startswith(os.path.realpath(directory) + os.sep):
+        raise HyperStyleError(
+            f"--export-bundle {directory} would replace the bundle that the picture is inverted "
+            "with; give another directory"
         )
     check_destination(directory, request.force)
     if not request.force:

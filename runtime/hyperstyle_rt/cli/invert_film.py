@@ -62,6 +62,7 @@ def films_of(arguments: Sequence[Path]) -> list[Path]:
 def invert_films(request: InvertRequest, films: Sequence[Path]) -> None:
     """Invert films one after the other; one that cannot be inverted does not stop the others."""
     from ..model import Model
+    from ..video.folder import FILM_FILE
     from ..video.reading import check_films
 
     check_films()
@@ -73,7 +74,8 @@ def invert_films(request: InvertRequest, films: Sequence[Path]) -> None:
     if not request.force and not folders.resume:
         refuse_existing([path for task in tasks for path in task.paths(request)])
     if folders.report is not None:
-        check_report(folders.report, folders.resume, request.force)
+        used = [p for t in tasks for p in (t.film, *t.paths(request), t.inversions / FILM_FILE)]
+        check_report(folders.report, folders.resume, request.force, used)
     done: list[dict[str, Any]] = []
     errors: dict[Path, str] = {}
     try:

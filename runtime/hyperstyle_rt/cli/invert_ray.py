@@ -105,9 +105,11 @@ def plan_on_ray(request: InvertRequest) -> OnRay:
     tables = _tables(request, settings)
     planned = _planned(request, settings)
     tasks = list(planned.tasks.values())
-    if request.folders.report is not None:
-        check_report(request.folders.report, request.folders.resume, request.force)
-    if not (request.force or request.folders.resume or cluster.no_files):
+    folders = request.folders
+    if folders.report is not None:
+        used = [p for t in tasks for p in (t.picture, *first_files(t, settings))]
+        check_report(folders.report, folders.resume, request.force, used)
+    if not (request.force or folders.resume or cluster.no_files):
         refuse_existing([p for t in tasks for p in first_files(t, settings)])
     work = _work(request, settings, tasks, tables, mask)
     batch = RayBatch(_cluster(request), work, planned.tasks, planned.tables)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..batch.records import is_report
+from ..batch.streams import is_pipe_out
 from ..errors import HyperStyleError
 from ..files import is_directory, make_directory, write_atomically
 
@@ -111,13 +112,15 @@ def refuse_existing(
         )
 
 
-def check_report(path: Path, resume: bool, force: bool) -> None:
+def check_report(path: Path, resume: bool, force: bool, others: Iterable[Path]) -> None:
     """Check before any work that the report can be written.
 
     Parameters
     ----------
     resume, force:
         Whether an older report may be replaced, or whatever file is there.
+    others:
+        What else is read or written, which is never replaced, nor made impossible to write.
 
     Raises
     ------
@@ -126,9 +129,20 @@ def check_report(path: Path, resume: bool, force: bool) -> None:
     """
     if is_directory(path):
         raise HyperStyleError(f"--report {path} is a directory; name a file in it")
-    check_writable(path.parent)
+    if is_pipe_out(path) or (os.path.exists(path) and not os.path.isfile(path)):  # noqa: PTH110, PTH113
+        raise HyperStyleError(
+            f"--report {path} is no file; name one, or have the report printed by --json"
+        )
+    check_writable(path.parent, "--report")
+    place = os.path.realpath(path)
+    for other in others:
+        used = os.path.realpath(other)
+        if used == place or used.startswith(f"{place}{os.sep}"):
+            raise HyperStyleError(
+                f"--report {path} would take the place of {other}; give another --report"
+            )
     if not force and not (resume and is_report(path)):
-        refuse_existing([path])
+        refuse_existing([path], option="--report")
 
 
 def write_report(path: Path, document: Mapping[str, Any]) -> None:
@@ -210,15 +224,26 @@ def check_suffix(out: Path, known: Sequence[str]) -> None:
         )
 
 
-def check_writable(directory: Path) -> None:
-    """Refuse a directory that files cannot be written into, or that cannot be created."""
+def check_writable(directory: Path, option: str = "--out") -> None:
+    """Refuse a directory that files cannot be written into, or that cannot be created.
+
+    Parameters
+    ----------
+    option:
+        That names it.
+
+    Raises
+    ------
+    HyperStyleError
+        If it is such.
+    """
     above = (directory, *directory.absolute().parents)
     nearest = next(path for path in above if os.path.lexists(path))
     if not is_directory(nearest):
         raise HyperStyleError(
-            f"cannot write into {directory}: {nearest} is not a directory; give another --out"
+            f"cannot write into {directory}: {nearest} is not a directory; give another {option}"
         )
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise HyperStyleError(
-            f"cannot write into {directory}: {nearest} is not yours to write; give another --out"
+            f"cannot write into {directory}: {nearest} is not yours to write; give another {option}"
         )
