@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 
 import pytest
 from hyperstyle_rt.batch.pipeline import overlap
@@ -83,6 +84,36 @@ def test_work_waits_for_the_finishing_of_others() -> None:
         assert len(worked) <= number + 3
 
 
+def test_an_interrupted_wait_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signal comes while items are being finished, and all are worked on."""
+    go, begun, worked = threading.Event(), threading.Semaphore(0), []
+    result = Future.result
+
+    def finish(value: int) -> int:
+        begun.release()
+        assert go.wait(5)
+        if value == 1:
+            raise PictureError("one is bad")
+        return value
+
+    def wait(future: Future[int], timeout: float | None = None) -> int:
+        if len(worked) == 3 and not go.is_set():
+            assert all(begun.acquire(timeout=5) for _ in range(3))
+            go.set()
+            raise KeyboardInterrupt
+        return result(future, timeout)
+
+    monkeypatch.setattr(Future, "result", wait)
+    outcomes = overlap(range(3), same, lambda n: worked.append(n) or n, finish, 3)
+    assert [(n, str(found)) for n, found in (next(outcomes) for _ in range(3))] == [
+        (0, "0"),
+        (1, "one is bad"),
+        (2, "2"),
+    ]
+    with pytest.raises(KeyboardInterrupt):
+        next(outcomes)
+
+
 def test_an_interruption_finishes_what_is_being_finished_and_starts_nothing() -> None:
     begun, finished, prepared = threading.Event(), [], []
     go = threading.Event()
@@ -105,8 +136,10 @@ def test_an_interruption_finishes_what_is_being_finished_and_starts_nothing() ->
         finished.append(value)
         return value
 
+    outcomes = overlap(range(100), prepare, work, finish, 2)
+    assert next(outcomes) == (0, 0)  # what was written is handed over, for the report
     with pytest.raises(KeyboardInterrupt):
-        list(overlap(range(100), prepare, work, finish, 2))
+        next(outcomes)
     assert finished == [0]
     assert len(prepared) <= 5
     left = set(threading.enumerate()) - others

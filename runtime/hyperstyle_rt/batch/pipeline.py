@@ -45,8 +45,9 @@ def overlap(
     Yields
     ------
     item, result:
-        In the order of the items; the error in the result's place where one failed. Where the
-        consumer stops early or is interrupted, what is being finished still is, and nothing else.
+        In the order of the items; the error in the result's place where one failed. Where an error
+        or an interruption ends the work, what is being finished still is, and is handed over before
+        that is raised; where the consumer stops early, it is finished, too. Nothing else is begun.
     """
     pool = ThreadPoolExecutor(jobs)
     ahead: deque[tuple[Item, Future[Prepared]]] = deque()
@@ -64,11 +65,21 @@ def overlap(
             behind.append((item, pool.submit(finish, computed)))
 
     def outcome() -> tuple[Item, Result | Failure]:
-        item, finished = behind.popleft()
+        item, finished = behind[0]
+        result: Result | Failure
         try:
-            return item, finished.result()
+            result = finished.result()
         except (PictureError, InversionError) as error:
-            return item, error.with_traceback(None)  # whose frames would hold the pixels
+            result = error.with_traceback(None)  # whose frames would hold the pixels
+        behind.popleft()  # only now: an interruption of the waiting leaves it to be handed over
+        return item, result
+
+    def is_known(finished: Future[Result]) -> bool:
+        """Whether there is a result, or an error of the item alone."""
+        if finished.cancelled():
+            return False
+        error = finished.exception()
+        return error is None or isinstance(error, (PictureError, InversionError))
 
     try:
         for item in items:
@@ -82,5 +93,13 @@ def overlap(
                 advance()
             while behind and (not ahead or behind[0][1].done()):
                 yield outcome()
+    except GeneratorExit:  # there is nobody to hand anything to
+        raise
+    except BaseException:
+        pool.shutdown(cancel_futures=True)
+        behind = deque(each for each in behind if is_known(each[1]))
+        while behind:
+            yield outcome()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
