@@ -307,6 +307,24 @@ def test_invert_with_an_unknown_bundle(face: Path):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["invert", ""], "an argument"),
+        (["invert", "--force", ""], "an argument"),
+        (["invert", "pictures", ""], "an argument"),
+        (["invert", "face.png", "--mask", ""], "--mask"),
+        (["invert", "face.png", "-o", ""], "-o"),
+        (["edit", "face.png", "smile=1", "--method="], "--method"),
+        (["align", "face.png", "--out", ""], "--out"),
+        (["info", "--bundle", ""], "--bundle"),
+    ],
+)
+def test_empty_texts_are_refused(arguments: list[str], named: str, face: Path):
+    assert refuse(*arguments) == f"{named} is empty; give it a value, or leave it out"
+    assert files() == {"face.png"}
+
+
+@pytest.mark.parametrize(
     ("option", "value"),
     [("--iterations", MAX_ITERATIONS + 1), ("--until", "nan"), ("--threads", 0)],
 )

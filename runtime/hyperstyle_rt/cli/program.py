@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from types import FrameType
 from typing import Any, TextIO
 
@@ -215,6 +216,20 @@ class _Program:
 
 class Command(_Program, TyperCommand):
     """A command, alone or of a group."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse empty texts, as scripts give them: a path without text is the folder one is in."""
+        for before, argument in pairwise(["", *args]):
+            option = argument.removesuffix("=") if argument else before
+            if argument and (argument == option or not self._takes_value(option)):
+                continue
+            named = option if self._takes_value(option) else "an argument"
+            raise HyperStyleError(f"{named} is empty; give it a value, or leave it out")
+        return list(super().parse_args(ctx, args))
+
+    def _takes_value(self, option: str) -> bool:
+        flags = (getattr(each, "is_flag", True) for each in self.params if option in each.opts)
+        return not all(flags)
 
 
 class CommandGroup(_Program, TyperGroup):
