@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pty
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from command_line import RUNTIME, refuse, run, succeed, write_face
+from command_line import RUNTIME, refuse, run, sentence, succeed, write_face
 from hyperstyle_rt import Inversion, Model
 from hyperstyle_rt.cli.app import app
 from hyperstyle_rt.imaging.pictures import read_picture
@@ -139,6 +141,24 @@ def test_what_comes_may_be_wrong(
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
     assert says in result.stderr
     assert names() == set()
+
+
+def test_a_full_temporary_folder_is_one_sentence(
+    edit_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **_named: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    data, more = write_face().read_bytes(), ["--bundle", str(edit_bundle)]
+    says = "cannot write a temporary file, which pipes need: No space left on device; set TMPDIR"
+    for place, name in ((Path, "write_bytes"), (tempfile, "mkdtemp")):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, fail)
+            result = CliRunner().invoke(app, ["edit", "-", "smile=1", *more], input=data)
+            assert result.exit_code == 2
+            assert says in sentence(result.stderr)
+    monkeypatch.setattr(tempfile, "mkdtemp", fail)
+    assert says in refuse("invert", "face.png", "-o", "-", *more)
 
 
 def test_a_terminal_is_no_pipe(tiny_bundle: Path) -> None:

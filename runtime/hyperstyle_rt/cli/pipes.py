@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..batch.streams import INVERSION_SUFFIX, STANDARD, is_pipe, is_pipe_out, read_pipe, spoken
 from ..errors import HyperStyleError
+from ..files import reason
 
 _TENSORS = b'{"'  # how the header of a safetensors file begins, after its length of 8 bytes
 
@@ -22,18 +23,39 @@ def as_file(path: Path) -> Iterator[Path]:
     Raises
     ------
     HyperStyleError
-        If nothing comes; and those of the block, in which the pipe is called by its own name.
+        If nothing comes, or it cannot be kept; and those of the block, in which the pipe is called
+        by its own name.
     """
     if not is_pipe(path):
         yield path
         return
     data = read_pipe(path)
-    with tempfile.TemporaryDirectory(prefix="hyperstyle-rt-") as folder:
+    with _temporary_folder() as folder:
         suffix = INVERSION_SUFFIX if data[8:10] == _TENSORS else ".png"
-        file = Path(folder, f"pipe{suffix}")
-        file.write_bytes(data)
+        file = folder / f"pipe{suffix}"
+        try:
+            file.write_bytes(data)
+        except OSError as problem:
+            raise _without_room(problem) from problem
         with called_by_its_name(file, path):
             yield file
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="hyperstyle-rt-")
+    except OSError as problem:
+        raise _without_room(problem) from problem
+    with folder as name:
+        yield Path(name)
+
+
+def _without_room(problem: OSError) -> HyperStyleError:
+    return HyperStyleError(
+        f"cannot write a temporary file, which pipes need: {reason(problem)}; set TMPDIR to a "
+        "folder with room"
+    )
 
 
 @contextmanager
@@ -60,8 +82,8 @@ def instead_of_pipe(out: Path) -> Iterator[Path]:
     if not is_pipe_out(out):
         yield out
         return
-    with tempfile.TemporaryDirectory(prefix="hyperstyle-rt-") as folder:
-        yield Path(folder, "result.png")
+    with _temporary_folder() as folder:
+        yield folder / "result.png"
 
 
 def name_of(subject: Path) -> str:
