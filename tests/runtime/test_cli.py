@@ -337,6 +337,20 @@ def test_numbers_out_of_range_are_errors_of_usage(
     assert files() == {"face.png"}
 
 
+def test_a_deleted_current_folder_is_one_sentence(
+    face: Path, tiny_bundle: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    gone = folder / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    for picture in ("a.png", folder / face):
+        said = refuse("invert", picture, "--bundle", tiny_bundle)
+        assert said == "the current folder has been deleted; change into another"
+    succeed("invert", folder / face, "--bundle", tiny_bundle, "-o", folder / "x.png", "-n", 1)
+    monkeypatch.chdir(folder)
+
+
 def test_interruption(face: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
     def interrupt(*_: object, **_named: object) -> None:
         raise KeyboardInterrupt

@@ -15,6 +15,7 @@ import pytest
 from batch_folders import make_pictures
 from command_line import RUNTIME, succeed
 from hyperstyle_rt import Model
+from hyperstyle_rt.cli.program import Stopped, stopping_signals
 from hyperstyle_rt.temporaries import remove_leftovers, replacing
 
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
@@ -106,6 +107,34 @@ def test_a_signal_that_is_ignored_stays_so(tiny_bundle: Path) -> None:
     process.send_signal(signal.SIGHUP)
     assert process.wait(timeout=60) == 0
     assert len(list(Path("out").iterdir())) == 8
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_signals_after_the_first_are_ignored(number: signal.Signals) -> None:
+    """Until the process ends, so that nothing breaks off its cleaning up."""
+    before = {each: signal.getsignal(each) for each in SIGNALS}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt) as raised, stopping_signals() as came:
+            try:
+                signal.raise_signal(number)
+            finally:
+                for each in SIGNALS:
+                    signal.raise_signal(each)
+        assert came == [number]
+        assert isinstance(raised.value, Stopped) == (number != signal.SIGINT)
+        for each in SIGNALS:
+            signal.raise_signal(each)
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def test_signals_are_python_s_again_where_none_came() -> None:
+    before = {each: signal.getsignal(each) for each in SIGNALS}
+    with stopping_signals():
+        assert all(signal.getsignal(each) != handler for each, handler in before.items())
+    assert {each: signal.getsignal(each) for each in SIGNALS} == before
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "gif"])

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import pairwise
+from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
@@ -27,7 +28,7 @@ from .terminal import EXIT_ERROR, print_error, print_examples
 
 EXIT_SIGNAL = 128  # and the signal's number, as shells have it
 
-_STOPPING = ("SIGTERM", "SIGHUP")  # beside SIGINT, for which Python raises by itself
+_STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 class SurvivingStream:
@@ -145,8 +146,9 @@ class Stopped(KeyboardInterrupt):
 def stopping_signals() -> Iterator[list[signal.Signals]]:
     """Raise :class:`Stopped` in the main thread where SIGTERM or SIGHUP would end the process.
 
-    A signal that is ignored (``nohup``) stays so. After the first, others are ignored, for the time
-    of cleaning up.
+    For SIGINT it is KeyboardInterrupt, as Python has it. A signal that is ignored (``nohup``) stays
+    so. After the first, all are ignored until the process ends: Ctrl-C pressed once more would
+    break off the cleaning up, or the end of the interpreter.
 
     Yields
     ------
@@ -159,18 +161,28 @@ def stopping_signals() -> Iterator[list[signal.Signals]]:
         came.append(signal.Signals(number))
         for each in before:
             signal.signal(each, signal.SIG_IGN)
-        raise Stopped
+        raise KeyboardInterrupt if number == signal.SIGINT else Stopped
 
     if threading.current_thread() is threading.main_thread():
         for name in _STOPPING:
             number = getattr(signal, name, None)  # Windows has no SIGHUP
-            if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            usual = (signal.SIG_DFL, signal.default_int_handler)
+            if number is not None and signal.getsignal(number) in usual:
                 before[number] = signal.signal(number, stop)
     try:
         yield came
     finally:
-        for number, handler in before.items():
+        for number, handler in before.items() if not came else ():
             signal.signal(number, handler)
+
+
+def _is_somewhere() -> bool:
+    """Whether there is a current folder, which names without folders are relative to."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 class _Program:
@@ -195,6 +207,11 @@ class _Program:
             return super().invoke(ctx)  # type: ignore[misc]
         except HyperStyleError as error:
             print_error(str(error))
+            raise typer.Exit(EXIT_ERROR) from None
+        except FileNotFoundError:
+            if _is_somewhere():
+                raise
+            print_error("the current folder has been deleted; change into another")
             raise typer.Exit(EXIT_ERROR) from None
         except Stopped:
             print_error("stopped by a signal")
