@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import shlex
 import shutil
@@ -232,6 +234,25 @@ def test_a_bad_picture_does_not_stop_the_others(face: Path, tiny_bundle: Path):
     assert [done["input"] for done in document["inversions"]] == ["face.png", "last.png"]
     pictures = {"bad.png", "face.png", "last.png"}
     assert files() == pictures | {"face.inverted.png", "last.inverted.png"}
+
+
+def test_an_unreadable_picture_does_not_stop_the_others(
+    face: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Root may read everything, so that neither the file's mode nor its opening tells."""
+    shutil.copy(face, "last.png")
+    opened = Path.open
+
+    def open_if_readable(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path == face:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != str(face) or mode != os.R_OK)
+    monkeypatch.setattr(Path, "open", open_if_readable)
+    result = run("invert", face, "last.png", "--bundle", tiny_bundle, "-n", 1)
+    assert (result.exit_code, "last.png -> last.inverted.png" in result.stdout) == (2, True)
+    assert sentence(result.stderr) == "cannot read face.png: Permission denied"
 
 
 def test_where_a_file_cannot_be_written_there_is_no_result(face: Path, tiny_bundle: Path):

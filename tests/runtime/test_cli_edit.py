@@ -163,7 +163,8 @@ def test_nothing_replaces_what_it_is_made_of(
         (["smile"], "'smile' is no edit"),
         (["smile=1", "--out", "x.bmp"], "--out x.bmp must end in one of .png"),
         (["smile=1", "--out", "here.png"], "--out here.png is a folder; give another name"),
-        (["smile=1", "--out", "anna.safetensors/x.png"], "cannot create anna.safetensors"),
+        (["smile=1", "--out", "anna.safetensors/x.png"], "anna.safetensors is not a directory"),
+        (["smile=1", "--out", "anna.safetensors/x/frames"], "is not a directory"),
     ],
 )
 def test_what_cannot_be_edited_is_one_sentence(
@@ -243,6 +244,23 @@ def test_faces_of_two_bundles_leave_no_folder(
     arguments = (faces[0], "stranger.safetensors", "--bundle", edit_bundle, "--out", "new/frames")
     assert "does not fit bundle 'tiny'" in refuse("interpolate", *arguments)
     assert not Path("new").exists()
+
+
+def test_nothing_is_inverted_in_vain(
+    faces: tuple[Path, Path], edit_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(*_: object, **_named: object) -> None:
+        raise AssertionError("this is work")
+
+    face, more = write_face(), ("--bundle", edit_bundle, "--out")
+    data = replace(Inversion.load(faces[0]).data, space="0" * 64)
+    Inversion(data).save("stranger.safetensors")
+    monkeypatch.setattr(Model, "invert", work)
+    said = refuse("interpolate", face, "stranger.safetensors", *more, "new")
+    assert "does not fit bundle 'tiny'" in said
+    for out in ("face.png/x.png", "face.png/x/frames", "face.png/x.mp4"):
+        for command in (["edit", face, "smile=1"], ["interpolate", face, face]):
+            assert "face.png is not a directory" in refuse(*command, *more, out)
 
 
 # adapt

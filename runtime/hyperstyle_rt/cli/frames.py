@@ -13,7 +13,7 @@ from ..batch.streams import is_pipe_out, write_pipe
 from ..errors import HyperStyleError, PictureError
 from ..files import is_directory, make_directory, write_atomically
 from ..temporaries import remove_leftovers
-from .outputs import check_suffix, refuse_existing
+from .outputs import check_suffix, check_writable, refuse_existing
 from .terminal import printable, progress_bar
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def _check(out: Path, force: bool) -> None:
         check_suffix(out, known)
     if is_folder and out.suffix.lower() in known:
         raise HyperStyleError(f"--out {out} is a folder; give another name")
+    check_writable(out if is_folder or not out.suffix else out.parent)
     if is_folder and any(out.iterdir()) and not force:
         raise HyperStyleError(
             f"{out} exists; give another --out, or replace what is there with --force"

@@ -36,11 +36,15 @@ class InterpolateRequest:
         typer.Argument(
             metavar="A",
             help="An inversion file (.safetensors), or a picture.",
+            readable=False,
             show_default=False,
         ),
     ]
     second: Annotated[
-        Path, typer.Argument(metavar="B", help="Another of the same bundle.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="B", help="Another of the same bundle.", readable=False, show_default=False
+        ),
     ]
     out: options.FilmOut = None
     frames: Annotated[
@@ -69,8 +73,10 @@ def interpolate(request: InterpolateRequest) -> None:
     """
     from ..editing.blending import linear, spherical_about
     from ..editing.expressions import evenly
+    from ..formats.inversion_fit import check_fits
     from ..imaging.films import default_film_suffix
     from ..imaging.pictures import Original
+    from ..inversion import Inversion
 
     first, second, printing = request.first, request.second, request.printing
     default = f"{name_of(first)}-{name_of(second)}{default_film_suffix()}"
@@ -80,6 +86,8 @@ def interpolate(request: InterpolateRequest) -> None:
         named = one if is_inversion(one) else other
         model = open_model(request.bundle, named, request.running)
         started = time.perf_counter()
+        for file in filter(is_inversion, (one, other)):  # before a picture is inverted
+            check_fits(Inversion.load(file).data, model.bundle.manifest)
         start, end = (
             open_subject(model, file, request.align, request.method) for file in (one, other)
         )

@@ -52,11 +52,13 @@ def flag(*names: str, says: str, panel: str | None = None) -> Any:
     return typer.Option(*names, help=says, metavar="", rich_help_panel=panel)
 
 
+# What is read is not tried by typer (readable): one picture of many would end the command.
 Pictures = Annotated[
     list[Path],
     typer.Argument(
         metavar="PICTURE",
         help="Pictures, folders of pictures, quoted patterns, or - for standard input.",
+        readable=False,
         show_default=False,
     ),
 ]
@@ -65,6 +67,7 @@ Subject = Annotated[
     typer.Argument(
         metavar="INVERSION|PICTURE",
         help="An inversion file (.safetensors), or a picture.",
+        readable=False,
         show_default=False,
     ),
 ]
@@ -165,6 +168,7 @@ PasteInto = Annotated[
         "--paste",
         help="Photo that the face was cut out of: set the result back into it.",
         metavar="PHOTO",
+        readable=False,
         show_default=False,
         rich_help_panel=PHOTOS,
     ),
