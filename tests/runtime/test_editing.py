@@ -363,6 +363,8 @@ def test_edits_are_read_from_the_command_line() -> None:
         (["smile=much"], "amount of smile must be a number or START:STOP:COUNT.*not 'much'"),
         (["smile=nan"], "must be a number"),
         (["smile=1e999"], "must be a number"),
+        (["smile=1e38"], "from -1000000 to 1000000"),
+        (["smile=-1e308:1e308:3"], "from -1000000 to 1000000"),
         (["smile=1:2"], "must be a number"),
         (["smile=1:2:3:4"], "must be a number"),
         (["smile=1:2:1"], "count from 2 to 100000"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from ..errors import EditError
@@ -12,6 +11,8 @@ Amounts = Mapping[str, float]
 """Direction -> how many steps along it, e.g. ``{"smile": 2.0, "age": -1.0}``."""
 
 LONGEST_SWEEP = 100_000
+LARGEST_AMOUNT = 1_000_000
+"""Far beyond what shows a face; far beyond this, the numbers of a network overflow."""
 
 
 def parse_edits(expressions: Sequence[str]) -> list[Amounts]:
@@ -73,21 +74,28 @@ def _amounts(name: str, text: str) -> list[float]:
     parts = text.split(":")
     try:
         if len(parts) == 1:
-            return [_finite(text)]
-        start, stop, count = _finite(parts[0]), _finite(parts[1]), int(parts[2])
+            return [read_amount(text)]
+        start, stop, count = read_amount(parts[0]), read_amount(parts[1]), int(parts[2])
         if len(parts) == 3 and 2 <= count <= LONGEST_SWEEP:
             return evenly(start, stop, count)
     except (ValueError, IndexError):
         pass
     raise EditError(
-        f"the amount of {name} must be a number or START:STOP:COUNT, with a count from 2 to "
-        f"{LONGEST_SWEEP}, not {shown(text)}"
+        f"the amount of {name} must be a number or START:STOP:COUNT, from -{LARGEST_AMOUNT} to "
+        f"{LARGEST_AMOUNT}, with a count from 2 to {LONGEST_SWEEP}, not {shown(text)}"
     )
 
 
-def _finite(text: str) -> float:
+def read_amount(text: str) -> float:
+    """Read one amount.
+
+    Raises
+    ------
+    ValueError
+        If it is no number, or too large.
+    """
     value = float(text)
-    if not math.isfinite(value):
+    if not abs(value) <= LARGEST_AMOUNT:  # which is no number either
         raise ValueError(text)
     return value
 

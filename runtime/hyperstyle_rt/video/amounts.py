@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..editing.expressions import Amounts, named_texts
+from ..editing.expressions import LARGEST_AMOUNT, Amounts, named_texts, read_amount
 from ..errors import EditError
 from ..formats.fields import shown
 
@@ -69,7 +69,7 @@ def _course(name: str, text: str, duration: float) -> Course:
     try:
         if "@" in text:
             return _with_knots(text)
-        ends = [_finite(part) for part in text.split(":")]
+        ends = [read_amount(part) for part in text.split(":")]
         if len(ends) == 1:
             return Course((0.0,), (ends[0],))
         if len(ends) == 2:
@@ -77,8 +77,9 @@ def _course(name: str, text: str, duration: float) -> Course:
     except ValueError:
         pass
     raise EditError(
-        f"the amount of {name} in a film must be a number, START:STOP, or amounts at seconds that "
-        f"rise, as 0@0,2@1.5, not {shown(text)}"
+        f"the amount of {name} in a film must be a number from -{LARGEST_AMOUNT} to "
+        f"{LARGEST_AMOUNT}, START:STOP, or amounts at seconds that rise, as 0@0,2@1.5, not "
+        f"{shown(text)}"
     )
 
 
@@ -89,7 +90,7 @@ def _with_knots(text: str) -> Course:
     seconds = tuple(_finite(when) for _, when in knots)
     if any(later <= earlier for earlier, later in pairwise(seconds)):
         raise ValueError(text)
-    return Course(seconds, tuple(_finite(amount) for amount, _ in knots))
+    return Course(seconds, tuple(read_amount(amount) for amount, _ in knots))
 
 
 def _finite(text: str) -> float:
