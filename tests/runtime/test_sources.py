@@ -57,6 +57,12 @@ def test_results_of_earlier_runs_are_no_pictures_of_a_folder() -> None:
     assert found("in/a.inverted.png") == {"in/a.inverted.png": "a.inverted"}
 
 
+def test_results_of_a_name_of_dots_are_not_hidden() -> None:
+    make("..png", "x/...png")
+    assert found("..png") == {"..png": "png"}
+    assert found("x/...png") == {"x/...png": "png"}
+
+
 def test_a_folder_without_pictures_is_refused() -> None:
     make("in/notes.txt")
     with pytest.raises(PictureError, match=r"no picture in in, only in/notes\.txt; pictures end"):

@@ -95,7 +95,7 @@ def find_sources(arguments: Sequence[Path], suffixes: Sequence[str] = READABLE_S
                 folders = True
                 below, others = _below(path, suffixes)
             else:
-                below, others = [Source(path, Path(path.stem))], []
+                below, others = [Source(path, Path(_name_of(path)))], []
             for source in below:
                 before = taken.setdefault(_identity(source.path), source)
                 if len(source.path.parts) < len(before.path.parts):  # not by way of a link
@@ -113,6 +113,11 @@ def find_sources(arguments: Sequence[Path], suffixes: Sequence[str] = READABLE_S
 def find_faces(arguments: Sequence[Path]) -> Found:
     """Find inversion files and pictures like :func:`find_sources`."""
     return find_sources(arguments, (*READABLE_SUFFIXES, INVERSION_SUFFIX))
+
+
+def _name_of(path: Path) -> str:
+    """What the results of a file are called; of ``..png``, whose stem is a dot, ``png``."""
+    return path.stem if path.stem.strip(".") else path.name.strip(".")
 
 
 def _absolute(path: Path) -> str:
