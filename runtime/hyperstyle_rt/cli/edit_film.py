@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import HyperStyleError, PictureError
-from ..files import is_directory, make_directory, sha256
+from ..files import is_directory, make_directory, reason, sha256
 from .options import When
 from .outputs import check_report, check_writable, refuse_existing, write_report
 from .terminal import batch_progress, print_done, printable
@@ -53,11 +54,8 @@ def edit_film(request: EditRequest, path: Path, edits: Sequence[str]) -> None:
     if request.report is not None:
         used = [path / FILM_FILE, out, *request.photos]
         check_report(request.report, request.resume, request.force, used)
-    if request.paste is not None and not request.force and sha256(request.paste) != record.film:
-        raise PictureError(
-            f"{request.paste} is not the film whose inversions are in {path}; give --paste that "
-            "one, or take this all the same with --force"
-        )
+    if request.paste is not None and not request.force:
+        _check_paste(request.paste, path, record)
     running, printing = request.running, request.printing
     bundle = request.bundle or _bundle_of(folder, record)
     model = Model.load(bundle, running.backend, **running.settings())
@@ -92,12 +90,25 @@ def _refuse_options(request: EditRequest) -> None:
             raise HyperStyleError(f"{option} is not for the inversions of a film; leave it out")
 
 
+def _check_paste(film: Path, path: Path, record: FilmRecord) -> None:
+    """Refuse another film than the one that was inverted."""
+    try:
+        digest = sha256(film)
+    except (OSError, ValueError) as problem:  # ValueError: a NUL in the path
+        raise PictureError(f"cannot read the film {film}: {reason(problem)}") from problem
+    if digest != record.film:
+        raise PictureError(
+            f"{film} is not the film whose inversions are in {path}; give --paste that one, or "
+            "take this all the same with --force"
+        )
+
+
 def _out(request: EditRequest, path: Path, record: FilmRecord) -> Path:
     """Name the film that is written."""
     from ..video.folder import ENDING
     from ..video.writing import check_suffix, suffix_like
 
-    stem = path.resolve().name.removesuffix(ENDING)
+    stem = Path(os.path.realpath(path)).name.removesuffix(ENDING)
     out = request.out
     if out is None or is_directory(out):
         out = (out or Path()) / f"{stem}.edited{suffix_like(record.suffix)}"
@@ -105,7 +116,7 @@ def _out(request: EditRequest, path: Path, record: FilmRecord) -> Path:
     check_writable(out.parent)
     if not request.force:
         refuse_existing([out])
-    if request.paste is not None and out.resolve() == request.paste.resolve():
+    if request.paste is not None and os.path.realpath(out) == os.path.realpath(request.paste):
         raise HyperStyleError(f"{out} is the film itself; give another --out")
     return out
 

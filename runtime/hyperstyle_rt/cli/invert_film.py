@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -128,7 +129,8 @@ def _refuse_options(request: InvertRequest) -> None:
     for option, given in unfit.items():
         if given:
             raise HyperStyleError(f"{option} is for pictures, not for films; leave it out")
-    if photos.face != "largest" and not photos.face.isdecimal():
+    number = photos.face.isascii() and photos.face.isdecimal()
+    if photos.face != "largest" and not number:
         raise HyperStyleError(f"--face must be largest or a number from 0, not {photos.face!r}")
     if photos.paste and photos.align is options.When.NEVER:
         raise HyperStyleError(
@@ -184,9 +186,10 @@ def _plan(films: Sequence[Path], request: InvertRequest) -> list[_Task]:
 
 def _check_distinct(tasks: Sequence[_Task]) -> None:
     owners: dict[Path, Path] = {}
+    inputs = {os.path.realpath(task.film) for task in tasks}
     for task in tasks:
         for path in (task.result, task.pasted, task.inversions):
-            if any(path.resolve() == other.film.resolve() for other in tasks):
+            if os.path.realpath(path) in inputs:
                 raise HyperStyleError(f"{path} is one of the films; give another --out")
         if task.inversions in owners:
             raise HyperStyleError(
@@ -210,7 +213,7 @@ def _invert(
     if before is not None and (before.film, before.settings) != (digest, settings.to_json()):
         before = None
     wanted = task.films(request)
-    earlier = before is not None and _are_written(wanted, before)
+    earlier = before is not None and _are_written(wanted, before) and folder.is_whole(before)
     if not earlier:
         _check_free(wanted, folder, request)
     with batch_progress(request.printing.quiet) as progress:

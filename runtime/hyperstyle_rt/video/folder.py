@@ -107,10 +107,6 @@ class FilmFolder:
         """Name of a frame's inversion file."""
         return self.path / f"{number:06d}.safetensors"
 
-    def has(self, number: int) -> bool:
-        """Whether a frame has its inversion."""
-        return self.frame(number).is_file()
-
     def load(self, number: int) -> Inversion:
         """Read a frame's inversion.
 
@@ -120,6 +116,16 @@ class FilmFolder:
             If it is missing or damaged.
         """
         return Inversion.load(self.frame(number))
+
+    def is_whole(self, record: FilmRecord) -> bool:
+        """Whether all frames with a face have their inversions, none of them damaged."""
+        try:
+            for number in range(len(record.track)):
+                if record.track.has_face(number):
+                    self.load(number)
+        except InversionError:
+            return False
+        return True
 
     def read(self) -> FilmRecord | None:
         """Read what the folder is of; None if there is nothing of this version."""

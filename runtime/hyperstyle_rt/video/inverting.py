@@ -10,6 +10,7 @@ import numpy as np
 
 from ..batch.pipeline import overlap
 from ..batch.results import Settings
+from ..errors import InversionError
 from ..inversion import Inversion
 from ..inverting.preparing import Crop, crop_of_portrait
 from ..model import Model
@@ -152,9 +153,10 @@ class FilmInverter:
         """What is to be inverted of a frame, or what an earlier run has found."""
         if not self._track.has_face(frame.number):
             return frame, None
-        if self._folder.has(frame.number):
+        try:
             return frame, self._folder.load(frame.number)
-        return frame, self._crop(frame)
+        except InversionError:  # there is none, or it is damaged
+            return frame, self._crop(frame)
 
     def _crop(self, frame: Frame) -> Crop:
         points = self._track.points[frame.number]

@@ -199,6 +199,13 @@ def test_what_edits_of_films_refuse(edit_bundle: Path) -> None:
     paste_it = ("--bundle", edit_bundle, "--paste", "other.mp4")
     assert "is not the film" in refuse(*start, f"{name}=1", *paste_it)
     assert "has 2 frames" in refuse(*start, f"{name}=1", *paste_it, "--force")
+    for missing in ("missing.mp4", "."):
+        paste_it = ("--bundle", edit_bundle, "--paste", missing)
+        for more in ((), ("--force",)):
+            said = refuse(*start, f"{name}=1", *paste_it, *more)
+            assert said.startswith(f"cannot read the film {missing}: ")
+    report = ("--report", "film.inversions/film.json", "--force")
+    assert "would take the place of film.inversions/" in refuse(*start, f"{name}=1", *report)
     assert "leave it out" in refuse(*start, f"{name}=1", "--face", 1)
     assert ".mkv" in refuse(*start, f"{name}=1", "--out", "x.png")
     assert "of its own" in refuse("edit", "film.inversions", "film.mp4", f"{name}=1")
@@ -214,6 +221,9 @@ def test_what_edits_of_films_refuse(edit_bundle: Path) -> None:
         (("--save-steps",), "--save-steps is for pictures"),
         (("--face", "all"), "--face all is for pictures"),
         (("--face", "left"), "--face must be largest or a number"),
+        (("--face", "\u0661"), "--face must be largest or a number"),
+        (("--report", "film.mp4", "--force"), "would take the place of film.mp4"),
+        (("--report", "film.inversions/film.json"), "would take the place of film.inversions/"),
         (("--method", "all"), "--method all is for pictures"),
         (("--out", "-"), "--out - is for pictures"),
         (("--paste", "--align", "never"), "--paste needs faces"),
@@ -225,6 +235,29 @@ def test_what_is_not_for_films(options: tuple[str, ...], says: str, tiny_bundle:
     before = files()
     assert says in refuse("invert", "film.mp4", *options, "--bundle", tiny_bundle)
     assert files() == before
+
+
+def test_links_that_lead_nowhere_are_one_sentence(edit_bundle: Path) -> None:
+    Path("loop.mp4").symlink_to("loop.mp4")
+    text = refuse("invert", "loop.mp4", "--bundle", edit_bundle)
+    assert text.startswith("cannot read the film loop.mp4: ")
+    invert(edit_bundle)
+    edit = ("edit", "film.inversions", "smile=1", "--bundle", edit_bundle, "--force")
+    text = refuse(*edit, "--paste", "loop.mp4", "--out", "x.mp4")
+    assert text.startswith("cannot read the film loop.mp4: ")
+    text = refuse(*edit, "--paste", "loop.mp4", "--out", "loop.mp4")
+    assert text == "loop.mp4 is the film itself; give another --out"
+
+
+def test_inversions_that_are_damaged_are_made_again(tiny_bundle: Path) -> None:
+    invert(tiny_bundle)
+    whole = inversions()
+    damaged, missing = Path("film.inversions/000001.safetensors"), "000003.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    Path("film.inversions", missing).unlink()
+    assert "done by an earlier run" not in invert(tiny_bundle, "--resume")
+    assert inversions() == whole
+    assert "done by an earlier run" in invert(tiny_bundle, "--resume")
 
 
 def test_one_bad_film_does_not_stop_the_others(tiny_bundle: Path) -> None:
@@ -287,7 +320,8 @@ def test_courses() -> None:
     assert amounts_at(courses, 0) == {"smile": 2, "age": -1, "yaw": 0}
     assert amounts_at(courses, 5) == {"smile": 2, "age": 0, "yaw": -3}
     assert amounts_at(courses, 1.5)["yaw"] == 1.5
-    for bad in ("smile", "smile=", "smile=1:2:3", "smile=1@2,3@2", "smile=nan", "smile=1@", "=1"):
+    for bad in ("smile", "smile=", "smile=1:2:3", "smile=1@2,3@2", "smile=nan", "smile=1@", "=1",
+        "smile=1e38", "smile=-1e308:1e308", "smile=0@0,1e7@1"):  # fmt: skip
         with pytest.raises(EditError, match=r"smile|edit"):
             parse_courses([bad], 10)
     with pytest.raises(EditError, match="twice"):
