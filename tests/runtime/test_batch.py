@@ -180,8 +180,8 @@ def test_lines_and_summary(tiny_bundle: Path) -> None:
     result = run("invert", "in", "-o", "out", "--bundle", tiny_bundle, "-n", 1)
     assert result.exit_code == 2
     lines = result.stdout.splitlines()
-    assert lines[0].startswith("in/a.png -> out/a.inverted.png  (1 iterations, ")
-    assert lines[1].startswith("in/b/x.png -> out/b/x.inverted.png  (1 iterations, ")
+    assert lines[0].startswith("in/a.png -> out/a.inverted.png  (1 iteration, ")
+    assert lines[1].startswith("in/b/x.png -> out/b/x.inverted.png  (1 iteration, ")
     assert lines[2].startswith("2 inverted, 1 failed of 3 in ")
     assert "in/c.png is not a picture" in sentence(result.stderr)
 

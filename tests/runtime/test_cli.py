@@ -83,6 +83,23 @@ def test_options_of_one_name_read_alike_and_in_one_order():
     assert {option for option, texts in helps.items() if len(texts) > 1} == {"bundle"}
 
 
+def test_help_promises_what_there_is(face: Path, tiny_bundle: Path):
+    group = get_command(app)
+    helps = {
+        (name, each.name): each.help
+        for name, command in group.commands.items()
+        for each in command.params
+        if each.name in ("method", "out")
+    }
+    assert ".webp" in helps["edit", "out"].split("film")[0]
+    for name in ("edit", "interpolate", "adapt", "check", "bench"):
+        assert "gradient" not in helps[name, "method"]
+    said = refuse("edit", face, "smile=1", "--bundle", tiny_bundle, "--method", "pti")
+    assert "no method 'pti'" in said  # only invert has those
+    assert "gradient steps" in helps["invert", "method"]
+    assert "1 of `check` where a tensor is out of bounds" in group.help
+
+
 def test_help_imports_nothing_heavy():
     code = (
         "import sys\n"

@@ -107,8 +107,9 @@ def _options(
 ) -> None:
     """Invert photos of faces, and edit them: HyperStyle and its relatives, without PyTorch.
 
-    Exit status: 0; 2 after an error, or where output was lost; after a signal 128 and its number,
-    so 130 after Ctrl-C.
+    Exit status: 0; 1 of `check` where a tensor is out of bounds; 2 after an
+    error, or where output was lost; after a signal 128 and its number, so 130
+    after Ctrl-C.
     """
 
 

@@ -63,7 +63,7 @@ hyperstyle-rt invert face.png --then refine --steps 60 --save-inversion
 
 hyperstyle-rt invert face.png --method pti --steps 200
 
-hyperstyle-rt invert face.png --method hyperstyle --then pti
+hyperstyle-rt invert face.png --bundle portraits --method hyperstyle --then pti
 
 hyperstyle-rt invert face.png --method pti --export-bundle engines/face
 

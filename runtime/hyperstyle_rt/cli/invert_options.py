@@ -61,8 +61,8 @@ class Search:
     method: Annotated[
         str | None,
         typer.Option(
-            help="A method of the bundle, as `info` lists them, or all of them. Default: the "
-            "bundle's.",
+            help="A method of the bundle, as `info` lists them, or all of them; or gradient steps, "
+            "as --then has them. Default: the bundle's.",
             metavar="NAME|all",
         ),
     ] = None

@@ -131,8 +131,12 @@ def report_head(model: Model) -> dict[str, Any]:
 
 def _work_of(done: Done) -> str:
     """Iterations, where there were any, gradient steps and seconds."""
-    iterations = f", {done.iterations} iterations" if done.iterations else ""
+    iterations = f", {_counted(done.iterations, 'iteration')}" if done.iterations else ""
     return f"{iterations}{_said_of(done.effort)}, {done.seconds:.1f} s".removeprefix(", ")
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _said_of(effort: Mapping[str, Any] | None) -> str:
@@ -141,14 +145,14 @@ def _said_of(effort: Mapping[str, Any] | None) -> str:
         return ""
     steps = int(effort["steps"])
     if effort["name"] != AUTO or "fits_from" not in effort:
-        return f", {steps} gradient steps"
+        return f", {_counted(steps, 'gradient step')}"
     before, level = (
         " and ".join(f"{kind} {effort[at][name]:.3f}" for name, kind in _MEASURES)
         for at in ("before", "fits_from")
     )
     if not steps:
         return f", which fit: {before} of at most {level}"
-    return f", {steps} gradient steps, as {before} is not within {level}"
+    return f", {_counted(steps, 'gradient step')}, as {before} is not within {level}"
 
 
 def _done_to_json(picture: Path, done: Done, pipe: Path | None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import typer
 
 from ..backends.registry import BACKEND_NAMES, BACKENDS, PRECISIONS
 from ..formats.precisions import BASE_PRECISION
-from ..optimising.names import AUTO, BEST, FAST, PRESET_LINES
+from ..optimising.names import AUTO, BEST, FAST
 
 # Panels of the help.
 PHOTOS = "Photos"
@@ -86,8 +86,8 @@ FilmOut = Annotated[
     typer.Option(
         "--out",
         "-o",
-        help="A picture (.png, .jpg; several are set in rows), a film (.mp4, .webm, .webp, .gif), "
-        "a folder for the frames, or - for a picture to standard output.",
+        help="A picture (.png, .jpg, .webp; several are set in rows), a film (.mp4, .webm, .webp, "
+        ".gif), a folder for the frames, or - for a picture to standard output.",
         show_default=False,
     ),
 ]
@@ -108,8 +108,8 @@ SubjectBundle = Annotated[
 Method = Annotated[
     str | None,
     typer.Option(
-        help="How pictures are inverted: a method of the bundle, as `info` lists them, or gradient "
-        f"steps from nothing: {listed(list(PRESET_LINES))}. Default: the bundle's.",
+        help="How pictures are inverted: a method of the bundle, as `info` lists them. Default: "
+        "the bundle's.",
         metavar="NAME",
     ),
 ]
