@@ -14,7 +14,7 @@ from ..closing import Closable
 from ..errors import HyperStyleError
 from .jobs import Job, Progress
 from .settings import ModelSettings
-from .tickets import Ticket, WorkerLost
+from .tickets import JobFailed, Ticket, WorkerLost
 from .worker_process import WorkerProcess
 
 _log = logging.getLogger(__name__)
@@ -160,12 +160,12 @@ class Pool(Closable):
         Busy
             If the queue is full.
         """
-        ticket = Ticket(job, on_progress)
+        ticket = Ticket(job, on_progress, self._leave_queue)
         with self._changed:
-            waiting = self._count_waiting()
+            waiting = len(self._short) + len(self._long)
             if waiting >= self._limit:
                 raise Busy(max(1, round(self._mean * waiting / self._workers)))
-            (self._long if job.takes_minutes else self._short).append(ticket)
+            self._queue_of(ticket).append(ticket)
             self._changed.notify()
         return ticket
 
@@ -173,7 +173,8 @@ class Pool(Closable):
     def state(self) -> PoolState:
         """How many wait and work now."""
         with self._changed:
-            return PoolState(self._count_waiting(), self._working, self._ready, self._restarts)
+            waiting = len(self._short) + len(self._long)
+            return PoolState(waiting, self._working, self._ready, self._restarts)
 
     def close(self) -> None:
         """Stop the workers; what waits is cancelled."""
@@ -187,25 +188,38 @@ class Pool(Closable):
         for thread in self._threads:
             thread.join(10)
 
-    def _count_waiting(self) -> int:
-        return sum(not ticket.cancelled for ticket in (*self._short, *self._long))
+    def _queue_of(self, ticket: Ticket) -> deque[Ticket]:
+        return self._long if ticket.job.takes_minutes else self._short
+
+    def _leave_queue(self, ticket: Ticket) -> None:
+        """Let go of a cancelled job and its picture at once, not when its turn would have come."""
+        with self._changed:
+            if ticket not in self._queue_of(ticket):
+                return
+            self._queue_of(ticket).remove(ticket)
+        if ticket.attempts:  # its worker has died, and a future that was begun cannot be cancelled
+            ticket.future.set_exception(JobFailed("the job was cancelled"))
 
     def _take(self) -> Ticket | None:
         """The next job; None where the pool is closed."""
         with self._changed:
             while not self._closed:
-                if self._short:
-                    return self._taken(self._short)
-                if self._long and self._long_working < max(1, self._workers - 1):
-                    return self._taken(self._long)
-                self._changed.wait()
+                queue = self._next_queue()
+                if queue is None:
+                    self._changed.wait()
+                    continue
+                ticket = queue.popleft()
+                if ticket.begin():
+                    self._working += 1
+                    self._long_working += ticket.job.takes_minutes
+                    return ticket
             return None
 
-    def _taken(self, queue: deque[Ticket]) -> Ticket:
-        ticket = queue.popleft()
-        self._working += 1
-        self._long_working += ticket.job.takes_minutes
-        return ticket
+    def _next_queue(self) -> deque[Ticket] | None:
+        if self._short:
+            return self._short
+        may_be_long = self._long_working < max(1, self._workers - 1)
+        return self._long if self._long and may_be_long else None
 
     def _done(self, ticket: Ticket, seconds: float) -> None:
         with self._changed:
@@ -254,17 +268,14 @@ class Pool(Closable):
 
     def _settle(self, ticket: Ticket, process: Worker, deadline: float) -> None:
         """Do a job and settle its future; one whose worker dies is given to another, once."""
-        if not ticket.attempts and not ticket.future.set_running_or_notify_cancel():
-            return
-        ticket.attempts += 1
         try:
             ticket.future.set_result(process.do(ticket, deadline))
         except WorkerLost as error:
-            if ticket.attempts < ATTEMPTS and not ticket.cancelled and not self._closed:
-                with self._changed:
-                    queue = self._long if ticket.job.takes_minutes else self._short
-                    queue.appendleft(ticket)
-            else:
+            with self._changed:
+                again = ticket.attempts < ATTEMPTS and not ticket.cancelled and not self._closed
+                if again:
+                    self._queue_of(ticket).appendleft(ticket)
+            if not again:
                 ticket.future.set_exception(error)
         except Exception as error:
             ticket.future.set_exception(error)

@@ -31,6 +31,8 @@ class Ticket:
 
     Attributes
     ----------
+    on_cancel:
+        Told of the ticket when nobody waits for it any more.
     attempts:
         How many workers have begun it.
     future:
@@ -40,6 +42,7 @@ class Ticket:
 
     job: Job
     on_progress: Callable[[Progress], None]
+    on_cancel: Callable[[Ticket], None] = lambda _ticket: None
     future: Future[Any] = field(default_factory=Future)
     attempts: int = 0
     _cancelled: threading.Event = field(default_factory=threading.Event)
@@ -48,11 +51,17 @@ class Ticket:
         """Nobody waits for it any more: it leaves the queue, or is stopped at its next step."""
         self._cancelled.set()
         self.future.cancel()
+        self.on_cancel(self)
 
     @property
     def cancelled(self) -> bool:
         """Whether nobody waits for it."""
         return self._cancelled.is_set()
+
+    def begin(self) -> bool:
+        """A worker takes it; False where nobody waits for it any more."""
+        self.attempts += 1
+        return self.attempts > 1 or self.future.set_running_or_notify_cancel()
 
 
 def value_of(message: object) -> Any:

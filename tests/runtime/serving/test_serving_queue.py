@@ -1,0 +1,94 @@
+"""The queue before the workers, with workers that wait for the test to end their job."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event
+from typing import Any, ClassVar
+
+import pytest
+from hyperstyle_rt.serving.jobs import InvertJob
+from hyperstyle_rt.serving.pool import Busy, Pool
+from hyperstyle_rt.serving.settings import ModelSettings
+from hyperstyle_rt.serving.tickets import JobFailed, Ticket
+
+PATIENCE = 60.0  # seconds on a machine that others use, too
+
+
+class Waiting:
+    """A worker whose job ends when the test says so."""
+
+    computed: ClassVar[dict[str, str]] = {}
+    alive = True
+
+    def __init__(self) -> None:
+        self.at_work, self.end = Event(), Event()
+
+    def do(self, ticket: Ticket, deadline: float) -> Any:
+        self.at_work.set()
+        assert self.end.wait(PATIENCE)
+        return "done"
+
+    def stop(self) -> None:
+        pass
+
+
+@pytest.fixture
+def worker() -> Iterator[Waiting]:
+    worker = Waiting()
+    yield worker
+    worker.end.set()
+
+
+@pytest.fixture
+def pool(worker: Waiting) -> Iterator[Pool]:
+    """One worker, and two places in the queue."""
+    settings = ModelSettings(bundle=Path("unused"))
+    pool = Pool(settings, workers=1, waiting=2, seconds=PATIENCE, open_worker=lambda _: worker)
+    pool.start()
+    yield pool
+    worker.end.set()
+    pool.close()
+
+
+def submit(pool: Pool, *, minutes: bool = False) -> Ticket:
+    job = InvertJob(picture=bytes(1000), takes_minutes=minutes)
+    return pool.submit(job, lambda _progress: None)
+
+
+@pytest.mark.parametrize("minutes", [False, True])
+def test_who_gives_up_a_job_in_the_queue_leaves_nothing(
+    pool: Pool, worker: Waiting, minutes: bool
+) -> None:
+    first = submit(pool)
+    assert worker.at_work.wait(PATIENCE)
+    gc.collect()
+    gc.disable()
+    try:
+        given_up = submit(pool, minutes=minutes)
+        job = weakref.ref(given_up.job)
+        given_up.cancel()
+        assert given_up.future.cancelled()
+        del given_up
+        assert job() is None, "the picture does not stay until its turn would have come"
+    finally:
+        gc.enable()
+    for _ in range(2):
+        submit(pool, minutes=minutes)
+    with pytest.raises(Busy):
+        submit(pool)
+    worker.end.set()
+    assert first.future.result(PATIENCE) == "done"
+
+
+def test_a_job_that_waits_for_its_second_worker_can_be_given_up() -> None:
+    pool = Pool(ModelSettings(bundle=Path("unused")), workers=1, waiting=2, seconds=PATIENCE)
+    ticket = submit(pool)
+    assert ticket.begin(), "by a worker that has died"
+    ticket.cancel()
+    with pytest.raises(JobFailed, match="cancelled"):
+        ticket.future.result(0)
+    assert pool.state.waiting == 0
