@@ -69,14 +69,15 @@ async def paste(
     id: InversionId,
     photo: Annotated[UploadFile, File(description="The photo that was inverted.")],
     amounts: Annotated[
-        Json[schemas.Amounts], Form(description="As JSON: direction to amount.")
-    ] = "{}",  # type: ignore[assignment]
+        Json[schemas.Amounts] | None, Form(description="As JSON: direction to amount.")
+    ] = None,  # FastAPI takes a default as it is: text would not be read as JSON
     format: Annotated[schemas.PictureFormat, Form()] = "jpeg",
 ) -> Response:
     """Set a face, edited or not, back into its photo, whose metadata is kept."""
     service, kept = service_of(request), done_of(request, id)
     content = await read_upload(photo, service.settings.limits.body_bytes)
     check_pixels(content, service.settings.limits.pixels)
+    amounts = amounts or {}
     _check_directions(service, amounts)
     assert kept.result is not None
     job = PasteJob(

@@ -251,6 +251,9 @@ def test_a_face_goes_back_into_its_photo_alone(client: Any) -> None:
     changed = (pasted != face.picture).any(2)
     assert changed[200:400, 140:340].mean() > 0.9
     assert not changed[:60].any()
+    plain = client.post(at, files={"photo": ("x", photo)}, data={"format": "png"})
+    assert plain.status_code == 200, plain.text
+    assert (decoded(plain.content) != pasted).any(), "without amounts it is not edited"
     other = client.post(at, files={"photo": ("x", PORTRAIT.read_bytes())}, data=form)
     assert (other.status_code, "another photo" in other.json()["detail"]) == (422, True)
     bad = client.post(at, files={"photo": ("x", photo)}, data={"amounts": "much"})
