@@ -120,6 +120,10 @@ class Store:
                 wanted = kept.id in self._kept
             if wanted:
                 self._write(kept, result, self._keeping.directory)
+                with self._lock:
+                    wanted = kept.id in self._kept
+            if not wanted:  # forgotten meanwhile, when there was nothing to unlink yet
+                self._unlink(kept.id)
         kept.result = result
 
     def remove(self, id: str) -> bool:

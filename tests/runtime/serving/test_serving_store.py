@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hyperstyle_rt.errors import HyperStyleError
+from hyperstyle_rt.files import write_atomically
 from hyperstyle_rt.serving.jobs import Inverted
 from hyperstyle_rt.serving.settings import Keeping
 from hyperstyle_rt.serving.store import DONE, Kept, Store
@@ -62,6 +64,21 @@ def test_a_directory_keeps_them_beyond_the_process(tmp_path: Path) -> None:
     assert (kept.state, kept.result) == (DONE, RESULT)
     again.remove(first.id)
     assert sorted({path.name.split(".")[0] for path in folder.iterdir()}) == [second.id]
+
+
+def test_what_is_forgotten_while_it_is_written_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(Keeping(directory=tmp_path))
+    kept = store.add()
+
+    def forget_and_write(path: Path, *rest: Any) -> None:
+        store.remove(kept.id)
+        write_atomically(path, *rest)
+
+    monkeypatch.setattr("hyperstyle_rt.serving.store.write_atomically", forget_and_write)
+    store.finish(kept, RESULT)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_damaged_is_passed_over(tmp_path: Path) -> None:
