@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -85,7 +85,9 @@ class Guard:
         return None
 
     def _allows_origin(self, origin: str, host: str) -> bool:
-        return urlsplit(origin).netloc == host or origin in self._access.origins
+        split = _split(origin)
+        ours = split is not None and split.netloc == host
+        return ours or origin in self._access.origins
 
 
 def too_large(limits: Limits) -> str:
@@ -130,8 +132,16 @@ def _security_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
 
 
 def _is_local_name(host: str) -> bool:
-    name = urlsplit(f"//{host}").hostname or ""
-    return is_loopback(name)
+    split = _split(f"//{host}")
+    return split is not None and is_loopback(split.hostname or "")
+
+
+def _split(url: str) -> SplitResult | None:
+    """The parts of a URL; None where it is none, such as ``http://[``."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return None
 
 
 def _refuse(status: int, sentence: str) -> JSONResponse:

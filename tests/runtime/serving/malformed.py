@@ -239,5 +239,7 @@ ATTACKS: dict[str, Attack] = {
     "an inversion by a guess": get("/v1/inversions/%2a", 422),
     "a method of HTTP that nothing has": Attack(405, None, method="PUT"),
     "another site's script": Attack(403, "evil", headers={"origin": "http://evil.example"}),
+    "an origin that is no URL": Attack(403, "http://[", headers={"origin": "http://["}),
+    "a name that is none": Attack(403, "[", headers={"host": "["}),
     "another site's name": Attack(403, "evil", headers={"host": "evil.example"}),
 }

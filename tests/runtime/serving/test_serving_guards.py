@@ -89,6 +89,8 @@ def test_token(path: str, authorization: str, status: int) -> None:
         ("localhost:8000", "http://localhost:8000", 200),
         ("localhost:8000", "http://evil.example", 403),
         ("localhost:8000", "null", 403),
+        ("localhost:8000", "http://[", 403),
+        ("[", "", 403),
         ("localhost:8000", "https://friend.example", 200),
     ],
 )
