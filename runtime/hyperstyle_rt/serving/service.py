@@ -102,9 +102,10 @@ class Service:
         """What an inversion has told and tells, to its end; None where nothing came for a while."""
         sent = 0
         while True:
-            for progress in kept.told[sent:]:
+            while sent < len(kept.told):  # more may come while one is sent
+                progress = kept.told[sent]
+                sent += 1
                 yield progress
-            sent = max(sent, len(kept.told))
             if kept.ended:
                 return
             try:
