@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
 from pathlib import Path as FilePath
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import HTTPException, Path, Request, Response
 
 from ..errors import HyperStyleError
 from ..imaging.picture_files import parse_picture
 from . import schemas
-from .jobs import Media
+from .jobs import Job, Media
 from .service import Service
 from .store import DONE, FAILED, Kept
 
@@ -42,6 +44,11 @@ MEDIA = {
     },
     "description": "The picture or film.",
 }
+
+GONE = 499
+"""Status of a request whose client did not wait for the answer; nginx's. Nobody gets it."""
+
+T = TypeVar("T")
 
 InversionId = Annotated[str, Path(pattern=r"^[0-9A-Za-z_-]{22}$", description="Of an inversion.")]
 
@@ -89,6 +96,42 @@ def check_pixels(content: bytes, limit: int) -> None:
             f"the picture has {file.width} x {file.height} pixels, and this service takes "
             f"{limit:,}; scale it down first",
         )
+
+
+class ClientGone(HTTPException):
+    """The client did not wait for the answer."""
+
+    def __init__(self) -> None:
+        super().__init__(GONE, "the client has gone")
+
+
+async def while_waited(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Await something, as long as the client does: nobody else tells that it has gone.
+
+    Raises
+    ------
+    ClientGone
+        If it has; what was awaited is cancelled then.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        while not (await asyncio.wait([task], timeout=1))[0]:
+            if await request.is_disconnected():
+                raise ClientGone
+        return task.result()
+    finally:
+        task.cancel()
+
+
+async def done_job(request: Request, job: Job) -> Any:
+    """Have a job done, as long as the client waits for what it gives.
+
+    Raises
+    ------
+    HTTPException
+        As `Service.do`, and where the client has gone.
+    """
+    return await while_waited(request, service_of(request).do(job))
 
 
 def media_response(media: Media) -> Response:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Form, Header, HTTPException, Request, Response, UploadFile
@@ -19,13 +18,16 @@ from . import schemas
 from .asking import (
     PICTURES,
     PROBLEMS,
+    ClientGone,
     InversionId,
     check_pixels,
+    done_job,
     done_of,
     file_of,
     kept_of,
     media_response,
     service_of,
+    while_waited,
 )
 from .jobs import NOTHING, InvertJob, OpenJob, Progress, preset_after
 from .render_jobs import EditJob
@@ -34,9 +36,6 @@ from .store import FAILED, Kept, facts_of
 from .uploads import read_upload
 
 router = APIRouter(prefix="/v1")
-
-GONE = 499
-"""Status of a request whose client did not wait for the answer; nginx's. Nobody gets it."""
 
 Prefer = Annotated[
     str | None,
@@ -158,7 +157,7 @@ async def picture(
     if format == "png" and size is None:
         return Response(kept.result.picture, media_type="image/png")
     job = EditJob(file=kept.result.file, amounts={}, format=format, size=size)
-    return media_response(await service_of(request).do(job))
+    return media_response(await done_job(request, job))
 
 
 @router.get(
@@ -195,26 +194,16 @@ async def _begun(
         response.status_code = 202
         response.headers["preference-applied"] = "respond-async"
         return facts_of(kept)
-    if not await _waited(request, service.ended(kept)):
+    try:
+        await while_waited(request, service.ended(kept))
+    except ClientGone:
         service.store.remove(kept.id)  # nobody else knows its id
-        raise HTTPException(GONE, "the client has gone")
+        raise
     if kept.state == FAILED:
         service.store.remove(kept.id)
         headers = {"retry-after": "5"} if kept.status == 503 else None
         raise HTTPException(kept.status, kept.problem, headers)
     return facts_of(kept)
-
-
-async def _waited(request: Request, event: Coroutine[Any, Any, None]) -> bool:
-    """Wait for something, as long as the client does; whether it has come."""
-    task = asyncio.ensure_future(event)
-    try:
-        while not (await asyncio.wait([task], timeout=1))[0]:
-            if await request.is_disconnected():
-                return False
-        return True
-    finally:
-        task.cancel()
 
 
 async def _event_stream(service: Service, kept: Kept) -> AsyncIterator[str]:

@@ -16,6 +16,7 @@ from .asking import (
     PROBLEMS,
     InversionId,
     check_pixels,
+    done_job,
     done_of,
     file_of,
     media_response,
@@ -44,7 +45,7 @@ async def edit(request: Request, id: InversionId, wanted: schemas.EditRequest) -
     _check_directions(service, names)
     if wanted.sweep is None:
         job = EditJob(file=file, amounts=wanted.amounts, format=wanted.format, size=wanted.size)
-        return media_response(await service.do(job))
+        return media_response(await done_job(request, job))
     sweep = wanted.sweep
     fractions = fractions_of(sweep.frames, service.settings.limits.frames, sweep.back)
     frames = tuple(
@@ -58,7 +59,7 @@ async def edit(request: Request, id: InversionId, wanted: schemas.EditRequest) -
         rate=wanted.rate,
         size=wanted.size,
     )
-    return media_response(await service.do(film))
+    return media_response(await done_job(request, film))
 
 
 @router.post(
@@ -87,7 +88,7 @@ async def paste(
         digest=kept.result.facts.get("picture"),
         format=format,
     )
-    return media_response(await service.do(job))
+    return media_response(await done_job(request, job))
 
 
 @router.post("/interpolations", response_class=Response, responses={200: MEDIA, **PROBLEMS})
@@ -106,7 +107,7 @@ async def interpolate(request: Request, wanted: schemas.InterpolationRequest) ->
         rate=wanted.rate,
         size=wanted.size,
     )
-    return media_response(await service.do(job))
+    return media_response(await done_job(request, job))
 
 
 @router.post("/adaptations", response_class=Response, responses={200: PICTURES, **PROBLEMS})
@@ -119,7 +120,7 @@ async def adapt(request: Request, wanted: schemas.AdaptationRequest) -> Response
         format=wanted.format,
         size=wanted.size,
     )
-    return media_response(await service_of(request).do(job))
+    return media_response(await done_job(request, job))
 
 
 @router.get("/bundles", responses=PROBLEMS)

@@ -79,7 +79,7 @@ class Service:
         return kept
 
     async def do(self, job: Job) -> Any:
-        """Have a job done while the client waits.
+        """Have a job done; to cancel it is to give the job up.
 
         Raises
         ------
@@ -89,7 +89,7 @@ class Service:
         ticket = self._submit(job, lambda _progress: None)
         try:
             return await self._outcome(ticket)
-        except asyncio.CancelledError:  # the client has gone
+        except asyncio.CancelledError:
             ticket.cancel()
             raise
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import tempfile
 import threading
@@ -14,7 +15,9 @@ from urllib.parse import urlsplit
 
 import pytest
 from hyperstyle_rt.formats.bundle_lookup import find_bundle
+from hyperstyle_rt.serving.jobs import Job
 from hyperstyle_rt.serving.settings import Keeping, Limits, ModelSettings, ServiceSettings
+from hyperstyle_rt.serving.tickets import Ticket
 from malformed import ATTACKS, GOOD, Attack, multipart
 
 httpx = pytest.importorskip("httpx", reason="the extra `dev` is not installed")
@@ -201,11 +204,53 @@ def test_a_client_that_goes_away_while_its_picture_is_inverted(address: str) -> 
     with socket.create_connection((split.hostname, split.port), timeout=10) as connection:
         connection.sendall(head + form)
         time.sleep(0.3)
-    route = 'hyperstyle_requests_total{method="POST",route="/v1/inversions",status='
+    await_gone(address, "POST", "/v1/inversions")
+
+
+def await_gone(address: str, method: str, route: str) -> None:
+    """Wait until the service has noticed that the client of a request has gone."""
+    wanted = f'hyperstyle_requests_total{{method="{method}",route="{route}",status="499"}}'
     for _ in range(300):
         counted = httpx.get(f"{address}/metrics", timeout=60).text
-        if f'{route}"499"}}' in counted:
+        if wanted in counted:
             break
         time.sleep(0.1)
-    assert f'{route}"499"}}' in counted
+    assert wanted in counted
     assert 'status="500"' not in counted
+
+
+_SWEEP = {"direction": "smile", "frames": 3}
+_PAIR = {"first": "{id}", "second": "{id}", "fraction": 0.5}
+ANSWERED_BY_WORKERS: dict[str, tuple[str, str, str, Any]] = {
+    "a picture": ("GET", "/v1/inversions/{id}/picture", "?format=webp", None),
+    "a film": ("POST", "/v1/inversions/{id}/edits", "", {"sweep": _SWEEP, "film": "gif"}),
+    "a face between two": ("POST", "/v1/interpolations", "", _PAIR),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERED_BY_WORKERS)
+def test_a_client_that_goes_away_gives_up_what_it_asked_for(
+    name: str, address: str, service: Any, inversion: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method, route, query, body = ANSWERED_BY_WORKERS[name]
+    tickets: list[Ticket] = []
+
+    def never_begin(job: Job, on_progress: Any) -> Ticket:
+        tickets.append(Ticket(job, on_progress))
+        return tickets[-1]
+
+    monkeypatch.setattr(service.pool, "submit", never_begin)
+    content = json.dumps(body).replace("{id}", inversion).encode() if body else b""
+    head = f"{method} {route.replace('{id}', inversion)}{query} HTTP/1.1\r\nHost: localhost\r\n"
+    if content:
+        head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n"
+    split = urlsplit(address)
+    with socket.create_connection((split.hostname, split.port), timeout=10) as connection:
+        connection.sendall(head.encode() + b"\r\n" + content)
+        for _ in range(300):
+            if tickets:
+                break
+            time.sleep(0.1)
+        assert tickets
+    await_gone(address, method, route)
+    assert [ticket.cancelled for ticket in tickets] == [True]
