@@ -364,7 +364,12 @@ def test_empty_texts_are_refused(arguments: list[str], named: str, face: Path):
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--iterations", MAX_ITERATIONS + 1), ("--until", "nan"), ("--threads", 0)],
+    [
+        ("--iterations", MAX_ITERATIONS + 1),
+        ("--until", "nan"),
+        ("--until", "inf"),
+        ("--threads", 0),
+    ],
 )
 def test_numbers_out_of_range_are_errors_of_usage(
     option: str, value: object, face: Path, tiny_bundle: Path

@@ -197,6 +197,8 @@ def test_an_exception_in_the_callback_aborts(
         ({"until": float("inf")}, "until"),
         ({"seconds": float("nan")}, "seconds"),
         ({"until": -0.1}, "until"),
+        ({"until": float("inf")}, "until"),
+        ({"seconds": float("inf")}, "seconds"),
         ({"variables": ["pixels"]}, "choose of latents, w, noise, codes"),
         ({"variables": []}, "no variable is named"),
         ({"variables": ["codes", "codes"]}, "named twice"),

@@ -81,6 +81,7 @@ class Search:
         float | None,
         typer.Option(
             min=0,
+            callback=options.finite,
             help="Stop when the reconstruction moves by less (mean difference; -1 is black, "
             "1 white).",
             metavar="X",

@@ -5,6 +5,7 @@ The dataclasses at the end are groups of them; :mod:`.option_groups` makes comma
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -50,6 +51,13 @@ def listed(names: Sequence[str]) -> str:
 def flag(*names: str, says: str, panel: str | None = None) -> Any:
     """Declare a switch that is off unless named; its help shows no value and no opposite."""
     return typer.Option(*names, help=says, metavar="", rich_help_panel=panel)
+
+
+def finite(value: float | None) -> float | None:
+    """Refuse infinity, which is above every `min`; the callback of an option."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number")
+    return value
 
 
 # What is read is not tried by typer (readable): one picture of many would end the command.
