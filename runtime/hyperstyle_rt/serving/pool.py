@@ -14,7 +14,7 @@ from ..closing import Closable
 from ..errors import HyperStyleError
 from .jobs import Job, Progress
 from .settings import ModelSettings
-from .tickets import JobFailed, Ticket, WorkerLost
+from .tickets import JobFailed, ShuttingDown, Ticket, WorkerLost
 from .worker_process import WorkerProcess
 
 _log = logging.getLogger(__name__)
@@ -24,6 +24,9 @@ RESTART_PAUSE = 1.0
 
 ATTEMPTS = 2
 """Workers that may die of one job; it could be the job that they die of."""
+
+ENDING_SECONDS = 1.5
+"""For the workers to end when the pool is closed; those that have not are killed by Python."""
 
 
 class Busy(Exception):
@@ -123,7 +126,8 @@ class Pool(Closable):
         self._changed = threading.Condition()
         self._short: deque[Ticket] = deque()
         self._long: deque[Ticket] = deque()
-        self._working = self._long_working = self._ready = self._restarts = 0
+        self._at_work: set[Ticket] = set()
+        self._long_working = self._ready = self._restarts = 0
         self._mean = 1.0  # seconds of a job, lately
         self._closed = False
         self._threads: list[threading.Thread] = []
@@ -159,9 +163,13 @@ class Pool(Closable):
         ------
         Busy
             If the queue is full.
+        ShuttingDown
+            If the pool is closed.
         """
         ticket = Ticket(job, on_progress, self._leave_queue)
         with self._changed:
+            if self._closed:
+                raise ShuttingDown
             waiting = len(self._short) + len(self._long)
             if waiting >= self._limit:
                 raise Busy(max(1, round(self._mean * waiting / self._workers)))
@@ -174,19 +182,31 @@ class Pool(Closable):
         """How many wait and work now."""
         with self._changed:
             waiting = len(self._short) + len(self._long)
-            return PoolState(waiting, self._working, self._ready, self._restarts)
+            return PoolState(waiting, len(self._at_work), self._ready, self._restarts)
 
-    def close(self) -> None:
-        """Stop the workers; what waits is cancelled."""
+    def close(self, grace: float = 0.0) -> None:
+        """Stop the workers.
+
+        Parameters
+        ----------
+        grace:
+            Seconds in which what waits and what is at work may yet end; the rest is abandoned.
+        """
         with self._changed:
+            self._changed.wait_for(self._is_idle, grace)
             self._closed = True
-            for ticket in (*self._short, *self._long):
-                ticket.cancel()
+            abandoned = (*self._short, *self._long, *self._at_work)
             self._short.clear()
             self._long.clear()
             self._changed.notify_all()
+        for ticket in abandoned:
+            ticket.abandon()
+        end = time.monotonic() + ENDING_SECONDS
         for thread in self._threads:
-            thread.join(10)
+            thread.join(max(0.0, end - time.monotonic()))
+
+    def _is_idle(self) -> bool:
+        return self._closed or not (self._short or self._long or self._at_work)
 
     def _queue_of(self, ticket: Ticket) -> deque[Ticket]:
         return self._long if ticket.job.takes_minutes else self._short
@@ -198,7 +218,7 @@ class Pool(Closable):
                 return
             self._queue_of(ticket).remove(ticket)
         if ticket.attempts:  # its worker has died, and a future that was begun cannot be cancelled
-            ticket.future.set_exception(JobFailed("the job was cancelled"))
+            ticket.settle(JobFailed("the job was cancelled"))
 
     def _take(self) -> Ticket | None:
         """The next job; None where the pool is closed."""
@@ -210,7 +230,7 @@ class Pool(Closable):
                     continue
                 ticket = queue.popleft()
                 if ticket.begin():
-                    self._working += 1
+                    self._at_work.add(ticket)
                     self._long_working += ticket.job.takes_minutes
                     return ticket
             return None
@@ -223,10 +243,10 @@ class Pool(Closable):
 
     def _done(self, ticket: Ticket, seconds: float) -> None:
         with self._changed:
-            self._working -= 1
+            self._at_work.remove(ticket)
             self._long_working -= ticket.job.takes_minutes
             self._mean += 0.1 * (seconds - self._mean)
-            self._changed.notify()
+            self._changed.notify_all()  # the workers, and who closes
 
     def _keep_working(self, process: Worker | None) -> None:
         while not self._closed:
@@ -269,13 +289,13 @@ class Pool(Closable):
     def _settle(self, ticket: Ticket, process: Worker, deadline: float) -> None:
         """Do a job and settle its future; one whose worker dies is given to another, once."""
         try:
-            ticket.future.set_result(process.do(ticket, deadline))
+            ticket.settle(process.do(ticket, deadline))
         except WorkerLost as error:
             with self._changed:
                 again = ticket.attempts < ATTEMPTS and not ticket.cancelled and not self._closed
                 if again:
                     self._queue_of(ticket).appendleft(ticket)
             if not again:
-                ticket.future.set_exception(error)
+                ticket.settle(error)
         except Exception as error:
-            ticket.future.set_exception(error)
+            ticket.settle(error)

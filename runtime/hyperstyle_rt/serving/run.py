@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import threading
@@ -15,14 +16,38 @@ from ..errors import HyperStyleError
 from .http import create_app
 from .service import Service
 
-GRACE_SECONDS = 10
-"""For what is at work when the service is told to stop."""
+GRACE_SECONDS = 7
+"""For what waits and is at work when the service is told to stop; the rest is answered with 503."""
+
+ANSWER_SECONDS = 1
+"""For these answers; then connections are cut. Containers are often killed after ten in all."""
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class _Server(uvicorn.Server):
     """A server for which SIGTERM is an orderly end, not a death by signal."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let what is at work end, answer what has not, and end."""
+        loop = asyncio.get_running_loop()
+        stopping = loop.create_task(self._service.stop(GRACE_SECONDS))
+        cutting = loop.call_later(GRACE_SECONDS + ANSWER_SECONDS, self._cut)
+        await super().shutdown(sockets)
+        cutting.cancel()
+        if self.force_exit:  # Ctrl-C again
+            self._service.close()
+        await stopping
+
+    def _cut(self) -> None:
+        """Hang up on clients that do not take their answer, or do not come to an end of asking."""
+        for connection in list(self.server_state.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -60,18 +85,22 @@ def run(service: Service, announce: Callable[[str], None]) -> None:
     except BaseException:
         service.close()
         raise
+    host, port = listening.getsockname()[:2]
+    announce(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+    with listening:
+        server_of(service).run(sockets=[listening])
+
+
+def server_of(service: Service) -> uvicorn.Server:
+    """The server of a service whose pool was started."""
     config = uvicorn.Config(
         create_app(service),
         log_level="warning",  # what is asked for is nobody's business
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=GRACE_SECONDS,
         limit_concurrency=512,
     )
-    host, port = listening.getsockname()[:2]
-    announce(f"http://{f'[{host}]' if ':' in host else host}:{port}")
-    with listening:
-        _Server(config).run(sockets=[listening])
+    return _Server(config, service)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from typing import Any
 
 from fastapi import HTTPException
@@ -19,7 +18,7 @@ from .metrics import Metrics
 from .pool import Busy, OpenWorker, Pool
 from .settings import ServiceSettings
 from .store import DONE, FAILED, RUNNING, Kept, Store
-from .tickets import JobFailed, OutOfTime, Ticket, WorkerLost
+from .tickets import JobFailed, OutOfTime, ShuttingDown, Ticket, WorkerLost
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +51,7 @@ class Service:
         self.metrics = Metrics(self.pool, self.store)
         self._news = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping: asyncio.Future[None] | None = None
 
     def begin(self, job: InvertJob | OpenJob) -> Kept:
         """Queue an inversion, and keep what comes of it.
@@ -119,11 +119,30 @@ class Service:
         """Stop the workers."""
         self.pool.close()
 
+    async def stop(self, grace: float = 0.0) -> None:
+        """Stop the workers, and wait until all who wait for them are told.
+
+        Parameters
+        ----------
+        grace:
+            As for :meth:`Pool.close`; that of the first call holds for the others, too.
+        """
+        if self._stopping is None:
+            self._stopping = asyncio.ensure_future(self._stop(grace))
+        await self._stopping
+
+    async def _stop(self, grace: float) -> None:
+        await asyncio.to_thread(self.pool.close, grace)
+        while self._tasks:  # one that has ended may have begun another
+            await asyncio.wait(self._tasks)
+
     def _submit(self, job: Job, on_progress: Any) -> Ticket:
         try:
             return self.pool.submit(job, on_progress)
         except Busy as busy:
             raise HTTPException(429, str(busy), {RETRY_AFTER: str(busy.seconds)}) from None
+        except ShuttingDown:
+            raise _stopped() from None
 
     def _told(self, kept: Kept, progress: Progress) -> None:
         """Keep what was told; of the pictures of renderings the last alone."""
@@ -170,6 +189,8 @@ class Service:
             raise HTTPException(
                 503, "the workers died of this; try it again later", {RETRY_AFTER: "5"}
             ) from None
+        except ShuttingDown:
+            raise _stopped() from None
         except JobFailed as error:
             raise HTTPException(500, str(error)) from None
         except asyncio.CancelledError:
@@ -193,10 +214,6 @@ class Service:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def stop(self) -> None:
-        """Give up what is queued, and stop the workers."""
-        await asyncio.to_thread(self.close)
-        for task in list(self._tasks):
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+
+def _stopped() -> HTTPException:
+    return HTTPException(503, "the service is being stopped; try again later", {RETRY_AFTER: "5"})

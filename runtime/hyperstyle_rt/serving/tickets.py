@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,10 @@ class WorkerLost(Exception):
 
 class OutOfTime(Exception):
     """A job has taken longer than is allowed, and its worker was stopped."""
+
+
+class ShuttingDown(Exception):
+    """The service ends before a job does."""
 
 
 class JobFailed(Exception):
@@ -37,7 +42,7 @@ class Ticket:
         How many workers have begun it.
     future:
         Its result; or :class:`HyperStyleError`, :class:`WorkerLost`, :class:`OutOfTime`,
-        :class:`JobFailed`.
+        :class:`ShuttingDown`, :class:`JobFailed`.
     """
 
     job: Job
@@ -57,6 +62,19 @@ class Ticket:
     def cancelled(self) -> bool:
         """Whether nobody waits for it."""
         return self._cancelled.is_set()
+
+    def abandon(self) -> None:
+        """The service ends: who waits is told so, and what comes of it yet is for nobody."""
+        self._cancelled.set()
+        self.settle(ShuttingDown())
+
+    def settle(self, outcome: Any) -> None:
+        """Set the future, to a result or an exception; one that is settled stays as it is."""
+        with suppress(InvalidStateError):
+            if isinstance(outcome, Exception):
+                self.future.set_exception(outcome)
+            else:
+                self.future.set_result(outcome)
 
     def begin(self) -> bool:
         """A worker takes it; False where nobody waits for it any more."""

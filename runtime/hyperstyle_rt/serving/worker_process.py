@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import BackendError
 from .jobs import Progress
 from .settings import ModelSettings
-from .tickets import OutOfTime, Ticket, WorkerLost, value_of
+from .tickets import OutOfTime, ShuttingDown, Ticket, WorkerLost, value_of
 from .worker import CANCEL, Ready, Refused, work
 
 OPENING_SECONDS = 300.0
@@ -77,6 +77,9 @@ class WorkerProcess:
             if time.monotonic() > deadline:
                 self.stop()
                 raise OutOfTime
+            if ticket.future.done():  # abandoned: it need not come to its next step
+                self.stop()
+                raise ShuttingDown
             if ticket.cancelled and not told:
                 self._connection.send(CANCEL)
                 told = True

@@ -14,7 +14,7 @@ from hyperstyle_rt.serving.jobs import Job, Progress
 from hyperstyle_rt.serving.pool import Busy, Pool
 from hyperstyle_rt.serving.render_jobs import AdaptJob
 from hyperstyle_rt.serving.settings import ModelSettings, ServiceSettings
-from hyperstyle_rt.serving.tickets import JobFailed, OutOfTime, Ticket, WorkerLost
+from hyperstyle_rt.serving.tickets import JobFailed, OutOfTime, ShuttingDown, Ticket, WorkerLost
 from serving_jobs import Die, Fault, Hang, Sleep
 
 PATIENCE = 120.0  # seconds on a machine that others use, too
@@ -106,3 +106,16 @@ def test_a_bundle_that_cannot_be_opened_is_told_at_the_start(tmp_path: Path) -> 
     pool = Pool(ModelSettings(bundle=tmp_path), workers=1, waiting=1, seconds=1)
     with pytest.raises(BackendError, match="bundle"):
         pool.start()
+
+
+def test_a_worker_that_hangs_does_not_hold_up_the_end(settings: ServiceSettings) -> None:
+    pool = Pool(settings.model, workers=1, waiting=1, seconds=PATIENCE)
+    pool.start()
+    ticket = submit(pool, Hang())
+    while pool.state.working == 0:
+        time.sleep(0.01)
+    pool.close()
+    with pytest.raises(ShuttingDown):
+        ticket.future.result(0)
+    pool._threads[0].join(PATIENCE / 2)
+    assert not pool._threads[0].is_alive(), "long before the job would run out of time"

@@ -6,14 +6,14 @@ import gc
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Event
+from threading import Event, Timer
 from typing import Any, ClassVar
 
 import pytest
 from hyperstyle_rt.serving.jobs import InvertJob
 from hyperstyle_rt.serving.pool import Busy, Pool
 from hyperstyle_rt.serving.settings import ModelSettings
-from hyperstyle_rt.serving.tickets import JobFailed, Ticket
+from hyperstyle_rt.serving.tickets import JobFailed, ShuttingDown, Ticket
 
 PATIENCE = 60.0  # seconds on a machine that others use, too
 
@@ -92,3 +92,26 @@ def test_a_job_that_waits_for_its_second_worker_can_be_given_up() -> None:
     with pytest.raises(JobFailed, match="cancelled"):
         ticket.future.result(0)
     assert pool.state.waiting == 0
+
+
+def test_what_does_not_end_in_time_is_abandoned(pool: Pool, worker: Waiting) -> None:
+    tickets = [submit(pool), submit(pool)]
+    assert worker.at_work.wait(PATIENCE)
+    pool.close()
+    for ticket in tickets:
+        with pytest.raises(ShuttingDown):
+            ticket.future.result(0)
+    with pytest.raises(ShuttingDown):
+        submit(pool)
+    worker.end.set()
+    pool._threads[0].join(PATIENCE)
+    assert not pool._threads[0].is_alive(), "a result that comes too late is no fault"
+    assert pool.state.working == 0
+
+
+def test_what_waits_and_works_may_end_first(pool: Pool, worker: Waiting) -> None:
+    tickets = [submit(pool), submit(pool)]
+    assert worker.at_work.wait(PATIENCE)
+    Timer(0.1, worker.end.set).start()
+    pool.close(grace=PATIENCE)
+    assert [ticket.future.result(0) for ticket in tickets] == ["done"] * 2
