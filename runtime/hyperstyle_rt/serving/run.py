@@ -13,6 +13,7 @@ from types import FrameType
 import uvicorn
 
 from ..errors import HyperStyleError
+from .connections import Connection
 from .http import create_app
 from .service import Service
 
@@ -98,6 +99,7 @@ def server_of(service: Service) -> uvicorn.Server:
         log_level="warning",  # what is asked for is nobody's business
         access_log=False,
         server_header=False,
+        http=Connection,
         limit_concurrency=512,
     )
     return _Server(config, service)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hyperstyle_rt.serving.jobs import Inverted
 from hyperstyle_rt.serving.settings import ServiceSettings
 from malformed import GOOD
 from services import PATIENCE
@@ -104,6 +105,39 @@ def test_clients_are_told_that_the_service_is_stopped(
     last = answers["events"].text.rstrip().split("\n\n")[-1]
     assert last.startswith("event: failed") and "the service is being stopped" in last
     assert complaints == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "answers"),
+    [
+        (b"", 0),
+        (b"GET /health HTTP/1.1\r\nHost: local", 0),
+        (b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\nG", 1),
+    ],
+)
+def test_connections_that_ask_for_nothing_are_closed(
+    run: Any, sent: bytes, answers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hyperstyle_rt.serving.connections.HEAD_SECONDS", 0.3)
+    running = run()
+    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as connection:
+        connection.sendall(sent)
+        received = b""
+        while part := connection.recv(65536):
+            received += part
+    assert received.count(b"HTTP/1.1 200") == answers
+
+
+def test_a_request_that_is_answered_slowly_keeps_its_connection(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hyperstyle_rt.serving.connections.HEAD_SECONDS", 0.1)
+    running = run()
+    running.worker.result = Inverted(b"file", b"picture", None, {})
+    threading.Timer(0.5, running.worker.end.set).start()
+    at = f"http://127.0.0.1:{running.port}/v1/inversions"
+    answer = httpx.post(at, files={"picture": ("x", GOOD)}, timeout=30)
+    assert answer.json()["state"] == "done"
 
 
 def test_a_client_that_never_comes_to_an_end_does_not_hold_up_the_end(
