@@ -134,11 +134,18 @@ def check_access(access: Access, allow_remote: bool) -> None:
     Raises
     ------
     HyperStyleError
-        If a public address lacks ``--allow-remote`` or a token, or the token is too short.
+        If a public address lacks ``--allow-remote`` or a token, or the token is too short or cannot
+        be sent.
     """
     if access.token is not None and len(access.token) < 16:
         raise HyperStyleError(
             "the token has fewer than 16 characters and could be guessed; make one with: "
+            "python -c 'import secrets; print(secrets.token_urlsafe())'"
+        )
+    if access.token is not None and not _fits_a_header(access.token):
+        raise HyperStyleError(
+            "the token has characters other than printable ASCII, or spaces around it, which a "
+            "header cannot carry; make one with: "
             "python -c 'import secrets; print(secrets.token_urlsafe())'"
         )
     if access.is_local:
@@ -153,3 +160,7 @@ def check_access(access: Access, allow_remote: bool) -> None:
             "a service that other machines can reach needs a token; put one into the variable "
             "HYPERSTYLE_RT_TOKEN"
         )
+
+
+def _fits_a_header(token: str) -> bool:
+    return token.isascii() and token.isprintable() and token == token.strip()

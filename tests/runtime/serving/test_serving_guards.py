@@ -152,3 +152,12 @@ def test_public_addresses(host: str, local: bool) -> None:
 def test_a_token_that_could_be_guessed() -> None:
     with pytest.raises(HyperStyleError, match="guessed"):
         check_access(Access(token="secret"), allow_remote=False)
+
+
+@pytest.mark.parametrize(
+    "token", [f"{TOKEN}\n", f" {TOKEN}", f"{TOKEN}é", f"{TOKEN}…", f"a\t{TOKEN}"]
+)
+def test_a_token_that_no_client_can_send(token: str) -> None:
+    with pytest.raises(HyperStyleError, match="printable ASCII"):
+        check_access(Access(token=token), allow_remote=False)
+    check_access(Access(token="a pass phrase of words"), allow_remote=False)
