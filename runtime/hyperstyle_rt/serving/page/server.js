@@ -28,9 +28,14 @@ export class ServerEngine {
       if (value !== "" && value !== undefined) form.append(name, value);
     }
     const headers = { prefer: "respond-async" };
-    const answer = await this.ask("v1/inversions", { method: "POST", body: form, headers });
+    // Not with the signal: a job whose id never comes could not be given up.
+    const answer = await this.ask("v1/inversions", { method: "POST", body: form, headers }, signal);
     const { id } = await answer.json();
     const giveUp = () => this.ask(`v1/inversions/${id}`, { method: "DELETE" }).catch(() => {});
+    if (signal?.aborted) {
+      giveUp();
+      throw signal.reason;
+    }
     signal?.addEventListener("abort", giveUp, { once: true });
     try {
       return await this.follow(id, tell, signal);
@@ -88,15 +93,18 @@ export class ServerEngine {
     return await answer.blob();
   }
 
-  // A request with the token, if there is one. Busy answers are waited for.
-  async ask(path, options = {}) {
+  // A request with the token, if there is one. Busy answers are waited for, until it is stopped.
+  async ask(path, options = {}, stopped = undefined) {
     for (let attempt = 0; ; attempt += 1) {
+      stopped?.throwIfAborted();
       const token = sessionStorage.getItem(TOKEN);
       const headers = { ...options.headers, ...(token && { authorization: `Bearer ${token}` }) };
       const answer = await reached(fetch(path, { ...options, headers }));
       if (answer.ok) return answer;
       if (answer.status === 401) {
-        sessionStorage.setItem(TOKEN, await this.askForToken());
+        const given = await this.askForToken();
+        // With other characters fetch would throw, and go on so: a wrong token is asked for again.
+        if (/^[ -~]*$/.test(given)) sessionStorage.setItem(TOKEN, given);
       } else if (answer.status === 429 && attempt < 5) {
         const seconds = Number(answer.headers.get("retry-after")) || 1;
         await new Promise((later) => setTimeout(later, 1000 * Math.min(seconds, 10)));
