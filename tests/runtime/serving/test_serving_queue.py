@@ -6,35 +6,15 @@ import gc
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Event, Timer
-from typing import Any, ClassVar
+from threading import Timer
 
 import pytest
 from hyperstyle_rt.serving.jobs import InvertJob
 from hyperstyle_rt.serving.pool import Busy, Pool
 from hyperstyle_rt.serving.settings import ModelSettings
 from hyperstyle_rt.serving.tickets import JobFailed, ShuttingDown, Ticket
-
-PATIENCE = 60.0  # seconds on a machine that others use, too
-
-
-class Waiting:
-    """A worker whose job ends when the test says so."""
-
-    computed: ClassVar[dict[str, str]] = {}
-    alive = True
-
-    def __init__(self) -> None:
-        self.at_work, self.end = Event(), Event()
-        self.result: Any = "done"
-
-    def do(self, ticket: Ticket, deadline: float) -> Any:
-        self.at_work.set()
-        assert self.end.wait(PATIENCE)
-        return self.result
-
-    def stop(self) -> None:
-        pass
+from services import PATIENCE
+from waiting_worker import Waiting
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from hyperstyle_rt.serving.jobs import Inverted
 from hyperstyle_rt.serving.settings import ServiceSettings
 from malformed import GOOD
 from services import PATIENCE
-from test_serving_queue import Waiting
+from waiting_worker import Waiting
 
 httpx = pytest.importorskip("httpx", reason="the extra `dev` is not installed")
 pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
