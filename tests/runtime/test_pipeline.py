@@ -15,6 +15,15 @@ def same(value: int) -> int:
     return value
 
 
+def until_interrupted(outcomes: Iterator[tuple[int, object]]) -> list[tuple[int, object]]:
+    """What is handed over before the interruption is raised."""
+    found = []
+    with pytest.raises(KeyboardInterrupt):
+        for each in outcomes:
+            found.append(each)
+    return found
+
+
 @pytest.mark.parametrize("jobs", [1, 2, 5])
 def test_everything_comes_out_in_order(jobs: int) -> None:
     outcomes = overlap(range(20), lambda n: n + 1, lambda n: n * n, lambda n: -n, jobs)
@@ -105,13 +114,11 @@ def test_an_interrupted_wait_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(Future, "result", wait)
     outcomes = overlap(range(3), same, lambda n: worked.append(n) or n, finish, 3)
-    assert [(n, str(found)) for n, found in (next(outcomes) for _ in range(3))] == [
+    assert [(number, str(found)) for number, found in until_interrupted(outcomes)] == [
         (0, "0"),
         (1, "one is bad"),
         (2, "2"),
     ]
-    with pytest.raises(KeyboardInterrupt):
-        next(outcomes)
 
 
 def test_an_interruption_finishes_what_is_being_finished_and_starts_nothing() -> None:
@@ -137,9 +144,7 @@ def test_an_interruption_finishes_what_is_being_finished_and_starts_nothing() ->
         return value
 
     outcomes = overlap(range(100), prepare, work, finish, 2)
-    assert next(outcomes) == (0, 0)  # what was written is handed over, for the report
-    with pytest.raises(KeyboardInterrupt):
-        next(outcomes)
+    assert until_interrupted(outcomes) == [(0, 0)]  # what was written is in the report
     assert finished == [0]
     assert len(prepared) <= 5
     left = set(threading.enumerate()) - others
