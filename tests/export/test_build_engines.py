@@ -221,8 +221,8 @@ def test_unreadable_picture_is_refused_before_any_work(
         ("name", "a/b", "cannot be named 'a/b'; give --name a plain name"),
         ("name", "..", r"cannot be named '\.\.'"),
         ("name", "my bundle", "cannot be named 'my bundle'"),
-        ("domain", "", "domain and license must not be empty"),
-        ("license", "", "domain and license must not be empty"),
+        ("domain", "", "--domain is empty; give it a value, or leave it out"),
+        ("license", "", "--license is empty; give it a value, or leave it out"),
     ],
 )
 def test_bad_facts_are_refused_before_any_work(

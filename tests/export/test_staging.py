@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import shutil
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from build_command import Command, snapshot
 from hyperstyle_export.bundles import verification, writer
 from hyperstyle_export.bundles.staging import BuildError, staged
+from hyperstyle_rt.cli.program import EXIT_SIGNAL, Stopped
 from hyperstyle_rt.formats.bundle import Bundle
 
 
@@ -116,7 +116,6 @@ def test_a_mount_point_is_refused_before_any_work(
     command.refuse("is a mount point.*; name a folder below it for --out")
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGTERM"), reason="no such signal")
 def test_a_build_that_is_stopped_leaves_nothing_behind(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,11 +123,11 @@ def test_a_build_that_is_stopped_leaves_nothing_behind(
 
     def stop(*_arguments: object, **_options: object) -> None:
         assert snapshot(command.directory) != before  # the stage is there
-        signal.raise_signal(signal.SIGTERM)
+        raise Stopped
 
     monkeypatch.setattr(verification, "measure_accuracy", stop)
     result = command.run()
-    assert result.exit_code == 128 + signal.SIGTERM
+    assert result.exit_code == EXIT_SIGNAL
     assert "stopped by a signal" in result.stderr
     assert snapshot(command.directory) == before
 
