@@ -15,7 +15,7 @@ import pytest
 from batch_folders import make_pictures
 from command_line import RUNTIME, succeed
 from hyperstyle_rt import Model
-from hyperstyle_rt.cli.program import Stopped, stopping_signals
+from hyperstyle_rt.cli.program import stopping_signals
 from hyperstyle_rt.temporaries import remove_leftovers, replacing
 
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
@@ -109,25 +109,40 @@ def test_a_signal_that_is_ignored_stays_so(tiny_bundle: Path) -> None:
     assert len(list(Path("out").iterdir())) == 8
 
 
+FIRST_OF_SEVERAL = """
+import signal, sys
+from hyperstyle_rt.cli.program import Stopped, stopping_signals
+
+signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+for each in signals:
+    signal.signal(each, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+number = signal.Signals[sys.argv[1]]
+try:
+    with stopping_signals() as came:
+        try:
+            signal.raise_signal(number)
+        finally:
+            for each in signals:
+                signal.raise_signal(each)
+except KeyboardInterrupt as error:
+    assert isinstance(error, Stopped) == (number != signal.SIGINT)
+for each in signals:
+    signal.raise_signal(each)
+print([each.name for each in came])
+"""
+
+
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 def test_signals_after_the_first_are_ignored(number: signal.Signals) -> None:
     """Until the process ends, so that nothing breaks off its cleaning up."""
-    before = {each: signal.getsignal(each) for each in SIGNALS}
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt) as raised, stopping_signals() as came:
-            try:
-                signal.raise_signal(number)
-            finally:
-                for each in SIGNALS:
-                    signal.raise_signal(each)
-        assert came == [number]
-        assert isinstance(raised.value, Stopped) == (number != signal.SIGINT)
-        for each in SIGNALS:
-            signal.raise_signal(each)
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_OF_SEVERAL, number.name],
+        env=os.environ | {"PYTHONPATH": str(RUNTIME)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"['{number.name}']\n", "")
 
 
 def test_signals_are_python_s_again_where_none_came() -> None:
