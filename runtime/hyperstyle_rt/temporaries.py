@@ -72,7 +72,7 @@ def _create(directory: Path, suffix: str) -> tuple[Path, int | None]:
         if fcntl is None:
             os.close(file)  # Windows renames no open files
             return path, None
-        free = _lock(file)
+        free = try_lock(file)
         if free is None or (free and path.exists()):
             return path, file
         os.close(file)  # another run took the new file for a leftover before it was locked
@@ -82,7 +82,7 @@ def _remove_abandoned(path: Path, locked: bool) -> None:
     if locked and fcntl is not None:
         file = os.open(path, os.O_RDWR)
         try:
-            free = _lock(file)
+            free = try_lock(file)
             if free:  # until the file is gone, lest its creator locks what is about to go
                 path.unlink()
             if free is not None:
@@ -93,7 +93,7 @@ def _remove_abandoned(path: Path, locked: bool) -> None:
         path.unlink()
 
 
-def _lock(file: int) -> bool | None:
+def try_lock(file: int) -> bool | None:
     """Whether the lock was free and is ours now; None where the file system has no locks."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

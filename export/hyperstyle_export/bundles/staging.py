@@ -13,10 +13,8 @@ from typing import Any
 from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.files import reason
 from hyperstyle_rt.formats import strict_json
-from hyperstyle_rt.formats.bundle import MANIFEST_NAME, PLANS_DIRECTORY
+from hyperstyle_rt.formats.bundle import BESIDE, MANIFEST_NAME, PLANS_DIRECTORY, foreign_names
 from hyperstyle_rt.formats.manifest import FORMAT
-
-BY_HAND = ("LICENSE", "NOTICE", "README.md")  # a rebuild keeps them
 
 
 class BuildError(HyperStyleError):
@@ -87,18 +85,17 @@ def _strangers(directory: Path, manifest: dict[str, Any]) -> list[str]:
     listed = manifest.get("files")
     if not isinstance(listed, dict):
         return []
-    own = {MANIFEST_NAME, PLANS_DIRECTORY, *BY_HAND, *listed}
-    return sorted(path.name for path in directory.iterdir() if path.name not in own)
+    return foreign_names(directory, [PLANS_DIRECTORY, *listed])
 
 
 def _put_in_place(stage: Path, out: Path) -> None:
-    """Rename `stage` to `out`; what was there is removed after that, but for what is `BY_HAND`."""
+    """Rename `stage` to `out`; what was there is removed after that, but for what is `BESIDE`."""
     if out.exists() and not any(out.iterdir()):
         out.rmdir()
     if not out.exists():
         stage.rename(out)
         return
-    for name in BY_HAND:
+    for name in BESIDE:
         if (out / name).is_file() and not (stage / name).exists():
             shutil.copy2(out / name, stage / name)
     retired = stage.with_suffix(".old")

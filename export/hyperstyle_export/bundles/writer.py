@@ -47,15 +47,13 @@ from ..networks.encoder_method import EncoderMethod
 from ..networks.hyperstyle import HyperStyle
 from ..networks.lpips import Lpips
 from .spaces import code_space, generator_space
-from .staging import BY_HAND, BuildError
+from .staging import BuildError
 
 OnProgress = Callable[[str], None]
 """Called with what is done next, e.g. "weights graph"."""
 
 MAX_TRAINING_SIZE = MAX_MANIFEST_SIZE // 2
 """Bytes of a manifest that are left to the facts of a training."""
-
-UNLISTED = (MANIFEST_NAME, *BY_HAND)
 
 
 @dataclass(frozen=True)

@@ -68,9 +68,8 @@ def edit_latents(
     for row, amounts in enumerate(edits):
         for name, amount in amounts.items():
             direction = _find(directions, name)
-            with np.errstate(
-                over="ignore", invalid="ignore"
-            ):  # what is beyond float32 is told below
+            # What is beyond float32 is told below.
+            with np.errstate(over="ignore", invalid="ignore"):
                 change = _change(direction, latents, _finite(name, amount))
             if not np.isfinite(change).all():
                 raise EditError(

@@ -11,12 +11,7 @@ from pathlib import Path
 
 from ..errors import BundleError
 from ..files import make_directory, reason
-from ..formats.bundle import MANIFEST_NAME, PLANS_DIRECTORY, Bundle
-
-BESIDE = ("LICENSE", "NOTICE")
-"""Of a bundle, though its manifest does not list them."""
-
-README = "README.md"
+from ..formats.bundle import MANIFEST_NAME, PLANS_DIRECTORY, Bundle, foreign_names
 
 
 def check_destination(directory: Path, overwrite: bool) -> None:
@@ -33,8 +28,7 @@ def check_destination(directory: Path, overwrite: bool) -> None:
             if directory.exists():
                 raise BundleError(f"{directory} is a file; give a directory for the bundle")
             return
-        names = sorted(path.name for path in directory.iterdir())
-        if not names:
+        if not any(directory.iterdir()):
             return
     except OSError as error:
         raise BundleError(f"cannot look into {directory}: {reason(error)}") from None
@@ -44,13 +38,11 @@ def check_destination(directory: Path, overwrite: bool) -> None:
         raise BundleError(
             f"there is a bundle in {directory}; give another directory, or replace it with --force"
         )
-    own = {MANIFEST_NAME, *BESIDE, README, *_listed(directory)}
-    for name in names:
-        if name not in own:
-            raise BundleError(
-                f"{directory / name} would be lost, which the manifest there does not list; move "
-                "it, or give another directory"
-            )
+    if foreign := foreign_names(directory, _listed(directory)):
+        raise BundleError(
+            f"{directory / foreign[0]} would be lost, which the manifest there does not list; move "
+            "it, or give another directory"
+        )
 
 
 def _listed(directory: Path) -> frozenset[str]:

@@ -38,12 +38,13 @@ from ..free_inputs import FEATURE_OFFSET, NOISE, PARAMETRIC_GENERATOR, Free
 from ..rendering import CODES, GENERATOR, STYLE_OFFSETS, STYLED_GENERATOR, Renderer
 from ..types import Array
 from .constants import DataFile, bind_inputs, constant_graph, inputs_and_outputs
-from .directories import BESIDE, appearing
+from .directories import appearing
 
 MAPPING = "mapping"
 ENCODER = "encoder"  # what is left of a method whose further phases find codes
 PREFIX = "tuned_"  # of the files; a copied graph may read from the untuned generator's
 DATA_NAME = f"{PREFIX}{GENERATOR}.onnx{DATA_SUFFIX}"
+BESIDE = ("LICENSE", "NOTICE")  # what holds for the new bundle, too
 STORED = "fp32"
 
 LARGEST_DIFFERENCE = 2e-3

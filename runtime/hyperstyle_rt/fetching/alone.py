@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ..errors import HyperStyleError
+from ..temporaries import try_lock
 from ..user_cache import user_cache
 
 try:
@@ -52,10 +53,6 @@ def _opened(what: str) -> int | None:
 
 
 def _lock(file: int, on_wait: Callable[[], object]) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if try_lock(file) is False:  # None: a file system without locks
         on_wait()
         fcntl.flock(file, fcntl.LOCK_EX)
-    except OSError:  # a file system without locks
-        return

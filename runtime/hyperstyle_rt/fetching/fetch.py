@@ -12,7 +12,13 @@ from typing import Protocol
 
 from ..errors import BundleError, HyperStyleError
 from ..files import make_directory, sha256
-from ..formats.bundle import MANIFEST_NAME, MAX_MANIFEST_SIZE, PLANS_DIRECTORY, Bundle
+from ..formats.bundle import (
+    BESIDE,
+    MANIFEST_NAME,
+    MAX_MANIFEST_SIZE,
+    PLANS_DIRECTORY,
+    Bundle,
+)
 from ..formats.bundle_lookup import fetched_bundles
 from ..formats.manifest import Manifest
 from ..formats.manifest_entries import BundleFile
@@ -22,9 +28,6 @@ from .alone import alone
 from .lock import Lock, Pinned
 from .sources import HubSource, LocalSource, Source, WebSource, parse_source
 from .transfer import AsksForLogin, NotThere, OnBytes, download, link_or_copy
-
-BESIDE = ("LICENSE", "NOTICE", "README.md")
-"""Files of a bundle that its manifest does not list."""
 
 MAX_FILE = 1 << 35
 MAX_TEXT = 1 << 22

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,8 @@ MANIFEST_NAME = "manifest.json"
 LATENT_AVERAGE_NAME = "latent_average.safetensors"
 LATENT_SAMPLES_NAME = "latent_samples.safetensors"
 PLANS_DIRECTORY = "tensorrt"
+BESIDE = ("LICENSE", "NOTICE", "README.md")
+"""Files of a bundle that its manifest does not list."""
 DATA_SUFFIX = ".data"  # of the file beside a graph that holds its large tensors
 
 MAX_MANIFEST_SIZE = 1 << 20
@@ -362,3 +364,9 @@ class Bundle:
                 mapped = file.map_verified(self.manifest.files[name])
             self._mapped[name] = mapped
         return mapped
+
+
+def foreign_names(directory: Path, listed: Iterable[str]) -> list[str]:
+    """What lies in a bundle's directory and is not its own, by what its manifest lists there."""
+    own = {MANIFEST_NAME, *BESIDE, *listed}
+    return sorted(path.name for path in directory.iterdir() if path.name not in own)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..errors import BackendError, BundleError, HyperStyleError
 from ..files import make_directory, reason
-from ..formats.bundle import MANIFEST_NAME, Bundle
+from ..formats.bundle import BESIDE, MANIFEST_NAME, Bundle
 from ..photos.face_models import MODELS
 from .headers import CONTENT_POLICY, HEADERS
 
@@ -32,7 +32,6 @@ RUNTIME_FILES = (
 """What a browser loads of onnxruntime-web: the first three, or with WebGPU the others."""
 
 _OF_THE_SERVER = {"start.js", "server.js"}  # of the page
-_UNLISTED = ("LICENSE", "NOTICE", "README.md")  # files that a manifest does not list
 _STYLE_SHEET = '<link rel="stylesheet"'
 
 
@@ -171,6 +170,6 @@ def _copy_bundle(bundle: Bundle, directory: Path) -> None:
     directory.mkdir(parents=True)
     for name in bundle.manifest.files:
         shutil.copy(bundle.verified_file(name), directory)
-    for name in (MANIFEST_NAME, *_UNLISTED):
+    for name in (MANIFEST_NAME, *BESIDE):
         if (bundle.directory / name).is_file():
             shutil.copy(bundle.directory / name, directory)
