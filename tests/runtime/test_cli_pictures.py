@@ -71,7 +71,7 @@ def test_all_readable_kinds_of_a_folder_are_inverted(photo: Image.Exif) -> None:
     }
     for suffix, kind in kinds.items():
         Path("in", f"{suffix}.{suffix}").write_bytes(encode(face, kind))
-    succeed("invert", "in", "--out", "out", "-n", "1", "--align", "never")
+    succeed("invert", "in", "--out", "out", "-n", "1", "--align", "never", "--bundle", "portraits")
     assert sorted(p.name for p in Path("out").iterdir()) == sorted(
         f"{suffix}.inverted.png" for suffix in kinds
     )
