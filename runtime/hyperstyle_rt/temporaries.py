@@ -20,7 +20,10 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-_NAME = re.compile(r"\.[0-9a-f]{32}(\.hsrt)?\.(part|mp4|gif|webm|webp)", re.IGNORECASE)
+# With the mark, whatever the suffix of the file that is to be; without it, as earlier releases did.
+_NAME = re.compile(
+    r"\.[0-9a-f]{32}(?:(\.hsrt)\.[a-z0-9]+|\.(?:part|mp4|gif|webm|webp))", re.IGNORECASE
+)
 _ABANDONED = 60.0  # seconds without a byte written, where there is no lock to ask
 
 

@@ -16,7 +16,9 @@ from batch_folders import make_pictures
 from command_line import RUNTIME, succeed
 from hyperstyle_rt import Model
 from hyperstyle_rt.cli.program import stopping_signals
+from hyperstyle_rt.imaging.films import FILM_SUFFIXES
 from hyperstyle_rt.temporaries import remove_leftovers, replacing
+from hyperstyle_rt.video.names import WRITABLE_FILMS
 
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 ENDLESS = "smile=-3:3:90000"  # a film that is not finished before the signal comes
@@ -185,6 +187,16 @@ def test_a_leftover_is_locked_until_it_is_gone(monkeypatch: pytest.MonkeyPatch) 
     left.touch()
     remove_leftovers(Path())
     assert tried == [left] and not left.exists()
+
+
+@pytest.mark.parametrize("suffix", sorted({*WRITABLE_FILMS, *FILM_SUFFIXES, ".MOV"}))
+def test_what_is_left_of_a_film_is_removed_whatever_its_kind(suffix: str) -> None:
+    with replacing(Path(f"film{suffix}"), suffix) as temporary:
+        remove_leftovers(Path())
+        assert temporary.exists()
+    temporary.touch()  # as if killed: nobody holds its lock
+    remove_leftovers(Path())
+    assert [path.name for path in Path().iterdir()] == [f"film{suffix}"]
 
 
 def test_leftovers_without_a_lock_go_by_their_age(tiny_bundle: Path) -> None:
