@@ -210,7 +210,8 @@ def _invert(
     facts, digest = describe_film(task.film), sha256(task.film)
     folder = FilmFolder(task.inversions)
     before = folder.read() if request.folders.resume else None
-    if before is not None and (before.film, before.settings) != (digest, settings.to_json()):
+    same = (digest, settings.to_json(), facts.size)
+    if before is not None and (before.film, before.settings, before.size) != same:
         before = None
     wanted = task.films(request)
     earlier = before is not None and _are_written(wanted, before) and folder.is_whole(before)

@@ -43,7 +43,7 @@ def edited_frames(
     EditError
         Before the first picture, if a direction is unknown.
     InversionError
-        If a frame's inversion is missing or damaged, or the film has fewer frames.
+        If a frame's inversion is missing or damaged, or the film has fewer frames or others' size.
     PictureError
         If the film cannot be read.
     """
@@ -53,6 +53,12 @@ def edited_frames(
     for number, frame in zip(range(len(track)), frames, strict=False):
         rendering: Picture | None = None
         count += 1
+        if frame is not None and frame.picture.shape[:2] != record.size:
+            (height, width), (own_height, own_width) = record.size, frame.picture.shape[:2]
+            raise InversionError(
+                f"{film} has {own_width} x {own_height} pixels and {folder.path} is of a film with "
+                f"{width} x {height}; give --paste the film that was inverted"
+            )
         if track.has_face(number):
             inversion = folder.load(number)
             amounts = amounts_at(courses, record.seconds(number))

@@ -36,7 +36,7 @@ class FilmFacts:
     path:
         The file.
     size:
-        (height, width) of the upright frames.
+        (height, width) of the upright frames, with square pixels.
     time_base:
         Unit of the frames' times, in seconds.
     rate:
@@ -63,7 +63,7 @@ class Frame:
     time:
         When it is shown, in units of the film's time base.
     picture:
-        uint8 [H,W,3], upright.
+        uint8 [H,W,3], upright, with square pixels.
     """
 
     number: int
@@ -162,13 +162,27 @@ def _pictures_of(container: Any, path: Path) -> Any:
 def _upright_frames(
     container: Any, stream: Any, path: Path
 ) -> Iterator[tuple[int | None, Picture]]:
-    """Times and pictures of all frames, turned as the film says that it is to be shown."""
+    """Times and pictures of all frames, turned and stretched as the film says that it is shown."""
     for frame in container.decode(stream):
-        check_size(frame.height, frame.width, f"the film {path}")
+        size = _with_square_pixels(frame.height, frame.width, stream.sample_aspect_ratio)
+        check_size(*size, f"the film {path}")
         guessed = _BT709 if frame.height > _HIGH_DEFINITION else _BT601
         space = _CONVERTED_AS.get(int(frame.colorspace), guessed)
-        picture = frame.to_ndarray(format="rgb24", src_colorspace=space)
+        height, width = size
+        picture = frame.to_ndarray(format="rgb24", height=height, width=width, src_colorspace=space)
         yield frame.pts, _turned(picture, frame.rotation)
+
+
+def _with_square_pixels(height: int, width: int, aspect: Fraction | None) -> tuple[int, int]:
+    """The size of a frame whose pixels are `aspect` times as wide as high, made square.
+
+    Camcorders and DVDs have such. No side becomes shorter.
+    """
+    if not aspect or aspect < 0:  # not told
+        return height, width
+    if aspect > 1:
+        return height, round(width * aspect)
+    return round(height / aspect), width
 
 
 def _turned(picture: Picture, degrees: int) -> Picture:

@@ -52,15 +52,21 @@ def write_film(
     frames: Sequence[Picture],
     times: Sequence[int] | None = None,
     sound: str | None = "aac",
+    pixel_aspect: Fraction | None = None,
     **stream_options: str,
 ) -> Path:
-    """Write a film whose frames are shown at `times`, in 1/`TICKS` s; sound is a tone."""
+    """Write a film whose frames are shown at `times`, in 1/`TICKS` s; sound is a tone.
+
+    `pixel_aspect` is the width of a pixel beside its height, where they are not square.
+    """
     when = [n * TICKS // RATE for n in range(len(frames))] if times is None else times
     with av.open(str(path), "w") as film:
         stream = film.add_stream("libx264", rate=RATE, options={"crf": "6", **stream_options})
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = Fraction(1, TICKS)
+        if pixel_aspect is not None:
+            stream.codec_context.sample_aspect_ratio = pixel_aspect
         tone = None if sound is None else film.add_stream(sound, rate=48000, layout="mono")
         for picture, time in zip(frames, when, strict=True):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")

@@ -199,6 +199,9 @@ def test_what_edits_of_films_refuse(edit_bundle: Path) -> None:
     paste_it = ("--bundle", edit_bundle, "--paste", "other.mp4")
     assert "is not the film" in refuse(*start, f"{name}=1", *paste_it)
     assert "has 2 frames" in refuse(*start, f"{name}=1", *paste_it, "--force")
+    write_film(Path("other.mp4"), [picture[::2, ::2] for picture in PICTURES], sound=None)
+    said = refuse(*start, f"{name}=1", *paste_it, "--force")
+    assert "has 48 x 36 pixels" in said and "with 96 x 72" in said
     for missing in ("missing.mp4", "."):
         paste_it = ("--bundle", edit_bundle, "--paste", missing)
         for more in ((), ("--force",)):

@@ -7,6 +7,7 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from film_files import RATE, SIZE, TICKS, frame_with, pictures_of, sound_of, write_film
@@ -50,6 +51,24 @@ def test_what_a_phone_has_turned_is_upright(degrees: int, turns: int, tmp_path: 
     (frame,) = read_frames(path)
     assert mean_difference(frame.picture, np.rot90(FRAMES[0], turns)) < 3
     assert describe_film(path).size == frame.picture.shape[:2]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mpg"])
+@pytest.mark.parametrize(
+    ("aspect", "size"), [(Fraction(4, 3), (72, 128)), (Fraction(8, 9), (81, 96))]
+)
+def test_pixels_that_are_not_square_become_square(
+    aspect: Fraction, size: tuple[int, int], suffix: str, tmp_path: Path
+) -> None:
+    """Else a face of a camcorder's film is narrow, and so is the film that it is set back into."""
+    sound = "mp2" if suffix == ".mpg" else "aac"
+    path = write_film(tmp_path / f"film{suffix}", FRAMES, sound=sound, pixel_aspect=aspect)
+    frames = list(read_frames(path))
+    assert describe_film(path).size == size
+    assert {frame.picture.shape for frame in frames} == {(*size, 3)}
+    for frame, picture in zip(frames, FRAMES, strict=True):
+        stretched = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_LINEAR)
+        assert mean_difference(frame.picture, stretched) < 4
 
 
 @pytest.mark.parametrize("suffix", WRITABLE_FILMS)
