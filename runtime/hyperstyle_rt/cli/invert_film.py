@@ -226,7 +226,7 @@ def _invert(
         record = before or _looked_through(facts, digest, settings, advance)
         progress.update(bar, total=len(record.track))
         if not earlier:
-            folder.begin(record, keep=before is not None)
+            record = folder.begin(record, keep=before is not None)
             _make_films(task, model, settings, folder, record, request, advance)
     return {
         "input": str(task.film),
@@ -250,7 +250,7 @@ def _check_free(wanted: Sequence[Path], folder: FilmFolder, request: InvertReque
     if request.force:
         return
     record = folder.read()
-    ours = {} if record is None else record.written
+    ours = {} if record is None else record.ours
     for path in wanted:
         if path.exists() and ours.get(path.name) != sha256(path):
             raise PictureError(

@@ -54,6 +54,8 @@ class FilmRecord:
         Where the face is.
     written:
         SHA-256 of the films that were written, by their names; empty before the end.
+    earlier:
+        Likewise of films that runs before have written, which may be replaced.
     """
 
     film: str
@@ -64,6 +66,12 @@ class FilmRecord:
     rate: Fraction
     track: Track
     written: Mapping[str, str] = field(default_factory=dict)
+    earlier: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def ours(self) -> Mapping[str, str]:
+        """Films of this run and of those before it."""
+        return {**self.earlier, **self.written}
 
     def seconds(self, number: int) -> float:
         """When a frame is shown, from the first one."""
@@ -94,6 +102,7 @@ class FilmRecord:
                 for points in track.points
             ],
             "written": dict(self.written),
+            "earlier": dict(self.earlier),
         }
 
 
@@ -135,13 +144,17 @@ class FilmFolder:
         except (InversionError, ValueError, ZeroDivisionError):
             return None
 
-    def begin(self, record: FilmRecord, *, keep: bool) -> None:
+    def begin(self, record: FilmRecord, *, keep: bool) -> FilmRecord:
         """Make the folder ready for the frames of a film.
 
         Parameters
         ----------
         keep:
             Whether the frames that are there are of this record; else they are removed.
+
+        Returns
+        -------
+        The record, with what films earlier runs have written.
 
         Raises
         ------
@@ -150,6 +163,8 @@ class FilmFolder:
         """
         make_directory(self.path, PictureError)
         remove_leftovers(self.path)
+        before = self.read()
+        earlier = {} if before is None else before.ours
         if not keep:
             try:  # first what would make the others frames of the new record
                 (self.path / FILM_FILE).unlink(missing_ok=True)
@@ -157,7 +172,9 @@ class FilmFolder:
                     path.unlink()
             except OSError as problem:
                 raise PictureError(f"cannot clear {self.path}: {reason(problem)}") from problem
-        self._write(replace(record, written={}))
+        begun = replace(record, written={}, earlier=earlier)
+        self._write(begun)
+        return begun
 
     def finish(self, record: FilmRecord, written: Mapping[str, str]) -> None:
         """Note what films were made of the frames."""
@@ -212,6 +229,7 @@ def _interpret(document: object) -> FilmRecord | None:
             "runs": [*runs],
             "points": [*points],
             "written": dict(written),
+            **others,
         } if (
             is_sha256(film)
             and len(times) == len(runs) == len(points)
@@ -229,7 +247,9 @@ def _interpret(document: object) -> FilmRecord | None:
                 np.array(places, np.float64).reshape(-1, 4, 2),
             )
             size, base, rate = (height, width), Fraction(ticks, of), Fraction(frames, seconds)
-            return FilmRecord(film, suffix, settings, size, base, rate, track, written)
+            earlier = others.get("earlier", {})
+            if isinstance(earlier, dict):
+                return FilmRecord(film, suffix, settings, size, base, rate, track, written, earlier)
     return None
 
 

@@ -20,6 +20,7 @@ from film_files import (
     write_film,
 )
 from hyperstyle_rt import Inversion, Model
+from hyperstyle_rt.cli import invert_film
 from hyperstyle_rt.errors import EditError, InversionError, PictureError
 from hyperstyle_rt.photos.portraits import paste
 from hyperstyle_rt.video import inverting, tracking
@@ -160,6 +161,32 @@ def test_other_settings_begin_anew(tiny_bundle: Path) -> None:
     )
     assert (result.exit_code, "of no earlier run" in result.stderr) == (2, True)
     assert Path("film.inverted.mp4").read_bytes() == b"somebody else's"
+
+
+@pytest.mark.parametrize("more", [("--paste",), ("--following", 1)])
+def test_what_goes_on_after_a_whole_run_is_resumed_again(
+    more: tuple[object, ...], tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The film of the first run is ours for the third, too."""
+    invert(tiny_bundle)
+    before = Path("film.inverted.mp4").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(invert_film, "_pictures_of", _interrupted)
+        arguments = ("film.mp4", "--bundle", tiny_bundle, "--align", "always", "-n", 3)
+        assert run("invert", *arguments, *more, "--resume").exit_code != 0
+    assert Path("film.inverted.mp4").read_bytes() == before
+    assert "done by an earlier run" not in invert(tiny_bundle, *more, "--resume")
+    assert "done by an earlier run" in invert(tiny_bundle, *more, "--resume")
+
+
+def test_films_of_all_earlier_runs_are_ours(tiny_bundle: Path) -> None:
+    invert(tiny_bundle, "--paste")
+    invert(tiny_bundle, "--following", 1, "--resume")
+    invert(tiny_bundle, "--following", 1, "--paste", "--resume")
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_edits_over_time(edit_bundle: Path) -> None:
