@@ -10,7 +10,7 @@ import numpy as np
 
 from ..batch.pipeline import overlap
 from ..batch.results import Settings
-from ..errors import InversionError
+from ..errors import InversionError, PictureError
 from ..inversion import Inversion
 from ..inverting.preparing import Crop, crop_of_portrait
 from ..model import Model
@@ -100,7 +100,10 @@ def follow_face(facts: FilmFacts, settings: FilmSettings) -> Iterator[int | Trac
         if settings.aligned:
             tracker.add(frame)
         yield len(times)
-    yield tracker.track() if settings.aligned else whole_frames(times)
+    try:
+        yield tracker.track() if settings.aligned else whole_frames(times)
+    except PictureError as error:
+        raise PictureError(f"{facts.path}: {error}") from error
 
 
 class FilmInverter:

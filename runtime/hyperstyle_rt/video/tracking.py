@@ -91,6 +91,7 @@ class Tracker:
         self._points: list[Doubles | None] = []
         self._last: int | None = None  # frame of the current run that had the face last
         self._run = _NO_RUN
+        self._most = 0  # faces in a frame
 
     def add(self, frame: Frame) -> None:
         """Look for the face in the next frame."""
@@ -115,7 +116,13 @@ class Tracker:
         PictureError
             If no frame has the face.
         """
-        if all(points is None for points in self._points):
+        if self._run == _NO_RUN and self._most:
+            count = f"{self._most} face{'s' if self._most != 1 else ''}"
+            raise PictureError(
+                f"there is no face {self._number} in any frame, of which none has more than "
+                f"{count}; numbers count from 0"
+            )
+        if self._run == _NO_RUN:
             raise PictureError(
                 "no face was found in any frame; give a film with a larger, upright face that is "
                 "not turned away, or use the frames as they are (--align never)"
@@ -144,6 +151,7 @@ class Tracker:
 
     def _choose(self, faces: list[Face], same_shot: bool) -> Doubles | None:
         """The points of the face that is followed; begins a run where there was none."""
+        self._most = max(self._most, len(faces))
         if self._last is not None:
             before = self._points[self._last]
             assert before is not None

@@ -298,7 +298,7 @@ def test_one_bad_film_does_not_stop_the_others(tiny_bundle: Path) -> None:
     assert result.exit_code == 2
     first, second = result.stderr.splitlines()
     assert first.startswith("error: cannot read the film bad.mp4: ")
-    assert second.startswith("error: no face was found in any frame")
+    assert second.startswith("error: empty.mp4: no face was found in any frame")
     assert {path for path in files() if path.startswith(("bad", "empty"))} == {
         "bad.mp4",
         "empty.mp4",
