@@ -131,6 +131,17 @@ def test_a_later_crop_that_is_there_stops_only_its_photo(party: Path, tmp_path: 
     ]
 
 
+def test_standard_output_takes_no_crops_of_several_photos(
+    party: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else they would lie in a folder that is called -."""
+    monkeypatch.chdir(party.parent)
+    other = party.with_name("other.png")
+    write_picture(other, landscape())
+    assert "--out - takes the one result" in refuse("align", party, other, "-o", "-")
+    assert not Path("-").exists()
+
+
 def test_one_name_for_several_photos_is_refused(party: Path) -> None:
     other = party.with_name("other.png")
     write_picture(other, landscape())

@@ -196,6 +196,10 @@ def is_directory_for(out: Path, found: Found, suffixes: Sequence[str] = ()) -> b
 
     known = (*PICTURE_SUFFIXES, *suffixes)
     count = len(found.sources)
+    if is_pipe_out(out):
+        raise HyperStyleError(
+            f"--out {out} takes the one result of one picture; give a directory for more files"
+        )
     directory = found.folders or is_directory(out) or not out.suffix
     if not directory and (count > 1 or found.patterns):
         directory = out.suffix.lower() not in known
