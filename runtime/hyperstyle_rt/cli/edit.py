@@ -202,6 +202,7 @@ class _Task:
 def _plan(found: Found, request: EditRequest) -> list[_Task]:
     """Name what is written for each subject, and refuse what may not be replaced."""
     from ..imaging.films import FILM_SUFFIXES
+    from ..imaging.pictures import PICTURE_SUFFIXES
     from ..photos.portraits import ALL
 
     def task(source: Source, out: Path) -> _Task:
@@ -219,7 +220,7 @@ def _plan(found: Found, request: EditRequest) -> list[_Task]:
         film_path(only.first, "", force, [only.subject, *request.photos])
         return [only]
     folder = Path() if out is None else out
-    if not is_directory_for(folder, found, FILM_SUFFIXES):
+    if not is_directory_for(folder, found, (*PICTURE_SUFFIXES, *FILM_SUFFIXES)):
         raise HyperStyleError(f"--out {out} names one file; --resume and folders need a directory")
     tasks = [task(source, folder / f"{source.name}{ENDING}") for source in sources]
     check_distinct([(each.subject, [each.first]) for each in tasks], request.photos)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -18,7 +17,13 @@ from .invert_descent import check_descent
 from .invert_methods import ALL_METHODS, all_settings
 from .invert_options import InvertRequest
 from .invert_report import report_head
-from .outputs import check_report, check_writable, refuse_existing, write_report
+from .outputs import (
+    check_distinct,
+    check_report,
+    is_directory_for,
+    refuse_existing,
+    write_report,
+)
 from .terminal import (
     batch_progress,
     exit_with_errors,
@@ -28,17 +33,21 @@ from .terminal import (
 )
 
 if TYPE_CHECKING:
+    from ..batch.sources import Found
     from ..model import Model
     from ..video.folder import FilmFolder, FilmRecord
     from ..video.inverting import FilmSettings, InvertedFrame
     from ..video.reading import FilmFacts
+
+FILMS = "films"
+"""What is worked on, in sentences."""
 
 Advance = Callable[[str, int], None]
 """Called with what is done and a number of frames that were done."""
 
 
 def films_of(arguments: Sequence[Path]) -> list[Path]:
-    """The films among what is to be inverted: all of it, or none.
+    """The films among what is to be inverted, and patterns of such: all of it, or none.
 
     Raises
     ------
@@ -62,16 +71,18 @@ def films_of(arguments: Sequence[Path]) -> list[Path]:
 
 def invert_films(request: InvertRequest, films: Sequence[Path]) -> None:
     """Invert films one after the other; one that cannot be inverted does not stop the others."""
+    from ..batch.sources import find_sources
     from ..model import Model
     from ..video.folder import FILM_FILE
+    from ..video.names import READABLE_FILMS
     from ..video.reading import check_films
 
     check_films()
     _refuse_options(request)
     running, printing, folders = request.running, request.printing, request.folders
+    tasks = _plan(find_sources(films, READABLE_FILMS), request)
     model = Model.load(request.search.bundle, running.backend, **running.settings())
     settings = _settings(request, model)
-    tasks = _plan(films, request)
     if not request.force and not folders.resume:
         refuse_existing([path for task in tasks for path in task.paths(request)])
     if folders.report is not None:
@@ -160,43 +171,32 @@ def _settings(request: InvertRequest, model: Model) -> FilmSettings:
     return FilmSettings(frame, aligned, films.smooth, following)
 
 
-def _plan(films: Sequence[Path], request: InvertRequest) -> list[_Task]:
+def _plan(found: Found, request: InvertRequest) -> list[_Task]:
     """Name what is made of every film."""
-    from ..video.folder import ENDING
-    from ..video.writing import WRITTEN_AS, check_suffix, suffix_like
+    from ..video.names import WRITABLE_FILMS
+    from ..video.writing import suffix_like
 
     out = request.written.out
-    if out.suffix.lower() in WRITTEN_AS and not is_directory(out) and len(films) == 1:
-        check_suffix(out)
-        check_writable(out.parent)
-        stem, parent = out.with_suffix(""), out.parent
-        (film,) = films
-        pasted = parent / f"{stem.name}.pasted{out.suffix}"
-        tasks = [_Task(film, out, pasted, parent / f"{stem.name}{ENDING}")]
+    if is_directory_for(out, found, WRITABLE_FILMS, FILMS):
+        sources = found.sources
+        tasks = [
+            _task(each.path, out / each.name, suffix_like(each.path.suffix)) for each in sources
+        ]
     else:
-        check_writable(out)
-        tasks = []
-        for film in films:
-            suffix = suffix_like(film.suffix)
-            result, whole = (out / f"{film.stem}.{kind}{suffix}" for kind in ("inverted", "pasted"))
-            tasks.append(_Task(film, result, whole, out / f"{film.stem}{ENDING}"))
-    _check_distinct(tasks)
+        (source,) = found.sources
+        tasks = [replace(_task(source.path, out.with_suffix(""), out.suffix), result=out)]
+    check_distinct([(task.film, task.paths(request)) for task in tasks], what=FILMS)
     return tasks
 
 
-def _check_distinct(tasks: Sequence[_Task]) -> None:
-    owners: dict[Path, Path] = {}
-    inputs = {os.path.realpath(task.film) for task in tasks}
-    for task in tasks:
-        for path in (task.result, task.pasted, task.inversions):
-            if os.path.realpath(path) in inputs:
-                raise HyperStyleError(f"{path} is one of the films; give another --out")
-        if task.inversions in owners:
-            raise HyperStyleError(
-                f"{owners[task.inversions]} and {task.film} would both be written to "
-                f"{task.inversions}; invert them one after the other with another --out"
-            )
-        owners[task.inversions] = task.film
+def _task(film: Path, name: Path, suffix: str) -> _Task:
+    """What is made of a film, called by a path without suffix."""
+    from ..video.folder import ENDING
+
+    result, pasted = (
+        name.with_name(f"{name.name}.{kind}{suffix}") for kind in ("inverted", "pasted")
+    )
+    return _Task(film, result, pasted, name.with_name(f"{name.name}{ENDING}"))
 
 
 def _invert(

@@ -55,7 +55,9 @@ def plan_tasks(found: Found, out: Path, settings: Settings) -> list[Task]:
 
 
 def check_distinct(
-    planned: Iterable[tuple[Path, Sequence[Path]]], others: Sequence[Path] = ()
+    planned: Iterable[tuple[Path, Sequence[Path]]],
+    others: Sequence[Path] = (),
+    what: str = "pictures",
 ) -> None:
     """Refuse results that would replace what is worked on, or one another.
 
@@ -65,6 +67,8 @@ def check_distinct(
         Every picture, and the files that are written for it.
     others:
         What is read beside the pictures.
+    what:
+        What is worked on, for the sentence.
 
     Raises
     ------
@@ -78,7 +82,7 @@ def check_distinct(
         for path in files:
             if os.path.realpath(path) in inputs:
                 raise HyperStyleError(
-                    f"{path} is one of the pictures and would be overwritten; give another --out"
+                    f"{path} is one of the {what} and would be overwritten; give another --out"
                 )
             key = os.path.normcase(path)
             if key in owners:
@@ -176,16 +180,20 @@ def numbered(path: Path, number: int, ending: str) -> Path:
     return path.with_name(f"{path.name.removesuffix(ending)}.face{number}{ending}")
 
 
-def is_directory_for(out: Path, found: Found, suffixes: Sequence[str] = ()) -> bool:
+def is_directory_for(
+    out: Path, found: Found, known: Sequence[str] = (), what: str = "pictures"
+) -> bool:
     """Whether ``--out`` is a directory for the results of what was found, not the name of one.
 
     For what a folder holds it is one, whatever its name looks like; for several pictures, too,
-    unless the name is that of a picture.
+    unless the name is that of a result.
 
     Parameters
     ----------
-    suffixes:
-        Of other files that the name may be one of.
+    known:
+        Suffixes of the files that the name may be one of; () for those of pictures.
+    what:
+        What was found, for the sentence.
 
     Raises
     ------
@@ -194,7 +202,7 @@ def is_directory_for(out: Path, found: Found, suffixes: Sequence[str] = ()) -> b
     """
     from ..imaging.pictures import PICTURE_SUFFIXES
 
-    known = (*PICTURE_SUFFIXES, *suffixes)
+    known = known or PICTURE_SUFFIXES
     count = len(found.sources)
     if is_pipe_out(out):
         raise HyperStyleError(
@@ -207,7 +215,7 @@ def is_directory_for(out: Path, found: Found, suffixes: Sequence[str] = ()) -> b
         check_suffix(out, known)
         if count > 1:
             raise HyperStyleError(
-                f"--out {out} names one file for {count} pictures; give a directory"
+                f"--out {out} names one file for {count} {what}; give a directory"
             )
     check_writable(out if directory else out.parent)
     return directory

@@ -308,6 +308,43 @@ def test_one_bad_film_does_not_stop_the_others(tiny_bundle: Path) -> None:
     assert [error["input"] for error in report["errors"]] == ["bad.mp4", "empty.mp4"]
 
 
+def test_films_are_named_as_pictures_are(tiny_bundle: Path) -> None:
+    """By patterns, each once, and with longer names where these would collide."""
+    for name in ("a/x.mp4", "b/x.mov", "b/y.mkv"):
+        Path(name).parent.mkdir(exist_ok=True)
+        write_film(Path(name), [frame_with()] * 2, sound=None)
+    arguments = ("?/*.mov", "**/y.mkv", "a/*.mp4", "a/x.mp4", "-o", "out", "--bundle", tiny_bundle)
+    document = json.loads(succeed("invert", *arguments, "-n", 1, "--json"))
+    assert [(film["input"], film["output"]) for film in document["films"]] == [
+        ("b/x.mov", "out/b/x.inverted.mov"),
+        ("b/y.mkv", "out/y.inverted.mkv"),
+        ("a/x.mp4", "out/a/x.inverted.mp4"),
+    ]
+    assert {path.parent.name for path in Path("out").rglob("film.json")} == {
+        *("x.inversions", "y.inversions")
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("none*.mp4",), "nothing fits none*.mp4"),
+        (("film.mp4", "-o", "face.png"), "--out face.png must end in one of .mp4, .mov, .mkv"),
+        (("film.mp4", "other.mp4", "-o", "x.mp4"), "--out x.mp4 names one file for 2 films"),
+        (("film.mp4", "--force", "-o", "film.mp4"), "film.mp4 is one of the films and would be"),
+        (("film.mp4", "film.mp4.mp4", "film.mkv"), "film.mp4 and film.mp4.mp4 would both be"),
+    ],
+)
+def test_names_of_films_that_do_not_fit(
+    arguments: tuple[str, ...], says: str, tiny_bundle: Path
+) -> None:
+    for name in ("other.mp4", "film.mp4.mp4", "film.mkv"):
+        shutil.copy("film.mp4", name)
+    before = files()
+    assert says in refuse("invert", *arguments, "--bundle", tiny_bundle)
+    assert files() == before and not Path("face.png").exists()
+
+
 def test_frames_as_they_are(tiny_bundle: Path) -> None:
     document = json.loads(succeed("invert", "film.mp4", "--bundle", tiny_bundle, "--json", "-n", 1))
     assert document["films"][0]["frames_with_face"] == len(PICTURES)
