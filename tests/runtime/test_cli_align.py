@@ -74,7 +74,7 @@ def test_files_are_replaced_only_by_force(party: Path, tmp_path: Path) -> None:
     ("options", "problem"),
     [
         (("--face", "5"), "there is no face 5 in the photo, which has 2 faces"),
-        (("--face", "smallest"), "the face must be largest, all or a number"),
+        (("--face", "smallest"), "--face must be largest, all or a number"),
         (("-o", "face.tiff"), "must end in one of"),
     ],
 )

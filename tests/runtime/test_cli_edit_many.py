@@ -116,6 +116,8 @@ def test_several_are_named_or_fit_a_pattern(faces: Path, edit_bundle: Path) -> N
     assert "--out film.mp4 names one file for 2 pictures" in said
     said = refuse("edit", "in/a.safetensors", "in/c.png", "smile=1", *more, "-")
     assert "--out - takes the one result" in said and not Path("-").exists()
+    said = refuse("edit", "in", "smile=1", "--face", "left", *more, "out")
+    assert said == "--face must be largest, all or a number from 0, not 'left'"
 
 
 def test_results_are_no_faces_of_a_folder(faces: Path, edit_bundle: Path) -> None:

@@ -91,7 +91,9 @@ def align(
     by itself.
     """
     from ..batch.sources import find_sources
+    from ..photos.portraits import ALL, LARGEST
 
+    options.check_face(face, LARGEST, ALL)
     found = find_sources(photos)
     refuse_json_to_pipe(out, json_)
     sources, plan = found.sources, _plan(found, out, face, force)

@@ -113,6 +113,7 @@ def edit(request: EditRequest) -> None:
     """
     from ..batch.sources import find_faces
     from ..editing.expressions import parse_edits
+    from ..photos.portraits import ALL, LARGEST
     from ..rendering import check_moves
 
     out, report, printing = request.out, request.report, request.printing
@@ -120,6 +121,7 @@ def edit(request: EditRequest) -> None:
     if folder := film_folder_of(subjects):
         edit_film(request, folder, edits)
         return
+    options.check_face(request.face, LARGEST, ALL)
     steps = parse_edits(edits)
     found = find_faces(subjects)
     tasks = _plan(found, request)

@@ -202,11 +202,7 @@ def _check_photos(settings: Settings, model: Model) -> None:
     from ..photos.portraits import ALL, LARGEST
     from ..rendering import check_moves
 
-    number = settings.face.isascii() and settings.face.isdecimal()
-    if settings.face not in (LARGEST, ALL) and not number:
-        raise HyperStyleError(
-            f"--face must be {LARGEST}, {ALL} or a number from 0, not {settings.face!r}"
-        )
+    options.check_face(settings.face, LARGEST, ALL)
     manifest = model.bundle.manifest
     if settings.unaligned:
         check_moves(manifest)

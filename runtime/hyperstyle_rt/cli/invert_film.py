@@ -140,9 +140,7 @@ def _refuse_options(request: InvertRequest) -> None:
     for option, given in unfit.items():
         if given:
             raise HyperStyleError(f"{option} is for pictures, not for films; leave it out")
-    number = photos.face.isascii() and photos.face.isdecimal()
-    if photos.face != "largest" and not number:
-        raise HyperStyleError(f"--face must be largest or a number from 0, not {photos.face!r}")
+    options.check_face(photos.face, "largest")
     if photos.paste and photos.align is options.When.NEVER:
         raise HyperStyleError(
             "--paste needs faces that were found and aligned, and with --align never none are "

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from ..backends.registry import BACKEND_NAMES, BACKENDS, PRECISIONS
+from ..errors import HyperStyleError
 from ..formats.precisions import BASE_PRECISION
 from ..optimising.names import AUTO, BEST, FAST
 
@@ -58,6 +59,18 @@ def finite(value: float | None) -> float | None:
     if value is not None and not math.isfinite(value):
         raise typer.BadParameter(f"{value} is not a finite number")
     return value
+
+
+def check_face(face: str, *words: str) -> None:
+    """Refuse a ``--face`` that is neither a number nor one of the words, before any work.
+
+    Raises
+    ------
+    HyperStyleError
+        If so.
+    """
+    if face not in words and not (face.isascii() and face.isdecimal()):
+        raise HyperStyleError(f"--face must be {listed([*words, 'a number from 0'])}, not {face!r}")
 
 
 # What is read is not tried by typer (readable): one picture of many would end the command.
