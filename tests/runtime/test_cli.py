@@ -29,6 +29,7 @@ from hyperstyle_rt import Bundle, Inversion, Model
 from hyperstyle_rt.cli import doctor, info, invert
 from hyperstyle_rt.cli.app import app
 from hyperstyle_rt.formats.methods import MAX_ITERATIONS
+from hyperstyle_rt.imaging import pictures
 from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear, to_picture
 from typer.main import get_command
 
@@ -165,6 +166,15 @@ def test_invert_as_json(face: Path, tiny_bundle: Path):
     written = {outputs["result"], *outputs["steps"], outputs["coupled"], outputs["inversion"]}
     assert files() == {"face.png", *written}
     assert Inversion.load(outputs["inversion"]).iterations == iterations
+
+
+def test_what_is_too_long_for_the_format_is_coupled_in_rows(
+    face: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the work is no time to refuse it."""
+    monkeypatch.setattr(pictures, "_WEBP_MAX_SIDE", 3 * 32 + 2 * 2)
+    succeed("invert", face, "--bundle", tiny_bundle, "-n", 3, "--coupled", "-o", "face.webp")
+    assert read_picture("face.coupled.webp").shape == (2 * 32 + 2, 2 * 32 + 2, 3)
 
 
 def test_steps_and_coupled_show_every_iteration(face: Path, tiny_bundle: Path):

@@ -119,6 +119,17 @@ def test_a_sweep_is_a_sheet_a_film_or_a_folder(
     }
 
 
+def test_a_sheet_that_is_too_large_is_refused_before_the_work(
+    faces: tuple[Path, Path], edit_bundle: Path
+) -> None:
+    before = files()
+    arguments = ("edit", faces[0], "smile=-3:3:16000", "--bundle", edit_bundle, "-q", "-o")
+    for out in ("sheet.png", "-"):
+        said = refuse(*arguments, out)
+        assert said.startswith("16000 pictures of 32 x 32 make a sheet of 270 x 67998 pixels")
+    assert files() == before
+
+
 def test_existing_files_are_replaced_only_if_asked(
     faces: tuple[Path, Path], edit_bundle: Path
 ) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hyperstyle_rt.errors import PictureError
 from hyperstyle_rt.imaging import films
-from hyperstyle_rt.imaging.films import check_film, contact_sheet, open_film
+from hyperstyle_rt.imaging.films import check_film, check_sheet, contact_sheet, in_rows, open_film
 from hyperstyle_rt.imaging.pictures import read_picture, side_by_side
 from PIL import Image
 
@@ -232,3 +232,26 @@ def test_a_contact_sheet_fills_rows() -> None:
     assert (sheet[64:66] == 255).all()
     assert np.array_equal(contact_sheet(FRAMES[:1]), FRAMES[0])
     assert np.array_equal(contact_sheet(FRAMES), side_by_side(FRAMES))
+
+
+def test_what_is_too_long_for_a_row_is_set_in_several() -> None:
+    assert np.array_equal(in_rows(FRAMES, 5 * 64 + 4 * 2), side_by_side(FRAMES))
+    rows = in_rows(FRAMES, 5 * 64 + 4 * 2 - 1)
+    assert np.array_equal(rows, contact_sheet(FRAMES, columns=3))
+    assert in_rows(FRAMES, 10).shape == (5 * 64 + 4 * 2, 64, 3)
+
+
+@pytest.mark.parametrize("count", [1, 5, 8, 9, 17])
+def test_a_sheet_that_is_too_large_is_told_by_its_first_picture(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    height, width, _ = contact_sheet([FRAMES[0]] * count).shape
+    check_sheet(FRAMES[0], count)
+    monkeypatch.setattr(films, "MAX_PIXELS", height * width)
+    monkeypatch.setattr(films, "MAX_SIDE", max(height, width))
+    check_sheet(FRAMES[0], count)
+    for name in ("MAX_PIXELS", "MAX_SIDE"):
+        with monkeypatch.context() as patch:
+            patch.setattr(films, name, getattr(films, name) - 1)
+            with pytest.raises(PictureError, match=f"a sheet of {width} x {height} pixels"):
+                check_sheet(FRAMES[0], count)

@@ -16,9 +16,9 @@ from ..imaging.metadata import NO_METADATA, Metadata
 from ..imaging.pictures import (
     Original,
     encode_picture,
+    longest_side,
     read_picture,
     resize_bilinear,
-    side_by_side,
 )
 from ..inversion import Inversion
 from ..types import Picture
@@ -288,8 +288,7 @@ class BatchFiles:
                 whole = _pasted(photo, faces)
                 _write_picture(pasted, whole.stored, record, whole.metadata)
             if outputs.coupled is not None:
-                frames = _frames_beside(target, face)
-                _write_picture(outputs.coupled, side_by_side(frames), record)
+                _write_picture(outputs.coupled, _coupled(target, face, outputs.coupled), record)
             _write_face(outputs, face, record)
         return every
 
@@ -314,6 +313,13 @@ def _write_face(outputs: Outputs, face: InvertedFace, record: Record) -> None:
     if outputs.inversion is not None:
         face.inversion.save(outputs.inversion)
     _write_picture(outputs.result, picture, record)
+
+
+def _coupled(target: Target, face: InvertedFace, path: Path) -> Picture:
+    """What is set side by side: a row, or several where one would be too long for the format."""
+    from ..imaging.films import in_rows
+
+    return in_rows(_frames_beside(target, face), longest_side(path))
 
 
 def _frames_beside(target: Target, face: InvertedFace) -> list[Picture]:

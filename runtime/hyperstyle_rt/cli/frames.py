@@ -98,14 +98,18 @@ def write_frames(
     Raises
     ------
     PictureError
-        If a file cannot be written.
+        If a file cannot be written, or a sheet would be too large: before more than a picture.
     """
-    from ..imaging.films import FILM_SUFFIXES, open_film
+    from ..imaging.films import FILM_SUFFIXES, check_sheet, open_film
     from ..imaging.pictures import PICTURE_SUFFIXES
 
+    suffix = out.suffix.lower()
+    one_picture = suffix in PICTURE_SUFFIXES and (total == 1 or suffix not in FILM_SUFFIXES)
     with progress_bar(quiet) as progress:
         shown = iter(progress.track(frames, total, description=printable(name)))
         first = next(shown)  # errors of the faces are raised here, before a file is opened
+        if total > 1 and (one_picture or is_pipe_out(out)):
+            check_sheet(first.stored, total)
         shown = chain([first], shown)
         if is_pipe_out(out):
             write_pipe(out, _encode(Path("sheet.png"), list(shown)))
@@ -113,8 +117,7 @@ def write_frames(
         make_directory(out.parent, PictureError)
         for folder in (out.parent, out):
             remove_leftovers(folder)
-        suffix = out.suffix.lower()
-        if suffix in PICTURE_SUFFIXES and (total == 1 or suffix not in FILM_SUFFIXES):
+        if one_picture:
             encoded = _encode(out, list(shown))
             if record is not None and suffix == ".png":
                 encoded = with_record(encoded, record)

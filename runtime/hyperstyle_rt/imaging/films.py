@@ -22,7 +22,8 @@ from ..files import make_directory, reason
 from ..temporaries import remove_leftovers, replacing
 from ..types import Picture
 from .opencv import cv2
-from .pictures import side_by_side, write_picture
+from .picture_files import MAX_PIXELS, MAX_SIDE
+from .pictures import gap_beside, side_by_side, write_picture
 
 AddFrame = Callable[[Picture], None]
 """Takes the next frame, uint8 [H,W,3] RGB; all frames are of one size."""
@@ -136,8 +137,48 @@ def contact_sheet(pictures: Sequence[Picture], columns: int = SHEET_COLUMNS) -> 
     blank = np.full_like(pictures[0], 255)
     filled = [*pictures, *[blank] * (-len(pictures) % columns)]
     rows = [side_by_side(filled[n : n + columns]) for n in range(0, len(filled), columns)]
-    gap = np.full((max(2, rows[0].shape[0] // 64), rows[0].shape[1], 3), 255, np.uint8)
+    gap = np.full((gap_beside(rows[0].shape[0]), rows[0].shape[1], 3), 255, np.uint8)
     return np.concatenate([part for row in rows for part in (row, gap)][:-1], axis=0)
+
+
+def check_sheet(first: Picture, count: int) -> None:
+    """Refuse a contact sheet that would be too large to be written, before its pictures are made.
+
+    Parameters
+    ----------
+    first:
+        The first of `count` pictures of one size.
+
+    Raises
+    ------
+    PictureError
+        If it is; the sentence says what to do instead.
+    """
+    height, width = first.shape[:2]
+    columns = min(SHEET_COLUMNS, count)
+    rows = -(-count // columns)
+    gap = gap_beside(height)
+    sheet = rows * (height + gap) - gap, columns * (width + gap) - gap
+    if sheet[0] * sheet[1] > MAX_PIXELS or max(sheet) > MAX_SIDE:
+        raise PictureError(
+            f"{count} pictures of {width} x {height} make a sheet of {sheet[1]} x {sheet[0]} "
+            f"pixels, more than the {MAX_PIXELS:,} ({MAX_SIDE:,} a side) allowed; take fewer, or "
+            "name a film or a folder"
+        )
+
+
+def in_rows(pictures: Sequence[Picture], longest: int) -> Picture:
+    """Set pictures of one size beside each other, in as few rows as no side becomes too long.
+
+    Parameters
+    ----------
+    longest:
+        Pixels of a side that there are at most.
+    """
+    height, width = pictures[0].shape[:2]
+    fitting = max(1, (longest + gap_beside(height)) // (width + gap_beside(height)))
+    rows = -(-len(pictures) // fitting)
+    return contact_sheet(pictures, -(-len(pictures) // rows))
 
 
 @contextmanager

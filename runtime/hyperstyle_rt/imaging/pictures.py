@@ -24,7 +24,7 @@ from .colour import ColourSpace, is_rgb_profile
 from .file_types.common import NO_ALPHA, PREMULTIPLIED
 from .metadata import NO_METADATA, Metadata, embed
 from .opencv_decoding import decode_with_opencv
-from .picture_files import READABLE_SUFFIXES, PictureFile, check_size, parse_picture
+from .picture_files import MAX_SIDE, READABLE_SUFFIXES, PictureFile, check_size, parse_picture
 
 __all__ = [
     "PICTURE_SUFFIXES",
@@ -34,6 +34,8 @@ __all__ = [
     "decode_original",
     "decode_picture",
     "encode_picture",
+    "gap_beside",
+    "longest_side",
     "read_original",
     "read_picture",
     "read_picture_file",
@@ -314,7 +316,7 @@ def encode_picture(path: Path, image: Picture, metadata: Metadata = NO_METADATA)
         raise PictureError(
             f"cannot write {path}: its name must end in one of {', '.join(PICTURE_SUFFIXES)}"
         )
-    if suffix == ".webp" and max(image.shape) > _WEBP_MAX_SIDE:
+    if max(image.shape) > longest_side(path):
         raise PictureError(
             f"cannot write {path}: WebP holds at most {_WEBP_MAX_SIDE} pixels a side; use .png"
         )
@@ -343,12 +345,22 @@ def side_by_side(pictures: Sequence[Picture]) -> Picture:
         A new array.
     """
     height = max(picture.shape[0] for picture in pictures)
-    gap = np.full((height, max(2, height // 64), 3), 255, np.uint8)
+    gap = np.full((height, gap_beside(height), 3), 255, np.uint8)
     row: list[Picture] = []
     for picture in pictures:
         width = max(1, round(picture.shape[1] * height / picture.shape[0]))
         row += [resize_bilinear(picture, (height, width)), gap]
     return np.concatenate(row[:-1], axis=1)
+
+
+def gap_beside(height: int) -> int:
+    """Pixels between pictures of this height that are set beside each other."""
+    return max(2, height // 64)
+
+
+def longest_side(path: Path) -> int:
+    """Pixels that a side has at most in the format that the suffix of a path names."""
+    return _WEBP_MAX_SIDE if path.suffix.lower() == ".webp" else MAX_SIDE
 
 
 def _to_rgb(pixels: NDArray[Any], file: PictureFile) -> Picture:
