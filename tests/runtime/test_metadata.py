@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hyperstyle_rt.imaging import pictures as imaging
+from hyperstyle_rt.imaging.inputs import as_picture
 from hyperstyle_rt.imaging.metadata import Metadata
 from hyperstyle_rt.photos.portraits import paste_into
 from pictures import EXIF_ORIENTATION, Picture, encode, photo, png_chunk
@@ -244,6 +245,15 @@ def test_colours_become_those_of_srgb_as_littlecms_has_them(name: str) -> None:
     assert np.abs(back - pillows_conversion(picture, srgb, profile)).max() <= 2
     again = original.space.to_srgb(back.astype(np.uint8)).astype(int)
     assert np.abs(again - picture).mean() < 0.6  # 8 bits are few near black
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_the_profile_of_a_pil_image_is_that_of_its_file(mode: str) -> None:
+    transparent = PHOTO[..., :1] if mode == "RGBA" else PHOTO[..., :0]
+    data = encode(np.concatenate([PHOTO, transparent], axis=-1), "PNG", icc_profile=display_p3())
+    found = as_picture(Image.open(io.BytesIO(data)))
+    assert np.array_equal(found, imaging.decode_picture(data, Path("x.png")))
+    assert not np.array_equal(found, PHOTO)
 
 
 def test_an_srgb_profile_changes_no_level() -> None:

@@ -10,7 +10,8 @@ import numpy as np
 
 from ..errors import PictureError
 from ..types import Picture
-from .pictures import check_picture, decode_picture, read_picture, upright
+from .metadata import Metadata
+from .pictures import Original, check_picture, decode_picture, read_picture, upright
 
 MAX_FILE_BYTES = 1 << 29  # of an open file; no compressed picture is larger
 
@@ -32,8 +33,8 @@ def as_picture(source: Any) -> Picture:
     source:
         - str or path-like: a file, see :func:`read_picture`;
         - bytes, or an open binary file, which is read to its end: the content of such a file;
-        - a PIL image of any mode: its EXIF orientation is applied and transparency laid over white,
-          as for files;
+        - a PIL image of any mode: its EXIF orientation is applied, transparency laid over white
+          and its colour profile followed, as for files;
         - an array, or anything numpy takes for one, such as a PyTorch tensor on the CPU: uint8,
           [H,W] or [H,W,1] grey, [H,W,3] RGB, [H,W,4] RGBA, which is laid over white. Floats are
           refused: whether they run from 0 to 1 or from -1 to 1 cannot be told from all of them.
@@ -92,7 +93,8 @@ def _of_pil(image: Any) -> Picture:
         raise PictureError(
             f"the PIL image cannot be used ({error}); open its file again, or convert it to RGB"
         ) from None
-    return upright(_of_array(pixels), orientation if orientation in range(1, 9) else 1)
+    picture = upright(_of_array(pixels), orientation if orientation in range(1, 9) else 1)
+    return Original(picture, Metadata(icc=image.info.get("icc_profile"))).picture()
 
 
 def _to_8_bits(values: np.ndarray[Any, Any]) -> Picture:
