@@ -179,6 +179,15 @@ def test_a_folder_has_numbered_frames(tmp_path: Path) -> None:
         assert np.array_equal(read_picture(path), frame)
 
 
+def test_a_folder_keeps_no_frames_of_a_longer_film(tmp_path: Path) -> None:
+    write(tmp_path, FRAMES)
+    (tmp_path / "frame_last.png").touch()
+    write(tmp_path, FRAMES[3:])
+    names = ["frame_00000.png", "frame_00001.png", "frame_last.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert np.array_equal(read_picture(tmp_path / names[0]), FRAMES[3])
+
+
 @pytest.mark.parametrize("name", FILMS)
 def test_a_film_that_fails_leaves_the_old_one(name: str, tmp_path: Path) -> None:
     path = tmp_path / name

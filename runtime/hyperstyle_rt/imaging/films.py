@@ -79,7 +79,8 @@ def open_film(path: Path, rate: float) -> AbstractContextManager[AddFrame]:
     Parameters
     ----------
     path:
-        What is there is replaced when the film is whole; frames are put into a folder one by one.
+        What is there is replaced when the film is whole; frames are put into a folder one by one,
+        and at the end those that were more before are removed.
     rate:
         Frames a second.
 
@@ -304,3 +305,10 @@ def _frames(folder: Path) -> Iterator[AddFrame]:
         count += 1
 
     yield add
+    try:
+        for path in folder.glob("frame_*.png"):  # of a longer film that was here before
+            number = path.stem.removeprefix("frame_")
+            if number.isdecimal() and int(number) >= count:
+                path.unlink()
+    except OSError as problem:
+        raise PictureError(f"cannot clear {folder}: {reason(problem)}") from problem
