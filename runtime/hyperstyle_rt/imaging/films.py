@@ -209,14 +209,20 @@ def _video(path: Path, rate: float, video: Encoding) -> Iterator[AddFrame]:
         with _taking_the_place_of(path) as temporary:
             if not path.parent.is_dir():
                 raise PictureError(f"cannot write {path}: there is no folder {path.parent}")
-            with av.open(
-                *(str(temporary), "w", video.container), options=video.container_options
-            ) as container:
+            with open_output(temporary, video) as container:
                 yield add
                 for stream in streams:
                     container.mux(stream.encode(None))
     except av.FFmpegError as problem:
         raise PictureError(f"cannot write {path}: {problem.strerror or problem}") from problem
+
+
+def open_output(path: Path, encoding: Encoding) -> Any:
+    """PyAV's container of a film, open for writing."""
+    import av
+
+    # With "file:", whatever its folders are called: a colon would make an address of them.
+    return av.open(f"file:{path}", "w", encoding.container, options=encoding.container_options)
 
 
 def encoder_frame(picture: Picture, encoding: Encoding) -> Any:

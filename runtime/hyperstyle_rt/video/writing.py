@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import PictureError
 from ..files import reason
-from ..imaging.films import ENCODINGS, Encoding, encoder_frame, open_stream
+from ..imaging.films import ENCODINGS, Encoding, encoder_frame, open_output, open_stream
 from ..temporaries import remove_leftovers, replacing
 from ..types import Picture
 from .reading import check_films, opened
@@ -86,9 +86,7 @@ def open_film_with_sound(
             except OSError as problem:
                 raise PictureError(f"cannot write {path}: {reason(problem)}") from problem
             source = None if sound is None else stack.enter_context(opened(sound))
-            output = stack.enter_context(
-                av.open(str(temporary), "w", encoding.container, options=encoding.container_options)
-            )
+            output = stack.enter_context(open_output(temporary, encoding))
             film = _Film(output, encoding, time_base, rate, source, path)
             yield film.add
             film.finish()

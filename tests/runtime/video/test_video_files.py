@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from film_files import RATE, SIZE, TICKS, frame_with, pictures_of, sound_of, write_film
 from hyperstyle_rt.errors import PictureError
+from hyperstyle_rt.imaging.films import ENCODINGS, open_film
 from hyperstyle_rt.video import writing
 from hyperstyle_rt.video.names import WRITABLE_FILMS
 from hyperstyle_rt.video.reading import describe_film, read_frames
@@ -174,6 +175,23 @@ def test_names_are_files_and_no_addresses(tmp_path: Path, monkeypatch: pytest.Mo
     sound.write_bytes(b"")
     with pytest.raises(PictureError, match="cannot read"):
         list(read_frames(sound))
+
+
+@pytest.mark.parametrize("suffix", sorted({*WRITABLE_FILMS, *ENCODINGS}))
+def test_folders_with_a_colon_are_no_addresses(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path("10:30", f"film{suffix}")
+    path.parent.mkdir()
+    if suffix in ENCODINGS:
+        with open_film(path, RATE) as add:
+            add(FRAMES[0])
+        assert path.stat().st_size > 0
+    if suffix in WRITABLE_FILMS:
+        with open_film_with_sound(path, Fraction(1, TICKS), Fraction(RATE), None) as add_at:
+            add_at(FRAMES[0], 0)
+        assert len(list(read_frames(path))) == 1
 
 
 def test_without_pyav(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
