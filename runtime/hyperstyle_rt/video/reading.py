@@ -6,6 +6,7 @@ the file that was named, as one of the containers of films, and nothing else.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,11 +20,14 @@ from ..errors import PictureError
 from ..imaging.picture_files import check_size
 from ..types import Picture
 
+_log = logging.getLogger(__name__)
+
 _CONTAINERS = "mov,mp4,matroska,webm,avi,mpeg,mpegts"
 _NO_RATE = Fraction(25)  # of files that tell none
 # FFmpeg's numbers of colour spaces: as a frame is labelled, and as they are converted.
 _BT601, _BT709, _BT2020 = 5, 1, 9
 _CONVERTED_AS = {1: _BT709, 5: _BT601, 6: _BT601, 9: _BT2020, 10: _BT2020}
+_HDR = {16: "PQ", 18: "HLG"}  # FFmpeg's numbers of transfer functions that need tone mapping
 _HIGH_DEFINITION = 576  # lines above which unlabelled colours are BT.709, as players take them
 
 
@@ -89,7 +93,7 @@ def check_films() -> None:
 
 
 def describe_film(path: Path) -> FilmFacts:
-    """Read what a film is like, and its first frame for its size.
+    """Read what a film is like, and its first frame for its size; of HDR a warning is logged.
 
     Raises
     ------
@@ -101,6 +105,12 @@ def describe_film(path: Path) -> FilmFacts:
         first = next(iter(_upright_frames(container, stream, path)), None)
         if first is None:
             raise PictureError(f"{path} has no frame that can be decoded; give another film")
+        if hdr := _HDR.get(int(stream.codec_context.color_trc)):
+            _log.warning(
+                "%s is in HDR (%s), whose levels are taken as they are: it looks flat and pale; "
+                "convert it to BT.709 first",
+                *(path, hdr),
+            )
         rate = stream.average_rate or stream.guessed_rate or _NO_RATE
         frames = stream.frames or 0
         if not frames and container.duration:

@@ -53,11 +53,13 @@ def write_film(
     times: Sequence[int] | None = None,
     sound: str | None = "aac",
     pixel_aspect: Fraction | None = None,
+    transfer: int | None = None,
     **stream_options: str,
 ) -> Path:
     """Write a film whose frames are shown at `times`, in 1/`TICKS` s; sound is a tone.
 
-    `pixel_aspect` is the width of a pixel beside its height, where they are not square.
+    `pixel_aspect` is the width of a pixel beside its height, where they are not square; `transfer`
+    FFmpeg's number of a transfer function, by which alone the film is labelled.
     """
     when = [n * TICKS // RATE for n in range(len(frames))] if times is None else times
     with av.open(str(path), "w") as film:
@@ -67,6 +69,8 @@ def write_film(
         stream.codec_context.time_base = Fraction(1, TICKS)
         if pixel_aspect is not None:
             stream.codec_context.sample_aspect_ratio = pixel_aspect
+        if transfer is not None:
+            stream.codec_context.color_trc = transfer
         tone = None if sound is None else film.add_stream(sound, rate=48000, layout="mono")
         for picture, time in zip(frames, when, strict=True):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")

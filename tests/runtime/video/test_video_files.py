@@ -72,6 +72,15 @@ def test_pixels_that_are_not_square_become_square(
         assert mean_difference(frame.picture, stretched) < 4
 
 
+@pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG"), (1, None)])
+def test_hdr_is_said(
+    transfer: int, name: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_film(tmp_path / "film.mp4", FRAMES[:1], sound=None, transfer=transfer)
+    assert describe_film(path).frames == 1
+    assert [f"{path} is in HDR ({name})" in text for text in caplog.messages] == [True] * bool(name)
+
+
 @pytest.mark.parametrize("suffix", WRITABLE_FILMS)
 def test_sound_is_copied_packet_by_packet(suffix: str, tmp_path: Path) -> None:
     sound, container = ("libopus", ".mkv") if suffix == ".webm" else ("aac", ".mp4")
