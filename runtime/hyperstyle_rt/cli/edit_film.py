@@ -84,6 +84,7 @@ def _refuse_options(request: EditRequest) -> None:
         "--method": request.method is not None,
         "--face": request.face != "largest",
         "--align": request.align is not When.AUTO,
+        "--rate": request.rate != type(request).rate,  # the film keeps its own times
     }
     for option, given in unfit.items():
         if given:

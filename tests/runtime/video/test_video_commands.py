@@ -237,6 +237,7 @@ def test_what_edits_of_films_refuse(edit_bundle: Path) -> None:
     report = ("--report", "film.inversions/film.json", "--force")
     assert "would take the place of film.inversions/" in refuse(*start, f"{name}=1", *report)
     assert "leave it out" in refuse(*start, f"{name}=1", "--face", 1)
+    assert "--rate is not for" in refuse(*start, f"{name}=1", "--rate", 50)
     assert ".mkv" in refuse(*start, f"{name}=1", "--out", "x.png")
     assert "of its own" in refuse("edit", "film.inversions", "film.mp4", f"{name}=1")
     Path("film.inversions/film.json").write_text('{"format": "hyperstyle-rt-film"}')
