@@ -183,7 +183,7 @@ def in_rows(pictures: Sequence[Picture], longest: int) -> Picture:
 
 
 @contextmanager
-def _taking_the_place_of(path: Path) -> Iterator[Path]:
+def taking_the_place_of(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`, of its suffix, renamed to it if the block succeeds."""
     remove_leftovers(path.parent)
     try:
@@ -206,7 +206,7 @@ def _video(path: Path, rate: float, video: Encoding) -> Iterator[AddFrame]:
         container.mux(streams[0].encode(shown))
 
     try:
-        with _taking_the_place_of(path) as temporary:
+        with taking_the_place_of(path) as temporary:
             if not path.parent.is_dir():
                 raise PictureError(f"cannot write {path}: there is no folder {path.parent}")
             with open_output(temporary, video) as container:
@@ -255,7 +255,7 @@ def open_stream(container: Any, rate: float, encoding: Encoding, first: Any) -> 
 def _gif(path: Path, rate: float) -> Iterator[AddFrame]:
     delay = max(2, round(100 / rate))  # hundredths of a second; viewers slow down what is faster
     control = b"\x21\xf9\x04\x04" + delay.to_bytes(2, "little") + b"\x00\x00"
-    with _taking_the_place_of(path) as temporary, temporary.open("wb") as file:
+    with taking_the_place_of(path) as temporary, temporary.open("wb") as file:
 
         def add(frame: Picture) -> None:
             how = [cv2.IMWRITE_GIF_DITHER, _GIF_DITHER]

@@ -152,10 +152,18 @@ def opened(path: Path) -> Iterator[Any]:
     import av
 
     limits = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
+    # With "file:", whatever the name looks like, an address or a command of FFmpeg's.
+    with being_read(path), av.open(f"file:{path}", options=limits) as container:
+        yield container
+
+
+@contextmanager
+def being_read(path: Path) -> Iterator[None]:
+    """Say of FFmpeg's errors that the film cannot be read."""
+    import av
+
     try:
-        # With "file:", whatever the name looks like, an address or a command of FFmpeg's.
-        with av.open(f"file:{path}", options=limits) as container:
-            yield container
+        yield
     except av.FFmpegError as problem:
         raise PictureError(f"cannot read the film {path}: {problem.strerror}") from problem
 

@@ -14,11 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PictureError
-from ..files import reason
-from ..imaging.films import ENCODINGS, Encoding, encoder_frame, open_output, open_stream
-from ..temporaries import remove_leftovers, replacing
+from ..imaging.films import (
+    ENCODINGS,
+    Encoding,
+    encoder_frame,
+    open_output,
+    open_stream,
+    taking_the_place_of,
+)
 from ..types import Picture
-from .reading import check_films, opened
+from .reading import being_read, check_films, opened
 
 AddPicture = Callable[[Picture, int], None]
 """Takes the next picture, uint8 [H,W,3], and its time in units of the time base."""
@@ -75,21 +80,24 @@ def open_film_with_sound(
         If it cannot be written, or its container cannot hold this sound.
     """
     check_suffix(path)
+    encoding = WRITTEN_AS[path.suffix.lower()]
+    with ExitStack() as stack:
+        temporary = stack.enter_context(taking_the_place_of(path))
+        source = None if sound is None else stack.enter_context(opened(sound))
+        stack.enter_context(_being_written(path))
+        output = stack.enter_context(open_output(temporary, encoding))
+        film = _Film(output, encoding, time_base, rate, source, path)
+        yield film.add
+        film.finish()
+
+
+@contextmanager
+def _being_written(path: Path) -> Iterator[None]:
+    """Say of FFmpeg's errors that the film cannot be written."""
     import av
 
-    encoding = WRITTEN_AS[path.suffix.lower()]
-    remove_leftovers(path.parent)
     try:
-        with ExitStack() as stack:
-            try:
-                temporary = stack.enter_context(replacing(path, path.suffix))
-            except OSError as problem:
-                raise PictureError(f"cannot write {path}: {reason(problem)}") from problem
-            source = None if sound is None else stack.enter_context(opened(sound))
-            output = stack.enter_context(open_output(temporary, encoding))
-            film = _Film(output, encoding, time_base, rate, source, path)
-            yield film.add
-            film.finish()
+        yield
     except av.FFmpegError as problem:
         raise PictureError(f"cannot write {path}: {problem.strerror or problem}") from problem
 
@@ -105,6 +113,7 @@ class Copies:
 
     def __init__(self, source: Any, output: Any) -> None:
         self._output = output
+        self._path = Path(source.name.removeprefix("file:"))
         sounds = list(source.streams.audio)
         self._streams = {each.index: output.add_stream_from_template(each) for each in sounds}
         self._packets: Iterator[Any] = source.demux(sounds) if sounds else iter(())
@@ -126,7 +135,8 @@ class Copies:
 
     def _next(self) -> Any | None:
         packets = (packet for packet in self._packets if packet.dts is not None)
-        return next(packets, None)  # those without a time are the ends of streams
+        with being_read(self._path):
+            return next(packets, None)  # those without a time are the ends of streams
 
 
 class _Film:
@@ -151,13 +161,14 @@ class _Film:
         self._copies: Copies | None = None
 
     def add(self, picture: Picture, time: int) -> None:
-        frame = encoder_frame(picture, self._encoding)
-        if self._stream is None:
-            self._begin(frame)
-        frame.pts, frame.time_base = time, self._time_base
-        if self._copies is not None:
-            self._copies.until(time * self._time_base)
-        self._output.mux(self._stream.encode(frame))
+        with _being_written(self._path):  # here, before the error comes to another film's block
+            frame = encoder_frame(picture, self._encoding)
+            if self._stream is None:
+                self._begin(frame)
+            frame.pts, frame.time_base = time, self._time_base
+            if self._copies is not None:
+                self._copies.until(time * self._time_base)
+            self._output.mux(self._stream.encode(frame))
 
     def finish(self) -> None:
         if self._stream is None:

@@ -7,12 +7,13 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
 from film_files import RATE, SIZE, TICKS, frame_with, pictures_of, sound_of, write_film
 from hyperstyle_rt.errors import PictureError
-from hyperstyle_rt.imaging.films import ENCODINGS, open_film
+from hyperstyle_rt.imaging.films import ENCODINGS, Encoding, open_film
 from hyperstyle_rt.video import writing
 from hyperstyle_rt.video.names import WRITABLE_FILMS
 from hyperstyle_rt.video.reading import describe_film, read_frames
@@ -133,6 +134,62 @@ def test_a_container_that_cannot_hold_the_sound(tmp_path: Path) -> None:
     ):
         add(FRAMES[0], 0)
     assert [path.name for path in tmp_path.iterdir()] == ["source.mp4"]
+
+
+class _Full:
+    """In the place of a container: on a full disk."""
+
+    def __init__(self, container: av.container.OutputContainer) -> None:
+        self._container = container
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._container, name)
+
+    def __enter__(self) -> _Full:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._container.close()
+
+    def mux(self, _packets: object) -> None:
+        raise av.FFmpegError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("full", ["first.mp4", "second.mkv"])
+def test_an_error_is_said_of_the_film_that_has_it(
+    full: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not of the one whose sound is copied, nor of another that is written beside it."""
+    monkeypatch.chdir(tmp_path)
+    source = write_film(Path("source.mp4"), FRAMES)
+    facts, opening = describe_film(source), writing.open_output
+    container = WRITTEN_AS[Path(full).suffix].container
+
+    def open_output(path: Path, encoding: Encoding) -> object:
+        opened = opening(path, encoding)
+        return _Full(opened) if encoding.container == container else opened
+
+    monkeypatch.setattr(writing, "open_output", open_output)
+    with (
+        pytest.raises(PictureError, match=f"^cannot write {full}: No space left on device$"),
+        open_film_with_sound(Path("first.mp4"), facts.time_base, facts.rate, source) as one,
+        open_film_with_sound(Path("second.mkv"), facts.time_base, facts.rate, source) as other,
+    ):
+        for frame in read_frames(source):
+            one(frame.picture, frame.time)
+            other(frame.picture, frame.time)
+    assert [path.name for path in tmp_path.iterdir()] == ["source.mp4"]
+
+
+def test_a_folder_in_the_place_of_a_film(tmp_path: Path) -> None:
+    result = tmp_path / "result.mp4"
+    result.mkdir()
+    with (
+        pytest.raises(PictureError, match=r"^cannot write .*result\.mp4: "),
+        open_film_with_sound(result, Fraction(1, TICKS), Fraction(RATE), None) as add,
+    ):
+        add(FRAMES[0], 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["result.mp4"]
 
 
 def test_a_silent_film(tmp_path: Path) -> None:
