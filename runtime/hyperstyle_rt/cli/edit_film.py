@@ -114,6 +114,8 @@ def _out(request: EditRequest, path: Path, record: FilmRecord) -> Path:
     if out is None or is_directory(out):
         out = (out or Path()) / f"{stem}.edited{suffix_like(record.suffix)}"
     check_suffix(out)
+    if is_directory(out):
+        raise HyperStyleError(f"{out} is a folder; give another --out")
     check_writable(out.parent)
     if not request.force:
         refuse_existing([out])

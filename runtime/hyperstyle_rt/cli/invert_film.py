@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -240,17 +241,24 @@ def _invert(
 
 
 def _are_written(wanted: Sequence[Path], record: FilmRecord) -> bool:
-    return all(path.is_file() and record.written.get(path.name) == sha256(path) for path in wanted)
+    return all(_is_one_of(record.written, path) for path in wanted)
+
+
+def _is_one_of(films: Mapping[str, str], path: Path) -> bool:
+    """Whether there is a film in a file, of this name and SHA-256."""
+    return path.is_file() and films.get(path.name) == sha256(path)
 
 
 def _check_free(wanted: Sequence[Path], folder: FilmFolder, request: InvertRequest) -> None:
-    """Refuse to replace films that are of no earlier run."""
+    """Refuse to replace films that are of no earlier run, and folders in any case."""
+    for path in filter(is_directory, wanted):
+        raise PictureError(f"{path} is a folder; move it away, or give another --out")
     if request.force:
         return
     record = folder.read()
     ours = {} if record is None else record.ours
     for path in wanted:
-        if path.exists() and ours.get(path.name) != sha256(path):
+        if os.path.lexists(path) and not _is_one_of(ours, path):
             raise PictureError(
                 f"{path} exists and is of no earlier run, so --resume leaves it alone; move it "
                 "away, or replace it with --force"

@@ -189,6 +189,16 @@ def _interrupted(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.parametrize("option", ["--resume", "--force"])
+def test_a_folder_in_the_place_of_a_film_is_told_before_the_work(
+    option: str, tiny_bundle: Path
+) -> None:
+    Path("film.inverted.mp4").mkdir()
+    text = refuse("invert", "film.mp4", "--bundle", tiny_bundle, option)
+    assert text == "film.inverted.mp4 is a folder; move it away, or give another --out"
+    assert not Path("film.inversions").exists()
+
+
 def test_edits_over_time(edit_bundle: Path) -> None:
     invert(edit_bundle)
     name = sorted(Model.load(edit_bundle).directions)[0]
@@ -238,6 +248,8 @@ def test_what_edits_of_films_refuse(edit_bundle: Path) -> None:
     assert "would take the place of film.inversions/" in refuse(*start, f"{name}=1", *report)
     assert "leave it out" in refuse(*start, f"{name}=1", "--face", 1)
     assert "--rate is not for" in refuse(*start, f"{name}=1", "--rate", 50)
+    Path("film.edited.mp4").mkdir()
+    assert "film.edited.mp4 is a folder" in refuse(*start, f"{name}=1", "--force")
     assert ".mkv" in refuse(*start, f"{name}=1", "--out", "x.png")
     assert "of its own" in refuse("edit", "film.inversions", "film.mp4", f"{name}=1")
     Path("film.inversions/film.json").write_text('{"format": "hyperstyle-rt-film"}')
