@@ -170,6 +170,9 @@ def _bad_pictures() -> dict[str, Callable[[Path], Path]]:
         "camera.orf": b"IIRO\x08\x00\x00\x00" + bytes(100),
         "picture.jxl": b"\xff\x0a" + bytes(100),
         "film.mp4": b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isomiso2" + bytes(100),
+        "film.mkv": b"\x1aE\xdf\xa3" + bytes(100),
+        "film.avi": b"RIFF\x64\x00\x00\x00AVI LIST" + bytes(100),
+        "film.mpg": b"\x00\x00\x01\xba" + bytes(100),
         "paper.pdf": b"%PDF-1.7\n",
     }
     makers = {name: _content(data, name) for name, data in files.items()}

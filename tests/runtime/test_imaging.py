@@ -60,7 +60,10 @@ SAYS = {
     "camera.cr2": "a camera raw picture",
     "camera.orf": "a camera raw picture",
     "picture.jxl": "a JPEG XL picture",
-    "film.mp4": "a video",
+    **dict.fromkeys(
+        ("film.mp4", "film.mkv", "film.avi", "film.mpg"),
+        "is a film, which is not read here; save the frame you want as PNG or JPEG first, or",
+    ),
     "paper.pdf": "a PDF",
 }
 

@@ -53,10 +53,18 @@ READABLE_SUFFIXES = (
 What a folder is searched for. A file that is named is read whatever its suffix.
 """
 
+_FILM = (
+    "a film",
+    "save the frame you want as PNG or JPEG first, or `invert` the film itself, by a name that "
+    "ends in .mp4, .mov, .mkv or the like",
+)
 _RAW = ("a camera raw picture", SAVE_AS)
 # (offset, bytes found there, what the file is, how to mend it), first match wins.
 _OTHER_FORMATS = (
-    (4, b"ftyp", "a video", "save the frame you want as PNG or JPEG first"),
+    (4, b"ftyp", *_FILM),
+    (0, b"\x1aE\xdf\xa3", *_FILM),  # Matroska and WebM
+    (8, b"AVI ", *_FILM),
+    (0, b"\x00\x00\x01\xba", *_FILM),  # MPEG
     (0, b"IIRO", *_RAW),
     (0, b"IIRS", *_RAW),
     (0, b"MMOR", *_RAW),
