@@ -107,6 +107,7 @@ class Unreadable:
         (7, "not int"),
         (b"", "the picture is empty"),
         (io.StringIO("x"), "open it in binary mode"),
+        (io.TextIOWrapper(io.BytesIO(b"\xff\xd8\xff"), "utf-8"), "open it in binary mode"),
         (np.zeros((4, 4, 3), np.float32), r"\(255 \* x\).round\(\).*0 to 1 and \(127.5"),
         (np.zeros((4, 4, 3), np.float64), "uint8 with values 0 to 255, not float64"),
         (np.zeros((4, 4, 3), np.uint16), "not uint16"),

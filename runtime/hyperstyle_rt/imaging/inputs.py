@@ -69,6 +69,8 @@ def _content(file: Any) -> bytes:
     """Everything from where an open file is."""
     try:
         data = file.read(MAX_FILE_BYTES + 1)
+    except UnicodeDecodeError:  # which no file of a picture is spared
+        data = None
     except (OSError, ValueError) as error:  # ValueError: the file is closed
         raise PictureError(f"cannot read the picture ({error}); open its file again") from None
     if not isinstance(data, bytes):
