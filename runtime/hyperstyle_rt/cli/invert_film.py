@@ -246,7 +246,9 @@ def _are_written(wanted: Sequence[Path], record: FilmRecord) -> bool:
 
 def _is_one_of(films: Mapping[str, str], path: Path) -> bool:
     """Whether there is a film in a file, of this name and SHA-256."""
-    return path.is_file() and films.get(path.name) == sha256(path)
+    from ..video.folder import named
+
+    return path.is_file() and films.get(named(path)) == sha256(path)
 
 
 def _check_free(wanted: Sequence[Path], folder: FilmFolder, request: InvertRequest) -> None:
@@ -293,6 +295,7 @@ def _make_films(
     advance: Advance,
 ) -> None:
     """Invert the frames, and write the films of what is found as they come."""
+    from ..video.folder import named
     from ..video.inverting import FilmInverter
     from ..video.reading import read_frames
     from ..video.writing import open_film_with_sound
@@ -313,7 +316,7 @@ def _make_films(
             for add, picture in zip(films, pictures, strict=True):
                 add(picture, inverted.frame.time)
             advance(task.film.name, inverted.frame.number + 1)
-    folder.finish(record, {path.name: sha256(path) for path in task.films(request)})
+    folder.finish(record, {named(path): sha256(path) for path in task.films(request)})
 
 
 def _pictures_of(inverted: InvertedFrame, size: tuple[int, int], paste: bool) -> list[Any]:

@@ -53,7 +53,7 @@ class FilmRecord:
     track:
         Where the face is.
     written:
-        SHA-256 of the films that were written, by their names; empty before the end.
+        SHA-256 of the films that were written, by names as :func:`named`; empty before the end.
     earlier:
         Likewise of films that runs before have written, which may be replaced.
     """
@@ -187,6 +187,11 @@ class FilmFolder:
     def _frames(self) -> Iterable[Path]:
         names = (path for path in self.path.glob("*.safetensors"))
         return [path for path in names if len(path.stem) >= 6 and path.stem.isdecimal()]
+
+
+def named(path: Path) -> str:
+    """What a film is called in ``film.json``, which is Unicode, whatever bytes its name has."""
+    return path.name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def is_film_folder(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -197,6 +198,18 @@ def test_a_folder_in_the_place_of_a_film_is_told_before_the_work(
     text = refuse("invert", "film.mp4", "--bundle", tiny_bundle, option)
     assert text == "film.inverted.mp4 is a folder; move it away, or give another --out"
     assert not Path("film.inversions").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are Unicode")
+def test_a_name_of_any_bytes_leaves_the_folder_readable(edit_bundle: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.mp4")
+    write_film(Path(name), [frame_with((40, 38))] * 2, sound=None)
+    arguments = ("invert", name, "--bundle", edit_bundle, "--align", "always", "-n", 1)
+    succeed(*arguments)
+    assert "done by an earlier run" in succeed(*arguments, "--resume")
+    direction = sorted(Model.load(edit_bundle).directions)[0]
+    folder = os.fsdecode(b"caf\xe9.inversions")
+    succeed("edit", folder, f"{direction}=1", "--bundle", edit_bundle, "--paste", name)
 
 
 def test_edits_over_time(edit_bundle: Path) -> None:
