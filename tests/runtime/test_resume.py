@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -204,6 +205,14 @@ def test_reports_are_replaced_only_by_those_that_go_on(folder: tuple[object, ...
     said = refuse(*options, "--resume")
     assert said == "r.json exists; give another --report, or replace it with --force"
     succeed(*options, "--resume", "--force")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are Unicode")
+def test_a_report_with_names_of_any_bytes_is_known_again(folder: tuple[object, ...]) -> None:
+    shutil.copy("in/a.png", os.fsdecode(b"in/caf\xe9.png"))
+    options = ("invert", *folder, "-n", 1, "--report", "r.json", "--quiet", "--resume")
+    succeed(*options)
+    succeed(*options)
 
 
 @pytest.mark.parametrize("report", ["in", "in/a.png/r.json", "in/a.png"])

@@ -115,8 +115,9 @@ def is_result(path: Path) -> bool:
 def is_report(path: Path) -> bool:
     """Whether there is a report of whatever version in this file."""
     try:
-        document = strict_json.parse(path.read_bytes()) if _may_be_report(path) else None
-    except (OSError, ValueError):
+        # Not strictly: names of files, which it lists, may be no Unicode.
+        document = json.loads(path.read_bytes()) if _may_be_report(path) else None
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(document, dict) and document.get("format") == REPORT_FORMAT
 
