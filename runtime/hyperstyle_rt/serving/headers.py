@@ -16,4 +16,4 @@ HEADERS = {
     "cross-origin-embedder-policy": "require-corp",
     "cross-origin-resource-policy": "same-origin",
 }
-"""Of every answer."""
+"""Of every answer but those to browsers that ask whether a script may ask (CORS)."""

@@ -43,7 +43,15 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(rendering_routes.router)
     app.add_exception_handler(RequestValidationError, _refuse_invalid)
     access = service.settings.access
+    app.add_middleware(
+        Guard,
+        access=access,
+        limits=service.settings.limits,
+        count=service.metrics.count_request,
+    )
     if access.origins:
+        # Around the guard: a browser asks for leave before it sends the token, and lets scripts
+        # read a refusal only if it says that they may.
         app.add_middleware(
             CORSMiddleware,
             allow_origins=access.origins,
@@ -51,12 +59,6 @@ def create_app(service: Service) -> FastAPI:
             allow_headers=["authorization", "content-type", "prefer"],
             expose_headers=["location", "retry-after"],
         )
-    app.add_middleware(
-        Guard,
-        access=access,
-        limits=service.settings.limits,
-        count=service.metrics.count_request,
-    )
     _add_health(app, service)
     app.mount("/", StaticFiles(directory=PAGE, html=True))
     return app

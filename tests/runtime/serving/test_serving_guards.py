@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.serving.guards import Guard
-from hyperstyle_rt.serving.settings import Access, Limits, check_access, is_loopback
+from hyperstyle_rt.serving.settings import (
+    Access,
+    Limits,
+    ServiceSettings,
+    check_access,
+    is_loopback,
+)
 
 TOKEN = "0123456789abcdef-token"
 
@@ -97,6 +104,31 @@ def test_token(path: str, authorization: str, status: int) -> None:
 def test_other_sites_are_kept_out(host: str, origin: str, status: int) -> None:
     given = {"host": host} | ({"origin": origin} if origin else {})
     assert ask(Access(origins=("https://friend.example",)), **given)[0] == status
+
+
+def test_scripts_of_a_site_that_is_let_in_can_send_the_token(settings: ServiceSettings) -> None:
+    testclient = pytest.importorskip("fastapi.testclient")
+    from hyperstyle_rt.serving.http import create_app
+    from hyperstyle_rt.serving.service import Service
+
+    site = "https://friend.example"
+    asked = replace(settings, access=Access(token=TOKEN, origins=(site,)))
+    client = testclient.TestClient(create_app(Service(asked)), base_url="http://localhost")
+    # What a browser asks first; it sends the token only if it is told that it may.
+    wishes = {"access-control-request-method": "POST"}
+    wishes["access-control-request-headers"] = "authorization,content-type"
+    first = client.options("/v1/interpolations", headers={"origin": site, **wishes})
+    assert (first.status_code, first.headers["access-control-allow-origin"]) == (200, site)
+    assert "authorization" in first.headers["access-control-allow-headers"].lower()
+    for headers, status in (({}, 401), ({"authorization": f"Bearer {TOKEN}"}, 200)):
+        answer = client.get("/v1/bundles", headers={"origin": site, **headers})
+        assert answer.status_code == status
+        assert answer.headers["access-control-allow-origin"] == site, "or no script can read it"
+    other = client.options(
+        "/v1/interpolations", headers={"origin": "https://evil.example", **wishes}
+    )
+    assert other.status_code == 400
+    assert "access-control-allow-origin" not in other.headers
 
 
 def test_a_service_for_others_answers_to_any_name() -> None:
