@@ -61,17 +61,13 @@ class Service:
         HTTPException
             If the queue is full.
         """
-        kept = self.store.add()
         loop = asyncio.get_running_loop()
 
         def on_progress(progress: Progress) -> None:
-            loop.call_soon_threadsafe(self._told, kept, progress)
+            loop.call_soon_threadsafe(lambda: self._told(kept, progress))
 
-        try:
-            ticket = self._submit(job, on_progress)
-        except HTTPException:
-            self.store.remove(kept.id)
-            raise
+        ticket = self._submit(job, on_progress)
+        kept = self.store.add()  # not before: others make room for it
         kept.cancel = ticket.cancel
         task = loop.create_task(self._follow(kept, ticket))
         self._tasks.add(task)

@@ -37,3 +37,23 @@ def test_what_comes_while_an_event_is_sent_is_sent_too(service: Any) -> None:
         return sent
 
     assert asyncio.run(run()) == [1, 2, 3]
+
+
+def test_a_request_that_is_refused_costs_no_inversion(service: Any) -> None:
+    from fastapi import HTTPException
+    from hyperstyle_rt.serving.store import DONE
+
+    limits, keeping = service.settings.limits, service.settings.keeping
+    done = [service.store.add() for _ in range(keeping.most - limits.waiting)]
+    for kept in done:
+        kept.state = DONE
+
+    async def run() -> None:
+        begun = [service.begin(InvertJob(picture=b"")) for _ in range(limits.waiting)]
+        for _ in range(keeping.most):
+            with pytest.raises(HTTPException, match="queue is full"):
+                service.begin(InvertJob(picture=b""))
+        assert all(service.store.get(kept.id) is kept for kept in done + begun)
+        await service.stop()
+
+    asyncio.run(run())
