@@ -107,23 +107,17 @@ class Store:
     def get(self, id: str) -> Kept | None:
         """An inversion by its id; None if there is none, or none any more."""
         self.expire()
+        self._use(id)
         with self._lock:
-            kept = self._kept.get(id)
-            if kept is not None:
-                self._used[id] = time.monotonic()
-            return kept
+            return self._kept.get(id)
 
     def finish(self, kept: Kept, result: Inverted) -> None:
-        """Keep what was found, on disk too where that is wanted."""
-        if self._keeping.directory is not None:
-            with self._lock:
-                wanted = kept.id in self._kept
-            if wanted:
-                self._write(kept, result, self._keeping.directory)
-                with self._lock:
-                    wanted = kept.id in self._kept
-            if not wanted:  # forgotten meanwhile, when there was nothing to unlink yet
-                self._unlink(kept.id)
+        """Keep what was found, on disk too where that is wanted; its time begins now."""
+        directory = self._keeping.directory
+        if directory is not None and self._use(kept.id):
+            self._write(kept, result, directory)
+        if not self._use(kept.id):  # forgotten meanwhile, when there was nothing to unlink yet
+            self._unlink(kept.id)
         kept.result = result
 
     def remove(self, id: str) -> bool:
@@ -147,6 +141,13 @@ class Store:
             gone = dict.fromkeys([*ended[:surplus], *old])
         for id in gone:
             self.remove(id)
+
+    def _use(self, id: str) -> bool:
+        """Begin the time of an inversion anew; whether there is one."""
+        with self._lock:
+            if id in self._kept:
+                self._used[id] = time.monotonic()
+            return id in self._kept
 
     def _open(self, directory: Path) -> None:
         try:

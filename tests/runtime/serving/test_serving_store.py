@@ -44,6 +44,18 @@ def test_what_nobody_asks_for_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     assert store.get(forgotten.id) is None
 
 
+def test_the_time_of_what_took_long_begins_when_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("hyperstyle_rt.serving.store.time.monotonic", lambda: now)
+    store = Store(Keeping(seconds=10))
+    kept = store.add()
+    now = 60.0
+    store.finish(kept, RESULT)
+    kept.state = DONE
+    now = 69.0
+    assert store.get(kept.id) is kept
+
+
 def test_to_forget_gives_the_job_up() -> None:
     store = Store(Keeping())
     kept, given_up = store.add(), []
