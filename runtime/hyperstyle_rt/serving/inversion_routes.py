@@ -76,6 +76,10 @@ async def invert(
     content = await read_upload(picture, service.settings.limits.body_bytes)
     check_pixels(content, service.settings.limits.pixels)
     preset = preset_after(method, then, service.bundle.manifest)
+    if preset is None and steps is not None:
+        raise HTTPException(
+            422, "`steps` are of gradient steps, and none follow here; name some with `then`"
+        )
     job = InvertJob(
         picture=content,
         method=method,

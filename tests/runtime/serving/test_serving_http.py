@@ -175,6 +175,7 @@ BAD_UPLOADS = {
     "a preset that it cannot": (GOOD, {"then": "idinvert"}, 422, "encoder_term"),
     "too many iterations": (GOOD, {"iterations": "101"}, 422, "iterations"),
     "iterations in words": (GOOD, {"iterations": "five"}, 422, "iterations"),
+    "steps of nothing": (GOOD, {"steps": "40"}, 422, "name some with `then`"),
     "negative steps": (GOOD, {"then": "refine", "steps": "-1"}, 422, "steps"),
     "alignment": (GOOD, {"align": "perhaps"}, 422, "align"),
     "face": (GOOD, {"face": "all"}, 422, "face"),
