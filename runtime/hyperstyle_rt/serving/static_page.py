@@ -101,10 +101,15 @@ def find_onnxruntime_web(named: Path | None = None) -> Path:
                 f"{package} has no dist/{missing[0]}; name the folder of the npm package {PACKAGE} "
                 f"{wanted}"
             )
-        found = json.loads((package / "package.json").read_text(encoding="utf-8")).get("version")
+        found = _version_of(package)
         if found != wanted:
+            says = (
+                "has no package.json that says its version"
+                if found is None
+                else f"is version {found}"
+            )
             raise BackendError(
-                f"{package} is version {found} and the page is made for {wanted}; run: npm install "
+                f"{package} {says} and the page is made for {wanted}; run: npm install "
                 f"{PACKAGE}@{wanted}"
             )
         return package / "dist"
@@ -112,6 +117,14 @@ def find_onnxruntime_web(named: Path | None = None) -> Path:
         f"the npm package {PACKAGE} is not installed here; run: npm install {PACKAGE}@{wanted}, or "
         "name its folder with --onnxruntime-web"
     )
+
+
+def _version_of(package: Path) -> str | None:
+    """What the package says that it is; None where it says nothing."""
+    try:
+        return str(json.loads((package / "package.json").read_text(encoding="utf-8"))["version"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def wanted_version() -> str:

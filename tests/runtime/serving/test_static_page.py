@@ -89,6 +89,12 @@ def test_a_package_of_another_version_or_without_a_file_is_refused(package: Path
     (package / "package.json").write_text('{"version": "1.0.0"}')
     with pytest.raises(BackendError, match=r"is version 1\.0\.0 .* npm install onnxruntime-web@"):
         find_onnxruntime_web(package)
+    for damaged in ("[]", "{", "{}", None):
+        (package / "package.json").unlink()
+        if damaged is not None:
+            (package / "package.json").write_text(damaged)
+        with pytest.raises(BackendError, match=r"has no package\.json .* npm install"):
+            find_onnxruntime_web(package)
     (package / "dist" / RUNTIME_FILES[2]).unlink()
     with pytest.raises(BackendError, match=rf"has no dist/{RUNTIME_FILES[2]}"):
         find_onnxruntime_web(package)
