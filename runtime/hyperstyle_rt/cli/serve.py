@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -67,7 +68,7 @@ class Access:
             panel=_ACCESS,
         ),
     ] = False
-    origins: Annotated[
+    origin: Annotated[
         list[str] | None,
         typer.Option(
             "--origin",
@@ -210,6 +211,7 @@ def serve(request: ServeRequest) -> None:
     sent leaves this machine, and no picture is logged. SIGTERM and Ctrl-C let what is at work
     end, for some seconds.
     """
+    _check_together(request)
     if request.static.directory is not None:
         _write_static(request.static.directory, request)
         return
@@ -236,6 +238,35 @@ def serve(request: ServeRequest) -> None:
             )
 
     run(service, announce)
+
+
+def _check_together(request: ServeRequest) -> None:
+    """Refuse options of the service where a page without one is written, and the other way round.
+
+    Raises
+    ------
+    HyperStyleError
+        Names the first of them.
+    """
+    if request.static.directory is None:
+        for option in _given(request.static):
+            raise HyperStyleError(f"{option} goes with --static; add --static DIR")
+        return
+    of_service = {"--adapted": request.adapted, "--workers": request.workers > 1}
+    given = [option for option, value in of_service.items() if value]
+    for group in (request.running, request.access, request.limits, request.keeping):
+        given += _given(group)
+    for option in given:
+        raise HyperStyleError(
+            f"{option} is the service's, and --static writes a page without one; leave one out"
+        )
+
+
+def _given(group: Any) -> Iterator[str]:
+    """The options of a group that have another value than without them."""
+    for each in fields(group):
+        if getattr(group, each.name) not in (each.default, []):
+            yield f"--{each.name.replace('_', '-')}"
 
 
 def _write_static(directory: Path, request: ServeRequest) -> None:
@@ -269,7 +300,7 @@ def settings_of(request: ServeRequest) -> ServiceSettings:
         host=request.access.host,
         port=request.access.port,
         token=os.environ.get(TOKEN) or None,
-        origins=tuple(origin.rstrip("/") for origin in request.access.origins or ()),
+        origins=tuple(origin.rstrip("/") for origin in request.access.origin or ()),
     )
     settings.check_access(access, request.access.allow_remote)
     adapted = {}

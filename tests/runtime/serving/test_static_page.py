@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from attacks import manifests
+from command_line import files, refuse
 from hyperstyle_rt.errors import BackendError, BundleError, HyperStyleError
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.photos.face_models import MODEL_DIGESTS
@@ -115,3 +116,24 @@ def test_nothing_is_written_where_something_is_wrong(
     with pytest.raises(HyperStyleError, match="holds files; name a new folder"):
         write_static_page(site, [tiny], package)
     assert (site / "notes").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--also", "portraits"), "--also goes with --static; add --static DIR"),
+        (("--onnxruntime-web", "x"), "--onnxruntime-web goes with --static; add --static DIR"),
+        (("--static", "site", "--store", "x"), "--store is the service's"),
+        (("--static", "site", "--adapted", "x"), "--adapted is the service's"),
+        (("--static", "site", "--origin", "https://a.example"), "--origin is the service's"),
+        (("--static", "site", "--port", 0), "--port is the service's"),
+        (("--static", "site", "--backend", "cuda"), "--backend is the service's"),
+        (("--static", "site", "--workers", 2), "--workers is the service's"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    options: tuple[object, ...], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert refuse("serve", *options).startswith(says)
+    assert files() == set()
