@@ -66,7 +66,9 @@ def work(connection: Connection, settings: ModelSettings) -> None:
     (:class:`Progress`) and one of :class:`Result`, :class:`Refused`, :class:`Failed` and
     :class:`Stopped`.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the service stops us
+    # Ctrl-C goes to all processes, as SIGTERM does of systemd and `timeout`; the service stops us.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     try:
         desk = Desk(settings)
     except HyperStyleError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import time
 from typing import Any
@@ -31,6 +32,8 @@ class WorkerProcess:
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=work, args=(theirs, settings), daemon=True)
         self._process.start()
+        # Python would send it SIGTERM, which it does not heed, and wait for its end.
+        atexit.register(self._process.kill)
         theirs.close()
         try:
             self.computed = self._opened().computed
@@ -70,6 +73,7 @@ class WorkerProcess:
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
+        atexit.unregister(self._process.kill)
 
     def _next(self, ticket: Ticket, deadline: float) -> object:
         told = False

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
@@ -9,6 +12,7 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+from command_line import run_python
 from hyperstyle_rt.errors import BackendError, HyperStyleError
 from hyperstyle_rt.serving.jobs import Job, Progress
 from hyperstyle_rt.serving.pool import Busy, Pool
@@ -64,6 +68,29 @@ def test_faults_and_sentences(pool: Pool) -> None:
         result(pool, Fault())
     with pytest.raises(HyperStyleError, match="no adapted bundle 'toon'"):
         result(pool, AdaptJob(file=b"", bundle="toon"))
+
+
+def test_a_signal_to_all_processes_lets_jobs_end(pool: Pool) -> None:
+    before = pool.state.restarts
+    ticket = begun(pool, Sleep(0.5))
+    workers = {child.pid for child in multiprocessing.active_children()}
+    for worker in workers:
+        assert worker is not None
+        os.kill(worker, signal.SIGTERM)
+    assert ticket.future.result(PATIENCE) in workers
+    assert pool.state.restarts == before
+
+
+def test_a_process_ends_with_its_workers(settings: ServiceSettings) -> None:
+    """Even one that has not stopped them, such as those that are just being opened."""
+    program = (
+        "import sys; from pathlib import Path; "
+        "from hyperstyle_rt.serving.settings import ModelSettings; "
+        "from hyperstyle_rt.serving.worker_process import WorkerProcess; "
+        "worker = WorkerProcess(ModelSettings(bundle=Path(sys.argv[1]), threads=1))"
+    )
+    ended = run_python("-c", program, settings.model.bundle)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_minutes_never_occupy_the_last_worker(pool: Pool) -> None:
