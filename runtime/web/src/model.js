@@ -169,7 +169,12 @@ export class Model {
     const { latents, styles } = editLatents(this.directions, data.latents.floats, width, amounts);
     const changes = changesOf(data);
     if (this.expanded?.of !== data) {
-      this.expanded = { of: data, kernels: this.renderer.kernels(changes) };
+      const kernels = this.renderer.kernels(changes);
+      const expanded = { of: data, kernels };
+      this.expanded = expanded;
+      kernels.catch(() => {
+        if (this.expanded === expanded) this.expanded = null; // to be tried again
+      });
     }
     return await this.rendered(latents, await this.expanded.kernels, styles, changes.noise);
   }

@@ -68,7 +68,10 @@ export class Renderer {
 
   /** Kernels of the generator itself, those of codes of zero. */
   async baseKernels() {
-    this.base ??= this.expand(this.zeroCodes());
+    if (this.base === null) {
+      this.base = this.expand(this.zeroCodes());
+      this.base.catch(() => (this.base = null)); // to be tried again
+    }
     return await this.base;
   }
 
@@ -121,7 +124,10 @@ export class Renderer {
 
   async storedNoise() {
     if (!this.manifest.graphs.has(NOISE)) return {};
-    this.stored ??= this.backend.run(NOISE, {});
+    if (this.stored === null) {
+      this.stored = this.backend.run(NOISE, {});
+      this.stored.catch(() => (this.stored = null)); // to be tried again
+    }
     return await this.stored;
   }
 
