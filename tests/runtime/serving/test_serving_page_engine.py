@@ -42,6 +42,13 @@ def test_stop_while_the_queue_is_full_sends_nothing_again(tmp_path: Path) -> Non
     }
 
 
+def test_a_page_that_is_closed_gives_its_job_up(tmp_path: Path) -> None:
+    assert run("the page is closed", tmp_path) == {
+        "result": "closed",
+        "asked": ["POST v1/inversions", "GET v1/inversions/X/events", "DELETE v1/inversions/X"],
+    }
+
+
 def test_a_token_that_no_header_can_carry_is_asked_for_again(tmp_path: Path) -> None:
     answer = run("a token that no header can carry", tmp_path)
     assert answer == {"result": "described", "asked": ["GET v1/bundles"] * 5}

@@ -31,16 +31,19 @@ export class ServerEngine {
     // Not with the signal: a job whose id never comes could not be given up.
     const answer = await this.ask("v1/inversions", { method: "POST", body: form, headers }, signal);
     const { id } = await answer.json();
-    const giveUp = () => this.ask(`v1/inversions/${id}`, { method: "DELETE" }).catch(() => {});
+    const forget = { method: "DELETE", keepalive: true }; // beyond the page
+    const giveUp = () => this.ask(`v1/inversions/${id}`, forget).catch(() => {});
     if (signal?.aborted) {
       giveUp();
       throw signal.reason;
     }
     signal?.addEventListener("abort", giveUp, { once: true });
+    window.addEventListener("pagehide", giveUp, { once: true });
     try {
       return await this.follow(id, tell, signal);
     } finally {
       signal?.removeEventListener("abort", giveUp);
+      window.removeEventListener("pagehide", giveUp);
     }
   }
 

@@ -10,15 +10,17 @@ globalThis.sessionStorage = {
   setItem: (key, value) => (sessionStorage.kept[key] = value),
 };
 
+globalThis.window = new EventTarget();
+
 const asked = [];
 
-// Answers requests with what a function gives of the path and the headers.
+// Answers requests with what a function gives of the path, the headers and the signal.
 function serve(answer) {
   globalThis.fetch = async (path, { method = "GET", headers, signal } = {}) => {
     const sent = new Headers(headers); // throws for what no header can carry, as a browser does
     asked.push(`${method} ${path}`);
     signal?.throwIfAborted();
-    return answer(path, sent);
+    return answer(path, sent, signal);
   };
 }
 
@@ -49,6 +51,29 @@ const cases = {
       return new Response("{}", { status: 429, headers: { "retry-after": "0.01" } });
     });
     return outcome(new ServerEngine().invert(new Blob(["x"]), {}, () => {}, stop.signal));
+  },
+
+  async "the page is closed"() {
+    const never = new ReadableStream();
+    serve((path) => {
+      if (path === "v1/inversions") return Response.json({ id: "X" }, { status: 202 });
+      if (!path.endsWith("/events")) return new Response(null, { status: 204 });
+      setTimeout(() => window.dispatchEvent(new Event("pagehide")));
+      return new Response(never);
+    });
+    new ServerEngine().invert(new Blob(["x"]), {}, () => {});
+    for (let turn = 0; turn < 50; turn += 1) await new Promise((later) => setTimeout(later));
+    return "closed";
+  },
+
+  async "stopped while a file is opened"() {
+    const stop = new AbortController();
+    serve(async (path, headers, signal) => {
+      stop.abort();
+      signal?.throwIfAborted();
+      return Response.json("opened");
+    });
+    return outcome(new ServerEngine().open(new Blob(["x"]), () => {}, stop.signal));
   },
 
   async "a token that no header can carry"() {
