@@ -57,9 +57,10 @@ export class BrowserEngine {
   /**
    * @param {File} file
    * @param {(news: any) => void} [tell]
+   * @param {AbortSignal} [signal]
    */
-  async open(file, tell) {
-    return await this.call("openFile", { file }, tell);
+  async open(file, tell, signal) {
+    return await this.call("openFile", { file }, tell, signal);
   }
 
   /**

@@ -1,6 +1,6 @@
 // The worker of a page: a model that computes beside it. It is asked {call, operation, args} and answers
 // {call, value} or {call, problem: {name, message}}, before that {call, news} as work goes on;
-// {cancel: call} gives an inversion up.
+// {cancel: call} gives an inversion up, or a file that is opened.
 
 import { BackendError, BundleError, asError } from "./errors.js";
 import { sha256 } from "./formats/bundle.js";
@@ -113,7 +113,10 @@ class Desk {
    */
   async openFile({ file }, tell, call) {
     const data = this.model.open(new Uint8Array(await file.arrayBuffer()));
-    await this.model.prepare(null, (done, total) => tell({ kind: "loading", done, total }));
+    await this.model.prepare(null, (done, total) => {
+      this.check(call);
+      tell({ kind: "loading", done, total });
+    });
     return this.keep(call, data, null, null);
   }
 

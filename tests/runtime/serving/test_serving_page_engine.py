@@ -49,6 +49,13 @@ def test_a_page_that_is_closed_gives_its_job_up(tmp_path: Path) -> None:
     }
 
 
+def test_stop_while_a_file_is_opened(tmp_path: Path) -> None:
+    assert run("stopped while a file is opened", tmp_path) == {
+        "result": "stopped",
+        "asked": ["POST v1/inversion-files"],
+    }
+
+
 def test_a_token_that_no_header_can_carry_is_asked_for_again(tmp_path: Path) -> None:
     answer = run("a token that no header can carry", tmp_path)
     assert answer == {"result": "described", "asked": ["GET v1/bundles"] * 5}

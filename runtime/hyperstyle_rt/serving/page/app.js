@@ -123,7 +123,7 @@ class App {
     try {
       const isFile = file.name?.endsWith(".safetensors");
       const facts = isFile
-        ? await this.engine.open(file, (news) => this.tell(news))
+        ? await this.engine.open(file, (news) => this.tell(news), this.work.signal)
         : await this.engine.invert(file, settings, (news) => this.tell(news), this.work.signal);
       const face = await this.keep(file, facts);
       say(facts.notice ?? `Done: ${facts.method}, ${facts.iterations} iterations.`);

@@ -47,10 +47,11 @@ export class ServerEngine {
     }
   }
 
-  async open(file) {
+  async open(file, tell, signal) {
     const form = new FormData();
     form.append("file", file);
-    return await (await this.ask("v1/inversion-files", { method: "POST", body: form })).json();
+    const options = { method: "POST", body: form, signal };
+    return await (await this.ask("v1/inversion-files", options, signal)).json();
   }
 
   async render(id, amounts, size, format = "jpeg") {
