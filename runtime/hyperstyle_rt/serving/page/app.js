@@ -61,19 +61,16 @@ class App {
   }
 
   listen() {
-    const drop = byId("drop");
-    for (const kind of ["dragenter", "dragover"]) {
-      drop.addEventListener(kind, (event) => {
+    // Anywhere on the page: a browser would leave it for a picture that misses the field.
+    for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
+      document.addEventListener(kind, (event) => {
+        const { dataTransfer, target } = event;
+        if (target.closest?.("input") && !dataTransfer.types.includes("Files")) return; // text for it
         event.preventDefault();
-        drop.classList.add("over");
+        byId("drop").classList.toggle("over", kind === "dragenter" || kind === "dragover");
+        if (kind === "drop") this.take(picturesIn(dataTransfer));
       });
     }
-    drop.addEventListener("dragleave", () => drop.classList.remove("over"));
-    drop.addEventListener("drop", (event) => {
-      event.preventDefault();
-      drop.classList.remove("over");
-      this.take(picturesIn(event.dataTransfer));
-    });
     document.addEventListener("paste", (event) => this.take(picturesIn(event.clipboardData)));
     byId("file").addEventListener("change", (event) => {
       this.take([...event.target.files]);
