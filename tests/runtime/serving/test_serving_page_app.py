@@ -62,3 +62,8 @@ def test_a_picture_may_miss_the_field(tmp_path: Path) -> None:
         "kept_from_the_browser": True,
         "going_on": 1,
     }
+
+
+def test_the_bundle_s_own_steps_are_not_promised_where_a_method_is_named(tmp_path: Path) -> None:
+    own = "the bundle's (photo)"
+    assert run("a method is named", tmp_path) == [own, "none, for a method is named", own]

@@ -36,12 +36,16 @@ class App {
       ...methods.map(({ name }) => option(name)),
     );
     byId("then").append(
-      option("", then === null || then === undefined ? "none" : `the bundle's (${then})`),
+      option("", then ? `the bundle's (${then})` : "none"),
       ...(then ? [option("none")] : []),
       ...presets.map((name) => option(name)),
     );
     show("then-label", presets.length > 0);
     for (const id of ["film-label", "save-film", "save-morph"]) show(id, films.length > 0);
+    byId("method").addEventListener("change", ({ target }) => {
+      const own = target.value === "" ? `the bundle's (${then})` : "none, for a method is named";
+      if (then) byId("then").options[0].textContent = own;
+    });
     show("every-method", methods.length > 1);
     byId("adaptations").hidden = this.bundle.adapted.length === 0;
     byId("adapted").append(...this.bundle.adapted.map((name) => this.adaptButton(name)));
