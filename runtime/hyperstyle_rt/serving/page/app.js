@@ -11,7 +11,7 @@ class App {
   constructor(engine) {
     this.engine = engine;
     this.faces = []; // {id, label, facts, photo, crop, picture}
-    this.face = null;
+    this.face = null; // the one that is shown; none while an inversion is watched
     this.work = null; // AbortController of the inversion that is going on
   }
 
@@ -24,7 +24,8 @@ class App {
     this.fillSettings();
     this.fillBundles();
     this.edits = new Edits(this.bundle, (amounts, settled) => this.rerender(amounts, settled));
-    this.rerender = latest((amounts, settled) => this.render(amounts, settled), fail);
+    const render = latest((...wanted) => this.render(...wanted), fail);
+    this.rerender = (amounts, settled) => render(this.face, amounts, settled);
     this.mix = latest((settled) => this.renderMix(settled), fail);
     this.listen();
   }
@@ -41,11 +42,11 @@ class App {
       ...presets.map((name) => option(name)),
     );
     show("then-label", presets.length > 0);
-    for (const id of ["film-label", "save-film", "save-morph"]) show(id, films.length > 0);
     byId("method").addEventListener("change", ({ target }) => {
       const own = target.value === "" ? `the bundle's (${then})` : "none, for a method is named";
       if (then) byId("then").options[0].textContent = own;
     });
+    for (const id of ["film-label", "save-film", "save-morph"]) show(id, films.length > 0);
     show("every-method", methods.length > 1);
     byId("adaptations").hidden = this.bundle.adapted.length === 0;
     byId("adapted").append(...this.bundle.adapted.map((name) => this.adaptButton(name)));
@@ -106,12 +107,13 @@ class App {
   }
 
   take(files) {
-    if (files.length === 0) return;
-    if (this.work !== null) {
-      say("One picture at a time: wait until this one is done, or stop it.", true);
-      return;
-    }
-    this.attempt(() => this.invert(files[0]));
+    if (files.length > 0 && this.isFree()) this.attempt(() => this.invert(files[0]));
+  }
+
+  isFree() {
+    if (this.work === null) return true;
+    say("One picture at a time: wait until this one is done, or stop it.", true);
+    return false;
   }
 
   settings() {
@@ -120,6 +122,7 @@ class App {
   }
 
   async invert(file, settings = this.settings()) {
+    const before = this.face;
     this.begin(file);
     try {
       const isFile = file.name?.endsWith(".safetensors");
@@ -137,17 +140,19 @@ class App {
       this.work = null;
       show("cancel", false);
       byId("compare").classList.remove("busy");
+      if (this.face === null && before !== null) this.choose(before); // nothing came of it
+      else show("stage", this.face !== null);
     }
   }
 
   begin(file) {
     this.work = new AbortController();
+    this.unchoose();
     show("stage", true);
     show("cancel", true);
     show("methods", false);
     byId("steps").replaceChildren();
     byId("compare").classList.add("busy");
-    this.showCrop(null);
     say(`Inverting ${file.name || "the photo"}…`);
   }
 
@@ -157,13 +162,13 @@ class App {
       say(`Loading the networks: ${came} of ${all} MiB`);
       return;
     }
+    const watched = this.face === null; // no other face was chosen meanwhile
+    if (picture && watched) byId("result").src = picture;
     if (kind === "crop") {
-      this.showCrop(picture);
-      byId("result").src = picture;
+      if (watched) this.showCrop(picture);
       say(notice ?? "The face was found.");
       return;
     }
-    if (picture) byId("result").src = picture;
     if (kind === "iteration") {
       const image = Object.assign(new Image(), { src: picture, alt: `Iteration ${number}` });
       const item = document.createElement("li");
@@ -189,7 +194,7 @@ class App {
       show("between", true);
       this.mix(true);
     }
-    await this.choose(face);
+    this.choose(face);
     return face;
   }
 
@@ -197,7 +202,7 @@ class App {
     const button = document.createElement("button");
     button.type = "button";
     button.append(Object.assign(new Image(), { src: face.picture, alt: "" }), face.label);
-    button.addEventListener("click", () => this.attempt(() => this.choose(face)));
+    button.addEventListener("click", () => this.choose(face));
     face.button = button;
     const item = document.createElement("div");
     item.role = "listitem";
@@ -205,15 +210,24 @@ class App {
     return item;
   }
 
-  async choose(face) {
+  choose(face) {
     this.face = face;
     for (const each of this.faces) each.button.setAttribute("aria-current", each === face);
     show("stage", true);
     show("edits", this.bundle.directions.length > 0 || this.bundle.adapted.length > 0);
+    for (const id of ["save-picture", "save-file"]) show(id, true);
     show("save-pasted", Boolean(face.facts.in_photo && face.facts.picture));
     this.showCrop(face.crop);
     this.edits.reset();
-    await this.render({}, true);
+    this.rerender({}, true);
+  }
+
+  // What acts on the face that is shown is hidden where none is.
+  unchoose() {
+    this.face = null;
+    for (const each of this.faces) each.button.setAttribute("aria-current", false);
+    for (const id of ["edits", "save-picture", "save-file", "save-pasted"]) show(id, false);
+    this.showCrop(null);
   }
 
   showCrop(source) {
@@ -221,8 +235,7 @@ class App {
     if (source !== null) byId("crop").src = source;
   }
 
-  async render(amounts, settled) {
-    const { face } = this;
+  async render(face, amounts, settled) {
     const blob = await this.engine.render(face.id, amounts, settled ? undefined : PREVIEW);
     if (face === this.face) showBlob("result", blob);
   }
@@ -262,6 +275,7 @@ class App {
   }
 
   async compareMethods() {
+    if (!this.isFree()) return;
     const { photo } = this.face ?? {};
     if (!photo || photo.name?.endsWith(".safetensors")) {
       say("Invert a picture first.");
@@ -281,7 +295,9 @@ class App {
     const button = Object.assign(document.createElement("button"), { type: "button" });
     button.textContent = name;
     button.addEventListener("click", () => this.attempt(async () => {
-      showBlob("result", await this.engine.adapt(this.face.id, name));
+      const { face } = this;
+      const blob = await this.engine.adapt(face.id, name);
+      if (face === this.face) showBlob("result", blob);
     }));
     return button;
   }
