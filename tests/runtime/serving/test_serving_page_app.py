@@ -1,4 +1,4 @@
-"""The page in Node: what it shows and lets a visitor do, with elements and an engine of the test."""
+"""The page in Node, with elements and an engine of the test: what it shows, and lets one do."""
 
 from __future__ import annotations
 
