@@ -71,7 +71,7 @@ class Guard:
         origin = headers.get("origin", b"").decode("latin-1")
         if origin and not self._allows_origin(origin, host):
             return _refuse(403, f"scripts of {origin} may not use this service")
-        if self._access.token is not None and scope["path"].startswith(GUARDED):
+        if self._access.token is not None and _path_of(scope).startswith(GUARDED):
             wanted = f"Bearer {self._access.token}".encode()
             if not secrets.compare_digest(headers.get("authorization", b""), wanted):
                 refusal = _refuse(401, "give the token: Authorization: Bearer TOKEN")
@@ -126,9 +126,16 @@ class _Body:
 
 def _security_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
     headers = dict(HEADERS)
-    if scope["path"].startswith("/v1"):
+    if _path_of(scope).startswith("/v1"):
         headers["cache-control"] = "no-store"  # people's faces
     return [(name.encode(), value.encode()) for name, value in headers.items()]
+
+
+def _path_of(scope: Scope) -> str:
+    """The path as routes see it: without a prefix that the whole application stands under."""
+    path: str = scope["path"]
+    prefix: str = scope.get("root_path", "")
+    return path.removeprefix(prefix) if path.startswith(f"{prefix}/") else path
 
 
 def _is_local_name(host: str) -> bool:

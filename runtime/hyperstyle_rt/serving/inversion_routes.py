@@ -193,7 +193,8 @@ async def _begun(
 ) -> dict[str, Any]:
     """Answer to a new inversion, at once or when it is done."""
     service = service_of(request)
-    response.headers["location"] = f"/v1/inversions/{kept.id}"
+    prefix = request.scope.get("root_path", "")  # that the whole application stands under
+    response.headers["location"] = f"{prefix}/v1/inversions/{kept.id}"
     if prefer is not None and "respond-async" in prefer:
         response.status_code = 202
         response.headers["preference-applied"] = "respond-async"

@@ -16,6 +16,7 @@ from hyperstyle_rt.serving.settings import (
     check_access,
     is_loopback,
 )
+from malformed import GOOD
 
 TOKEN = "0123456789abcdef-token"
 
@@ -129,6 +130,28 @@ def test_scripts_of_a_site_that_is_let_in_can_send_the_token(settings: ServiceSe
     )
     assert other.status_code == 400
     assert "access-control-allow-origin" not in other.headers
+
+
+@pytest.mark.parametrize("prefix", ["", "/faces", "/a/b"])
+def test_under_a_prefix_the_token_is_asked_for_as_without(
+    prefix: str, settings: ServiceSettings
+) -> None:
+    """Ray Serve's `route_prefix` is a part of the path, and stands in `root_path` as well."""
+    testclient = pytest.importorskip("fastapi.testclient")
+    from hyperstyle_rt.serving.http import create_app
+    from hyperstyle_rt.serving.service import Service
+
+    app = create_app(Service(replace(settings, access=Access(token=TOKEN))))
+    client = testclient.TestClient(app, base_url="http://localhost", root_path=prefix)
+    for path in ("/v1/bundles", "/metrics", "/openapi.json"):
+        assert client.get(f"{prefix}{path}").status_code == 401
+        token = {"authorization": f"Bearer {TOKEN}"}
+        assert client.get(f"{prefix}{path}", headers=token).status_code == 200
+    assert client.get(f"{prefix}/v1/bundles").headers["cache-control"] == "no-store"
+    assert client.get(f"{prefix}/app.js").status_code == 200
+    files, headers = {"picture": ("x", GOOD)}, token | {"prefer": "respond-async"}
+    begun = client.post(f"{prefix}/v1/inversions", files=files, headers=headers)
+    assert begun.headers["location"] == f"{prefix}/v1/inversions/{begun.json()['id']}"
 
 
 def test_a_service_for_others_answers_to_any_name() -> None:
