@@ -72,8 +72,7 @@ class ServeArguments:
                     f"args of the service have {name}: {value!r}, which is to be {wanted}"
                 )
         parsed = cls(**arguments)
-        counts = ("threads", "workers", "least_workers", "waiting", "keep")
-        for name in counts:
+        for name in ("threads", "workers", "least_workers", "waiting", "seconds", "keep"):
             if getattr(parsed, name) < 1:
                 raise HyperStyleError(f"args of the service have a {name} below 1; give at least 1")
         if parsed.least_workers > parsed.workers or parsed.gpus < 0:

@@ -30,6 +30,7 @@ def test_the_example_is_understood() -> None:
         ({"threads": True}, "args of the service have threads: True, which is to be int"),
         ({"bundle": 3}, "args of the service have bundle: 3, which is to be str or NoneType"),
         ({"workers": 0}, "args of the service have a workers below 1; give at least 1"),
+        ({"seconds": 0}, "args of the service have a seconds below 1; give at least 1"),
         ({"least_workers": 2}, "more least_workers than workers"),
     ],
 )
