@@ -32,7 +32,9 @@ class Guard:
 
     - 401: the token is missing or wrong;
     - 403: a script of another web site asks, or the host's name is not ours: a page elsewhere must
-      not use a service that listens on the visitor's machine, whatever name it has for it;
+      not use a service that listens on the visitor's machine, whatever name it has for it; or it
+      came to an address that others reach, where the service was not set up for these (who listens
+      may be told that elsewhere, as Ray Serve is);
     - 408: the body comes too slowly;
     - 413: it is too large.
     """
@@ -66,6 +68,13 @@ class Guard:
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = {name.decode("latin-1"): value for name, value in scope["headers"]}
         host = headers.get("host", b"").decode("latin-1")
+        server = scope.get("server")  # address and port that the connection has come to
+        if self._access.is_local and server and not is_loopback(server[0]):
+            return _refuse(
+                403,
+                f"this service was set up for this machine alone, and others reach {server[0]}; "
+                "set it up for these, with a token",
+            )
         if self._access.is_local and not _is_local_name(host):
             return _refuse(403, f"this service answers to localhost, not to {host!r}")
         origin = headers.get("origin", b"").decode("latin-1")

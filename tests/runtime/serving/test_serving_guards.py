@@ -36,7 +36,12 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
 
 
 def ask(
-    access: Access, path: str = "/v1/bundles", *, body: Any = (), **headers: str
+    access: Access,
+    path: str = "/v1/bundles",
+    *,
+    body: Any = (),
+    server: tuple[str, int] = ("127.0.0.1", 8000),
+    **headers: str,
 ) -> tuple[int, dict[str, str], str]:
     """Status, headers and body of the answer; the body's parts come after so many seconds."""
     parts, sent = list(body), []
@@ -56,6 +61,7 @@ def ask(
         "type": "http",
         "method": "POST",
         "path": path,
+        "server": server,
         "headers": [(k.replace("_", "-").encode(), v.encode()) for k, v in named.items()],
     }
     limits = Limits(body_bytes=1 << 20, body_seconds=0.2)
@@ -130,6 +136,22 @@ def test_scripts_of_a_site_that_is_let_in_can_send_the_token(settings: ServiceSe
     )
     assert other.status_code == 400
     assert "access-control-allow-origin" not in other.headers
+
+
+@pytest.mark.parametrize(
+    ("address", "status"),
+    [("127.0.0.1", 200), ("127.0.1.1", 200), ("::1", 200), ("10.0.0.5", 403), ("fe80::1", 403)],
+)
+def test_a_service_for_this_machine_alone_is_not_reached_by_others(
+    address: str, status: int
+) -> None:
+    """Ray Serve listens where its own file says, and everywhere if that says nothing."""
+    server = (address, 8000)
+    answer = ask(Access(), server=server)
+    assert answer[0] == status
+    assert (address in answer[2]) == (status == 403)
+    access = Access(host="0.0.0.0", token=TOKEN)
+    assert ask(access, server=server, authorization=f"Bearer {TOKEN}")[0] == 200
 
 
 @pytest.mark.parametrize("prefix", ["", "/faces", "/a/b"])
