@@ -25,6 +25,9 @@ RESTART_PAUSE = 1.0
 ATTEMPTS = 2
 """Workers that may die of one job; it could be the job that they die of."""
 
+WATCH_SECONDS = 1.0
+"""Between looks at whether a worker that has nothing to do has died."""
+
 ENDING_SECONDS = 1.5
 """For the workers to end when the pool is closed; those that have not are killed by Python."""
 
@@ -220,13 +223,13 @@ class Pool(Closable):
         if ticket.attempts:  # its worker has died, and a future that was begun cannot be cancelled
             ticket.settle(JobFailed("the job was cancelled"))
 
-    def _take(self) -> Ticket | None:
-        """The next job; None where the pool is closed."""
+    def _take(self, process: Worker) -> Ticket | None:
+        """The next job; None where the pool is closed, or the worker has died."""
         with self._changed:
-            while not self._closed:
+            while not self._closed and process.alive:
                 queue = self._next_queue()
                 if queue is None:
-                    self._changed.wait()
+                    self._changed.wait(WATCH_SECONDS)
                     continue
                 ticket = queue.popleft()
                 if ticket.begin():
@@ -276,10 +279,7 @@ class Pool(Closable):
 
     def _work_with(self, process: Worker) -> None:
         """Do jobs with a process until it dies or the pool is closed."""
-        while process.alive:
-            ticket = self._take()
-            if ticket is None:
-                return
+        while (ticket := self._take(process)) is not None:
             began = time.monotonic()
             try:
                 self._settle(ticket, process, began + self._seconds)

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
 from threading import Event
@@ -39,6 +39,14 @@ def result(pool: Pool, job: Job) -> object:
     return submit(pool, job).future.result(PATIENCE)
 
 
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that will be so."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 def begun(pool: Pool, job: Job) -> Ticket:
     """A job that is at work."""
     at_work = Event()
@@ -55,6 +63,18 @@ def test_a_job_whose_worker_dies_is_done_by_another(pool: Pool, tmp_path: Path) 
     before = pool.state.restarts
     assert result(pool, Die(tmp_path / "once")) == "survived"
     assert pool.state.restarts == before + 1
+
+
+def test_workers_that_die_while_they_wait_are_opened_anew(settings: ServiceSettings) -> None:
+    others = set(multiprocessing.active_children())
+    with Pool(settings.model, workers=2, waiting=1, seconds=PATIENCE) as pool:
+        pool.start()
+        until(lambda: pool.state.ready == 2)
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.kill()
+            worker.join(PATIENCE)
+        assert result(pool, Sleep(0)), "none of them has died of the job"
+        until(lambda: pool.state.restarts == 2)
 
 
 def test_a_job_that_kills_is_given_up(pool: Pool) -> None:
