@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from ..errors import BackendError
+from ..files import reason
 from .jobs import Progress
 from .settings import ModelSettings
 from .tickets import OutOfTime, ShuttingDown, Ticket, WorkerLost, value_of
@@ -29,9 +30,15 @@ class WorkerProcess:
 
     def __init__(self, settings: ModelSettings) -> None:
         context = multiprocessing.get_context("spawn")  # after a fork ONNX Runtime hangs
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=work, args=(theirs, settings), daemon=True)
-        self._process.start()
+        try:
+            self._connection, theirs = context.Pipe()
+            self._process = context.Process(target=work, args=(theirs, settings), daemon=True)
+            self._process.start()
+        except OSError as error:
+            raise BackendError(
+                f"the system refuses a process for a worker ({reason(error)}); free memory, or let "
+                "the service have more files and processes (ulimit)"
+            ) from error
         # Python would send it SIGTERM, which it does not heed, and wait for its end.
         atexit.register(self._process.kill)
         theirs.close()

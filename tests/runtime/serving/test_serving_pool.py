@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -19,6 +20,7 @@ from hyperstyle_rt.serving.pool import Busy, Pool
 from hyperstyle_rt.serving.render_jobs import AdaptJob
 from hyperstyle_rt.serving.settings import ModelSettings, ServiceSettings
 from hyperstyle_rt.serving.tickets import JobFailed, OutOfTime, ShuttingDown, Ticket, WorkerLost
+from hyperstyle_rt.serving.worker_process import WorkerProcess
 from serving_jobs import Die, Fault, Hang, Sleep
 
 PATIENCE = 120.0  # seconds on a machine that others use, too
@@ -153,6 +155,18 @@ def test_a_bundle_that_cannot_be_opened_is_told_at_the_start(tmp_path: Path) -> 
     pool = Pool(ModelSettings(bundle=tmp_path), workers=1, waiting=1, seconds=1)
     with pytest.raises(BackendError, match="bundle"):
         pool.start()
+
+
+def test_a_system_without_room_for_a_worker_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As what cannot be opened, so that a pool which has lost a worker tries it again."""
+
+    def refuse(*_asked: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    context = multiprocessing.get_context("spawn")
+    monkeypatch.setattr(context, "Pipe", refuse)
+    with pytest.raises(BackendError, match="Too many open files"):
+        WorkerProcess(ModelSettings(bundle=Path("unused")))
 
 
 def test_a_worker_that_hangs_does_not_hold_up_the_end(settings: ServiceSettings) -> None:
