@@ -118,3 +118,12 @@ def test_narrow_screens_need_no_sideways_scrolling(browser: Any, address: str) -
     page.invert("portrait_0.png")
     assert page.page.evaluate("document.documentElement.scrollWidth") <= 320
     page.page.close()
+
+
+@pytest.mark.parametrize("height", [720, 900, 1080])
+def test_the_status_covers_no_button_of_the_result(browser: Any, address: str, height: int) -> None:
+    page = Page(browser, address, viewport={"width": 1360, "height": height})
+    page.invert("portrait_0.png")
+    button, status = (page.page.locator(each).bounding_box() for each in ("#save-file", "#status"))
+    assert button["y"] + button["height"] <= status["y"]
+    page.page.close()
