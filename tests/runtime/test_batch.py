@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,10 @@ import numpy as np
 import pytest
 from batch_folders import contents, make_pictures
 from command_line import RUNTIME, refuse, run, sentence, succeed
-from hyperstyle_rt import Model, PictureError, invert_many
-from hyperstyle_rt.batch.keeping import keeping_files
+from hyperstyle_rt import Inversion, Model, PictureError, invert_many
+from hyperstyle_rt.batch.keeping import KeepingFiles, keeping_files
 from hyperstyle_rt.batch.records import read_record
-from hyperstyle_rt.batch.results import Settings, Target
+from hyperstyle_rt.batch.results import Outputs, Settings, Target
 from hyperstyle_rt.batch.run import Batch, Finished, Task
 from hyperstyle_rt.imaging.pictures import write_picture
 
@@ -155,6 +156,41 @@ def test_interruption_leaves_whole_files_only(tiny_bundle: Path) -> None:
     report = json.loads(Path("r.json").read_text())
     assert len(report["skipped"]) == len(stems)
     assert len(contents()) == 30 * len(endings)
+
+
+def test_what_is_written_while_a_line_is_printed_is_reported(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Printing waits where nobody reads, and Ctrl-C then finds the command there."""
+    make_pictures(*(f"in/{n}.png" for n in range(9)))
+    calls, second, writing = [], threading.Event(), threading.Semaphore(0)
+    invert, write = Model.invert, KeepingFiles.write
+
+    def watched_invert(*arguments: Any, **named: Any) -> Inversion:
+        calls.append(arguments)
+        if len(calls) == 2:
+            second.set()
+        return invert(*arguments, **named)
+
+    def slow_write(*arguments: Any) -> list[Outputs]:
+        writing.release()
+        assert second.wait(20)  # so that another picture is behind the first one that is printed
+        return write(*arguments)
+
+    def interrupted(_line: str) -> None:
+        assert all(writing.acquire(timeout=20) for _ in range(2))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Model, "invert", watched_invert)
+    monkeypatch.setattr(KeepingFiles, "write", slow_write)
+    monkeypatch.setattr("hyperstyle_rt.cli.invert.print_line", interrupted)
+    options = ("in", "-o", "out", "--bundle", tiny_bundle, "-n", 1, "--jobs", 1)
+    assert run("invert", *options, "--report", "r.json").exit_code == 130
+    reported = json.loads(Path("r.json").read_text())["inversions"]
+    assert {entry["outputs"]["result"] for entry in reported} == {
+        str(path) for path in Path("out").iterdir()
+    }
+    assert len(reported) == 2
 
 
 def test_progress_shows_the_rate_and_the_time_left(tiny_bundle: Path) -> None:

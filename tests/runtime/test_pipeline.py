@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 
 import pytest
-from hyperstyle_rt.batch.pipeline import overlap
+from hyperstyle_rt.batch.pipeline import overlap, what_is_left
 from hyperstyle_rt.errors import BackendError, PictureError
 
 
@@ -149,3 +149,35 @@ def test_an_interruption_finishes_what_is_being_finished_and_starts_nothing() ->
     assert len(prepared) <= 5
     left = set(threading.enumerate()) - others
     assert not [thread for thread in left if "ThreadPool" in thread.name]
+
+
+def test_an_interrupted_consumer_gets_what_is_being_finished() -> None:
+    worked, finishing = threading.Event(), threading.Event()
+
+    def work(value: int) -> int:
+        if value == 1:
+            worked.set()
+        return value
+
+    def finish(value: int) -> int:
+        assert worked.wait(5)  # so that another item is behind the first one that is handed over
+        if value == 1:
+            finishing.set()
+        return value
+
+    outcomes = overlap(range(100), same, work, finish, 1)
+    assert next(outcomes) == (0, 0)
+    assert finishing.wait(5)
+    stopped = KeyboardInterrupt()
+    assert list(what_is_left(outcomes, stopped)) == [(1, 1)]
+    assert list(what_is_left(outcomes, stopped)) == []
+
+
+def test_nothing_is_left_of_what_has_stopped_itself() -> None:
+    def fail(value: int) -> int:
+        raise BackendError("no GPU")
+
+    outcomes = overlap(range(3), same, fail, same, 1)
+    with pytest.raises(BackendError) as stopped:
+        next(outcomes)
+    assert list(what_is_left(outcomes, stopped.value)) == []

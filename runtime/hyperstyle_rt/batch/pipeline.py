@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
 
 from ..errors import InversionError, PictureError
@@ -27,7 +28,7 @@ def overlap(
     work: Callable[[Prepared], Made],
     finish: Callable[[Made], Result],
     jobs: int,
-) -> Iterator[tuple[Item, Result | Failure]]:
+) -> Generator[tuple[Item, Result | Failure], None, None]:
     """Prepare, work on and finish every item; while one is worked on, others are in threads.
 
     Parameters
@@ -48,6 +49,7 @@ def overlap(
         In the order of the items; the error in the result's place where one failed. Where an error
         or an interruption ends the work, what is being finished still is, and is handed over before
         that is raised; where the consumer stops early, it is finished, too. Nothing else is begun.
+        A consumer that is interrupted itself gets it by :func:`what_is_left`.
     """
     pool = ThreadPoolExecutor(jobs)
     ahead: deque[tuple[Item, Future[Prepared]]] = deque()
@@ -103,3 +105,20 @@ def overlap(
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def what_is_left(
+    outcomes: Generator[tuple[Item, Result], None, None], stopped: BaseException
+) -> Iterator[tuple[Item, Result]]:
+    """Take what is being finished while the consumer of :func:`overlap` was interrupted.
+
+    Parameters
+    ----------
+    outcomes:
+        Of :func:`overlap`; nothing is left of them where they have raised the error themselves.
+    stopped:
+        What has interrupted the consumer: Ctrl-C may come while it waits for a terminal.
+    """
+    with suppress(type(stopped), StopIteration):
+        yield outcomes.throw(stopped)
+        yield from outcomes

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -179,7 +179,7 @@ class Batch:
 
     def run(
         self, jobs: int = JOBS, on_iteration: OnProgress | None = None
-    ) -> Iterator[tuple[Task, Finished | Failure]]:
+    ) -> Generator[tuple[Task, Finished | Failure], None, None]:
         """Invert them all; :func:`overlap` says in what order and what an interruption leaves.
 
         Parameters

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +37,9 @@ from .terminal import (
 )
 
 if TYPE_CHECKING:
+    from ..batch.pipeline import Failure
     from ..batch.results import Settings
-    from ..batch.run import Batch
+    from ..batch.run import Batch, Finished, Task
     from ..batch.sources import Found
     from ..model import Model
     from ..scale.run import RayBatch
@@ -223,6 +223,7 @@ def _run(
     to_pipe: bool,
 ) -> None:
     """Work through the batches; a bar counts pictures, or the iterations of a single one."""
+    from ..batch.pipeline import what_is_left
     from ..photos.portraits import ALL
 
     many = len(results.tasks) > len(batches) or settings[0].face == ALL
@@ -234,10 +235,7 @@ def _run(
         def advance(said: str) -> None:
             progress.update(bar, advance=1, description=said)
 
-        # Only where a bar is shown: without a callback a backend may replay a recording, which is
-        # faster.
-        watch = None if many or progress.disable else advance
-        for task, outcome in chain.from_iterable(batch.run(jobs, watch) for batch in batches):
+        def take(task: Task, outcome: Finished | Failure) -> None:
             lines = results.add(task.picture, outcome)
             for line in lines if printing.shows_lines and not to_pipe else ():
                 print_line(line)
@@ -249,6 +247,19 @@ def _run(
                     total=total - len(results.skipped),  # skipped pictures would raise the rate
                     rate=results.rate,
                 )
+
+        # Only where a bar is shown: without a callback a backend may replay a recording, which is
+        # faster.
+        watch = None if many or progress.disable else advance
+        for batch in batches:
+            outcomes = batch.run(jobs, watch)
+            try:
+                for task, outcome in outcomes:
+                    take(task, outcome)
+            except BaseException as stopped:  # Ctrl-C may come while a line is printed
+                for task, outcome in what_is_left(outcomes, stopped):
+                    results.add(task.picture, outcome)
+                raise
 
 
 def _conclude(results: Report, printing: options.Printing) -> None:

@@ -10,7 +10,7 @@ bad picture takes no others with it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ class RayBatch:
 
     def run(
         self, jobs: int = JOBS, on_iteration: OnProgress | None = None
-    ) -> Iterator[tuple[Task, Finished | Failure]]:
+    ) -> Generator[tuple[Task, Finished | Failure], None, None]:
         """Invert them all, in the order in which they are done; see :meth:`Batch.run`.
 
         ``jobs`` are threads of every worker, and iterations are not told across machines. That
