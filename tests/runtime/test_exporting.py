@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from command_line import refuse, run, succeed
+from command_line import files, refuse, run, succeed
 from hyperstyle_rt import Bundle, BundleError, Inversion, InversionError, Model
 from hyperstyle_rt.exporting import tuned as tuned_module
 from hyperstyle_rt.exporting.directories import check_destination
@@ -177,3 +177,43 @@ def test_the_command(
         assert "would replace the bundle that the picture is inverted with" in said
     write_picture(tmp_path / "other.png", picture)
     assert "one picture" in refuse(*words, *export, "--force", "other.png")
+
+
+def test_the_command_exports_what_an_earlier_run_has_found(
+    tiny_bundle: Path, picture: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_picture(tmp_path / "face.png", picture)
+    words = ("invert", "face.png", "-n", 1, "--bundle", tiny_bundle, "-o", "out", "--resume")
+    succeed(*words, "--save-inversion", "-q")
+    report = ("--report", "out/report.json")
+    said = json.loads(succeed(*words, "--export-bundle", "out/me", "--json", *report))
+    assert (said["inversions"], len(said["skipped"])) == ([], 1)
+    assert said["exported_bundle"] == "out/me"
+    assert json.loads(Path("out/report.json").read_text())["exported_bundle"] == "out/me"
+    assert Inversion.load("out/face.tuned.safetensors").data.bundle_name == "me"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("-o", "me"), "me/face.inverted.png would be in the way of --export-bundle me"),
+        (("-o", "me/in/it"), "me/in/it/face.inverted.png would be in the way"),
+        (("-o", "out", "--report", "me/r.json"), "me/r.json would be in the way"),
+        (("-o", "out", "--report", "me"), "me would be in the way"),
+        (("-o", "out", "--export-bundle", "face.png/me"), "face.png is not a directory"),
+    ],
+)
+def test_exports_that_could_not_be_written_are_refused_before_the_work(
+    options: tuple[str, ...],
+    message: str,
+    tiny_bundle: Path,
+    picture: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_picture(tmp_path / "face.png", picture)
+    export = () if "--export-bundle" in options else ("--export-bundle", "me")
+    assert message in refuse("invert", "face.png", "--bundle", tiny_bundle, *export, *options)
+    assert files() == {"face.png"}

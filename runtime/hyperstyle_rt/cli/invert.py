@@ -137,12 +137,13 @@ def invert(request: InvertRequest) -> None:
             )
             for s, tasks in planned
         ]
+        exported: dict[str, str] = {}
         try:
             _run(batches, every, results, folders.jobs, printing, to_pipe=file != out)
+            exported = _export(request, model, results)
         finally:
             if folders.report is not None:
-                write_report(folders.report, results.to_json(model))
-        exported = _export(request, model, results)
+                write_report(folders.report, {**results.to_json(model), **exported})
         for _, done in results.done if file != out else ():
             write_pipe(out, done.outputs.result.read_bytes())
     if printing.json_:
@@ -173,11 +174,9 @@ def _invert_on_ray(request: InvertRequest) -> None:
 def _export(request: InvertRequest, model: Model, results: Report) -> dict[str, str]:
     """Export the tuned generator where that is asked for; what the document says of it."""
     directory = request.written.export_bundle
-    files = [path for _, done in results.done for path in done.outputs.paths()]
-    files += [path for _, paths in results.skipped for path in paths]
-    if directory is None or not files:  # the picture could not be inverted
+    if directory is None or results.failed:
         return {}
-    line = export_bundle(request, model, results.tasks[0], files)
+    line = export_bundle(request, model, results.tasks[0])
     if request.printing.shows_lines:
         print_line(line)
     return {"exported_bundle": str(directory)}

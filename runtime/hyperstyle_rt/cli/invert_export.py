@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..batch.streams import INVERSION_SUFFIX, is_pipe_out
 from ..errors import HyperStyleError
 from .invert_options import InvertRequest
-from .outputs import refuse_existing
+from .outputs import check_writable, first_files, refuse_existing
 
 if TYPE_CHECKING:
     from ..batch.results import Settings
@@ -28,7 +28,8 @@ def check_export(
     Raises
     ------
     HyperStyleError
-        If there are several inversions, something is in the way, or the bundle lacks the graphs.
+        If there are several inversions, something is or would be in the way, or the bundle lacks
+        the graphs.
     """
     from ..exporting.directories import check_destination
     from ..photos.portraits import ALL
@@ -41,20 +42,28 @@ def check_export(
             "--export-bundle is for one inversion of one picture, written to files; name one "
             "picture, one method and one face"
         )
-    inside = os.path.realpath(model.bundle.directory) + os.sep
-    if inside.startswith(os.path.realpath(directory) + os.sep):
+    place = Path(os.path.realpath(directory))
+    if _is_within(model.bundle.directory, place):
         raise HyperStyleError(
             f"--export-bundle {directory} would replace the bundle that the picture is inverted "
             "with; give another directory"
         )
     check_destination(directory, request.force)
+    check_writable(place.parent, "--export-bundle")
+    written = [*first_files(tasks[0], settings[0]), tuned_file(tasks[0]), request.folders.report]
+    for path in filter(None, written):
+        if _is_within(path, place):
+            raise HyperStyleError(
+                f"{path} would be in the way of --export-bundle {directory}, which holds nothing "
+                "but the bundle; give another directory"
+            )
     if not request.force:
         refuse_existing([tuned_file(tasks[0])])
     model.check_export()
 
 
-def export_bundle(request: InvertRequest, model: Model, task: Task, files: Sequence[Path]) -> str:
-    """Export the generator of the inversion file among what was written for a picture.
+def export_bundle(request: InvertRequest, model: Model, task: Task) -> str:
+    """Export the generator of a picture's inversion file, of this run or of an earlier one.
 
     Returns
     -------
@@ -64,8 +73,8 @@ def export_bundle(request: InvertRequest, model: Model, task: Task, files: Seque
 
     directory = request.written.export_bundle
     assert directory is not None
-    (file,) = (path for path in files if path.suffix == INVERSION_SUFFIX)
-    exported = model.export_bundle(Inversion.load(file), directory, overwrite=request.force)
+    inversion = Inversion.load(task.target.file(INVERSION_SUFFIX))
+    exported = model.export_bundle(inversion, directory, overwrite=request.force)
     exported.save(tuned_file(task))
     return (
         f"exported the tuned generator to {directory}; its inversion of the picture is "
@@ -76,3 +85,8 @@ def export_bundle(request: InvertRequest, model: Model, task: Task, files: Seque
 def tuned_file(task: Task) -> Path:
     """Where the inversion in terms of the exported bundle goes."""
     return task.target.folder / f"{task.target.stem}{TUNED_SUFFIX}"
+
+
+def _is_within(path: Path, place: Path) -> bool:
+    """Whether a path is a directory, or leads into it; `place` has no links."""
+    return Path(os.path.realpath(path)).is_relative_to(place)
