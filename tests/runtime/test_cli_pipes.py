@@ -181,6 +181,24 @@ def test_only_one_result_goes_to_standard_output(more: list[str], tiny_bundle: P
     assert "--out -" in said
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["align", "face.png", "other.png"],
+        ["align", "*.png"],
+        ["edit", "face.png", "other.png", "smile=1"],
+        ["edit", ".", "smile=1"],
+        ["edit", "face.png", "smile=1", "--resume"],
+    ],
+    ids=" ".join,
+)
+def test_several_results_do_not_go_into_a_folder_called_a_dash(command: list[str]) -> None:
+    write_face()
+    Path("other.png").write_bytes(Path("face.png").read_bytes())
+    assert "--out - takes the one result of one picture" in refuse(*command, "--out", "-")
+    assert names() == {"face.png", "other.png"}
+
+
 def test_a_reader_that_is_gone_is_one_sentence(tiny_bundle: Path) -> None:
     write_face()
     done = bash(f"set -o pipefail; hs invert face.png -o - -n 1 --bundle {tiny_bundle} | true")

@@ -22,6 +22,7 @@ from .outputs import (
     is_directory_for,
     plan_tasks,
     refuse_existing,
+    several_to_pipe,
     write_report,
 )
 from .pipes import instead_of_pipe, refuse_json_to_pipe
@@ -191,9 +192,7 @@ def _check_pipe(found: Found, out: Path, request: InvertRequest, json_: bool) ->
     more = more or photos.paste or photos.unaligned
     many = len(found.sources) > 1 or photos.face == ALL or request.search.method == ALL_METHODS
     if more or many or request.folders.resume:
-        raise HyperStyleError(
-            f"--out {out} takes the one result of one picture; give a directory for more files"
-        )
+        raise several_to_pipe(out)
 
 
 def _check_photos(settings: Settings, model: Model) -> None:

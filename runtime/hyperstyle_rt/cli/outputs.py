@@ -198,16 +198,14 @@ def is_directory_for(
     Raises
     ------
     HyperStyleError
-        If it is neither, names one file for several pictures, or cannot be written to.
+        If it is neither, names one file or a pipe for several pictures, or cannot be written to.
     """
     from ..imaging.pictures import PICTURE_SUFFIXES
 
+    if is_pipe_out(out):
+        raise several_to_pipe(out)
     known = known or PICTURE_SUFFIXES
     count = len(found.sources)
-    if is_pipe_out(out):
-        raise HyperStyleError(
-            f"--out {out} takes the one result of one picture; give a directory for more files"
-        )
     directory = found.folders or is_directory(out) or not out.suffix
     if not directory and (count > 1 or found.patterns):
         directory = out.suffix.lower() not in known
@@ -219,6 +217,13 @@ def is_directory_for(
             )
     check_writable(out if directory else out.parent)
     return directory
+
+
+def several_to_pipe(out: Path) -> HyperStyleError:
+    """Make the error for an ``--out`` that is a pipe where more than one file may be written."""
+    return HyperStyleError(
+        f"--out {out} takes the one result of one picture; give a directory for more files"
+    )
 
 
 def check_suffix(out: Path, known: Sequence[str]) -> None:
