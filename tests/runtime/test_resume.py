@@ -129,6 +129,14 @@ def test_other_settings_are_other_results(
     assert outcomes(*folder, "--resume", *changed)["skipped"] == ["a", "b"]
 
 
+def test_steps_on_named_variables_are_not_taken_again(tiny_bundle: Path) -> None:
+    make_pictures("in/a.png")
+    steps = ("--then", "refine", "--steps", 1, "--variables", "latents,codes")
+    options = ("in", "-o", "out", "--bundle", tiny_bundle, *steps, "--resume")
+    assert outcomes(*options)["inversions"] == ["a"]
+    assert outcomes(*options)["skipped"] == ["a"]
+
+
 def test_another_bundle_gives_other_results(
     folder: tuple[object, ...], tiny_bundle: Path, tmp_path: Path
 ) -> None:

@@ -74,8 +74,9 @@ class Settings:
     mask: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Make what a record holds."""
-        return asdict(self)
+        """Make what a record holds, in the types that it is read in."""
+        variables = None if self.variables is None else list(self.variables)
+        return asdict(self) | {"variables": variables}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,10 +47,9 @@ class FilmSettings:
 
     def to_json(self) -> dict[str, Any]:
         """Make what ``film.json`` holds; what is merely written beside does not count."""
-        frame = asdict(self.frame)
+        frame = self.frame.to_json()
         for name in ("steps", "coupled", "inversion", "paste", "unaligned"):
             del frame[name]
-        frame["variables"] = None if self.frame.variables is None else [*self.frame.variables]
         return {
             "frame": frame,
             "aligned": self.aligned,
