@@ -13,6 +13,7 @@ import pytest
 from command_line import refuse, run, succeed
 from hyperstyle_rt import Inversion, InversionError, Model
 from hyperstyle_rt.adaptation import LATENTS_ITERATIONS, Adaptation
+from hyperstyle_rt.formats.bundle import MANIFEST_NAME
 from hyperstyle_rt.imaging.pictures import read_picture, write_picture
 from test_directions import DIRECTIONS
 from test_editing import ganspace, interfacegan
@@ -137,6 +138,54 @@ def test_all_methods_of_a_folder_can_be_resumed(
         "a.e4e.inverted.png"
     ]
     assert len(again["skipped"]) == 2 * len(METHODS) - 1
+
+
+def test_all_methods_of_a_renamed_picture_are_copied(
+    face: Path, family_bundle: Path, tmp_path: Path
+) -> None:
+    """Each method's results by its own settings, and what is side by side with them."""
+    pictures, out = tmp_path / "in", tmp_path / "out"
+    pictures.mkdir()
+    shutil.copy(face, pictures / "a.png")
+    options = ("--bundle", family_bundle, "--out", out, "--resume", "--json")
+    command = ("invert", pictures, *options, "--method", "all", "--coupled", "-n", 1)
+    assert len(json.loads(succeed(*command))["inversions"]) == len(METHODS)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    (pictures / "a.png").rename(pictures / "b.png")
+    assert json.loads(succeed(*command))["inversions"] == []
+    now = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert now == before | {f"b{name[1:]}": content for name, content in before.items()}
+
+
+def test_what_is_side_by_side_is_what_was_found_last(
+    face: Path, family_bundle: Path, tmp_path: Path
+) -> None:
+    """The method that writes it is done again where others were, or where it is gone."""
+    pictures = tmp_path / "in"
+    pictures.mkdir()
+    shutil.copy(face, pictures / "a.png")
+    document = json.loads(
+        (shutil.copytree(family_bundle, tmp_path / "b") / MANIFEST_NAME).read_text()
+    )
+    last = "e4e"  # which does not iterate, so that other numbers of iterations are nothing to it
+    document["methods"] = {name: document["methods"][name] for name in ("restyle-e4e", last)}
+    document["default_method"] = last
+    (tmp_path / "b" / MANIFEST_NAME).write_text(json.dumps(document))
+    sheet = tmp_path / "out" / "a.coupled.png"
+
+    def done(iterations: int, out: Path = sheet.parent) -> list[str]:
+        options = ("--bundle", tmp_path / "b", "--out", out, "--resume", "--json", "-n", iterations)
+        said = json.loads(succeed("invert", pictures, "--method", "all", "--coupled", *options))
+        return [Path(entry["outputs"]["result"]).name.split(".")[1] for entry in said["inversions"]]
+
+    assert done(1) == ["restyle-e4e", last]
+    assert done(2) == ["restyle-e4e", last]
+    assert done(2) == []
+    done(2, tmp_path / "anew")
+    assert sheet.read_bytes() == (tmp_path / "anew" / sheet.name).read_bytes()
+    sheet.unlink()
+    assert done(2) == [last]
+    assert sheet.read_bytes() == (tmp_path / "anew" / sheet.name).read_bytes()
 
 
 @pytest.mark.parametrize(

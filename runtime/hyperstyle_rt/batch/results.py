@@ -22,7 +22,7 @@ from ..imaging.pictures import (
 )
 from ..inversion import Inversion
 from ..types import Picture
-from .records import Record, is_result, with_record
+from .records import Record, is_result, read_record, with_record
 
 RESULT_ENDING = ".inverted.png"
 
@@ -154,6 +154,20 @@ class Target:
     def result(self, face: int) -> Path:
         """Name the result; ``face`` is from 1 where results are named by faces, else 0."""
         return self.file(_face_ending(face) + self.ending)
+
+    def renamed(self, folder: Path, stem: str) -> Target:
+        """Give the target of the same files under another name, still compared with the same.
+
+        Parameters
+        ----------
+        stem:
+            With the method's name, where this one has it.
+        """
+        comparison = self.comparison
+        if comparison is not None:
+            method = self.stem.removeprefix(comparison.stem)
+            comparison = replace(comparison, stem=stem.removesuffix(method))
+        return Target(folder, stem, self.ending, comparison)
 
     def outputs(self, settings: Settings, face: int = 0) -> Outputs:
         """Name all files; the pictures are of the result's format."""
@@ -289,7 +303,8 @@ class BatchFiles:
                 whole = _pasted(photo, faces)
                 _write_picture(pasted, whole.stored, record, whole.metadata)
             if outputs.coupled is not None:
-                _write_picture(outputs.coupled, _coupled(target, face, outputs.coupled), record)
+                sheet = _coupled(target, face, outputs.coupled)
+                _write_picture(outputs.coupled, sheet, record_of_sheet(record, target))
             _write_face(outputs, face, record)
         return every
 
@@ -303,6 +318,18 @@ class BatchFiles:
             pasted=outputs.pasted if in_a_photo else None,
             unaligned=outputs.unaligned if face.unaligned is not None else None,
         )
+
+
+def record_of_sheet(record: Record, target: Target) -> Record:
+    """Make the record of what is side by side, from that of the result.
+
+    Of a comparison it also has the settings of the other methods' results as they are now.
+    """
+    if target.comparison is None:
+        return record
+    others = [read_record(other.result(record.face)) for other in target.comparison.others]
+    compared = [None if other is None else other.settings for other in others]
+    return replace(record, settings={**record.settings, "compared": compared})
 
 
 def _write_face(outputs: Outputs, face: InvertedFace, record: Record) -> None:

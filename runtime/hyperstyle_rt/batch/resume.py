@@ -8,7 +8,7 @@ from pathlib import Path
 from ..files import visible_files
 from ..photos.portraits import ALL
 from .records import read_record
-from .results import RESULT_ENDING, Settings, Target
+from .results import RESULT_ENDING, Settings, Target, record_of_sheet
 
 
 class EarlierResults:
@@ -26,18 +26,19 @@ class EarlierResults:
     def __init__(
         self, settings: Settings, targets: Iterable[Target] = (), root: Path | None = None
     ) -> None:
-        self._settings = settings.to_json()
+        self._settings = settings
+        self._recorded = settings.to_json()
         self._first_face = int(settings.face == ALL)
-        planned = set(targets)
-        self._elsewhere: dict[str, Target] = {}
+        planned = {(target.folder, target.stem) for target in targets}
+        self._elsewhere: dict[str, tuple[Path, str]] = {}
         first = f".face{self._first_face}{RESULT_ENDING}" if self._first_face else RESULT_ENDING
         for path in () if root is None else visible_files(root):
-            target = Target(path.parent, path.name.removesuffix(first))
-            if not path.name.endswith(first) or target in planned:
+            place = path.parent, path.name.removesuffix(first)
+            if not path.name.endswith(first) or place in planned:
                 continue
             record = read_record(path)
-            if record is not None:
-                self._elsewhere[record.picture] = target
+            if record is not None and record.settings == self._recorded:
+                self._elsewhere[record.picture] = place
 
     def files(self, target: Target, digest: str) -> list[Path]:
         """List the files of a picture in the order they were written; none unless all are there.
@@ -54,8 +55,13 @@ class EarlierResults:
             if record is None or (record.picture, record.face) != (digest, face):
                 return []
             files = [*map(target.file, record.beside), target.result(face)]
-            if record.settings != self._settings or not all(path.is_file() for path in files):
+            if record.settings != self._recorded or not all(path.is_file() for path in files):
                 return []
+            sheet = target.outputs(self._settings, face).coupled
+            if target.comparison is not None and sheet is not None:
+                if read_record(sheet) != record_of_sheet(record, target):
+                    return []  # what it shows has changed
+                found.append(sheet)
             found += files
             face, faces = face + 1, record.faces
         return found
@@ -65,10 +71,13 @@ class EarlierResults:
 
         They are none that this run writes, so their contents belong together.
         """
-        old = self._elsewhere.get(digest)
-        if old is None:
+        place = self._elsewhere.get(digest)
+        if place is None:
             return []
-        return [
-            (path, target.folder / (target.stem + path.name.removeprefix(old.stem)))
-            for path in self.files(old, digest)
-        ]
+        old, pairs = target.renamed(*place), []
+        for path in self.files(old, digest):
+            before, now = old.stem, target.stem
+            if old.comparison and target.comparison and not path.name.startswith(before):
+                before, now = old.comparison.stem, target.comparison.stem
+            pairs.append((path, target.folder / (now + path.name.removeprefix(before))))
+        return pairs
