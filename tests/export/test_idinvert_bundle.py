@@ -210,7 +210,7 @@ def test_other_descents(model: Model, picture: Array) -> None:
     started = model.optimise(None, picture, "image2stylegan", steps=1)
     average = model.bundle.latent_average()
     assert np.abs(started.latents - average).max() <= 0.01 + 1e-6
-    with pytest.raises(BundleError, match="lacks the graph channel_offsets"):
+    with pytest.raises(BundleError, match="of the variables that it has: latents, w, noise"):
         model.optimise(inversion, picture)
     with pytest.raises(BundleError, match="gives every layer a latent of its own"):
         model.optimise(None, picture, "projector", steps=1)

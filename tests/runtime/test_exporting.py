@@ -74,7 +74,7 @@ def test_the_exported_bundle_renders_the_tuned_picture(
         np.testing.assert_array_equal(again.latents, model.invert(picture, 0).latents)
         with pytest.raises(InversionError, match="space"):
             mine.render(tuned)
-        with pytest.raises(BundleError, match="no graph parametric_generator"):
+        with pytest.raises(BundleError, match="exported from an inversion itself"):
             mine.export_bundle(inversion, directory.parent / "again")
 
 
@@ -167,6 +167,11 @@ def test_the_command(
         shown = me.render(inversion).astype(int)
     assert np.abs(shown - read_picture(Path("face.inverted.png"))).max() <= 1
     succeed("info", "engines/me")
+    for more, message in (
+        (("--then", "refine"), "takes no gradient steps, as it was exported from an inversion"),
+        (("--export-bundle", "engines/again"), "was exported from an inversion itself"),
+    ):
+        assert message in refuse("invert", "face.png", "--bundle", "engines/me", *more, "-o", "x")
     succeed("check", "face.png", "--bundle", "engines/me", "--candidate", "cpu")
     assert "engines/me" in refuse(*words, *export, "--out", "again")
     assert not Path("again").exists()

@@ -12,11 +12,13 @@ import pytest
 from command_line import succeed
 from hyperstyle_rt import BundleError, HyperStyleError, Inversion, InversionError, Model
 from hyperstyle_rt.formats.bundle import Bundle
+from hyperstyle_rt.formats.bundle_lookup import find_bundle
 from hyperstyle_rt.imaging.pictures import read_picture, to_input, to_picture, write_picture
 from hyperstyle_rt.optimising import adam as adam_module
 from hyperstyle_rt.optimising import descent, limits
 from hyperstyle_rt.optimising.adam import BLOCK, BRISK, PUBLISHED, Adam, AdamSettings
 from hyperstyle_rt.optimising.limits import Limits
+from hyperstyle_rt.optimising.running import Request, check_bundle
 
 STEPS = 12
 
@@ -256,6 +258,42 @@ def test_a_bundle_without_the_graphs_says_so(
         old.optimise(inversion, picture)
     with pytest.raises(BundleError, match="build it again"):
         old.render(refined)
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "message"),
+    [
+        (
+            "faces",
+            Request(variables=("latents", "codes")),
+            "bundle 'faces' has no offset codes, which 'refine' is to change; choose of the "
+            "variables that it has: latents, w, noise, channel_offsets, weights, features",
+        ),
+        (
+            "portraits",
+            Request(variables=("noise",)),
+            "bundle 'portraits' has no noise maps, which 'refine' is to change; choose of the "
+            "variables that it has: latents, w, codes, channel_offsets, weights, features",
+        ),
+    ],
+)
+def test_variables_that_a_bundle_has_not_are_refused_by_their_names(
+    name: str, wanted: Request, message: str, model: Model
+) -> None:
+    with pytest.raises(BundleError) as refusal:
+        check_bundle(Bundle.open(find_bundle(name)), model.backend, wanted, True)
+    assert str(refusal.value) == message
+
+
+def test_presets_that_change_what_a_bundle_has_not_are_refused(model: Model) -> None:
+    manifest = model.bundle.manifest
+    graphs = {role: graph for role, graph in manifest.graphs.items() if role != "weights"}
+    untuned = replace(manifest, codes=None, tuned_layers=(), graphs=graphs)
+    bundle = Bundle(model.bundle.directory, untuned)
+    for preset, instead in (("photo", "another method"), ("refine", "of the variables")):
+        with pytest.raises(BundleError, match=f"no tuned layers for channel .* choose {instead}"):
+            check_bundle(bundle, model.backend, Request(preset), True)
+    check_bundle(bundle, model.backend, Request("pti"), True)
 
 
 def test_no_graph_is_opened_before_all_it_reads_is_verified(

@@ -194,8 +194,8 @@ def _costs(manifest: Manifest) -> dict[str, int | None]:
 def _presets(manifest: Manifest) -> dict[str, str]:
     """The presets of descent by name: what each is, or which graphs the bundle lacks for it."""
     from ..optimising.names import PRESET_LINES
+    from ..optimising.needs import missing_graphs
     from ..optimising.presets import PRESETS
-    from ..optimising.running import missing_graphs
 
     described = {}
     for name, line in PRESET_LINES.items():

@@ -31,7 +31,7 @@ from ..formats.bundle import (
 from ..formats.directions_file import DIRECTIONS_NAME
 from ..formats.fields import PLAIN_NAME, is_plain_name
 from ..formats.inversion_file import InversionData
-from ..formats.manifest import BASE_PRECISION, Manifest
+from ..formats.manifest import BASE_PRECISION, TUNED_FROM, Manifest
 from ..formats.manifest_entries import BundleFile, GraphFile
 from ..formats.methods import Method
 from ..free_inputs import FEATURE_OFFSET, NOISE, PARAMETRIC_GENERATOR, Free
@@ -127,7 +127,7 @@ def check_exportable(bundle: Bundle, backend: Backend) -> None:
     Raises
     ------
     BundleError
-        If the bundle has no parametric generator.
+        If the bundle has no parametric generator, or was exported so itself.
     HyperStyleError
         If its graphs are not computed in float32.
     """
@@ -135,6 +135,11 @@ def check_exportable(bundle: Bundle, backend: Backend) -> None:
         raise HyperStyleError(
             f"to export a generator needs {BASE_PRECISION} graphs, not {backend.graph_precision}; "
             f"open the bundle with --precision {BASE_PRECISION}"
+        )
+    if bundle.manifest.is_tuned:
+        raise BundleError(
+            f"bundle {bundle.manifest.name!r} was exported from an inversion itself; export from "
+            "the bundle it was exported from"
         )
     if bundle.manifest.parametric_inputs is None:
         raise BundleError(
@@ -278,7 +283,7 @@ def _provenance(tuned: Tuned) -> dict[str, str]:
     data, manifest = tuned.data, tuned.bundle.manifest
     settings: dict[str, Any] = dict(data.settings)
     return {
-        "tuned_from": f"{manifest.name} space:{manifest.space} digest:{tuned.bundle.digest}",
+        TUNED_FROM: f"{manifest.name} space:{manifest.space} digest:{tuned.bundle.digest}",
         "tuned_by": data.method,
         "tuned_settings": json.dumps(settings, sort_keys=True),
         "tuned_to": "unknown" if data.picture is None else f"picture sha256:{data.picture}",

@@ -34,6 +34,9 @@ from .precisions import BASE_PRECISION as BASE_PRECISION
 FORMAT = "hyperstyle-rt-bundle"
 VERSION = 2
 
+TUNED_FROM = "tuned_from"
+"""Entry of the provenance of a bundle that was exported as an inversion has tuned it."""
+
 # Bounds that keep the arrays a manifest asks for small; the official models stay far below.
 MAX_SIDE = 4096
 MAX_LATENTS = 4096
@@ -140,6 +143,11 @@ class Manifest:
     def num_channel_offsets(self) -> int:
         """P: pairs of output and input channels of all tuned layers together."""
         return sum(layer.shape[0] * layer.shape[1] for layer in self.tuned_layers)
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether it was exported as an inversion has tuned the generator of another bundle."""
+        return TUNED_FROM in self.provenance
 
     @property
     def inversion_space(self) -> str:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ..backends.protocol import Backend, Buffers
-from ..errors import BundleError, HyperStyleError
+from ..errors import HyperStyleError
 from ..formats.bundle import Bundle
 from ..formats.inversion_file import InversionData
-from ..formats.manifest import BASE_PRECISION, Manifest
+from ..formats.manifest import BASE_PRECISION
 from ..free_inputs import noise_size
 from ..imaging.pictures import to_input
 from ..rendering import RECONSTRUCTION, RENDERING, Renderer
@@ -31,13 +31,13 @@ from .latent_statistics import (
     spread_of,
 )
 from .limits import Limits
-from .objective import FEATURES, ROLES, LossResult, Objective, Target, choose_role
+from .needs import check_needs
+from .objective import LossResult, Objective, Target, choose_role
 from .point import Point
 from .presets import DEFAULT_PRESET, INSIDE, Stage, Weights, find_preset, refining_stage
 from .room import clear_room, make_room
 from .schedules import projector_disturbance
 from .terms import (
-    ENCODER_TERM,
     LOCALITY_TRUNCATION,
     LOCALITY_WEIGHT,
     EncoderTerm,
@@ -121,41 +121,12 @@ def check_bundle(bundle: Bundle, backend: Backend, request: Request, has_latents
         If so.
     """
     stages = stages_of(request, has_latents)
-    manifest = bundle.manifest
     if backend.graph_precision != BASE_PRECISION:
         raise HyperStyleError(
             f"gradients need {BASE_PRECISION} graphs, not {backend.graph_precision}; open the "
             f"bundle with --precision {BASE_PRECISION} to optimise"
         )
-    if missing := missing_graphs(manifest, stages):
-        remedy = "build it again with this version"
-        if FEATURES in missing and manifest.codes is None:  # it was built without what sees
-            remedy = (
-                "build it with what that is made of (--checkpoint and --w-encoder of HyperStyle, "
-                "--refine-lpips for StyleGAN3, --refine-vgg16 for IDInvert)"
-            )
-        raise BundleError(
-            f"bundle {manifest.name!r} lacks the graph {', '.join(missing)}, which "
-            f"{request.preset!r} needs; {remedy}, or choose another method"
-        )
-
-
-def missing_graphs(manifest: Manifest, stages: Sequence[Stage]) -> list[str]:
-    """Graphs that stages need and a bundle has not, by name.
-
-    One of the objectives that cover a stage's variables is needed; the cheapest is named.
-    """
-    needed = {FEATURES}
-    for stage in stages:
-        kinds = {VARIABLES[name].kind for name in stage.variables if name not in stage.optional}
-        roles = [role for role, gives in ROLES.items() if kinds <= gives]
-        if not set(roles) & manifest.graphs.keys():
-            needed.add(roles[0])
-        for name in stage.variables:
-            needed |= set(VARIABLES[name].graphs)
-        needed |= {ENCODER_TERM} if stage.encoder_term else set()
-        needed |= {MAPPING} if stage.prior or stage.disturbed or stage.locality else set()
-    return sorted(needed - manifest.graphs.keys())
+    check_needs(bundle.manifest, request.preset, stages)
 
 
 class Optimiser:

@@ -11,9 +11,9 @@ from typing import ClassVar
 import numpy as np
 
 from ..backends.protocol import Buffers
-from ..errors import BundleError, HyperStyleError
+from ..errors import HyperStyleError
 from ..formats.manifest import Manifest
-from ..free_inputs import FreeInputs
+from ..free_inputs import FreeInputs, noise_size
 from ..rendering import CHANNEL_OFFSETS, LATENTS
 from ..types import Array
 from .noise_maps import split
@@ -105,6 +105,11 @@ class Variable(ABC):
     start: Array
     rates: Array
 
+    @classmethod
+    def lacking(cls, manifest: Manifest) -> str | None:
+        """What a bundle has none of, so that there is nothing to change; None where it has."""
+        return None
+
     @abstractmethod
     def __init__(self, place: Place) -> None: ...
 
@@ -161,13 +166,14 @@ class Noise(Variable):
 
     part, kind = "noise", NOISE
 
+    @classmethod
+    def lacking(cls, manifest: Manifest) -> str | None:
+        """See :class:`Variable`."""
+        return None if noise_size(manifest) else "noise maps"
+
     def __init__(self, place: Place) -> None:
         inputs = place.manifest.optional_inputs
-        if inputs is None or not inputs.noise:
-            raise BundleError(
-                f"the generator of bundle {place.manifest.name!r} has no noise to change; leave it "
-                "out"
-            )
+        assert inputs is not None  # it lacks nothing
         self._names = [layer.name for layer in inputs.noise]
         self._sides = [layer.side for layer in inputs.noise]
         noise = place.point.noise
@@ -189,13 +195,13 @@ class ChannelOffsets(Variable):
     part, kind = "channel_offsets", KERNELS
     graphs = (CHANNEL_OFFSETS, CHANNEL_OFFSETS_ADJOINT)
 
+    @classmethod
+    def lacking(cls, manifest: Manifest) -> str | None:
+        """See :class:`Variable`."""
+        return None if manifest.tuned_layers else "tuned layers for channel offsets"
+
     def __init__(self, place: Place) -> None:
         shapes = [layer.shape for layer in place.manifest.tuned_layers]
-        if not shapes:
-            raise BundleError(
-                f"bundle {place.manifest.name!r} has no tuned layers, so no channel offsets; "
-                "choose other variables"
-            )
         rates = [
             np.full(o * i, CHANNEL_OFFSETS_RATE / math.sqrt(i), np.float32) for o, i, _, _ in shapes
         ]
@@ -217,6 +223,11 @@ class Codes(Variable):
 
     part, kind = "codes", KERNELS
     graphs = (WEIGHTS_ADJOINT,)
+
+    @classmethod
+    def lacking(cls, manifest: Manifest) -> str | None:
+        """See :class:`Variable`."""
+        return "offset codes" if manifest.codes is None else None
 
     def __init__(self, place: Place) -> None:
         if place.point.codes is None:

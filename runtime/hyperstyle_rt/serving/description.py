@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ..errors import PictureError
 from ..imaging.films import FILM_SUFFIXES, check_film
+from ..optimising.needs import missing_graphs
 from ..optimising.presets import PRESETS
-from ..optimising.running import missing_graphs
 from . import schemas
 from .service import Service
 
