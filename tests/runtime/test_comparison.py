@@ -215,6 +215,20 @@ def test_check_prints_json(tiny_bundle: Path) -> None:
     assert json.loads(out)["ok"] is True
 
 
+def test_the_device_is_the_candidates(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a backend is compared with itself on another device."""
+    devices = []
+
+    def open_on(name: str, bundle: Bundle, device: int | None = None) -> Contender:
+        devices.append(device)
+        return open_contender(name, bundle)
+
+    monkeypatch.setattr("hyperstyle_rt.checking.comparison.open_contender", open_on)
+    options = ("--reference", "cpu", "--candidate", "cpu", "--device", "1", "-n", "1")
+    assert check(tiny_bundle, *options)[0] == 0
+    assert devices == [None, 1]
+
+
 def test_check_takes_a_method(tiny_bundle: Path, tmp_path: Path) -> None:
     bundle = add_method(tiny_bundle, tmp_path / "bundle")
     code, out, err = check(bundle, "--candidate", "cpu", "--method", NUDGED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -83,17 +84,15 @@ def check(
 ) -> None:
     """Compare two backends on a bundle, graph by graph and over whole inversions.
 
-    On a CPU fp16 graphs are computed in float32: cpu-fp16 shows that they are right, not how
-    a GPU rounds. The exit status is 1 if a tensor is out of bounds.
+    On a CPU fp16 graphs are computed in float32: cpu-fp16 shows that they are
+    right, not how a GPU rounds. --device is the candidate's. The exit status is 1
+    if a tensor is out of bounds.
     """
     from ..checking.comparison import open_contender
 
     request = CheckRequest(reference, candidate, pictures or [], method, iterations)
-
-    def open_one(name: str, opened: Bundle) -> Contender:
-        return open_contender(name, opened, None, device if name == candidate else None)
-
-    compare_and_show(open_one, bundle, request, json_)
+    open_candidate = partial(open_contender, device=device)
+    compare_and_show(open_contender, bundle, request, json_, open_candidate)
 
 
 @dataclass(frozen=True)
@@ -112,8 +111,15 @@ def compare_and_show(
     bundle: str | None,
     request: CheckRequest,
     json_: bool,
+    open_candidate: Callable[[str, Bundle], Contender] | None = None,
 ) -> None:
-    """Do what `check` is asked for, with contenders that `open_one` opens by name."""
+    """Do what `check` is asked for, with contenders that are opened by name.
+
+    Parameters
+    ----------
+    open_candidate:
+        Opens the candidate, which may be the reference on another device; None for `open_one`.
+    """
     from ..checking.comparison import compare, sample_picture
     from ..formats.bundle import Bundle
     from ..formats.bundle_lookup import find_bundle
@@ -122,9 +128,8 @@ def compare_and_show(
     opened = Bundle.open(find_bundle(bundle))
     opened.manifest.method(request.method)  # refused before anything is opened
     with error_console().status("opening the graphs") as status:
-        expected, actual = (
-            open_one(name, opened) for name in (request.reference, request.candidate)
-        )
+        expected = open_one(request.reference, opened)
+        actual = (open_candidate or open_one)(request.candidate, opened)
         given = [decode_picture(read_picture_source(path), path) for path in request.pictures]
         comparison = compare(
             expected,
