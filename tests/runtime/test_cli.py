@@ -84,6 +84,14 @@ def test_options_of_one_name_read_alike_and_in_one_order():
     assert {option for option, texts in helps.items() if len(texts) > 1} == {"bundle"}
 
 
+def test_help_fits_into_80_columns():
+    """Lines of a text's further paragraphs are shown as they are, behind a space."""
+    group = get_command(app)
+    texts = {name: command.help for name, command in group.commands.items()} | {"": group.help}
+    for name, text in texts.items():
+        assert max(map(len, text.splitlines()[1:])) <= 78, name
+
+
 def test_help_promises_what_there_is(face: Path, tiny_bundle: Path):
     group = get_command(app)
     helps = {

@@ -58,8 +58,9 @@ def bench(
 ) -> None:
     """Time a bundle: an inversion, edits, a refinement step, and every graph.
 
-    Backends take turns. The first time, which opens the graphs, is told apart from the median of
-    the others. Run it on an idle machine, and compare only what one run has measured.
+    Backends take turns. The first time, which opens the graphs, is told apart
+    from the median of the others. Run it on an idle machine, and compare only
+    what one run has measured.
     """
     from ..backends.processors import useful_threads
     from ..checking.comparison import contenders_at_hand, open_contender, sample_picture

@@ -68,10 +68,10 @@ def fetch(
 ) -> None:
     """Fetch a bundle or a checkpoint that you name; nothing else is ever downloaded.
 
-    A transfer that broke off goes on the next time. Everything is pinned by its SHA-256 in a
-    lock file: the same command gives the same bytes, or says that they have changed. A bundle
-    is then found by its name, --bundle NAME; a checkpoint's path is printed. The cache is in
-    HYPERSTYLE_RT_CACHE.
+    A transfer that broke off goes on the next time. Everything is pinned by its
+    SHA-256 in a lock file: the same command gives the same bytes, or says that
+    they have changed. A bundle is then found by its name, --bundle NAME; a
+    checkpoint's path is printed. The cache is in HYPERSTYLE_RT_CACHE.
     """
     from ..fetching.fetch import Options
     from ..fetching.fetch import fetch as fetch_source

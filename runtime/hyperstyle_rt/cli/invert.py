@@ -85,10 +85,10 @@ hyperstyle-rt invert film.mp4 --paste
 def invert(request: InvertRequest) -> None:
     """Invert pictures: find the latents and weight offsets that reproduce them.
 
-    Writes NAME.inverted.png, with --method all NAME.METHOD.inverted.png. A picture that
-    cannot be inverted does not stop the others: its error is printed at the end, and the
-    exit status is 2. Of a film NAME.inverted.mp4, with its sound, and the folder
-    NAME.inversions, which `edit` takes.
+    Writes NAME.inverted.png, with --method all NAME.METHOD.inverted.png. A
+    picture that cannot be inverted does not stop the others: its error is
+    printed at the end, and the exit status is 2. Of a film NAME.inverted.mp4,
+    with its sound, and the folder NAME.inversions, which `edit` takes.
     """
     check_cluster(request)
     if films := films_of(request.pictures):

@@ -207,9 +207,9 @@ class ServeRequest:
 def serve(request: ServeRequest) -> None:
     """Invert and edit in a browser, or over HTTP: a page and an API.
 
-    The page is at http://127.0.0.1:8000, the API's description at /openapi.json. Nothing that is
-    sent leaves this machine, and no picture is logged. SIGTERM and Ctrl-C let what is at work
-    end, for some seconds.
+    The page is at http://127.0.0.1:8000, the API's description at /openapi.json.
+    Nothing that is sent leaves this machine, and no picture is logged. SIGTERM
+    and Ctrl-C let what is at work end, for some seconds.
     """
     _check_together(request)
     if request.static.directory is not None:

@@ -49,8 +49,9 @@ class TritonRequest:
 def triton(request: TritonRequest) -> None:
     """Serve inversions and edits over Triton's protocols, with the server of nvidia-pytriton.
 
-    NAME_invert takes pictures, NAME_edit inversion files and amounts; the page on more than one
-    machine, docs/scale.md, describes both. SIGTERM and Ctrl-C end it.
+    NAME_invert takes pictures, NAME_edit inversion files and amounts; the page
+    on more than one machine, docs/scale.md, describes both. SIGTERM and Ctrl-C
+    end it.
     """
     from ..model import Model
     from ..scale.triton.calls import model_name, served_models
