@@ -7,6 +7,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import fakeweights
 import numpy as np
@@ -14,7 +15,9 @@ import pytest
 from batch_folders import make_pictures
 from command_line import files, refuse, run, succeed
 from face_pictures import in_a_photo, known_faces
-from hyperstyle_rt import Inversion, Model, find_portraits
+from hyperstyle_rt import Inversion, Model, PictureError, find_portraits
+from hyperstyle_rt.cli.edit import _Work
+from hyperstyle_rt.cli.edit_report import Edited
 from hyperstyle_rt.imaging.films import contact_sheet
 from hyperstyle_rt.imaging.pictures import read_picture, write_picture
 from hyperstyle_rt.inverting.preparing import Crop
@@ -292,3 +295,24 @@ def test_all_faces_are_edited_already(
     assert skipped("--face", "all") == [(1, True), (2, True)]
     Path("out/party.face2.edited.png").unlink()
     assert skipped("--face", "all") == [(1, False), (2, False)]
+
+
+def test_faces_that_are_written_when_the_next_is_stopped_are_reported(
+    party: tuple[Picture, list[Inversion]], edit_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, problems = _Work._write, [PictureError("the disk is full"), KeyboardInterrupt()]
+
+    def write_one(work: _Work, task: Any, number: int, *arguments: Any) -> Edited:
+        if number == 2:
+            raise problems.pop(0)
+        return write(work, task, number, *arguments)
+
+    monkeypatch.setattr(_Work, "_write", write_one)
+    more = ("--align", "always", "--bundle", edit_bundle, "--face", "all", "--report", "r.json")
+    assert run("edit", "party.png", "smile=1", *more).exit_code == 2
+    report = json.loads(Path("r.json").read_text())
+    assert [entry["output"] for entry in report["edited"]] == ["party.face1.edited.png"]
+    assert report["errors"] == [{"input": "party.png", "error": "the disk is full"}]
+    assert run("edit", "party.png", "smile=2", *more, "--force").exit_code == 130
+    report = json.loads(Path("r.json").read_text())
+    assert (report["output"], report["edits"]) == ("party.face1.edited.png", [{"smile": 2.0}])

@@ -248,8 +248,13 @@ class _Work:
     steps: list[Amounts]
     request: EditRequest
 
-    def edit(self, task: _Task, piped: Path, spooled: Path) -> list[Edited]:
-        """Edit the faces of one subject and write the results, unless an earlier run has."""
+    def edit(self, task: _Task, piped: Path, spooled: Path) -> Iterator[Edited]:
+        """Edit the faces of one subject and write the results, unless an earlier run has.
+
+        Yields
+        ------
+        What was written, each as soon as it is.
+        """
         from ..imaging.pictures import Original
 
         request = self.request
@@ -257,7 +262,8 @@ class _Work:
         with as_file(subject) as file, called_by_its_name(file, task.subject):
             record = self._record(file)
             if request.resume and (earlier := _earlier(task, record)):
-                return earlier
+                yield from earlier
+                return
             if request.resume:
                 self._check_free([task.first])
             started = time.perf_counter()
@@ -265,16 +271,15 @@ class _Work:
             if request.paste is not None:
                 inversions = [face for _, face in faces]
                 with self._pasted(inversions, request.paste, file) as frames:
-                    return [self._write(task, 0, frames, record, started)]
+                    yield self._write(task, 0, frames, record, started)
+                return
             self._check_free([task.file(number) for number, _ in faces[1:]])
-            written = []
             for number, face in faces:
                 motion = self._motion(face, file)
                 frames = map(Original, self.model.sweep(face, self.steps, motion))
                 of_face = replace(record, face=number, faces=len(faces) if number else 0)
-                written.append(self._write(task, number, frames, of_face, started))
+                yield self._write(task, number, frames, of_face, started)
                 started = time.perf_counter()
-            return written
 
     def _motion(self, face: Inversion, file: Path) -> Array | None:
         """What turns a face as it is in its photo, where that is asked for."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,8 +49,8 @@ class EditReport:
     done: list[tuple[Path, Edited]] = field(default_factory=list)
     failed: dict[Path, str] = field(default_factory=dict)
 
-    def add(self, subject: Path, work: Callable[[], Sequence[Edited]]) -> list[str]:
-        """Do the work of an inversion or a picture and take up what becomes of it.
+    def add(self, subject: Path, work: Callable[[], Iterable[Edited]]) -> list[str]:
+        """Do the work of an inversion or a picture and take up what becomes of it, one by one.
 
         Returns
         -------
@@ -61,15 +61,16 @@ class EditReport:
         HyperStyleError
             What is wrong with all faces. What is wrong with one of several is taken up.
         """
+        lines = []
         try:
-            edited = work()
+            for edited in work():
+                self.done.append((subject, edited))
+                lines += [] if edited.skipped else [_line(subject, edited)]
         except (PictureError, InversionError) as error:
             text = str(error)
             named = spoken(subject) in text or len(self.found.sources) == 1
             self.failed[subject] = text if named else f"{subject}: {text}"
-            return []
-        self.done += [(subject, each) for each in edited]
-        return [_line(subject, each) for each in edited if not each.skipped]
+        return lines
 
     def to_json(self, model: Model) -> dict[str, Any]:
         """Make the document of ``--json`` and ``--report``; of a single named face it is flat."""
@@ -90,7 +91,8 @@ class EditReport:
             }
             for subject, edited in self.done
         ]
-        if len(self.found.sources) == 1 and not self.found.folders and len(entries) == 1:
+        alone = len(self.found.sources) == 1 and not self.found.folders
+        if alone and len(entries) == 1 and not self.failed:
             return about | entries[0]
         return about | {
             "edited": entries,
