@@ -74,7 +74,9 @@ def test_a_folder_is_edited(faces: Path, model: Model, edit_bundle: Path) -> Non
     assert report["edits"] == steps
 
 
-def test_what_is_edited_already_is_skipped(faces: Path, edit_bundle: Path) -> None:
+def test_what_is_edited_already_is_skipped(
+    faces: Path, edit_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = ("--bundle", edit_bundle, "-o", "out", "--json")
 
     def skipped(*arguments: object) -> dict[str, bool]:
@@ -84,6 +86,10 @@ def test_what_is_edited_already_is_skipped(faces: Path, edit_bundle: Path) -> No
     everything = dict.fromkeys(("a.edited.png", "c.edited.png", "b.edited.png"), False)
     assert skipped("smile=1") == everything
     assert skipped("smile=1", "--resume") == dict.fromkeys(everything, True)
+    computed = {"backend": "another", "provider": "newer", "precision": "fp32"}
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("hyperstyle_rt.work.computed_by", lambda _backend: computed)
+        assert skipped("smile=1", "--resume") == dict.fromkeys(everything, True)
     make_pictures("in/c.png", first=7)
     assert skipped("smile=1", "--resume") == dict.fromkeys(everything, True) | {
         "c.edited.png": False

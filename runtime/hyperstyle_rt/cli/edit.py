@@ -332,6 +332,7 @@ class _Work:
             "align": request.align.value,
             "face": request.face,
             "method": request.method,
+            "precision": request.running.precision,
             "paste": None if paste is None else str(paste),
             "unaligned": request.unaligned,
         }
@@ -347,12 +348,14 @@ class _Work:
 
 
 def _earlier(task: _Task, record: Record) -> list[Edited]:
-    """What an earlier run has written for a subject, if all of it is there."""
+    """What an earlier run has written for a subject, wherever it ran, if all of it is there."""
     first = read_record(task.first)
     if first is None:
         return []
     numbers = range(1, first.faces + 1) if task.by_faces else (0,)
     for number in numbers:
-        if read_record(task.file(number)) != replace(record, face=number, faces=first.faces):
+        found = read_record(task.file(number))
+        wanted = replace(record, face=number, faces=first.faces)
+        if found is None or replace(found, computed=record.computed) != wanted:
             return []
     return [Edited(task.file(number), 0, 0.0, skipped=True, face=number) for number in numbers]
