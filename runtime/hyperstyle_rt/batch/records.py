@@ -113,9 +113,11 @@ def is_result(path: Path) -> bool:
 
 
 def is_report(path: Path) -> bool:
-    """Whether there is a report of whatever version in this file."""
+    """Whether there is a report of whatever version in this file.
+
+    It is not read as strictly as a record: names of files in it need not be Unicode.
+    """
     try:
-        # Not strictly: names of files, which it lists, may be no Unicode.
         document = json.loads(path.read_bytes()) if _may_be_report(path) else None
     except (OSError, ValueError, RecursionError):
         return False
