@@ -6,6 +6,9 @@ import errno
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +28,7 @@ def test_failing_rename_brings_the_old_bundle_back(
     rename = Path.rename
 
     def rename_but_not_in_place(self: Path, target: Path) -> Path:
-        if self.suffix == ".part":
+        if target == command.out.resolve() and self.name == "new":
             raise PermissionError(errno.EPERM, "not now")
         return rename(self, target)
 
@@ -130,6 +133,68 @@ def test_a_build_that_is_stopped_leaves_nothing_behind(
     assert result.exit_code == EXIT_SIGNAL
     assert "stopped by a signal" in result.stderr
     assert snapshot(command.directory) == before
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from hyperstyle_export.bundles.staging import staged
+
+with staged(Path(sys.argv[1]), overwrite=True) as stage:
+    (stage / "manifest.json").touch()
+    if sys.argv[2] == "between":
+        Path.rename = lambda path, target, rename=Path.rename: (
+            rename(path, target), os.kill(os.getpid(), signal.SIGKILL)
+        )
+    else:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+"""Builds that are ended by kill -9: while they work, and between the two steps of a replacement."""
+
+
+def kill(out: Path, when: str) -> None:
+    ended = subprocess.run([sys.executable, "-c", KILLED, out, when], check=False, timeout=60)
+    assert ended.returncode == -signal.SIGKILL
+    assert [path for path in out.parent.iterdir() if path.name.startswith(".")]
+
+
+def test_what_killed_builds_leave_is_removed_by_the_next(tmp_path: Path) -> None:
+    kill(tmp_path / "killed", "while it works")
+    with staged(tmp_path / "live", overwrite=False) as live:
+        (live / "of_live").touch()
+        with staged(tmp_path / "next", overwrite=False) as stage:
+            (stage / "of_next").touch()
+        assert (live / "of_live").exists()  # its process lives
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")} == {
+        *("live", "live/of_live", "next", "next/of_next")
+    }
+
+
+def test_a_bundle_whose_replacement_was_killed_comes_back(tmp_path: Path, built: Path) -> None:
+    shutil.copytree(built, tmp_path / "bundle")
+    kill(tmp_path / "bundle", "between")
+    assert not (tmp_path / "bundle").exists()
+    with staged(tmp_path / "next", overwrite=False):
+        Bundle.open(tmp_path / "bundle").verify()
+    assert {path.name for path in tmp_path.iterdir()} == {"bundle", "next"}
+
+
+def test_a_signal_between_both_steps_brings_the_old_bundle_back(
+    tmp_path: Path, built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(built, tmp_path / "bundle")
+    rename = Path.rename
+
+    def stop(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise Stopped
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", stop)
+    with pytest.raises(Stopped), staged(tmp_path / "bundle", overwrite=True):
+        pass
+    Bundle.open(tmp_path / "bundle").verify()
+    assert {path.name for path in tmp_path.iterdir()} == {"bundle"}
 
 
 @pytest.mark.usefixtures("without_descent")

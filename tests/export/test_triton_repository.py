@@ -12,6 +12,7 @@ import pytest
 from hyperstyle_export.cli import app
 from hyperstyle_export.triton.config import LARGEST_BATCH, Instances, Word, to_text
 from hyperstyle_export.triton.repository import write_repository
+from hyperstyle_rt.cli.program import EXIT_SIGNAL, Stopped
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.scale.triton.graphs_backend import GraphModels
 from stand_ins import add_plans
@@ -170,10 +171,19 @@ def test_a_repository_is_as_it_was_if_a_model_cannot_be_replaced(
             raise OSError(errno.EBUSY, "Device or resource busy")
         return rename(self, target)
 
+    def stop_at_one(self: Path, target: Path) -> Path:
+        if self.parent.name == "models" and target == models / "tiny_invert":
+            raise Stopped
+        return rename(self, target)
+
     monkeypatch.setattr(Path, "rename", rename_but_one)
     refused = build("--triton", models, "--bundle", tiny_bundle, "--force")
     assert refused.exit_code == 2
     assert "Device or resource busy" in refused.stderr
+    assert all(marker.exists() for marker in markers)
+    monkeypatch.setattr(Path, "rename", stop_at_one)
+    stopped = build("--triton", models, "--bundle", tiny_bundle, "--force")
+    assert stopped.exit_code == EXIT_SIGNAL
     assert all(marker.exists() for marker in markers)
     assert {path.name for path in tmp_path.iterdir()} == {"models"}
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +13,7 @@ from hyperstyle_rt.files import reason
 from hyperstyle_rt.formats import strict_json
 from hyperstyle_rt.formats.bundle import BESIDE, MANIFEST_NAME, PLANS_DIRECTORY, foreign_names
 from hyperstyle_rt.formats.manifest import FORMAT
+from hyperstyle_rt.temporaries import replacing_folder
 
 
 class BuildError(HyperStyleError):
@@ -25,6 +24,8 @@ class BuildError(HyperStyleError):
 def staged(out: Path, overwrite: bool) -> Iterator[Path]:
     """A temporary directory beside `out` that takes its place if the block succeeds.
 
+    Those of builds that were killed are removed, and files that are :data:`BESIDE` are kept.
+
     Raises
     ------
     BuildError
@@ -33,17 +34,13 @@ def staged(out: Path, overwrite: bool) -> Iterator[Path]:
         written.
     """
     out = out.resolve()
-    stage = out.parent / f".{out.name}.{uuid.uuid4().hex}.part"
     try:
         _check_free(out, overwrite)
-        stage.mkdir(parents=True)
-        yield stage
-        _check_free(out, overwrite)  # minutes have passed
-        _put_in_place(stage, out)
+        with replacing_folder(out, keep=BESIDE) as stage:
+            yield stage
+            _check_free(out, overwrite)  # minutes have passed
     except OSError as error:
         raise BuildError(f"cannot write {out}: {reason(error)}.") from error
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
 
 
 def _check_free(out: Path, overwrite: bool) -> None:
@@ -86,23 +83,3 @@ def _strangers(directory: Path, manifest: dict[str, Any]) -> list[str]:
     if not isinstance(listed, dict):
         return []
     return foreign_names(directory, [PLANS_DIRECTORY, *listed])
-
-
-def _put_in_place(stage: Path, out: Path) -> None:
-    """Rename `stage` to `out`; what was there is removed after that, but for what is `BESIDE`."""
-    if out.exists() and not any(out.iterdir()):
-        out.rmdir()
-    if not out.exists():
-        stage.rename(out)
-        return
-    for name in BESIDE:
-        if (out / name).is_file() and not (stage / name).exists():
-            shutil.copy2(out / name, stage / name)
-    retired = stage.with_suffix(".old")
-    out.rename(retired)
-    try:
-        stage.rename(out)
-    except OSError:
-        retired.rename(out)
-        raise
-    shutil.rmtree(retired)

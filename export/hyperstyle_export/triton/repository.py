@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +29,7 @@ from hyperstyle_rt.formats.bundle import MANIFEST_NAME, Bundle
 from hyperstyle_rt.scale.triton.calls import model_name, served_models
 from hyperstyle_rt.scale.triton.graphs_backend import GRAPH, GraphModels
 from hyperstyle_rt.scale.triton.python_model import BUNDLE, GRAPHS
+from hyperstyle_rt.temporaries import staging_folder
 from onnx import helper
 
 from .config import Instances, graph_config, loop_config, plan_config
@@ -159,41 +159,45 @@ def _staged(directory: Path, overwrite: bool) -> Iterator[Path]:
     """A directory whose models are moved into a repository if the block succeeds."""
     directory = directory.resolve()
     beside = directory if os.path.ismount(directory) else directory.parent  # on the same disk
-    stage = beside / f".{directory.name}.{uuid.uuid4().hex}.part"
     try:
         if directory.exists() and not directory.is_dir():
             raise HyperStyleError(f"{directory} is no directory; name another --triton")
-        stage.mkdir(parents=True)
-        yield stage
-        models = sorted(stage.iterdir())
-        there = [directory / model.name for model in models if (directory / model.name).exists()]
-        if there and not overwrite:
-            raise HyperStyleError(
-                f"{there[0]} exists; name another --triton, or replace it with --force"
-            )
-        directory.mkdir(exist_ok=True)
-        _exchange(models, directory, stage)
+        with staging_folder(beside) as stage:
+            new, old = stage / "models", stage / "replaced"
+            new.mkdir()
+            old.mkdir()
+            yield new
+            models = sorted(new.iterdir())
+            there = [path for m in models if (path := directory / m.name).exists()]
+            if there and not overwrite:
+                raise HyperStyleError(
+                    f"{there[0]} exists; name another --triton, or replace it with --force"
+                )
+            directory.mkdir(exist_ok=True)
+            _exchange(models, directory, old)
     except OSError as error:
         raise HyperStyleError(f"cannot write {directory}: {reason(error)}") from error
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
 
 
-def _exchange(models: list[Path], directory: Path, stage: Path) -> None:
-    """Move models into a repository; if one cannot be, all are put back where they were."""
+def _exchange(models: list[Path], directory: Path, old: Path) -> None:
+    """Move models into a repository; if one cannot be, all are put back where they were.
+
+    So it is if a signal comes between. What is replaced is moved to `old`.
+    """
     moves: list[tuple[Path, Path]] = []
 
     def move(source: Path, target: Path) -> None:
-        source.rename(target)
         moves.append((source, target))
+        source.rename(target)
 
     try:
         for model in models:
             target = directory / model.name
             if target.exists():
-                move(target, stage / f".old.{model.name}")
+                move(target, old / model.name)
             move(model, target)
-    except OSError:
+    except BaseException:
         for source, target in reversed(moves):
-            target.rename(source)
+            if not source.exists():
+                target.rename(source)
         raise

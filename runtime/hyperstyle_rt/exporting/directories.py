@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import BundleError
-from ..files import make_directory, reason
+from ..files import reason
 from ..formats.bundle import MANIFEST_NAME, PLANS_DIRECTORY, Bundle, foreign_names
+from ..temporaries import replacing_folder
 
 
 def check_destination(directory: Path, overwrite: bool) -> None:
@@ -67,19 +66,8 @@ def appearing(directory: Path, overwrite: bool) -> Iterator[Path]:
     """
     check_destination(directory, overwrite)
     directory = Path(os.path.realpath(directory))
-    make_directory(directory.parent, BundleError)
-    beside = directory.parent / f".{uuid.uuid4().hex}"
-    staged, old = beside.with_suffix(".part"), beside.with_suffix(".old")
     try:
-        staged.mkdir()
-        yield staged
-        if directory.exists():
-            directory.rename(old)
-        staged.rename(directory)
+        with replacing_folder(directory) as staged:
+            yield staged
     except OSError as error:
         raise BundleError(f"cannot write {directory}: {reason(error)}") from None
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
-        if not directory.exists() and old.exists():
-            old.rename(directory)
-        shutil.rmtree(old, ignore_errors=True)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import shutil
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import BackendError, BundleError, HyperStyleError
-from ..files import make_directory, reason
+from ..files import reason
 from ..formats.bundle import BESIDE, MANIFEST_NAME, Bundle
 from ..photos.face_models import MODELS
+from ..temporaries import replacing_folder
 from .headers import CONTENT_POLICY, HEADERS
 
 PAGE = Path(__file__).with_name("page")
@@ -61,20 +61,19 @@ def write_static_page(
     """
     _check_bundles(bundles)
     runtime = find_onnxruntime_web(onnxruntime_web)
-    directory = directory.absolute()
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise HyperStyleError(f"{directory} holds files; name a new folder for the page")
-    make_directory(directory.parent, HyperStyleError)
-    staged = directory.with_name(f".{uuid.uuid4().hex}.part")
+    directory = directory.resolve()
     try:
-        _write(staged, bundles, runtime)
-        if directory.exists():
-            directory.rmdir()
-        staged.rename(directory)
+        _check_empty(directory)
+        with replacing_folder(directory) as staged:
+            _write(staged, bundles, runtime)
+            _check_empty(directory)
     except OSError as error:
         raise HyperStyleError(f"cannot write {directory}: {reason(error)}") from None
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _check_empty(directory: Path) -> None:
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise HyperStyleError(f"{directory} holds files; name a new folder for the page")
 
 
 def find_onnxruntime_web(named: Path | None = None) -> Path:
@@ -157,7 +156,12 @@ def _check_bundles(bundles: Sequence[Bundle]) -> None:
 
 def _write(directory: Path, bundles: Sequence[Bundle], runtime: Path) -> None:
     web = web_package()
-    shutil.copytree(PAGE, directory, ignore=lambda _folder, names: _OF_THE_SERVER & set(names))
+    shutil.copytree(
+        PAGE,
+        directory,
+        ignore=lambda _folder, names: _OF_THE_SERVER & set(names),
+        dirs_exist_ok=True,
+    )
     for module in (web / "page").glob("*.js"):
         shutil.copy(module, directory)
     shutil.copytree(web / "src", directory / "engine", ignore=shutil.ignore_patterns("*.d.ts"))
