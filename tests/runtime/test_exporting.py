@@ -13,7 +13,7 @@ import pytest
 from command_line import files, refuse, run, succeed
 from hyperstyle_rt import Bundle, BundleError, Inversion, InversionError, Model
 from hyperstyle_rt.exporting import tuned as tuned_module
-from hyperstyle_rt.exporting.directories import check_destination
+from hyperstyle_rt.exporting.directories import appearing, check_destination
 from hyperstyle_rt.formats.protobuf import fields
 from hyperstyle_rt.imaging.pictures import read_picture, write_picture
 
@@ -133,6 +133,7 @@ def test_nothing_but_the_old_bundle_is_replaced(
     link.symlink_to(out)
     model.export_bundle(tuned, link, overwrite=True, name="again")
     assert link.is_symlink() and Bundle.open(out).manifest.name == "again"
+    assert (out / "README.md").read_text() == "of the bundle"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "mine"]
     (out / "manifest.json").write_text("{}")
     with pytest.raises(BundleError, match="would be lost"):
@@ -142,6 +143,15 @@ def test_nothing_but_the_old_bundle_is_replaced(
     for own in (link, model.bundle.directory):
         with pytest.raises(BundleError, match="to export from"):
             model.export_bundle(tuned, own, overwrite=True)
+
+
+def test_what_appears_during_an_export_is_kept(tmp_path: Path) -> None:
+    out = tmp_path / "mine"
+    out.mkdir()
+    with pytest.raises(BundleError, match="holds other files"), appearing(out, True):
+        (out / "thesis.txt").write_text("years of work")
+    assert (out / "thesis.txt").read_text() == "years of work"
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 def test_damaged_graphs_are_refused() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import BundleError
 from ..files import reason
-from ..formats.bundle import MANIFEST_NAME, PLANS_DIRECTORY, Bundle, foreign_names
+from ..formats.bundle import BESIDE, MANIFEST_NAME, PLANS_DIRECTORY, Bundle, foreign_names
 from ..temporaries import replacing_folder
 
 
@@ -57,17 +57,20 @@ def _listed(directory: Path) -> frozenset[str]:
 def appearing(directory: Path, overwrite: bool) -> Iterator[Path]:
     """Give an empty directory beside `directory`, renamed to it if the block succeeds.
 
-    Where `directory` is a link, the one that it leads to is replaced.
+    Where `directory` is a link, the one that it leads to is replaced. Files that are
+    :data:`BESIDE` are kept.
 
     Raises
     ------
     BundleError
-        As :func:`check_destination`, or if the directory cannot be made.
+        As :func:`check_destination`, before the block and again after it, or if the directory
+        cannot be made.
     """
     check_destination(directory, overwrite)
     directory = Path(os.path.realpath(directory))
     try:
-        with replacing_folder(directory) as staged:
+        with replacing_folder(directory, keep=BESIDE) as staged:
             yield staged
+            check_destination(directory, overwrite)
     except OSError as error:
         raise BundleError(f"cannot write {directory}: {reason(error)}") from None
