@@ -18,7 +18,7 @@ from hyperstyle_rt.cli.invert_options import Descent
 from hyperstyle_rt.cli.options import Effort
 from hyperstyle_rt.imaging.pictures import to_input, to_picture
 from hyperstyle_rt.optimising.draft import DRAFT_OBJECTIVE, DraftObjective, serves
-from hyperstyle_rt.optimising.objective import averaged
+from hyperstyle_rt.optimising.objective import pooled
 from hyperstyle_rt.optimising.point import Point
 from mobile_models import SIDE
 
@@ -119,8 +119,8 @@ def test_a_draft_serves_latents_and_kernels_of_the_stored_generator(model: Model
 def test_a_mask_of_the_rendering_is_averaged_to_the_drafts_size() -> None:
     mask = np.zeros((8, 8), np.float32)
     mask[:3] = 1
-    assert averaged(mask, (4, 4))[:, 0].tolist() == [1, 0.5, 0, 0]
-    assert np.array_equal(averaged(mask, (8, 8)), mask)
+    assert pooled(mask, (4, 4))[:, 0].tolist() == [1, 0.5, 0, 0]
+    assert np.array_equal(pooled(mask, (8, 8)), mask)
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,20 @@ def test_another_picture_is_followed_until_it_fits(model: Model, picture: np.nda
     assert found.data.channel_offsets is not None
 
 
+def test_a_rendering_that_is_smaller_than_what_the_networks_see(
+    tiny_bundle: Path, picture: np.ndarray
+) -> None:
+    with Model.load(tiny_bundle, "cpu", threads=1) as tiny:
+        manifest = tiny.bundle.manifest
+        assert manifest.image_size == (32, 32) and manifest.input_size == (64, 64)
+        alone = tiny.invert(picture, align="never", effort="fast").output
+        said = tiny.invert(picture, align="never", effort="best").settings["effort"]
+    assert said["steps"] > 0 and said["after"]["l2"] < said["before"]["l2"]
+    repeated = np.kron(alone, np.ones((2, 2), np.float32))
+    error = np.square(repeated - to_input(picture, (64, 64))[0]).mean()
+    assert said["before"]["l2"] == pytest.approx(float(error), rel=1e-3)
+
+
 def test_the_plan_of_an_effort(model: Model) -> None:
     manifest = replace(model.bundle.manifest, fit=fit_of(0.3, 0.1))
     plan = plan_of(manifest, "auto")

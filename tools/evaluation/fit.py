@@ -31,6 +31,7 @@ from hyperstyle_rt.formats.fit import Fit, Quantiles
 from hyperstyle_rt.formats.manifest import Manifest
 from hyperstyle_rt.imaging.pictures import read_picture, to_input
 from hyperstyle_rt.model import Model
+from hyperstyle_rt.optimising.objective import pooled
 from hyperstyle_rt.types import Array, Picture
 from numpy.typing import NDArray
 
@@ -103,11 +104,9 @@ def _shown(model: Model, picture: Picture) -> list[Array]:
 def _compared(
     model: Model, picture: Picture, rendering: Array, lpips: Lpips
 ) -> tuple[float, float]:
-    height, width = model.bundle.manifest.input_size
-    rows, columns = rendering.shape[1] // height, rendering.shape[2] // width
-    small = rendering.reshape(3, height, rows, width, columns).mean((2, 4))
-    made = torch.from_numpy(small)[None]
-    wanted = torch.from_numpy(to_input(picture, (height, width)))
+    size = model.bundle.manifest.input_size
+    made = torch.from_numpy(pooled(rendering, size))[None]
+    wanted = torch.from_numpy(to_input(picture, size))
     with torch.inference_mode():
         return float(squared_error(made, wanted)), float(lpips(made, wanted))
 

@@ -19,7 +19,7 @@ from ..formats.manifest import Manifest
 from ..imaging.pictures import to_input
 from ..types import Array, Picture
 from .names import AUTO, BEST, EFFORT_LINES, FAST, REFINE
-from .objective import LossResult
+from .objective import LossResult, pooled
 
 NEEDS_NONE = 0.9
 """Quantile of its kind as well as which a picture must fit after the method to need no steps."""
@@ -160,11 +160,8 @@ class Follower:
         return float(terms[2]) / self._weight
 
     def _l2(self, rendering: Array) -> float:
-        """Of the reconstruction: what the rendering is, averaged to its size."""
-        height, width = self._size
-        rows, columns = rendering.shape[1] // height, rendering.shape[2] // width
-        means = rendering.reshape(3, height, rows, width, columns).mean((2, 4))
-        return float(np.square(means - self._target).mean())
+        """Of the reconstruction."""
+        return float(np.square(pooled(rendering, self._size) - self._target).mean())
 
 
 def _reaches(now: Closeness, level: Closeness | None) -> bool:

@@ -100,10 +100,18 @@ class LossResult:
     rendering: Callable[[], Array]
 
 
-def averaged(mask: Array, size: tuple[int, int]) -> Array:
-    """A mask [H,W] averaged to another size, that of a smaller picture of the same: [h,w]."""
-    rows, columns = mask.shape[0] // size[0], mask.shape[1] // size[1]
-    means: Array = mask.reshape(size[0], rows, size[1], columns).mean((1, 3), dtype=np.float32)
+def pooled(planes: Array, size: tuple[int, int]) -> Array:
+    """Planes [...,H,W] in another size, [...,h,w], in a whole ratio to theirs.
+
+    As the graphs make a reconstruction of a rendering: averaged where it is smaller, pixels
+    repeated where it is larger.
+    """
+    *first, height, width = planes.shape
+    rows, columns = size
+    if rows > height:
+        return planes.repeat(rows // height, axis=-2).repeat(columns // width, axis=-1)
+    blocks = planes.reshape(*first, rows, height // rows, columns, width // columns)
+    means: Array = blocks.mean((-3, -1), dtype=np.float32)
     return means
 
 
@@ -153,7 +161,7 @@ class Objective:
         given: dict[str, Array] = {TERM_WEIGHTS: term_weights}
         if MASK in self.inputs:
             size = size_of(self.inputs[MASK])
-            shown = np.ones(size, np.float32) if mask is None else averaged(mask, size)
+            shown = np.ones(size, np.float32) if mask is None else pooled(mask, size)
             given[MASK] = shown[None, None]
         elif mask is not None:
             raise self._too_old("a mask")
