@@ -266,6 +266,11 @@ def build_adapted(request: AdaptRequest) -> dict[str, Any]:
     options = request.bundle
     facts, example = _facts(options), read_picture(options.picture)
     base = Bundle.open(find_bundle(request.base))
+    if options.out.resolve() == base.directory.resolve():
+        raise HyperStyleError(
+            f"{options.out} is the bundle that the generator was fine-tuned from, without which "
+            "nothing can be adapted; name another --out."
+        )
     with progress("generator") as on_progress, staged(options.out, options.force) as stage:
         model = load_adapted(request.adapt, base)
         facts = _from_files(facts, {"generator": request.adapt})

@@ -10,7 +10,7 @@ import fakeweights
 import numpy as np
 import pytest
 import torch
-from build_command import Command
+from build_command import Command, snapshot
 from hyperstyle_export.bundles.adapted import load_adapted, measure_adapted, write_adapted
 from hyperstyle_export.bundles.half_graphs import add_half_graphs
 from hyperstyle_export.bundles.idinvert_writer import write_idinvert_bundle
@@ -80,6 +80,20 @@ def test_an_adapted_bundle_renders_the_base_s_inversions(
         assert np.abs(adaptation.synthesise(inversion, first) - expected).max() < MAX_ERROR
     own = model.synthesise(inversion)[0]
     assert np.abs(adaptation.synthesise(inversion, 0) - own).max() > 0.1
+
+
+def test_its_base_is_never_replaced(
+    command: Command, built: Path, finetuned: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(built, command.out)
+    link = tmp_path / "link"
+    link.symlink_to(command.out)
+    before = snapshot(tmp_path)
+    for base in (command.out, link):
+        result = adapt(command, finetuned, base, "--force")
+        assert result.exit_code == 2
+        assert "is the bundle that the generator was fine-tuned from" in result.stderr
+    assert snapshot(tmp_path) == before
 
 
 def test_how_well_the_base_fits_is_not_said_of_another_generator(
