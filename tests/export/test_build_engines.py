@@ -223,6 +223,8 @@ def test_unreadable_picture_is_refused_before_any_work(
         ("name", "my bundle", "cannot be named 'my bundle'"),
         ("domain", "", "--domain is empty; give it a value, or leave it out"),
         ("license", "", "--license is empty; give it a value, or leave it out"),
+        ("domain", "caf\udce9s", r"domain 'caf\\udce9s' is no UTF-8; give it in UTF-8"),
+        ("license", "\udca9 2026", r"license '\\udca9 2026' is no UTF-8; give it in UTF-8"),
     ],
 )
 def test_bad_facts_are_refused_before_any_work(

@@ -78,6 +78,11 @@ class BundleFacts:
             raise BuildError(f"a bundle cannot be named {self.name!r}; give --name {PLAIN_NAME}.")
         if not self.domain or not self.license:
             raise BuildError("domain and license must not be empty; leave them out if unknown.")
+        for name, text in (("domain", self.domain), ("license", self.license)):
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise BuildError(f"{name} {text!r} is no UTF-8; give it in UTF-8.") from None
         size = len(json.dumps({"training": self.training}, indent=2))  # as a manifest has them
         if size > MAX_TRAINING_SIZE:
             raise BuildError(
