@@ -10,7 +10,7 @@ from .latent_statistics import MAPPING
 from .objective import FEATURES, ROLES
 from .presets import DEFAULT_PRESET, Stage, refining_stage
 from .terms import ENCODER_TERM
-from .variables import VARIABLES
+from .variables import VARIABLES, WEIGHTS_ADJOINT
 
 
 def check_needs(manifest: Manifest, preset: str, stages: Sequence[Stage]) -> None:
@@ -27,26 +27,32 @@ def check_needs(manifest: Manifest, preset: str, stages: Sequence[Stage]) -> Non
         If so.
     """
     missing = missing_graphs(manifest, stages)
-    remedy = "build it again with this version"
-    if FEATURES in missing:
-        if manifest.is_tuned:
-            raise BundleError(
-                f"bundle {manifest.name!r} takes no gradient steps, as it was exported from an "
-                "inversion; take them with the bundle it was exported from, or choose another "
-                "method"
-            )
-        if manifest.codes is None:  # it was built without what sees
-            remedy = (
-                "build it with what that is made of (--checkpoint and --w-encoder of HyperStyle, "
-                "--refine-lpips for StyleGAN3, --refine-vgg16 for IDInvert)"
-            )
-    else:
+    if FEATURES not in missing:
         _check_variables(manifest, preset, stages)
+    elif manifest.is_tuned:
+        raise BundleError(
+            f"bundle {manifest.name!r} takes no gradient steps, as it was exported from an "
+            "inversion; take them with the bundle it was exported from, or choose another method"
+        )
     if missing:
         raise BundleError(
             f"bundle {manifest.name!r} lacks the graph {', '.join(missing)}, which {preset!r} "
-            f"needs; {remedy}, or choose another method"
+            f"needs; {_remedy(manifest, missing)}choose another method"
         )
+
+
+def _remedy(manifest: Manifest, missing: Sequence[str]) -> str:
+    """What else than another method may help, as a part of a sentence; nothing if nothing does."""
+    if FEATURES in missing and manifest.codes is None:  # it was built without what sees
+        return (
+            "build it with what that is made of (--checkpoint and --w-encoder of HyperStyle, "
+            "--refine-lpips for StyleGAN3 and photographs, --refine-vgg16 for IDInvert), or "
+        )
+    # Kernels that are constants have no gradients, and what one family has no other gets.
+    is_of_others = ENCODER_TERM in missing or (WEIGHTS_ADJOINT in missing and not manifest.codes)
+    if is_of_others or not manifest.tuned_layers:
+        return "no bundle of its kind has it: "
+    return "build it again with this version, or "
 
 
 def missing_graphs(manifest: Manifest, stages: Sequence[Stage]) -> list[str]:
