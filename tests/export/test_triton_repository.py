@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
 import pytest
+from hyperstyle_export.bundles.writer import write_manifest
 from hyperstyle_export.cli import app
+from hyperstyle_export.engines.plans import planned_roles
 from hyperstyle_export.triton.config import LARGEST_BATCH, Instances, Word, to_text
 from hyperstyle_export.triton.repository import write_repository
 from hyperstyle_rt.cli.program import EXIT_SIGNAL, Stopped
@@ -110,14 +113,23 @@ def test_triton_reads_every_configuration(repository: Path, tiny_bundle: Path) -
 
 
 def test_plans_take_the_place_of_the_graphs(tiny_bundle: Path, tmp_path: Path) -> None:
-    """The configuration alone: no TensorRT backend of Triton has read it yet."""
+    """The configuration alone: no TensorRT backend of Triton has read it yet.
+
+    A bundle has plans of the graphs that invert and render; the others stay as they are.
+    """
     planned = add_plans(Path(shutil.copytree(tiny_bundle, tmp_path / "planned")))
     bundle = Bundle.open(planned)
-    (key,) = bundle.manifest.plans
+    ((key, plans),) = bundle.manifest.plans.items()
+    built = {f"{role}.plan": plans[f"{role}.plan"] for role in planned_roles(bundle.manifest)}
+    write_manifest(planned, replace(bundle.manifest, plans={key: built}))
     models = tmp_path / "models"
     assert build("--triton", models, "--bundle", planned, "--plans", key).exit_code == 0
     for role in bundle.manifest.graphs:
         model = models / f"tiny_graph_{role}"
+        if role not in planned_roles(bundle.manifest):
+            assert (model / "1" / "model.onnx").exists()
+            assert 'backend: "onnxruntime"' in (model / "config.pbtxt").read_text()
+            continue
         assert [path.name for path in (model / "1").iterdir()] == ["model.plan"]
         assert (model / "1" / "model.plan").read_bytes() == bytes(bundle.plan(key, role))
         config = (model / "config.pbtxt").read_text()

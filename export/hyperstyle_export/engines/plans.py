@@ -50,7 +50,7 @@ def add_plans(
     directory = bundle.directory / PLANS_DIRECTORY / key
     directory.mkdir(parents=True, exist_ok=True)
     listed, plans = {}, {}
-    for role in _planned(bundle.manifest):
+    for role in planned_roles(bundle.manifest):
         graph = bundle.verified_path(role, precision)
         step = _prefixed(f"{role} {precision}: ", on_progress)
         plan = directory / f"{role}.plan"
@@ -70,7 +70,7 @@ def add_plans(
     return Bundle.open(bundle.directory), plans
 
 
-def _planned(manifest: Manifest) -> list[str]:
+def planned_roles(manifest: Manifest) -> list[str]:
     """Roles of the graphs that invert and render, those of every method among them."""
     phases = (phase.graph for method in manifest.methods.values() for phase in method.phases)
     return [role for role in dict.fromkeys((*phases, *GRAPHS)) if role in manifest.graphs]

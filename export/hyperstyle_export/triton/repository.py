@@ -60,8 +60,8 @@ def write_repository(
     precision:
         Of the graphs: ``fp32``, or one of the bundle's others.
     plans:
-        A set of the bundle's TensorRT plans, which take the place of the graphs and have a
-        precision of their own; None for the graphs.
+        A set of the bundle's TensorRT plans, which take the place of the graphs that they are of
+        and have a precision of their own; None for the graphs.
 
     Returns
     -------
@@ -75,7 +75,7 @@ def write_repository(
     """
     manifest = bundle.manifest
     manifest.check_stands_alone()
-    planned = {} if plans is None else {r: bundle.verified_plan(plans, r) for r in manifest.graphs}
+    planned = {} if plans is None else _verified_plans(bundle, plans)
     if plans is not None:
         precision = plans.rpartition("-")[2]
     files = {**manifest.graphs, **manifest.precisions.get(precision, {})}
@@ -101,6 +101,13 @@ def write_repository(
             (version / GRAPHS).write_text(graphs.to_json(), "utf-8")
             _place_bundle(bundle, version / BUNDLE, written)
         return sorted(path.name for path in stage.iterdir())
+
+
+def _verified_plans(bundle: Bundle, key: str) -> dict[str, Path]:
+    """Role to plan, of the graphs that a set has plans of: of those that invert and render."""
+    listed = bundle.manifest.plans.get(key, {})
+    roles = [role for role in bundle.manifest.graphs if f"{role}.plan" in listed]
+    return {role: bundle.verified_plan(key, role) for role in roles or ["generator"]}
 
 
 def signature_of(path: Path) -> Signature:
