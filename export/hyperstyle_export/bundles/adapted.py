@@ -81,11 +81,15 @@ def load_adapted(path: Path, base: Bundle) -> HyperStyle:
 
 
 def _parameters(graph: ir.Model) -> dict[str, tuple[int, ...]]:
-    """Weights and biases of a graph with their shapes: those of one family, and one size, agree."""
+    """Weights and biases of a graph with their shapes: those of one family, and one size, agree.
+
+    A weight that is stored in halves has the name of the other.
+    """
     return {
         name: tuple(value.shape.numpy())
-        for name, value in graph.graph.initializers.items()
-        if name.endswith((".weight", ".bias")) and value.shape is not None
+        for stored, value in graph.graph.initializers.items()
+        if (name := stored.removesuffix(".fp16")).endswith((".weight", ".bias"))
+        and value.shape is not None
     }
 
 
