@@ -143,12 +143,13 @@ def test_a_generator_of_another_family_is_no_base(
     base = tmp_path / "base"
     base.mkdir()
     write_idinvert_bundle(networks, base, BundleFacts("idinvert"), "fp32", lambda _step: None)
-    result = adapt(command, finetuned, base)
-    assert result.exit_code == 2
-    assert "a generator of other layers than that of bundle 'idinvert'" in (
-        " ".join(result.stderr.split())
-    )
-    assert not command.out.exists()
+    for generator in (finetuned, files["generator"]):
+        result = adapt(command, generator, base)
+        assert result.exit_code == 2
+        assert "bundle 'idinvert' was not built of StyleGAN2's checkpoints" in (
+            " ".join(result.stderr.split())
+        )
+        assert not command.out.exists()
 
 
 @pytest.mark.parametrize("storage", ["fp32", "fp16"])

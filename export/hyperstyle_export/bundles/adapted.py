@@ -37,6 +37,9 @@ from .staging import BuildError
 from .verification import ITERATIONS, MAX_IMAGE_ERROR_FP32, MIN_PSNR_FP16, on_cpu, psnr_db
 from .writer import BundleFacts, GraphFiles, OnProgress, write_manifest
 
+OF_STYLEGAN2 = "decoder.conv1.conv.modulation.weight"
+"""Of its graphs, and of those of no other generator."""
+
 BaseWeight = Callable[[State, LayerSpec], Array]
 
 
@@ -46,7 +49,8 @@ def load_adapted(path: Path, base: Bundle) -> HyperStyle:
     Raises
     ------
     BuildError
-        If the base is an adapted bundle itself, or the generator has another size or other layers.
+        If the base is an adapted bundle itself or not of StyleGAN2, or the generator has another
+        size or other layers.
     CheckpointError
         If the file is no generator.
     """
@@ -55,6 +59,12 @@ def load_adapted(path: Path, base: Bundle) -> HyperStyle:
         raise BuildError(
             f"bundle {manifest.name!r} is adapted from {manifest.base.name!r} itself; give that "
             "one as --base."
+        )
+    parameters = _parameters(ir.load(base.verified_path("generator")))
+    if OF_STYLEGAN2 not in parameters:
+        raise BuildError(
+            f"bundle {manifest.name!r} was not built of StyleGAN2's checkpoints, and a fine-tuned "
+            "generator is adapted with such a base only; give another --base."
         )
     generator, _ = read_generator(path)
     config, indices = generator.config, tuple(layer.index for layer in manifest.tuned_layers)
@@ -72,7 +82,7 @@ def load_adapted(path: Path, base: Bundle) -> HyperStyle:
             "from its generator."
         )
     model = HyperStyle.of_generator(generator, indices, manifest.input_size, manifest.crop_rows)
-    if _parameters(build_generator(model)) != _parameters(ir.load(base.verified_path("generator"))):
+    if _parameters(build_generator(model)) != parameters:
         raise BuildError(
             f"{path} is a generator of other layers than that of bundle {manifest.name!r}; give "
             "one that was fine-tuned from its generator."
