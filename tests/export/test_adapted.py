@@ -26,6 +26,7 @@ from hyperstyle_export.readers.idinvert import read_idinvert, read_vgg16
 from hyperstyle_export.readers.official import load_model, read_generator
 from hyperstyle_rt import Bundle, Model
 from hyperstyle_rt.adaptation import Adaptation
+from hyperstyle_rt.errors import InversionError
 from hyperstyle_rt.formats.fit import Fit, Quantiles
 from hyperstyle_rt.formats.manifest_entries import BaseBundle
 from models import TINY, finetuned_generator
@@ -131,6 +132,21 @@ def test_channel_offsets_of_a_refined_inversion_are_kept_where_those_of_the_code
         rendering = adaptation.synthesise(refined, first)
         assert np.abs(rendering - expected).max() < MAX_ERROR
         assert np.abs(rendering - adaptation.synthesise(inversion, first)).max() > 0.05
+
+
+def test_free_weights_and_features_are_the_base_s_alone(
+    command: Command, built: Path, finetuned: Path
+) -> None:
+    assert adapt(command, finetuned, built).exit_code == 0
+    picture = fakeweights.image_u8(3, 64, 64)
+    with Model.load(built, "cpu") as model, Adaptation.load(command.out, "cpu") as adaptation:
+        for name in ("weights", "features"):
+            found = model.optimise(None, picture, steps=1, variables=[name])
+            with pytest.raises(
+                InversionError,
+                match=rf"needs {name}.* cannot render it: an adapted generator has its own; render",
+            ):
+                adaptation.synthesise(found, 0)
 
 
 def test_a_generator_of_another_family_is_no_base(

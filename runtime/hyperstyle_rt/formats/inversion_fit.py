@@ -59,10 +59,12 @@ def _check_free(data: InversionData, manifest: Manifest) -> None:
     }
     for name, is_missing in missing.items():
         if is_missing and getattr(data, name) is not None:
-            of = "an adapted generator has others" if manifest.base else "has no graph for them"
+            why = (
+                "an adapted generator has its own" if manifest.base else "it has no graph for them"
+            )
             raise InversionError(
                 f"the inversion of bundle {data.bundle_name!r} needs {name}, and bundle "
-                f"{manifest.name!r} cannot render it: it {of}; render it with its own bundle, "
+                f"{manifest.name!r} cannot render it: {why}; render it with its own bundle, "
                 "built with this version"
             )
 
