@@ -18,6 +18,7 @@ from hyperstyle_rt.formats.bundle_lookup import find_bundle
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from .refusals import encoder_of_idinvert, encoder_of_photographs, refuse_vgg16
 from .requests import (
     AdaptRequest,
     BuildRequest,
@@ -74,10 +75,7 @@ def build_bundle(request: BuildRequest) -> dict[str, Any]:
         return build_photographs(request, checkpoints.generator, storage)
     if checkpoints.generator is not None and holds_stylegan1(checkpoints.generator):
         return build_idinvert(request, checkpoints.generator, storage)
-    if request.lpips.refine_vgg16 is not None:
-        raise HyperStyleError(
-            "--refine-vgg16 is for IDInvert; give its generator with --generator, or leave it out."
-        )
+    refuse_vgg16(request.lpips)
     if checkpoints.draft is not None or checkpoints.restyle is not None:
         raise HyperStyleError(
             "--draft and --restyle are for the generator of photographs; leave them out."
@@ -147,7 +145,7 @@ def build_idinvert(request: BuildRequest, generator: Path, storage: Storage) -> 
     from .bundles.writer import write_manifest
     from .readers.idinvert import read_idinvert
 
-    options, encoder = request.bundle, _encoder_of_idinvert(request.checkpoints)
+    options, encoder = request.bundle, encoder_of_idinvert(request.checkpoints)
     perceptual_files = _perceptual_files(request.lpips)
     facts, example = _facts(options), read_picture(options.picture)
     with progress("networks") as on_progress, staged(options.out, options.force) as stage:
@@ -164,25 +162,6 @@ def build_idinvert(request: BuildRequest, generator: Path, storage: Storage) -> 
             figures["fp16"] = measure_half(bundle, example)
         write_manifest(stage, replace(bundle.manifest, accuracy=figures))
     return figures
-
-
-def _encoder_of_idinvert(given: CheckpointOptions) -> Path:
-    """The one encoder; refuses what such a bundle cannot have."""
-    if given.checkpoint is not None or given.w_encoder is not None:
-        raise HyperStyleError(
-            "HyperStyle checkpoints are for StyleGAN2, and this generator is IDInvert's; give its "
-            "--encoder alone."
-        )
-    for option, path in (("--draft", given.draft), ("--restyle", given.restyle)):
-        if path is not None:
-            raise HyperStyleError(f"{option} is for the generator of photographs; leave it out.")
-    encoders = given.encoder or []
-    if len(encoders) != 1:
-        raise HyperStyleError(
-            "IDInvert's generator takes one --encoder, the '..._encoder.pth' of the same model; "
-            "give one."
-        )
-    return Path(encoders[0].removeprefix("idinvert="))
 
 
 def _perceptual_files(options: LpipsOptions) -> dict[str, Path]:
@@ -215,7 +194,7 @@ def build_photographs(request: BuildRequest, generator: Path, storage: Storage) 
     from .bundles.writer import write_manifest
     from .readers.mobile_parts import read_mobile_model
 
-    options, encoder = request.bundle, _encoder_of_photographs(request)
+    options, encoder = request.bundle, encoder_of_photographs(request)
     lpips_files, parts = _lpips_files(request.lpips), request.checkpoints
     trained = {"draft": parts.draft, "restyle": parts.restyle}
     given = {role: path for role, path in trained.items() if path is not None}
@@ -241,18 +220,6 @@ def build_photographs(request: BuildRequest, generator: Path, storage: Storage) 
             figures["fp16"] = measure_half(bundle, example, STRAIGHT)
         write_manifest(stage, replace(bundle.manifest, accuracy=figures))
     return figures
-
-
-def _encoder_of_photographs(request: BuildRequest) -> Path:
-    """The one encoder; refuses what such a bundle cannot have."""
-    given, encoders = request.checkpoints, request.checkpoints.encoder or []
-    if given.checkpoint is not None or given.w_encoder is not None:
-        raise HyperStyleError(
-            "HyperStyle checkpoints are for StyleGAN2; give --encoder for this generator."
-        )
-    if len(encoders) != 1:
-        raise HyperStyleError("the generator of photographs takes one --encoder; give one.")
-    return Path(encoders[0])
 
 
 def build_adapted(request: AdaptRequest) -> dict[str, Any]:

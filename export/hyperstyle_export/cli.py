@@ -169,6 +169,11 @@ def _run(options: BundleOptions, plans: PlanOptions, work: Callable[[], dict[str
     try:
         if plans.tensorrt_rtx != (plans.sm is not None):
             raise HyperStyleError("--tensorrt-rtx and --sm go together; give both or neither.")
+        if plans.details and not plans.are_wanted:
+            raise HyperStyleError(
+                f"{plans.details[0]} is for TensorRT plans; give --tensorrt or --tensorrt-rtx, "
+                "too, or leave it out."
+            )
         figures = work()
     except HyperStyleError as error:
         print_error(str(error))

@@ -122,6 +122,16 @@ class PlanOptions:
         """Whether any plans are."""
         return self.tensorrt or self.tensorrt_rtx
 
+    @property
+    def details(self) -> list[str]:
+        """The options given that say how plans are built."""
+        given = {
+            "--workspace": self.workspace is not None,
+            "--timing-cache": self.timing_cache is not None,
+            "--layer-report": self.layer_report,
+        }
+        return [option for option, is_given in given.items() if is_given]
+
 
 @dataclass(frozen=True)
 class CheckpointOptions:

@@ -101,6 +101,18 @@ def test_nothing_is_said_of_plans_that_were_not_asked_for(files: list[str]) -> N
     assert "TensorRT" not in build(files).output
 
 
+@pytest.mark.parametrize(
+    "options", [["--workspace", "64"], ["--timing-cache", "x"], ["--layer-report"]]
+)
+def test_how_plans_are_built_is_refused_without_plans(
+    options: list[str], files: list[str], tmp_path: Path
+) -> None:
+    result = build(files, *options)
+    assert result.exit_code == 2
+    assert f"{options[0]} is for TensorRT plans; give --tensorrt or" in result.output
+    assert not (tmp_path / "tiny").exists()
+
+
 @pytest.mark.parametrize("options", [["--tensorrt-rtx"], ["--sm", "89"]])
 def test_rtx_and_its_architecture_go_together(
     options: list[str], files: list[str], tmp_path: Path

@@ -183,6 +183,8 @@ def test_options_that_do_not_go_together(files: Files, command: Command) -> None
     refuse(command, files, "takes one --encoder", "--encoder", files[ENCODER])
     refuse(command, files, "HyperStyle checkpoints are for StyleGAN2", "--checkpoint", "x.pt")
     refuse(command, files, "--draft is for the generator of photographs", "--draft", "x")
+    for option in (("--dataset-type", "cars"), ("--allow-other-generator",)):
+        refuse(command, files, f"{option[0]} is for StyleGAN2 and StyleGAN3", *option)
     lpips = ("--refine-lpips", files[VGG16], "--refine-lpips-heads", files[VGG16])
     refuse(command, files, "give --refine-vgg16 or --refine-lpips, not both", *lpips)
     alone = {"checkpoint": None, "w_encoder": None}

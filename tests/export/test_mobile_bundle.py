@@ -35,6 +35,7 @@ from hyperstyle_export.requests import (
     BuildRequest,
     BundleOptions,
     CheckpointOptions,
+    LpipsOptions,
     Precision,
     Storage,
 )
@@ -372,6 +373,7 @@ def test_trained_parts_are_read_as_they_were_written(
         ({"checkpoint": Path("a.pt")}, "are for StyleGAN2"),
         ({"draft": Path("head.safetensors")}, "--draft goes by LPIPS"),
         ({"encoder": ["missing.safetensors"]}, "missing.safetensors"),
+        ({"dataset_type": "cars"}, "--dataset-type is for StyleGAN2"),
     ],
 )
 def test_what_such_a_bundle_cannot_have_is_refused(
@@ -380,6 +382,14 @@ def test_what_such_a_bundle_cannot_have_is_refused(
     given = dataclasses.replace(trained, **changes)  # type: ignore[arg-type]
     with pytest.raises(HyperStyleError, match=said):
         building.build_bundle(request_of(given, tmp_path / "faces"))
+    assert not (tmp_path / "faces").exists()
+
+
+def test_vgg16_of_idinvert_is_refused(trained: CheckpointOptions, tmp_path: Path) -> None:
+    request = request_of(trained, tmp_path / "faces")
+    lpips = LpipsOptions(refine_vgg16=tmp_path / "vgg16.pth")
+    with pytest.raises(HyperStyleError, match="--refine-vgg16 is for IDInvert"):
+        building.build_bundle(dataclasses.replace(request, lpips=lpips))
     assert not (tmp_path / "faces").exists()
 
 
