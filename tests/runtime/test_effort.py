@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+from hyperstyle_export.bundles.mobile_writer import add_mobile_half_graphs
 from hyperstyle_export.bundles.writer import write_manifest
 from hyperstyle_rt import Bundle, Model
 from hyperstyle_rt.cli.app import app
@@ -22,6 +24,7 @@ from hyperstyle_rt.formats.manifest import Manifest
 from hyperstyle_rt.imaging.pictures import to_input, write_picture
 from hyperstyle_rt.optimising.effort import effort_of, plan_of
 from mobile_models import SIDE
+from mobilestylegan_files import tiny_model
 from typer.testing import CliRunner
 
 STEPS = 84  # of the preset
@@ -91,6 +94,17 @@ def test_a_rendering_that_is_smaller_than_what_the_networks_see(
     repeated = np.kron(alone, np.ones((2, 2), np.float32))
     error = np.square(repeated - to_input(picture, (64, 64))[0]).mean()
     assert said["before"]["l2"] == pytest.approx(float(error), rel=1e-3)
+
+
+def test_graphs_in_halves_invert_without_steps(
+    tiny_faces_bundle: Path, picture: np.ndarray, tmp_path: Path
+) -> None:
+    directory = shutil.copytree(tiny_faces_bundle, tmp_path / "half")
+    add_mobile_half_graphs(tiny_model(), Bundle.open(directory), lambda _step: None)
+    with Model.load(directory, "cpu", threads=1, precision="fp16") as half:
+        with pytest.raises(HyperStyleError, match=r"gradients need fp32 graphs.*--effort fast"):
+            half.invert(picture, align="never")
+        assert half.invert(picture, align="never", effort="fast").output is not None
 
 
 def test_the_plan_of_an_effort(model: Model) -> None:

@@ -124,7 +124,7 @@ def check_bundle(bundle: Bundle, backend: Backend, request: Request, has_latents
     if backend.graph_precision != BASE_PRECISION:
         raise HyperStyleError(
             f"gradients need {BASE_PRECISION} graphs, not {backend.graph_precision}; open the "
-            f"bundle with --precision {BASE_PRECISION} to optimise"
+            f"bundle with --precision {BASE_PRECISION}, or take no gradient steps (--effort fast)"
         )
     check_needs(bundle.manifest, request.preset, stages)
 
