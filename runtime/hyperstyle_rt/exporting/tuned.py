@@ -136,15 +136,19 @@ def check_exportable(bundle: Bundle, backend: Backend) -> None:
             f"to export a generator needs {BASE_PRECISION} graphs, not {backend.graph_precision}; "
             f"open the bundle with --precision {BASE_PRECISION}"
         )
-    if bundle.manifest.is_tuned:
+    manifest = bundle.manifest
+    if manifest.is_tuned:
         raise BundleError(
-            f"bundle {bundle.manifest.name!r} was exported from an inversion itself; export from "
-            "the bundle it was exported from"
+            f"bundle {manifest.name!r} was exported from an inversion itself; export from the "
+            "bundle it was exported from"
         )
-    if bundle.manifest.parametric_inputs is None:
+    if manifest.parametric_inputs is None:
+        remedy = "build it again with this version"
+        if manifest.codes is None:  # whatever version builds it
+            remedy = "bundles of HyperStyle have it, and of photographs with --refine-lpips"
         raise BundleError(
-            f"bundle {bundle.manifest.name!r} has no graph {PARAMETRIC_GENERATOR}, from which a "
-            "tuned generator is made; build it again with this version"
+            f"bundle {manifest.name!r} has no graph {PARAMETRIC_GENERATOR}, from which a tuned "
+            f"generator is made; {remedy}"
         )
 
 
