@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from hyperstyle_rt.formats.bundle import Bundle
 from numpy.typing import NDArray
 
-from .bundles.rounding import write_rounded_half
+from .bundles.rounding import rounded_half
 from .bundles.stylegan3_verification import (
     check_stylegan3,
     measure_half_generator,
@@ -96,5 +95,5 @@ def _measure_half(
     """Of the generator alone, or of the encoders' inversions, which render with it."""
     if model.encoders:
         return measure_half(bundle, example)
-    with TemporaryDirectory(prefix="hyperstyle-rt-") as directory:
-        return measure_half_generator(model, bundle, write_rounded_half(bundle, Path(directory)))
+    with rounded_half(bundle) as rounded:
+        return measure_half_generator(model, bundle, rounded)

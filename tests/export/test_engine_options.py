@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,11 @@ def build(files: list[str], *options: str) -> Result:
     return CliRunner().invoke(app, [*files, *options], env={"COLUMNS": "200"})
 
 
-def test_both_precisions_in_one_go(files: list[str], tmp_path: Path) -> None:
+def test_both_precisions_in_one_go(
+    files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is measured takes the disk that the bundle is written to, not the temporary one."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     result = build(files, "--precision", "fp32,fp16")
     assert result.exit_code == 0, result.output
     bundle = Bundle.open(tmp_path / "tiny")
@@ -40,6 +45,7 @@ def test_both_precisions_in_one_go(files: list[str], tmp_path: Path) -> None:
     assert figures["iterations"] == 5
     assert figures["image_psnr_db"] >= 45
     assert {f.stored for n, f in bundle.manifest.files.items() if ".fp16." in n} == {"fp16"}
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 @pytest.mark.usefixtures("without_descent")

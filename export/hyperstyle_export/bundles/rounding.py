@@ -9,8 +9,10 @@ operator gives is what a GPU gives that multiplies halves and adds in float32, a
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import onnx
 from hyperstyle_rt.files import sha256
@@ -74,6 +76,17 @@ def _rounded(
 
 def _cast(source: str, target: str, dtype: int) -> onnx.NodeProto:
     return helper.make_node("Cast", [source], [target], name=f"{target}/Cast", to=dtype)
+
+
+@contextmanager
+def rounded_half(bundle: Bundle) -> Iterator[Bundle]:
+    """Give :func:`write_rounded_half` in a directory beside the bundle, which is then removed.
+
+    It may take more room than the bundle: gigabytes, that the system's own temporary directory may
+    not have.
+    """
+    with TemporaryDirectory(prefix=".hyperstyle-rt-", dir=bundle.directory.parent) as directory:
+        yield write_rounded_half(bundle, Path(directory))
 
 
 def write_rounded_half(bundle: Bundle, directory: Path) -> Bundle:

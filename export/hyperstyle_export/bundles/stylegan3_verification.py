@@ -100,7 +100,7 @@ def measure_half_generator(
     Parameters
     ----------
     rounded:
-        By :func:`~.rounding.write_rounded_half`.
+        By :func:`~.rounding.rounded_half`.
 
     Raises
     ------

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,7 @@ from ..methods import HYPERSTYLE
 from ..networks.encoder_method import EncoderMethod
 from ..networks.hyperstyle import HyperStyle
 from ..networks.latent_layout import InvertibleModel
-from .rounding import write_rounded_half
+from .rounding import rounded_half
 from .staging import BuildError
 
 # Enough to have accumulated once; every further iteration repeats the same graphs.
@@ -183,10 +181,8 @@ def measure_half(
     names = every if methods is None else methods
     with on_cpu(bundle) as runtime:
         expected = [_output(runtime, picture, name) for name in names]
-    with TemporaryDirectory(prefix="hyperstyle-rt-") as directory:
-        rounded = write_rounded_half(bundle, Path(directory))
-        with on_cpu(rounded, "fp16") as half:
-            outputs = [_output(half, picture, name) for name in names]
+    with rounded_half(bundle) as rounded, on_cpu(rounded, "fp16") as half:
+        outputs = [_output(half, picture, name) for name in names]
     ratios = {n: psnr_db(a, b) for n, a, b in zip(names, outputs, expected, strict=True)}
     for name, psnr in ratios.items():
         if not psnr >= MIN_PSNR_HALF:  # not a number is out of bounds, too
