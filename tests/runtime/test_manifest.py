@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -20,6 +21,7 @@ from hyperstyle_rt.formats.manifest_entries import (
 )
 from hyperstyle_rt.formats.methods import Method, Phase
 from hyperstyle_rt.formats.optional_inputs import NoiseLayer, StyleLayer
+from hyperstyle_rt.formats.parametric_inputs import ObjectiveFacts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -134,7 +136,10 @@ def test_a_bundle_that_only_renders_has_no_method():
     SCHEMA.validate(document)
     manifest = Manifest.from_json(document)
     assert manifest.to_json() == document
-    assert "'tiny' has no method: it only renders" in refusal(BundleError, manifest.method)
+    said = "'tiny' has no method: it only renders; name another bundle"
+    assert refusal(BundleError, replace(manifest, objective=None).method).endswith(said)
+    descends = replace(manifest, objective=ObjectiveFacts("lpips_alexnet", 0.3))
+    assert f"{said}, or gradient steps from nothing" in refusal(BundleError, descends.method)
 
 
 def test_a_generator_without_tuned_layers_and_codes():

@@ -171,11 +171,13 @@ class Manifest:
         chosen = self.default_method if name is None else name
         if chosen is None or chosen not in self.methods:
             wanted = "no method" if name is None else f"no method {shown(name)}"
-            offered = f", only {', '.join(self.methods)}" if self.methods else ": it only renders"
-            raise BundleError(
-                f"bundle {self.name!r} has {wanted}{offered}; name one that it has, or another "
-                "bundle"
-            )
+            offered, remedy = ": it only renders", "name another bundle"
+            if self.methods:
+                offered = f", only {', '.join(self.methods)}"
+                remedy = "name one that it has, or another bundle"
+            elif self.objective is not None:
+                remedy += ", or gradient steps from nothing (--method projector)"
+            raise BundleError(f"bundle {self.name!r} has {wanted}{offered}; {remedy}")
         return self.methods[chosen]
 
     def check_stands_alone(self) -> None:
