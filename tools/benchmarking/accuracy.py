@@ -31,10 +31,10 @@ from hyperstyle_rt.cli.check import (
     PicturesArgument,
     compare_and_show,
 )
-from hyperstyle_rt.cli.terminal import print_error
 from hyperstyle_rt.errors import BackendError, HyperStyleError
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.types import Array
+from mistakes import one_sentence
 
 if TYPE_CHECKING:
     import torch
@@ -166,12 +166,9 @@ def main(
 ) -> None:
     """Compare; exit with 1 and name the worst tensor if one is out of bounds."""
     open_one = partial(open_any, checkpoint=checkpoint, w_encoder=w_encoder)
-    try:
+    with one_sentence():
         request = CheckRequest(reference, candidate, pictures or [], None, iterations)
         compare_and_show(open_one, bundle, request, json_)
-    except HyperStyleError as error:
-        print_error(str(error))
-        raise typer.Exit(2) from None
 
 
 if __name__ == "__main__":

@@ -14,12 +14,12 @@ from typing import Annotated
 
 import typer
 from hyperstyle_export.bundles.writer import graph_file, write_manifest
-from hyperstyle_rt.cli.terminal import print_error, print_line
-from hyperstyle_rt.errors import HyperStyleError
+from hyperstyle_rt.cli.terminal import print_line
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.bundle_lookup import find_bundle
 from hyperstyle_rt.formats.manifest import BASE_PRECISION
 from hyperstyle_rt.formats.manifest_entries import GraphFile
+from mistakes import one_sentence
 
 
 def count_costs(bundle: Bundle) -> None:
@@ -47,12 +47,9 @@ def count_costs(bundle: Bundle) -> None:
 
 def main(bundle: Annotated[str, typer.Argument(help="Directory or name.")]) -> None:
     """Count the costs of a bundle's graphs."""
-    try:
+    with one_sentence():
         opened = Bundle.open(find_bundle(bundle))
         count_costs(opened)
-    except HyperStyleError as error:
-        print_error(str(error))
-        raise typer.Exit(2) from None
     print_line(f"{opened.directory}: {len(opened.manifest.graphs)} graphs counted")
 
 

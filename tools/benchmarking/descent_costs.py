@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from hyperstyle_rt.cli.terminal import columns_table, print_error, print_line, print_tables
+from hyperstyle_rt.cli.outputs import check_writable, write_report
+from hyperstyle_rt.cli.terminal import columns_table, print_line, print_tables
 from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.bundle_lookup import find_bundle
@@ -30,8 +31,9 @@ from hyperstyle_rt.free_inputs import noise_size
 from hyperstyle_rt.inversion import Inversion
 from hyperstyle_rt.model import Model
 from hyperstyle_rt.types import Array
+from mistakes import one_sentence
 
-from .inversion import Contender, Seconds, picture_u8
+from .inversion import Contender, Seconds, Unavailable, picture_u8
 from .pivotal_tuning import clock_of
 
 STEP, FORWARD, PEAK = "step", "forward", "peak_bytes"
@@ -143,7 +145,7 @@ def run_once(make: Callable[[], Callable[[], Seconds]]) -> dict[str, float]:
     try:
         found = contender.run()
         return {**found, PEAK: contender.stop()}
-    except EOFError:
+    except Unavailable:
         return {}
 
 
@@ -184,7 +186,7 @@ def measure_descents(
             if names is None or descent.title in names:
                 make = partial(descending, bundle, saved, descent, steps, threads, clock)
                 result = run_once(make)
-                if result:
+                if result and found["inversion"]:
                     result[PASSES] = result[STEP] / found["inversion"][FORWARD]
                 found[descent.title] = result
                 on_found(descent.title, result)
@@ -209,19 +211,18 @@ def main(
         figures["rows"][title] = result
         print_line(f"{title}: {json.dumps(result) if result else 'ended; is memory short?'}")
         if output is not None:
-            output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+            write_report(output, figures)
 
     names = None if only is None else [name for name in only.split(";") if name]
-    try:
+    with one_sentence():
         clock_of(clock)
+        if output is not None:
+            check_writable(output.parent, "--json")
         with tempfile.TemporaryDirectory() as scratch:
             named = None if bundle is None else find_bundle(bundle)
             folder = named or write_synthetic(size, Path(scratch))
             figures["resolution"] = Bundle.open(folder).manifest.resolution
             measure_descents(folder, names, steps, threads, clock, note)
-    except HyperStyleError as error:
-        print_error(str(error))
-        raise typer.Exit(2) from None
     print_tables(as_table(figures))
 
 

@@ -18,6 +18,7 @@ import fakeweights
 import numpy as np
 import typer
 from hyperstyle_rt.model import Model
+from mistakes import one_sentence
 from rich.console import Console
 
 EDITS = 8
@@ -77,11 +78,12 @@ def compare(bundle: Path, threads: int, repeats: int) -> str:
     )
 
 
+@one_sentence()
 def main(
     bundle: Annotated[Path | None, typer.Option(help="Default: a synthetic one.")] = None,
     size: Annotated[int, typer.Option(help="Generator size of the synthetic weights.")] = 256,
-    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
-    repeats: Annotated[int, typer.Option(help="Recorded turns.")] = 5,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    repeats: Annotated[int, typer.Option(min=1, help="Recorded turns.")] = 5,
 ) -> None:
     """Time a sweep of 8 edits against 8 single renders."""
     console = Console()

@@ -14,7 +14,6 @@ they compare with those of torch.
 
 from __future__ import annotations
 
-import json
 import statistics
 import tempfile
 import time
@@ -23,6 +22,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from hyperstyle_rt.cli.outputs import check_writable, write_report
+from hyperstyle_rt.errors import HyperStyleError
+from mistakes import one_sentence
 from rich.console import Console
 from rich.table import Table
 
@@ -90,7 +92,6 @@ def runtime_encoder(bundle: Path, threads: int = 1, backend: str = "cpu") -> Cal
         If the backend cannot be used here.
     """
     from hyperstyle_rt.checking.comparison import open_contender
-    from hyperstyle_rt.errors import HyperStyleError
     from hyperstyle_rt.formats.bundle import Bundle
     from hyperstyle_rt.model import Model
 
@@ -109,18 +110,21 @@ def runtime_encoder(bundle: Path, threads: int = 1, backend: str = "cpu") -> Cal
     return run
 
 
+@one_sentence()
 def main(
     encoder_type: Annotated[
         str, typer.Option("--type", help="Official class of the synthetic weights, or IDInvert.")
     ] = "Encoder4Editing",
     size: Annotated[int, typer.Option(help="Generator size of the synthetic weights.")] = 256,
     file: Annotated[Path | None, typer.Option(help="Checkpoint of an encoder.")] = None,
-    threads: Annotated[int, typer.Option(help="CPU threads of each contender.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each contender.")] = 1,
     backend: Annotated[str, typer.Option(help="Of the runtime, as `bench` names them.")] = "cpu",
-    repeats: Annotated[int, typer.Option(help="Recorded inversions of each contender.")] = 3,
+    repeats: Annotated[int, typer.Option(min=1, help="Recorded turns.")] = 3,
     output: Annotated[Path | None, typer.Option("--json", help="Also write the figures.")] = None,
 ) -> None:
     """Compare time and memory of one encoder's inversions."""
+    if output is not None:
+        check_writable(output.parent, "--json")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         bundle = folder / "bundle"
@@ -129,20 +133,17 @@ def main(
             described, reference = _write_idinvert(folder, bundle)
         else:
             described, reference = _write_encoder(folder, bundle, encoder_type, size, file)
-        try:
-            contenders = {
-                TORCH: Contender(*reference, threads),
-                **{
-                    name: Contender(runtime_encoder, bundle, threads, name)
-                    for name in backend.split(",")
-                },
-            }
-        except Unavailable as error:
-            raise typer.BadParameter(str(error)) from error
+        contenders = {
+            TORCH: Contender(*reference, threads),
+            **{
+                name: Contender(runtime_encoder, bundle, threads, name)
+                for name in backend.split(",")
+            },
+        }
         figures = {**described, "threads": threads, **compare(contenders, repeats)}
     Console(stderr=True).print(as_table(figures))
     if output is not None:
-        output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_report(output, figures)
 
 
 def _write_encoder(
@@ -150,13 +151,16 @@ def _write_encoder(
 ) -> tuple[dict[str, Any], tuple[Any, ...]]:
     """Write the bundle of an encoder; gives what it is, and how its reference is made."""
     from hyperstyle_export.bundles.writer import BundleFacts, write_bundle
-    from hyperstyle_export.networks.config import GeneratorConfig
+    from hyperstyle_export.networks.encoder_kinds import ENCODER_KINDS
     from hyperstyle_export.readers.encoders import EncoderSource
     from hyperstyle_export.readers.family import Sources, load_family
-    from synthetic import OFFICIAL_CHANNELS, encoder_config, write_encoder
+    from synthetic import encoder_config, official_generator, write_encoder
 
     if file is None:
-        generator = GeneratorConfig(OFFICIAL_CHANNELS[: size.bit_length() - 2])
+        if encoder_type not in ENCODER_KINDS:
+            known = ", ".join((*ENCODER_KINDS, IDINVERT))
+            raise HyperStyleError(f"there is no encoder {encoder_type!r}; choose one of {known}")
+        generator = official_generator(size)
         config = encoder_config(encoder_type, generator)
         file = write_encoder(folder / "encoder.pt", encoder_type, config, generator)
     family = load_family(Sources(encoders=(EncoderSource(file),)))

@@ -28,7 +28,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from hyperstyle_rt.cli.outputs import check_writable, write_report
 from hyperstyle_rt.cli.terminal import print_line
+from hyperstyle_rt.errors import HyperStyleError
+from hyperstyle_rt.files import write_atomically
+from mistakes import one_sentence
 
 Device = Literal["cuda", "cpu"]
 MODULE = "benchmarking.gpu_stages"
@@ -174,6 +178,13 @@ def run_stages(
     return results
 
 
+def save_report(out: Path, document: Mapping[str, Any], page: str) -> None:
+    """Write OUT.json and OUT.md, each whole or not at all."""
+    write_report(out.with_name(f"{out.name}.json"), document)
+    write_atomically(out.with_name(f"{out.name}.md"), page.encode(), HyperStyleError)
+
+
+@one_sentence()
 def main(
     device: Annotated[str, typer.Option(help="cuda, or cpu to try it.")] = "cuda",
     size: Annotated[int, typer.Option(help="Generator size of the synthetic weights.")] = 1024,
@@ -187,6 +198,7 @@ def main(
     """Write OUT.md and OUT.json; exits with 1 if a stage failed."""
     if device not in ("cuda", "cpu") or (checkpoint is None) != (w_encoder is None):
         raise typer.BadParameter("--device is cuda or cpu; give both checkpoints or none")
+    check_writable(out.parent)
     left_out = {name.strip() for name in without.split(",") if name.strip()}
     unknown = left_out - {stage.name for stage in STAGES}
     if unknown:
@@ -201,12 +213,10 @@ def main(
 
         def save(found: Mapping[str, Any]) -> None:
             report = {"device": device, "machine": platform.platform(), "stages": found}
-            text = json.dumps(report, indent=2) + "\n"
-            out.with_suffix(".json").write_text(text, encoding="utf-8")
-            out.with_suffix(".md").write_text(as_markdown(report), encoding="utf-8")
+            save_report(out, report, as_markdown(report))
 
         results = run_stages(stages, written, 60 * minutes, save)
-    print_line(f"{out.with_suffix('.md')}")
+    print_line(f"{out}.md")
     if not all(result["ok"] for result in results.values()):
         raise typer.Exit(1)
 

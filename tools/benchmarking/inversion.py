@@ -14,7 +14,6 @@ filter is the one-channel convolution of rosinality's CPU form.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import multiprocessing.connection
 import shutil
@@ -28,7 +27,11 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import typer
+from hyperstyle_rt.cli.outputs import check_writable, write_report
 from hyperstyle_rt.errors import HyperStyleError
+from hyperstyle_rt.files import make_directory
+from mistakes import one_sentence
+from processes import how_it_ended, peak_memory
 from rich.console import Console
 from rich.table import Table
 
@@ -191,23 +194,13 @@ def worker(
     pipe.send(peak_memory())
 
 
-def peak_memory() -> int:
-    """Peak resident bytes of this process.
-
-    Not `ru_maxrss`, which starts at the size of the process that spawned this one.
-    """
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024
-
-
 class Contender:
     """One implementation in its own process.
 
     Raises
     ------
     Unavailable
-        If it cannot run here.
+        If it cannot run here; of every method, too, where its process has ended.
     """
 
     def __init__(self, make: Callable[..., Any], *args: Any) -> None:
@@ -217,15 +210,14 @@ class Contender:
         self._process.start()
         theirs.close()
         self.runs: list[Seconds] = []
-        reason = self._pipe.recv()
+        reason = self._answer()
         if reason is not None:
             self._process.join()
             raise Unavailable(reason)
 
     def run(self) -> Seconds:
         """One inversion, not recorded."""
-        self._pipe.send(True)
-        return self._pipe.recv()
+        return self._answer(True)
 
     def record(self) -> None:
         """One inversion, recorded."""
@@ -237,10 +229,19 @@ class Contender:
 
     def stop(self) -> int:
         """End the process; its peak resident memory in bytes."""
-        self._pipe.send(None)
-        peak = self._pipe.recv()
+        peak = self._answer(None)
         self._process.join()
         return peak
+
+    def _answer(self, *asked: bool | None) -> Any:
+        try:
+            for each in asked:
+                self._pipe.send(each)
+            return self._pipe.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            ended = how_it_ended(self._process.exitcode or 0)
+            raise Unavailable(f"its process {ended}; what it said is above") from None
 
 
 def matmul_rate(threads: int) -> float:
@@ -269,12 +270,13 @@ def generator_macs(bundle: Path) -> float:
     return float(total)
 
 
+@one_sentence()
 def main(
     size: Annotated[int, typer.Option(help="Generator size of the synthetic weights.")] = 256,
     checkpoint: Annotated[Path | None, typer.Option(help="HyperStyle checkpoint.")] = None,
     w_encoder: Annotated[Path | None, typer.Option(help="W-encoder checkpoint.")] = None,
-    threads: Annotated[int, typer.Option(help="CPU threads of each contender.")] = 2,
-    repeats: Annotated[int, typer.Option(help="Recorded inversions of each contender.")] = 5,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each contender.")] = 2,
+    repeats: Annotated[int, typer.Option(min=1, help="Recorded turns.")] = 5,
     backend: Annotated[str, typer.Option(help="Further ones of the runtime, by commas.")] = "",
     keep: Annotated[Path | None, typer.Option(help="Leave the bundle in this new folder.")] = None,
     output: Annotated[Path | None, typer.Option("--json", help="Also write the figures.")] = None,
@@ -284,15 +286,21 @@ def main(
     from hyperstyle_export.readers.official import load_model
     from synthetic import official_config, write_checkpoints
 
+    if (checkpoint is None) != (w_encoder is None):
+        raise HyperStyleError("a model has two files; give --checkpoint and --w-encoder")
+    if keep is not None and keep.exists():
+        raise HyperStyleError(f"{keep} exists; name a new folder with --keep")
+    if output is not None:
+        check_writable(output.parent, "--json")
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory() as scratch, console.status("") as status:
         folder = Path(scratch)
         if checkpoint is None or w_encoder is None:
             status.update("synthetic checkpoints")
             checkpoint, w_encoder = write_checkpoints(official_config(size), folder)
-        bundle = keep or folder / "bundle"
-        bundle.mkdir()
         model = load_model(checkpoint, w_encoder)
+        bundle = keep or folder / "bundle"
+        make_directory(bundle, HyperStyleError)
         size = model.config.generator.resolution
         write_bundle(model, bundle, BundleFacts("benchmark"), "fp32", status.update)
         del model
@@ -301,7 +309,7 @@ def main(
     figures = {"size": size, "iterations": ITERATIONS, "threads": threads, **figures}
     console.print(as_table(figures))
     if output is not None:
-        output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_report(output, figures)
 
 
 def compare(
@@ -333,9 +341,15 @@ def compare(
             contenders[name] = Contender(*maker)
         except Unavailable as error:
             left_out[name] = str(error)
-    for name, contender in contenders.items():
+    for name, contender in list(contenders.items()):
         on_progress(f"warm-up: {name}")
-        contender.run()
+        try:
+            contender.run()
+        except Unavailable as error:  # torch compiles now, and memory may be short
+            left_out[name] = str(error)
+            del contenders[name]
+    if RUNTIME in left_out:
+        raise Unavailable(f"there is nothing to compare with: {left_out[RUNTIME]}")
     for turn in range(repeats):
         on_progress(f"inversion {turn + 1} of {repeats}")
         for contender in contenders.values():

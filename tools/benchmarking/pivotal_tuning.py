@@ -16,7 +16,6 @@ and LPIPS' AlexNet, and the hypernetwork, which has no part in this, is small.
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import statistics
 import tempfile
@@ -28,7 +27,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
-from hyperstyle_rt.cli.terminal import print_error
+from hyperstyle_rt.cli.outputs import check_writable, write_report
 from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.bundle_lookup import find_bundle
@@ -36,6 +35,7 @@ from hyperstyle_rt.formats.manifest import BASE_PRECISION
 from hyperstyle_rt.model import Model
 from hyperstyle_rt.optimising.presets import PRESETS
 from hyperstyle_rt.types import Array
+from mistakes import one_sentence
 from rich.console import Console
 from rich.table import Table
 
@@ -246,8 +246,10 @@ def main(
     output: Annotated[Path | None, typer.Option("--json", help="Also write the figures.")] = None,
 ) -> None:
     """Time steps of pivotal tuning beside eager PyTorch, and compare the pictures."""
-    try:
+    with one_sentence():
         clock_of(clock)
+        if output is not None:
+            check_writable(output.parent, "--json")
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) if bundle is None else find_bundle(bundle)
             if bundle is None:
@@ -255,14 +257,11 @@ def main(
             Model.load(folder, backend, precision=precision).close()  # or is refused
             found = compare(folder, (backend, precision), steps, repeats, threads, clock)
             size = Bundle.open(folder).manifest.resolution
-    except HyperStyleError as error:
-        print_error(str(error))
-        raise typer.Exit(2) from None
     settings = {"size": size, "backend": backend, "precision": precision}
     figures = {**settings, "steps": steps, "threads": threads, "clock": clock, **found}
     Console(stderr=True).print(as_table(figures))
     if output is not None:
-        output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_report(output, figures)
 
 
 def as_table(figures: dict[str, Any]) -> Table:

@@ -17,6 +17,7 @@ import typer
 from hyperstyle_export.graphs.costs import Work, work_of
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.bundle_lookup import find_bundle
+from mistakes import one_sentence
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ def table(bundle: Bundle, precision: str, name: str | None = None) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
+@one_sentence()
 def main(
     bundle: Annotated[str | None, typer.Argument(help="Directory or name; default: embedded.")] = (
         None

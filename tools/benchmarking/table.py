@@ -22,9 +22,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from hyperstyle_rt.cli.outputs import check_writable
 from hyperstyle_rt.cli.terminal import print_line
+from hyperstyle_rt.errors import HyperStyleError
+from mistakes import one_sentence
+from synthetic import official_generator
 
-from .gpu_report import LAST_WORDS, run_group
+from .gpu_report import LAST_WORDS, run_group, save_report
 
 BF16, FP32 = "openvino-bf16", "runtime"
 RUNTIME_COMMAND = ("-m", "hyperstyle_rt")
@@ -194,6 +198,26 @@ def as_markdown(report: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def sizes_of(text: str) -> list[int]:
+    """Read ``1024,256``.
+
+    Raises
+    ------
+    HyperStyleError
+        If a size is none of a generator.
+    """
+    try:
+        sizes = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise HyperStyleError(
+            f"--sizes is numbers with commas, e.g. 1024,256, not {text!r}"
+        ) from None
+    for size in sizes:
+        official_generator(size)
+    return sizes
+
+
+@one_sentence()
 def main(
     out: Annotated[Path, typer.Option(help="Report without its suffix.")] = Path("speed"),
     sizes: Annotated[str, typer.Option(help="Of the generator, by commas.")] = "1024,256",
@@ -201,17 +225,15 @@ def main(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of each contender.")] = 2,
 ) -> None:
     """Write OUT.md and OUT.json; whatever ends the command leaves the parts that were done."""
+    wanted = sizes_of(sizes)
+    check_writable(out.parent)
     report: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="hyperstyle-rt-") as scratch:
-        for part in parts(
-            [int(size) for size in sizes.split(",")], repeats, threads, Path(scratch)
-        ):
+        for part in parts(wanted, repeats, threads, Path(scratch)):
             print_line(f"{part.title}: at most {part.minutes:g} minutes")
             report[part.title] = run_part(part)
             document = {"machine": platform.platform(), "threads": threads, "parts": report}
-            text = json.dumps(document, indent=2) + "\n"
-            out.with_suffix(".json").write_text(text, encoding="utf-8")
-            out.with_suffix(".md").write_text(as_markdown(report), encoding="utf-8")
+            save_report(out, document, as_markdown(report))
     print_line(as_markdown(report))
 
 

@@ -15,18 +15,17 @@ from evaluation.metrics import SSIM_SIDE
 from hyperstyle_rt import __version__
 from hyperstyle_rt.cli.terminal import (
     exit_with_errors,
-    print_error,
     print_json,
     print_line,
     print_note,
     print_tables,
     progress_bar,
 )
-from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.files import reason, write_atomically
 from hyperstyle_rt.formats.precisions import BASE_PRECISION
 from hyperstyle_rt.imaging.pictures import read_picture, to_input, write_picture
 from hyperstyle_rt.model import Model
+from mistakes import one_sentence
 
 from . import report
 from .edit_run import EDITS_FILES, edits_asked, run_edits
@@ -138,7 +137,7 @@ def main(
     --resume. Pictures and files of weights that cannot be used are named at the end and stop
     nothing; the exit status is 2 then.
     """
-    try:
+    with one_sentence():
         model = Model.load(bundle, backend, threads=threads, precision=precision)
         most, limits = parse_limits(limit or [])
         named, left_out = parse_rows(methods, model)
@@ -172,9 +171,6 @@ def main(
         if asked is not None:
             edited = run_edits(model, asked, epochs, comparison, samples, panel, store, json_)
             comparison.problems.extend(edited)
-    except HyperStyleError as error:
-        print_error(str(error))
-        raise typer.Exit(2) from None
     if json_:
         print_json(report.document(comparison))
     else:

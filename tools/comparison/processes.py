@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from hyperstyle_rt.files import reason
+from processes import how_it_ended
 
 from .errors import ComparisonError
 from .rows import Row
@@ -104,20 +104,9 @@ class RowProcess:
         if line:
             answer: Answer = json.loads(line)
             return answer
-        return {"error": f"the process that inverts {_how_it_ended(self._process.wait())}"}
+        return {"error": f"the process that inverts {how_it_ended(self._process.wait())}"}
 
     def _pipes(self) -> tuple[IO[str], IO[str]]:
         to, back = self._process.stdin, self._process.stdout
         assert to is not None and back is not None
         return to, back
-
-
-def _how_it_ended(status: int) -> str:
-    if status >= 0:
-        return f"ended with status {status}"
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:
-        name = f"signal {-status}"
-    hint = ", which the system sends where memory is short" if name == "SIGKILL" else ""
-    return f"was ended by {name}{hint}"

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarking.inversion import peak_memory
 from hyperstyle_rt.errors import BackendError, BundleError, HyperStyleError
 from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear, to_picture, write_picture
 from hyperstyle_rt.inversion import Inversion
 from hyperstyle_rt.model import Model
 from hyperstyle_rt.types import Array, Picture
+from processes import peak_memory
 
 from comparison.rows import Row
 

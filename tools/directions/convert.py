@@ -18,15 +18,13 @@ Nothing in the files is run. Without -o the directions are added to the bundle.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
-from hyperstyle_rt.cli.terminal import print_error, print_note
-from hyperstyle_rt.errors import EditError, HyperStyleError
+from hyperstyle_rt.cli.terminal import print_note
+from hyperstyle_rt.errors import EditError
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.bundle_lookup import find_bundle
 from hyperstyle_rt.formats.directions_file import (
@@ -37,6 +35,7 @@ from hyperstyle_rt.formats.directions_file import (
 )
 from hyperstyle_rt.formats.optional_inputs import OptionalInputs
 from hyperstyle_rt.types import Array
+from mistakes import one_sentence
 
 from directions.array_files import as_floats, named_array, read_arrays
 from directions.boundaries import boundary_keys, on_rows, stated_rows
@@ -84,7 +83,7 @@ def interfacegan(
     A file may hold one, or several by key (AnyCost GAN's, .npz). Where one says itself which rows
     it moves (IDInvert's), those are taken if --rows is not given.
     """
-    with _one_sentence():
+    with one_sentence():
         opened = _open(bundle)
         contents = read_arrays(file)
         count = opened.manifest.num_latents
@@ -113,7 +112,7 @@ def ganspace(
     out: OutOption = None,
 ) -> None:
     """A principal component, of a file with mean, std and comp (or lat_mean, lat_stdev, ...)."""
-    with _one_sentence():
+    with one_sentence():
         opened = _open(bundle)
         contents = read_arrays(file)
         width = opened.manifest.latent_width
@@ -146,7 +145,7 @@ def styleclip(
     out: OutOption = None,
 ) -> None:
     """A global direction of StyleCLIP: one step is an alpha of 1."""
-    with _one_sentence():
+    with one_sentence():
         opened = _open(bundle)
         relevance = as_floats(read_arrays(fs3), fs3)
         text = as_floats(read_arrays(text_direction), text_direction).reshape(-1)
@@ -172,7 +171,7 @@ def styles(
     out: OutOption = None,
 ) -> None:
     """Channels of StyleSpace: a vector of all styles, or single channels."""
-    with _one_sentence():
+    with one_sentence():
         opened = _open(bundle)
         layout = _styles(opened)
         if (file is None) == (channel is None):
@@ -331,16 +330,6 @@ def _rows(text: str | None, count: int) -> tuple[int, int]:
 
 def _open(bundle: str) -> Bundle:
     return Bundle.open(find_bundle(bundle))
-
-
-@contextmanager
-def _one_sentence() -> Iterator[None]:
-    """Turn the errors a user can make into a line and exit status 2."""
-    try:
-        yield
-    except HyperStyleError as error:
-        print_error(str(error))
-        raise typer.Exit(2) from None
 
 
 if __name__ == "__main__":

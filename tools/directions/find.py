@@ -28,14 +28,14 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from hyperstyle_rt.cli.terminal import print_error
-from hyperstyle_rt.errors import EditError, HyperStyleError
+from hyperstyle_rt.errors import EditError
 from hyperstyle_rt.files import read_regular
 from hyperstyle_rt.formats import strict_json
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.directions_file import LinearDirection
 from hyperstyle_rt.imaging.pictures import read_picture, to_input
 from hyperstyle_rt.model import Model
+from mistakes import one_sentence
 from numpy.typing import NDArray
 from picture_sets.folders import FACTORS_FILE, pictures_in, read_factor_table
 from picture_sets.known_latents import mapped_latents, read_known
@@ -225,7 +225,7 @@ def main(
 ) -> None:
     """Find directions and put them into a bundle, or into a file."""
     console = Console(stderr=True)
-    try:
+    with one_sentence():
         recipes = read_recipes(recipe)
         model = Model.load(bundle, "cpu")
         if pictures is not None:
@@ -243,9 +243,6 @@ def main(
             for (name, entry), v in zip(recipes.items(), vectors, strict=True)
         }
         write_directions(Bundle.open(bundle), directions, out)
-    except HyperStyleError as error:
-        print_error(str(error))
-        raise typer.Exit(2) from None
     console.print(as_table(list(recipes), response, explained))
 
 

@@ -19,12 +19,13 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from hyperstyle_rt.cli.terminal import print_error, print_line
-from hyperstyle_rt.errors import EditError, HyperStyleError
+from hyperstyle_rt.cli.terminal import print_line
+from hyperstyle_rt.errors import EditError
 from hyperstyle_rt.files import read_regular
 from hyperstyle_rt.formats import strict_json
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.directions_file import LinearDirection
+from mistakes import one_sentence
 from numpy.typing import NDArray
 
 from directions.files import write_directions
@@ -180,7 +181,7 @@ def main(
     ] = None,
 ) -> None:
     """Fit directions and put them into a bundle, or into a file."""
-    try:
+    with one_sentence():
         recipes, opened = read_recipes(recipe), Bundle.open(bundle)
         attributes = joined([load_attributes(path) for path in (table, *(more or ()))])
         width = opened.manifest.latent_width
@@ -196,9 +197,6 @@ def main(
             for name, vector in found.vectors.items()
         }
         write_directions(opened, directions, out)
-    except HyperStyleError as error:
-        print_error(str(error))
-        raise typer.Exit(2) from None
     for name, share in found.explained.items():
         print_line(f"{name}: w explains {share:.2f} of the attribute on held-out renders")
 

@@ -20,12 +20,12 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from hyperstyle_rt.cli.terminal import print_error
-from hyperstyle_rt.errors import EditError, HyperStyleError
+from hyperstyle_rt.errors import EditError
 from hyperstyle_rt.files import write_atomically
 from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear
 from hyperstyle_rt.model import Model
 from hyperstyle_rt.types import Array
+from mistakes import one_sentence
 from picture_sets.folders import pictures_in
 from rich.console import Console
 
@@ -186,7 +186,7 @@ def main(
 ) -> None:
     """Measure the directions of a bundle on held-out renders."""
     console = Console(stderr=True)
-    try:
+    with one_sentence():
         model = Model.load(bundle, "cpu")
         recipes = read_recipes(recipe)
         if set(recipes) != set(model.directions):
@@ -199,9 +199,6 @@ def main(
             model, recipes, (train_on, held_out), (renders, count), identity, epochs, console
         )
         write_atomically(out, markdown(figures, bundle.name).encode(), EditError)
-    except HyperStyleError as error:
-        print_error(str(error))
-        raise typer.Exit(2) from None
 
 
 def judge_bundle(

@@ -20,9 +20,10 @@ import numpy as np
 import torch
 import typer
 from evaluation.identity import load_identity
-from hyperstyle_rt.cli.terminal import print_error, print_line
-from hyperstyle_rt.errors import EditError, HyperStyleError
+from hyperstyle_rt.cli.terminal import print_line
+from hyperstyle_rt.errors import EditError
 from hyperstyle_rt.files import write_atomically
+from mistakes import one_sentence
 from numpy.typing import NDArray
 from photos.renders import RenderSet, read_set
 
@@ -131,13 +132,10 @@ def main(
     shards: Annotated[int | None, typer.Option(min=1, help="At most so many of each set.")] = None,
 ) -> None:
     """Read attributes off renders whose latents are known."""
-    try:
+    with one_sentence():
         renders = (part for folder in sets for part in _shards(read_set(folder, shards)))
         found = read_attributes(renders, face_api, lambda done: print_line(f"{done} pictures"))
         save_attributes(found, out)
-    except HyperStyleError as error:
-        print_error(str(error))
-        raise typer.Exit(2) from None
 
 
 def _shards(whole: RenderSet, size: int = 256) -> Iterable[RenderSet]:

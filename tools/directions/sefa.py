@@ -16,12 +16,13 @@ from typing import Annotated
 import numpy as np
 import onnx
 import typer
-from hyperstyle_rt.cli.terminal import print_error, print_line
-from hyperstyle_rt.errors import EditError, HyperStyleError
+from hyperstyle_rt.cli.terminal import print_line
+from hyperstyle_rt.errors import EditError
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.directions_file import LinearDirection
 from hyperstyle_rt.model import Model
 from hyperstyle_rt.types import Array, Floats
+from mistakes import one_sentence
 from onnx import numpy_helper
 
 from directions.files import write_directions
@@ -80,7 +81,7 @@ def main(
     ] = None,
 ) -> None:
     """Find directions in closed form and put them into a bundle, or into a file."""
-    try:
+    with one_sentence():
         opened = Bundle.open(bundle)
         found = closed_form(affine_maps(opened), count)
         with Model.load(bundle, "cpu") as model:
@@ -93,9 +94,6 @@ def main(
             for number, vector in enumerate(vectors, 1)
         }
         write_directions(opened, directions, out)
-    except HyperStyleError as error:
-        print_error(str(error))
-        raise typer.Exit(2) from None
     print_line(f"wrote {', '.join(directions)}")
 
 

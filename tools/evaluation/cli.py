@@ -26,16 +26,15 @@ from hyperstyle_rt.batch.sources import find_sources
 from hyperstyle_rt.cli.outputs import refuse_existing
 from hyperstyle_rt.cli.terminal import (
     batch_progress,
-    print_error,
     print_json,
     print_line,
     print_tables,
 )
-from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.files import make_directory, write_atomically
 from hyperstyle_rt.formats.manifest import BASE_PRECISION
 from hyperstyle_rt.imaging.pictures import write_picture
 from hyperstyle_rt.model import Model
+from mistakes import one_sentence
 from picture_sets.folders import FACTORS_FILE
 from picture_sets.known_latents import mapped_latents, read_known
 
@@ -87,7 +86,7 @@ def main(
 
     Example: python tools/evaluate.py set/test --limit 200 --out report
     """
-    try:
+    with one_sentence():
         paths = find_pictures(folder, limit)
         models = open_bundles(bundle or [None], backend, precision, threads)
         judges = open_judges(backbone, heads, identity)
@@ -104,9 +103,6 @@ def main(
                 all_measured.append(watched(progress, method, paths, judges, rows))
         if out is not None:
             write_report(out, all_measured)
-    except HyperStyleError as error:
-        print_error(str(error))
-        raise typer.Exit(2) from None
     if json_:
         print_json(report.document(all_measured))
     else:

@@ -24,8 +24,7 @@ from comparison.log import Log
 from hyperstyle_export.bundles.writer import write_manifest
 from hyperstyle_export.networks.lpips import Lpips
 from hyperstyle_export.readers.lpips import load_lpips
-from hyperstyle_rt.cli.terminal import print_error, print_line
-from hyperstyle_rt.errors import HyperStyleError
+from hyperstyle_rt.cli.terminal import print_line
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.fit import Fit, Quantiles
 from hyperstyle_rt.formats.manifest import Manifest
@@ -33,6 +32,7 @@ from hyperstyle_rt.imaging.pictures import read_picture, to_input
 from hyperstyle_rt.model import Model
 from hyperstyle_rt.optimising.objective import pooled
 from hyperstyle_rt.types import Array, Picture
+from mistakes import one_sentence
 from numpy.typing import NDArray
 
 from .cli import find_pictures
@@ -166,7 +166,7 @@ def main(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
 ) -> None:
     """Measure how well pictures of a bundle's own kind fit, and say so in its manifest."""
-    try:
+    with one_sentence():
         with Model.load(bundle, "cpu", threads=threads) as model:
             paths = [] if pictures is None else find_pictures(pictures, limit)
             after: list[tuple[float, float]] = []
@@ -181,9 +181,6 @@ def main(
             fit = fit_of(l2, lpips, after)
         opened = Bundle.open(bundle)
         write_manifest(opened.directory, replace(opened.manifest, fit=fit))
-    except HyperStyleError as error:
-        print_error(str(error))
-        raise typer.Exit(2) from None
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from hyperstyle_rt.imaging.pictures import resize_bilinear, side_by_side, write_
 from hyperstyle_rt.photos.alignment import quadrilateral
 from hyperstyle_rt.photos.portraits import Portrait, find_portraits, paste
 from hyperstyle_rt.types import Picture
+from mistakes import one_sentence
 from skimage.data import astronaut
 
 PART = (slice(0, 300), slice(75, 375))  # of the photo, the face in it
@@ -47,6 +48,7 @@ def marked(photo: Picture, portrait: Portrait) -> Picture:
     return picture
 
 
+@one_sentence()
 def main(out: Annotated[Path, typer.Option("--out", "-o", help="A picture.")]) -> None:
     """Draw the sheet."""
     photo = astronaut()

@@ -15,10 +15,9 @@ from typing import Annotated
 import typer
 from hyperstyle_rt import Model
 from hyperstyle_rt.batch.sources import find_sources
-from hyperstyle_rt.cli.terminal import print_error
-from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear, to_picture, write_picture
 from hyperstyle_rt.types import Picture
+from mistakes import one_sentence
 
 from figures.sheets import headed_sheet
 
@@ -59,10 +58,7 @@ def main(
     ] = None,
 ) -> None:
     """Draw the sheet; an existing one is replaced."""
-    try:
+    with one_sentence():
         model = Model.load(bundle, "cpu")
         rows = [sheet_row(model, read_picture(s.path)) for s in find_sources(pictures)]
         write_picture(out, headed_sheet(headings(), rows))
-    except HyperStyleError as error:
-        print_error(str(error))
-        raise typer.Exit(2) from None

@@ -47,7 +47,6 @@ from hyperstyle_rt.cli.terminal import (
     batch_progress,
     columns_table,
     facts_table,
-    print_error,
     print_json,
     print_line,
     print_note,
@@ -59,10 +58,12 @@ from hyperstyle_rt.files import make_directory, write_atomically
 from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear, write_picture
 from hyperstyle_rt.model import Model
 from hyperstyle_rt.optimising.presets import PRESETS
+from mistakes import one_sentence
 from picture_sets.folders import FACTORS_FILE
+from processes import peak_memory
 
 from refinement import edit_report
-from refinement.cost import CLOCKS, beside_torch, peak_bytes, step_against_generator
+from refinement.cost import CLOCKS, beside_torch, step_against_generator
 from refinement.edits import EditJudges, Trial, measure_edits, parse_amounts
 from refinement.quality import Methods, measure_quality, plot, sheet, summary
 from refinement.showcase import Showcase, draw
@@ -92,16 +93,6 @@ STEPS = PRESETS["refine"].steps
 VariableOption = Annotated[str, typer.Option(help="What is refined: channel_offsets or codes.")]
 VariablesOption = Annotated[str, typer.Option(help="What the refinements change.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-
-
-@contextmanager
-def one_sentence() -> Iterator[None]:
-    """Show a user's error as the runtime does."""
-    try:
-        yield
-    except HyperStyleError as error:
-        print_error(str(error))
-        raise typer.Exit(2) from None
 
 
 def open_networks(checkpoint: Path | None, w_encoder: Path | None, threads: int) -> Networks | None:
@@ -351,7 +342,7 @@ def cost(
         found: dict[str, Any] = {}
         for variable in ("channel_offsets", "codes"):
             found[variable] = step_against_generator(model, image, variable, repeats, CLOCKS[clock])
-        found["peak_bytes"] = peak_bytes()
+        found["peak_bytes"] = peak_memory()
         if networks is not None:
             found["beside_torch"] = beside_torch(
                 model, networks, image, steps, repeats, CLOCKS[clock]

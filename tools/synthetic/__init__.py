@@ -4,6 +4,7 @@ from .checkpoints import (
     OFFICIAL_CHANNELS,
     latent_average,
     official_config,
+    official_generator,
     synthetic_state,
     write_checkpoints,
 )
@@ -15,6 +16,7 @@ __all__ = [
     "encoder_state",
     "latent_average",
     "official_config",
+    "official_generator",
     "synthetic_state",
     "write_checkpoints",
     "write_encoder",

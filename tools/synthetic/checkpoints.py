@@ -21,16 +21,39 @@ from hyperstyle_export.networks.config import (
     HyperStyleConfig,
 )
 from hyperstyle_export.networks.hyperstyle import HyperStyle
+from hyperstyle_rt.errors import HyperStyleError
 
 # Widths at 4, 8, ..., 1024 (docs/spec.md, section 4).
 OFFICIAL_CHANNELS = (512, 512, 512, 512, 512, 256, 128, 64, 32)
+SIZES = tuple(8 << number for number in range(len(OFFICIAL_CHANNELS) - 1))
+
+
+def official_generator(size: int) -> GeneratorConfig:
+    """The official generator of a size.
+
+    Raises
+    ------
+    HyperStyleError
+        If there is none of that size.
+    """
+    if size not in SIZES:
+        raise HyperStyleError(
+            f"there is no generator of {size} px; give one of {', '.join(map(str, SIZES))}"
+        )
+    return GeneratorConfig(OFFICIAL_CHANNELS[: SIZES.index(size) + 2])
 
 
 def official_config(
     size: int, layers_to_tune: tuple[int, ...] = DEFAULT_TUNED_LAYERS
 ) -> HyperStyleConfig:
-    """The official networks at a generator size; an empty list tunes all layers, toRGB too."""
-    generator = GeneratorConfig(OFFICIAL_CHANNELS[: size.bit_length() - 2])
+    """The official networks at a generator size; an empty list tunes all layers, toRGB too.
+
+    Raises
+    ------
+    HyperStyleError
+        As :func:`official_generator`.
+    """
+    generator = official_generator(size)
     count = len(generator.layers)
     tuned = [i for i in layers_to_tune or range(count) if i < count]
     shared = tuple(i for i in tuned if i in OFFICIAL_SHARED_LAYERS)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from hyperstyle_rt.errors import HyperStyleError
+from mistakes import one_sentence
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -91,7 +89,7 @@ def generator(
     nodes: Nodes = 1,
 ) -> None:
     """Train a generator on pictures whose factors are known (factors.npz beside them)."""
-    with _said():
+    with one_sentence():
         from .config import GeneratorRun
         from .config_files import read_config
         from .generator import GeneratorTrainer, new_generator
@@ -125,7 +123,7 @@ def adversarial(
     nodes: Nodes = 1,
 ) -> None:
     """Make a supervised generator crisp, with a discriminator and R1."""
-    with _said():
+    with one_sentence():
         from .adversarial import AdversarialTrainer
         from .config import AdversarialRun
         from .config_files import read_config
@@ -160,7 +158,7 @@ def encoder(
     nodes: Nodes = 1,
 ) -> None:
     """Train a W-encoder for a generator."""
-    with _said():
+    with one_sentence():
         from .config import EncoderRun
         from .config_files import read_config
         from .encoder import EncoderFiles, EncoderTrainer
@@ -198,7 +196,7 @@ def hypernetwork(
     nodes: Nodes = 1,
 ) -> None:
     """Train a hypernetwork for a generator and its W-encoder."""
-    with _said():
+    with one_sentence():
         from .config import HypernetworkRun
         from .config_files import read_config
         from .hypernetwork import HypernetworkFiles, HypernetworkTrainer
@@ -240,15 +238,3 @@ def _fabric(threads: int | None, devices: int, nodes: int) -> Fabric:
     fabric = Fabric(devices=devices, num_nodes=nodes, strategy=strategy)
     fabric.launch()
     return fabric
-
-
-@contextlib.contextmanager
-def _said() -> Iterator[None]:
-    """What the user did wrong becomes one sentence and exit status 2."""
-    try:
-        yield
-    except HyperStyleError as error:
-        from hyperstyle_rt.cli.terminal import print_error
-
-        print_error(str(error))
-        raise typer.Exit(2) from None
