@@ -16,7 +16,7 @@ from hyperstyle_rt.errors import EditError
 from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear
 from hyperstyle_rt.types import Array
 from numpy.typing import NDArray
-from picture_sets.folders import FACTORS_FILE, pictures_in, read_factor_table
+from picture_sets.folders import known_pictures
 from torch import Tensor, nn
 
 Pictures = NDArray[np.uint8]
@@ -54,10 +54,10 @@ def read_renders(folder: Path, count: int) -> Renders:
     EditError
         If the folder has no such table or no pictures.
     """
-    names, values = read_factor_table(folder / FACTORS_FILE, EditError)
-    paths = pictures_in(folder, EditError)[: min(count, len(values))]
+    known = known_pictures(folder, EditError)
+    paths = known.paths[:count]
     pictures = np.stack([resize_bilinear(read_picture(path), (SIDE, SIDE)) for path in paths])
-    return Renders(pictures, list(names), values[: len(paths)])
+    return Renders(pictures, list(known.names), known.values[:count])
 
 
 class FactorRegressor(nn.Module):

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import torch
 import typer
 from hyperstyle_rt.errors import EditError
 from hyperstyle_rt.files import read_regular
@@ -37,8 +38,8 @@ from hyperstyle_rt.imaging.pictures import read_picture, to_input
 from hyperstyle_rt.model import Model
 from mistakes import one_sentence
 from numpy.typing import NDArray
-from picture_sets.folders import FACTORS_FILE, pictures_in, read_factor_table
-from picture_sets.known_latents import mapped_latents, read_known
+from picture_sets.folders import known_pictures, read_factor_table
+from picture_sets.known_latents import factors_taken, mapped_latents
 from rich.console import Console
 from rich.table import Table
 
@@ -122,8 +123,9 @@ def sample_of_table(model: Model, table: Path, generator: Path, count: int) -> S
     EditError
         If the table or the generator cannot be used, or they do not belong together.
     """
-    factors, values = read_known(table, generator, EditError)
-    standard = factors.standardise(values[:count]).numpy()
+    names, values = read_factor_table(table, EditError)
+    factors = factors_taken(names, table, generator, EditError)
+    standard = factors.standardise(torch.from_numpy(values[:count])).numpy()
     latents = mapped_latents(model, factors, values[:count])
     return Sample(factors.names, factors.std.numpy(), standard, latents)
 
@@ -136,12 +138,11 @@ def sample_of_pictures(model: Model, folder: Path, count: int) -> Sample:
     EditError, PictureError
         If the folder or a picture cannot be used.
     """
-    names, values = read_factor_table(folder / FACTORS_FILE, EditError)
-    paths = pictures_in(folder, EditError)[: min(count, len(values))]
-    values = values[: len(paths)]
+    known = known_pictures(folder, EditError)
+    values = known.values[:count]
     std = values.std(0) + 1e-3
     standard = (values - values.mean(0)) / std
-    return Sample(names, std, standard, encoded_latents(model, paths))
+    return Sample(known.names, std, standard, encoded_latents(model, known.paths[:count]))
 
 
 def encoded_latents(model: Model, paths: Sequence[Path]) -> Array:
@@ -218,7 +219,7 @@ def main(
     pictures: Annotated[
         Path | None, typer.Option(help="Folder of aligned pictures with a factors.npz.")
     ] = None,
-    count: Annotated[int, typer.Option(help="Rows or pictures used.")] = 8000,
+    count: Annotated[int, typer.Option(min=2, help="Rows or pictures used.")] = 8000,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="File to write instead of the bundle's.")
     ] = None,

@@ -35,8 +35,8 @@ from hyperstyle_rt.formats.manifest import BASE_PRECISION
 from hyperstyle_rt.imaging.pictures import write_picture
 from hyperstyle_rt.model import Model
 from mistakes import one_sentence
-from picture_sets.folders import FACTORS_FILE
-from picture_sets.known_latents import mapped_latents, read_known
+from picture_sets.folders import FACTORS_FILE, known_pictures
+from picture_sets.known_latents import factors_taken, mapped_latents
 
 from evaluation import report
 from evaluation.errors import EvaluationError
@@ -92,8 +92,11 @@ def main(
         judges = open_judges(backbone, heads, identity)
         methods = [inversion_method(model, iterations) for model in models]
         if generator is not None:
-            known = read_known(folder / FACTORS_FILE, generator, EvaluationError)
-            methods += [generator_method(m, mapped_latents(m, *known)) for m in models]
+            known = known_pictures(folder, EvaluationError)
+            table = folder / FACTORS_FILE
+            factors = factors_taken(known.names, table, generator, EvaluationError)
+            paths, values = known.paths[:limit], known.values[:limit]
+            methods += [generator_method(m, mapped_latents(m, factors, values)) for m in models]
         names = [method.name for method in methods]
         if out is not None and not force:
             refuse_existing(report_files(out, names))

@@ -1,11 +1,15 @@
 """Folders of pictures with known factors: the pictures by name, and the table beside them.
 
 The table is called factors.npz and holds ``names`` [F] and ``values`` [N,F], one row a picture in
-the order of the pictures' names. `tools/portraits` writes such folders.
+the order of the pictures' names. `tools/portraits` writes such folders: the table first, then
+pictures that are called by their rows, in several processes, so that some may be missing between
+others as long as it works, or where it was ended.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +18,58 @@ from hyperstyle_rt.imaging.pictures import PICTURE_SUFFIXES
 from numpy.typing import NDArray
 
 FACTORS_FILE = "factors.npz"
+
+
+@dataclass(frozen=True)
+class KnownPictures:
+    """Pictures and their factors.
+
+    Attributes
+    ----------
+    paths:
+        Of N pictures, by name.
+    names:
+        F names of factors.
+    values:
+        float32 [N,F].
+    """
+
+    paths: list[Path]
+    names: tuple[str, ...]
+    values: NDArray[np.float32]
+
+
+def known_pictures(folder: Path, error: type[HyperStyleError]) -> KnownPictures:
+    """The pictures of a folder that its table knows; those beyond its last row are left out.
+
+    Raises
+    ------
+    HyperStyleError
+        As :func:`pictures_in` and :func:`read_factor_table`, or if there are fewer pictures than
+        rows and names do not tell which are missing.
+    """
+    names, values = read_factor_table(folder / FACTORS_FILE, error)
+    paths = pictures_in(folder, error)
+    if len(paths) >= len(values):
+        return KnownPictures(paths[: len(values)], names, values)
+    rows = _numbers(paths)
+    if rows is None or rows[-1] >= len(values):
+        raise error(
+            f"{folder} holds {len(paths)} pictures and its {FACTORS_FILE} {len(values)} rows, and "
+            "names that are not the rows' numbers from 0 on do not tell which are missing; "
+            "complete the folder"
+        )
+    return KnownPictures(paths, names, values[rows])
+
+
+def _numbers(paths: Sequence[Path]) -> list[int] | None:
+    """What pictures are called, if it is ascending numbers from 0 of equally many digits."""
+    stems = [path.stem for path in paths]
+    if len({len(stem) for stem in stems}) > 1 or not all(map(str.isdecimal, stems)):
+        return None
+    numbers = [int(stem) for stem in stems]
+    ascending = sorted(set(numbers))
+    return numbers if numbers == ascending and numbers[0] == 0 else None
 
 
 def pictures_in(folder: Path, error: type[HyperStyleError]) -> list[Path]:

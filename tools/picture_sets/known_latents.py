@@ -11,31 +11,30 @@ from hyperstyle_rt.model import Model
 from numpy.typing import NDArray
 from training.factors import Factors, read_factors
 
-from picture_sets.folders import read_factor_table
-
 BATCH = 64
 
 
-def read_known(
-    table: Path, generator: Path, error: type[HyperStyleError]
-) -> tuple[Factors, torch.Tensor]:
-    """How a generator that tools/training wrote takes factors, and those of a table, [N,F].
+def factors_taken(
+    names: tuple[str, ...], table: Path, generator: Path, error: type[HyperStyleError]
+) -> Factors:
+    """How a generator that tools/training wrote takes the factors of a table.
 
     Raises
     ------
     HyperStyleError
-        Of the kind given, if one of them cannot be used, or they do not belong together.
+        Of the kind given, if it takes none, or others.
     """
-    names, values = read_factor_table(table, error)
     factors = read_factors(generator)
     if factors is None:
         raise error(f"{generator} has no factors; give a generator that was trained on renders")
     if factors.names != names:
         raise error(f"{table} and {generator} have different factors")
-    return factors, torch.from_numpy(values)
+    return factors
 
 
-def mapped_latents(model: Model, factors: Factors, values: torch.Tensor) -> NDArray[np.float32]:
+def mapped_latents(
+    model: Model, factors: Factors, values: NDArray[np.float32]
+) -> NDArray[np.float32]:
     """Factors [N,F] through the bundle's mapping network: latents [N,W]."""
-    z = factors.to_z(values, model.bundle.manifest.latent_width).numpy()
+    z = factors.to_z(torch.from_numpy(values), model.bundle.manifest.latent_width).numpy()
     return np.concatenate([model.map(z[n : n + BATCH]) for n in range(0, len(z), BATCH)])

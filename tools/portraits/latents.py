@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from hyperstyle_export.bundles.writer import add_file
 from hyperstyle_rt.errors import BundleError
 from hyperstyle_rt.formats.bundle import LATENT_SAMPLES_NAME, Bundle
@@ -46,7 +45,7 @@ def add_samples(bundle: str, count: int, seed: int, trained_on: int) -> float:
     values = np.stack([to_vector(person_at(seed, n)) for n in range(max(count, trained_on))])
     factors = Factors.of(NAMES, values[:trained_on], width)
     with Model.load(opened.directory, "cpu") as model:
-        samples = mapped_latents(model, factors, torch.from_numpy(values[:count]))
+        samples = mapped_latents(model, factors, values[:count])
     distance = _distance(samples, average[0])
     if distance > 0.2:
         raise BundleError(

@@ -11,7 +11,7 @@ import torch
 from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear
 from hyperstyle_rt.types import Array
 from numpy.typing import NDArray
-from picture_sets.folders import FACTORS_FILE, pictures_in, read_factor_table
+from picture_sets.folders import FACTORS_FILE, KnownPictures, known_pictures, pictures_in
 from torch import Tensor
 
 from .errors import TrainingError
@@ -49,32 +49,32 @@ def find_pictures(folders: Sequence[Path]) -> PictureSet:
     """List the PNG, JPEG and WebP pictures directly in the folders.
 
     A table in a folder (:mod:`picture_sets.folders`) gives the factors of its pictures. Pictures
-    beyond its last row are still being written and are left out.
+    beyond its last row are left out; those that are still being drawn may be missing.
 
     Raises
     ------
     TrainingError
-        If a folder is missing, no folder, or holds no pictures, or a table is damaged or of other
-        factors than another folder's.
+        If a folder is missing, no folder, or holds no pictures, or a table is damaged, of other
+        factors than another folder's, or does not tell which pictures it is of.
     """
     paths: list[Path] = []
-    tables: list[tuple[int, int, tuple[str, ...], Array]] = []
+    tables: list[tuple[int, KnownPictures]] = []
     for folder in folders:
-        found = pictures_in(folder, TrainingError)
         if (folder / FACTORS_FILE).exists():
-            names, values = read_factor_table(folder / FACTORS_FILE, TrainingError)
-            found = found[: len(values)]
-            tables.append((len(paths), len(found), names, values[: len(found)]))
-        paths += found
-    names = tables[0][2] if tables else ()
+            known = known_pictures(folder, TrainingError)
+            tables.append((len(paths), known))
+            paths += known.paths
+        else:
+            paths += pictures_in(folder, TrainingError)
+    names = tables[0][1].names if tables else ()
     factors = np.full((len(paths), len(names)), np.nan, np.float32)
-    for start, count, own_names, values in tables:
-        if own_names != names:
+    for start, known in tables:
+        if known.names != names:
             raise TrainingError(
                 f"{paths[start].parent / FACTORS_FILE} has other factors than the table of another "
                 "folder; render both with one version of the renderer"
             )
-        factors[start : start + count] = values
+        factors[start : start + len(known.paths)] = known.values
     return PictureSet(tuple(paths), factors, names)
 
 

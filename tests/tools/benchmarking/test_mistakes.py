@@ -70,9 +70,7 @@ def failing(*_: object) -> Callable[[], dict[str, float]]:
     return run
 
 
-def test_a_contender_that_ends_is_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_contender_that_ends_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Unavailable, match="its process ended with status 1"):
         Contender(failing).run()
     monkeypatch.setattr(inversion, "FORMS", ())
