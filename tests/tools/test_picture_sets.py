@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from directions.factor_regressor import read_renders
 from directions.find import sample_of_pictures
-from hyperstyle_rt import EditError, Model
+from directions.read import load_attributes
+from hyperstyle_rt import EditError, HyperStyleError, Model
 from hyperstyle_rt.imaging.pictures import write_picture
-from picture_sets.folders import known_pictures
+from photos.renders import read_set
+from picture_sets.folders import known_pictures, read_factor_table
+from portraits.assets import load
+from portraits.dataset import read_table
 from training.pictures import find_pictures
 
 ROWS = 60
@@ -58,3 +62,36 @@ def test_pictures_beyond_the_table_are_left_out(tmp_path: Path) -> None:
     known = known_pictures(folder, EditError)
     assert [path.stem for path in known.paths][-1] == f"face {ROWS - 1:03d}"
     assert known.values[:, 0].tolist() == list(range(ROWS))
+
+
+@pytest.mark.parametrize("damage", ["cut off", "one array", "nothing", "missing"])
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda path: read_factor_table(path, EditError),
+        lambda path: read_table(path.parent),
+        lambda path: read_set(path.parent),
+        load_attributes,
+        load,
+    ],
+    ids=["factors", "portraits", "shards", "attributes", "head"],
+)
+def test_damaged_tables_are_named(
+    tmp_path: Path, read: Callable[[Path], object], damage: str
+) -> None:
+    for name in ("factors.npz", "0000.npz"):
+        path = tmp_path / name
+        np.savez(path, names=np.array(["row"]), values=np.zeros((ROWS, 1), np.float32))
+        if damage == "cut off":
+            path.write_bytes(path.read_bytes()[:300])
+        elif damage == "one array":
+            with path.open("wb") as file:
+                np.save(file, np.zeros(3))
+        elif damage == "nothing":
+            path.write_bytes(b"")
+        elif name == "factors.npz":
+            path.unlink()
+        else:
+            path.write_bytes(b"PK")
+    with pytest.raises(HyperStyleError, match=r"\.npz"):
+        read(tmp_path / "factors.npz")

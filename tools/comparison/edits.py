@@ -25,6 +25,7 @@ from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear
 from hyperstyle_rt.inversion import Inversion
 from hyperstyle_rt.model import Model
 from hyperstyle_rt.types import Array, Floats, Picture
+from npz_files import read_npz
 
 from .edit_judges import EditJudges, as_batch
 from .errors import ComparisonError
@@ -198,9 +199,7 @@ def _write(path: Path, reading: Reading, settings: str) -> None:
 def _read(path: Path, settings: str) -> Reading | None:
     """What a file holds; None if it is not there, damaged, or of other edits or judges."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if str(file["settings"]) != settings:
-                return None
-            return Reading(file["changes"], file["faces"], file["unedited"], file["target"])
-    except (OSError, ValueError, KeyError, EOFError):
+        read_with, *parts = read_npz(path, "settings", "changes", "faces", "unedited", "target")
+    except ValueError:
         return None
+    return Reading(*parts) if str(read_with) == settings else None

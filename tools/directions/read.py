@@ -1,4 +1,4 @@
-"""Read attributes off renders whose latents are known, for `directions.find --attributes`.
+"""Read attributes off renders whose latents are known, for `directions.fit`.
 
     python -m directions.read sets/train --face-api package/model -o attributes.npz
 
@@ -24,6 +24,7 @@ from hyperstyle_rt.cli.terminal import print_line
 from hyperstyle_rt.errors import EditError
 from hyperstyle_rt.files import write_atomically
 from mistakes import one_sentence
+from npz_files import read_npz
 from numpy.typing import NDArray
 from photos.renders import RenderSet, read_set
 
@@ -109,10 +110,9 @@ def load_attributes(path: Path) -> Attributes:
         If it cannot be read or is no such table.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            parts = [stored[key] for key in ("values", "embeddings", "latents")]
-            names = tuple(map(str, stored["names"]))
-    except (OSError, ValueError, KeyError) as error:
+        labels, *parts = read_npz(path, "names", "values", "embeddings", "latents")
+        names = tuple(map(str, labels))
+    except (ValueError, TypeError) as error:
         raise EditError(
             f"{path} is no table of attributes ({error}); make one with python -m directions.read"
         ) from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import tempfile
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from hyperstyle_export.graphs.builder import save_model
 from hyperstyle_export.networks.mobilestylegan import MobileStyleGan, PictureHead
 from hyperstyle_rt.files import write_atomically
+from npz_files import read_npz
 from numpy.typing import NDArray
 
 from .errors import PhotosError
@@ -119,9 +119,8 @@ def read_set(folder: Path, shards: int | None = None) -> RenderSet:
 
 def _read_shard(path: Path) -> tuple[Latents, Pictures]:
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            w, pictures = stored["w"], stored["x"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        w, pictures = read_npz(path, "w", "x")
+    except ValueError as error:
         raise PhotosError(f"{path} is damaged or no shard; delete it and render again") from error
     fits = w.dtype == np.float32 and pictures.dtype == np.uint8 and pictures.ndim == 4
     if not fits or w.ndim != 2 or len(w) != len(pictures):

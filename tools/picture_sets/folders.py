@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.imaging.pictures import PICTURE_SUFFIXES
+from npz_files import read_npz
 from numpy.typing import NDArray
 
 FACTORS_FILE = "factors.npz"
@@ -105,10 +106,10 @@ def read_factor_table(
         Of the kind given, if the file cannot be read or is no such table.
     """
     try:
-        with np.load(path, allow_pickle=False) as table:
-            names = tuple(str(name) for name in table["names"])
-            values = np.asarray(table["values"], np.float32)
-    except (OSError, ValueError, KeyError, EOFError) as problem:
+        labels, numbers = read_npz(path, "names", "values")
+        names = tuple(str(name) for name in labels)
+        values = np.asarray(numbers, np.float32)
+    except (ValueError, TypeError) as problem:
         raise error(
             f"{path} is no table of factors with 'names' [F] and 'values' [N,F]: {problem}"
         ) from problem

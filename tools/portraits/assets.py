@@ -19,6 +19,7 @@ import numpy as np
 from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.files import write_atomically
 from hyperstyle_rt.types import Array
+from npz_files import read_npz
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -100,9 +101,9 @@ def load(path: Path | None = None) -> Head:
     if not path.is_file():
         raise AssetError(f"the portraits' head {path} is missing: {HOW_TO_GET}")
     try:
-        with np.load(path, allow_pickle=False) as data:
-            arrays = {field.name: data[field.name] for field in fields(Head)}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        names = [field.name for field in fields(Head)]
+        arrays = dict(zip(names, read_npz(path, *names), strict=True))
+    except ValueError as error:
         raise AssetError(
             f"cannot read the portraits' head {path} ({error}): {HOW_TO_GET}"
         ) from None

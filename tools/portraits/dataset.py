@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import os
-import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.files import write_atomically
 from hyperstyle_rt.imaging.pictures import write_picture
 from hyperstyle_rt.types import Array
+from npz_files import read_npz
 
 from .assets import Head, load
 from .factors import NAMES, from_vector, to_vector
@@ -63,12 +63,12 @@ def read_table(folder: Path) -> Table:
     """The table of a set; DatasetError if it is missing, broken or of other factors."""
     path = folder / TABLE
     try:
-        with np.load(path, allow_pickle=False) as data:
-            if tuple(data["names"]) != NAMES or int(data["format"]) != FORMAT:
-                raise DatasetError(f"{path} was written by another version; render it anew")
-            recipe = Recipe(int(data["seed"]), int(data["size"]), str(data["distribution"]))
-            return Table(recipe, data["values"], data["landmarks"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        names, version, values, landmarks = read_npz(path, "names", "format", "values", "landmarks")
+        if tuple(names) != NAMES or int(version) != FORMAT:
+            raise DatasetError(f"{path} was written by another version; render it anew")
+        seed, size, distribution = read_npz(path, "seed", "size", "distribution")
+        return Table(Recipe(int(seed), int(size), str(distribution)), values, landmarks)
+    except (ValueError, TypeError) as error:
         raise DatasetError(f"cannot read the factors {path}: {error}") from None
 
 
