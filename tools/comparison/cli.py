@@ -21,6 +21,7 @@ from hyperstyle_rt.cli.terminal import (
     print_tables,
     progress_bar,
 )
+from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.files import reason, write_atomically
 from hyperstyle_rt.formats.precisions import BASE_PRECISION
 from hyperstyle_rt.imaging.pictures import read_picture, to_input, write_picture
@@ -36,7 +37,7 @@ from .processes import Engine
 from .results import Comparison, gather
 from .rows import ALL, Row, limited, parse_rows, scaled
 from .run import Outcome, run_all, samples_of
-from .store import SETTINGS, Store
+from .store import CROPS, SETTINGS, Store
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -54,7 +55,7 @@ python tools/compare.py photos --bundle engines/ffhq --out report --resume --edi
 --judge pose=hopenet.onnx,input=imagenet --identity model_ir_se50.pth
 """
 
-FOLDERS = ("pictures", "renders", "renderings", "inversions", "edits")
+FOLDERS = (CROPS, "renders", "renderings", "inversions", "edits")
 STORED = ("inversions.jsonl", "figures.jsonl", "processes.log")
 TABLE, FIGURES, PLOT, SHEET = "table.md", "figures.json", "quality.png", "sheet.jpg"
 
@@ -144,17 +145,25 @@ def main(
         chosen = limited(scaled(named, steps_scale, parse_numbers(steps or [], "--steps")), limits)
         panel = open_panel(backbone, heads, identity)
         asked = edits_asked(model, edits, edit_steps, judge or [], (train_on, recipe), learn_from)
+        files = None if renders is not None else find_files(pictures or [])
+        if files is None and pictures:
+            raise ComparisonError("--renders draws the pictures; leave out those that are named")
         if force:
             remove_comparison(out)
         engine = Engine(model.bundle.directory, backend, threads, precision)
         settings = settings_of(model, engine, align)
         store = Store(out, settings, resume)
         store.check_rows(chosen)
-        if renders is not None:
-            files = watched_renders(model, pictures or [], renders, seed, out, json_)
-        else:
-            files = find_files(pictures or [], None)
-        samples, unusable = prepare(files[:most], model, align, out / "pictures")
+        try:
+            if renders is not None:
+                files = watched_renders(model, renders, seed, out, json_)
+            assert files is not None
+            samples, unusable = prepare(files[:most], model, align, out / CROPS)
+            if not samples:
+                raise ComparisonError(f"no picture can be used; {unusable[0]}")
+        except HyperStyleError:
+            store.give_up()
+            raise
         for sentence in (*left_out, *panel.problems):
             print_note(sentence)
         outcome = watched_run(engine, chosen, samples, panel, store, json_)
@@ -167,7 +176,7 @@ def main(
             [*panel.problems, *unusable, *outcome.sentences()],
             settings,
         )
-        write_report(out, comparison, samples, store, rows)
+        written = write_report(out, comparison, samples, store, rows)
         if asked is not None:
             edited = run_edits(model, asked, epochs, comparison, samples, panel, store, json_)
             comparison.problems.extend(edited)
@@ -175,7 +184,7 @@ def main(
         print_json(report.document(comparison))
     else:
         print_tables(report.terminal_table(comparison))
-        print_line(f"wrote {TABLE}, {FIGURES}, {PLOT} and {SHEET} in {out}")
+        print_line(f"wrote {', '.join(written)} in {out}")
     exit_with_errors(comparison.problems)
 
 
@@ -225,12 +234,8 @@ def remove_comparison(out: Path) -> None:
         raise ComparisonError(f"cannot remove what is in {out}: {reason(error)}") from None
 
 
-def watched_renders(
-    model: Model, pictures: Sequence[Path], count: int, seed: int, out: Path, quiet: bool
-) -> list[Path]:
+def watched_renders(model: Model, count: int, seed: int, out: Path, quiet: bool) -> list[Path]:
     """Draw renders with a progress bar."""
-    if pictures:
-        raise ComparisonError("--renders draws the pictures; leave out those that are named")
     with progress_bar(quiet) as progress:
         task = progress.add_task("rendering", total=count)
 
@@ -283,13 +288,20 @@ def title_of(model: Model, count: int, seed: int | None) -> str:
 
 def write_report(
     out: Path, comparison: Comparison, samples: Sequence[Sample], store: Store, rows: int
-) -> None:
-    """Write all files of the report, each whole or not at all."""
+) -> list[str]:
+    """Write all files of the report, each whole or not at all, and name them.
+
+    Without a picture that all methods have there is no plot and no sheet.
+    """
     text = json.dumps(report.document(comparison), indent=1)
     write_atomically(out / FIGURES, text.encode(), ComparisonError)
     write_atomically(out / TABLE, report.markdown(comparison).encode(), ComparisonError)
+    written = [TABLE, FIGURES]
     if comparison.common:
         write_atomically(out / PLOT, report.plot(comparison), ComparisonError)
+        written.append(PLOT)
     drawn = report.sheet(comparison, samples, store, rows)
     if drawn is not None:
         write_picture(out / SHEET, drawn)
+        written.append(SHEET)
+    return written

@@ -57,9 +57,20 @@ class Sample:
         return f"{Path(self.name).stem}-{self.digest[:12]}"
 
 
-def find_files(arguments: Sequence[Path], limit: int | None) -> list[Path]:
-    """The files a user means; PictureError where there are none."""
-    return [source.path for source in find_sources(arguments)][:limit]
+def find_files(arguments: Sequence[Path]) -> list[Path]:
+    """The files a user means.
+
+    Raises
+    ------
+    PictureError
+        If none is named, or none is there.
+    """
+    found = [source.path for source in find_sources(arguments)]
+    if not found:
+        raise PictureError("there is nothing to compare; give pictures, folders, or --renders")
+    if not any(path.exists() for path in found):
+        raise PictureError(f"there is no {found[0]}; give pictures or folders that exist")
+    return found
 
 
 def prepare(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from .pictures import Sample
 from .rows import Row
 
 SETTINGS = "settings.json"
+CROPS = "pictures"
 LARGEST_SETTINGS = 1 << 20
 Key = tuple[str, str]  # SHA-256 of a picture, name of a row
 
@@ -46,7 +48,8 @@ class Store:
         self.folder = folder
         make_directory(folder, ComparisonError)
         path = folder / SETTINGS
-        if path.exists():
+        self._is_new = not path.exists()
+        if not self._is_new:
             if not resume:
                 raise ComparisonError(
                     f"there is a comparison in {folder}; add --resume to go on with it, or --force "
@@ -60,6 +63,15 @@ class Store:
         self._figures = Log(folder / "figures.jsonl")
         self.inversions: dict[Key, Record] = {_key(r): r for r in self._inversions.records}
         self.figures: dict[Key, Record] = {_key(r): r for r in self._figures.records}
+
+    def give_up(self) -> None:
+        """Leave no comparison in the folder if there was none: nothing has been inverted."""
+        if not self._is_new:
+            return
+        (self.folder / SETTINGS).unlink(missing_ok=True)
+        with suppress(OSError):  # what holds something stays
+            (self.folder / CROPS).rmdir()
+            self.folder.rmdir()
 
     def check_rows(self, rows: list[Row]) -> None:
         """Refuse rows that have been run with other numbers of steps.

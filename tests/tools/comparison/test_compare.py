@@ -112,6 +112,31 @@ def test_a_killed_comparison_goes_on(tiny_bundle: Path, folder: Path, tmp_path: 
     assert log.read_bytes() == records
 
 
+def test_where_nothing_can_be_used_nothing_is_left(
+    tiny_bundle: Path, folder: Path, tmp_path: Path
+) -> None:
+    """A name that is mistyped neither begins a comparison nor costs an earlier one."""
+    out = tmp_path / "out"
+    words = ["--bundle", tiny_bundle, "--methods", "hyperstyle@0", "--out", out]
+    mistakes = {
+        "there is nothing to compare": (),
+        "there is no nowhere.png": ("nowhere.png", "nobody.png"),
+        "no picture can be used; 3.png: ": (folder / "3.png",),
+        "leave out those that are named": (folder, "--renders", 1),
+    }
+    for sentence, given in mistakes.items():
+        code, printed, said = call(*given, *words)
+        assert (code, printed) == (2, "") and sentence in said and said.count("error:") == 1
+        assert not out.exists()
+    code, printed, said = call(folder, "nowhere.png", *words)
+    assert code == 2 and "hyperstyle@0  2" in printed and "nowhere.png: cannot read" in said
+    before = (out / "inversions.jsonl").read_bytes()
+    for given in mistakes.values():
+        if folder / "3.png" not in given:
+            assert call(*given, *words, "--force")[0] == 2
+    assert (out / "inversions.jsonl").read_bytes() == before
+
+
 def test_a_perfect_inversion_is_recorded(folder: Path, tmp_path: Path) -> None:
     """Its PSNR is infinite, which JSON does not know."""
     found = measure(read_picture(folder / "1.png"), [], folder / "1.png", Judges(None, None))
