@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from comparison.pictures import find_files
 from directions.factor_regressor import read_renders
 from directions.find import sample_of_pictures
 from directions.read import load_attributes
-from hyperstyle_rt import EditError, HyperStyleError, Model
+from evaluation.cli import find_pictures as evaluated
+from hyperstyle_rt import EditError, HyperStyleError, Model, PictureError
 from hyperstyle_rt.imaging.pictures import write_picture
 from photos.renders import read_set
 from picture_sets.folders import known_pictures, read_factor_table
@@ -62,6 +64,23 @@ def test_pictures_beyond_the_table_are_left_out(tmp_path: Path) -> None:
     known = known_pictures(folder, EditError)
     assert [path.stem for path in known.paths][-1] == f"face {ROWS - 1:03d}"
     assert known.values[:, 0].tolist() == list(range(ROWS))
+
+
+def test_what_a_tool_has_left_is_no_picture_of_a_user(tmp_path: Path) -> None:
+    """Unless it is asked for."""
+    folder, out = tmp_path / "photos", tmp_path / "photos" / "report"
+    (out / "renderings").mkdir(parents=True)
+    for path in (folder / "1.png", out / "sheet.png", out / "renderings" / "1.png"):
+        write_picture(path, np.zeros((16, 16, 3), np.uint8))
+    (tmp_path / "link").symlink_to(out)
+    assert find_files([folder], out) == [folder / "1.png"]
+    assert find_files([folder], tmp_path / "link") == [folder / "1.png"]
+    assert evaluated(folder, 5, out) == [folder / "1.png"]
+    assert len(evaluated(folder, 5, None)) == len(find_files([folder], tmp_path / "other")) == 3
+    assert find_files([out / "renderings"], out) == [out / "renderings" / "1.png"]
+    with pytest.raises(PictureError, match="nothing to compare"):
+        (folder / "1.png").unlink()
+        find_files([folder], out)
 
 
 @pytest.mark.parametrize("damage", ["cut off", "one array", "nothing", "missing"])

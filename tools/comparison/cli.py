@@ -145,7 +145,7 @@ def main(
         chosen = limited(scaled(named, steps_scale, parse_numbers(steps or [], "--steps")), limits)
         panel = open_panel(backbone, heads, identity)
         asked = edits_asked(model, edits, edit_steps, judge or [], (train_on, recipe), learn_from)
-        files = None if renders is not None else find_files(pictures or [])
+        files = None if renders is not None else find_files(pictures or [], out)
         if files is None and pictures:
             raise ComparisonError("--renders draws the pictures; leave out those that are named")
         if force:

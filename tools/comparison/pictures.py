@@ -8,7 +8,6 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-from hyperstyle_rt.batch.sources import find_sources
 from hyperstyle_rt.errors import HyperStyleError, PictureError
 from hyperstyle_rt.files import make_directory, read_regular
 from hyperstyle_rt.formats.inversion_file import InversionData
@@ -19,6 +18,7 @@ from hyperstyle_rt.model import Model
 from hyperstyle_rt.optimising.latent_statistics import MAPPING
 from hyperstyle_rt.types import Array
 from hyperstyle_rt.work import computed_by
+from picture_sets.folders import pictures_beside
 from portraits.dataset import Recipe, draw_set, picture_path
 
 from .errors import ComparisonError
@@ -57,15 +57,15 @@ class Sample:
         return f"{Path(self.name).stem}-{self.digest[:12]}"
 
 
-def find_files(arguments: Sequence[Path]) -> list[Path]:
-    """The files a user means.
+def find_files(arguments: Sequence[Path], out: Path) -> list[Path]:
+    """The files a user means; what a comparison has left below `out` is none of them.
 
     Raises
     ------
     PictureError
         If none is named, or none is there.
     """
-    found = [source.path for source in find_sources(arguments)]
+    found = pictures_beside(arguments, out)
     if not found:
         raise PictureError("there is nothing to compare; give pictures, folders, or --renders")
     if not any(path.exists() for path in found):

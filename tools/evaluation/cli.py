@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from hyperstyle_export.readers.lpips import load_lpips
-from hyperstyle_rt.batch.sources import find_sources
 from hyperstyle_rt.cli.outputs import refuse_existing
 from hyperstyle_rt.cli.terminal import (
     batch_progress,
@@ -35,7 +34,7 @@ from hyperstyle_rt.formats.manifest import BASE_PRECISION
 from hyperstyle_rt.imaging.pictures import write_picture
 from hyperstyle_rt.model import Model
 from mistakes import one_sentence
-from picture_sets.folders import FACTORS_FILE, known_pictures
+from picture_sets.folders import FACTORS_FILE, known_pictures, pictures_beside
 from picture_sets.known_latents import factors_taken, mapped_latents
 
 from evaluation import report
@@ -87,7 +86,7 @@ def main(
     Example: python tools/evaluate.py set/test --limit 200 --out report
     """
     with one_sentence():
-        paths = find_pictures(folder, limit)
+        paths = find_pictures(folder, limit, out)
         models = open_bundles(bundle or [None], backend, precision, threads)
         judges = open_judges(backbone, heads, identity)
         methods = [inversion_method(model, iterations) for model in models]
@@ -118,9 +117,15 @@ def main(
             print_line(f"wrote {written} in {out}")
 
 
-def find_pictures(folder: Path, limit: int | None) -> list[Path]:
-    """The pictures to measure, sorted."""
-    return [source.path for source in find_sources([folder])][:limit]
+def find_pictures(folder: Path, limit: int | None, out: Path | None = None) -> list[Path]:
+    """The pictures to measure, sorted; those below `out`, where the report goes, are no pictures.
+
+    Raises
+    ------
+    PictureError
+        If there are none.
+    """
+    return pictures_beside([folder], out)[:limit]
 
 
 def open_bundles(

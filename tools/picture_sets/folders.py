@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from hyperstyle_rt.batch.sources import find_sources
 from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.imaging.pictures import PICTURE_SUFFIXES
 from npz_files import read_npz
@@ -71,6 +72,26 @@ def _numbers(paths: Sequence[Path]) -> list[int] | None:
     numbers = [int(stem) for stem in stems]
     ascending = sorted(set(numbers))
     return numbers if numbers == ascending and numbers[0] == 0 else None
+
+
+def pictures_beside(arguments: Sequence[Path], out: Path | None) -> list[Path]:
+    """The pictures that a user names, but not those that a tool itself has left below `out`.
+
+    They are pictures like others only where one of the names is that folder or something in it.
+
+    Raises
+    ------
+    PictureError
+        As :func:`find_sources`.
+    """
+    found = [source.path for source in find_sources(arguments)]
+    if out is None or any(_is_below(argument, out) for argument in arguments):
+        return found
+    return [path for path in found if not _is_below(path, out)]
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def pictures_in(folder: Path, error: type[HyperStyleError]) -> list[Path]:

@@ -145,7 +145,9 @@ def quality(
         if not force:
             refuse_existing(files)
         size = model.bundle.manifest.image_size
-        targets = [resize_bilinear(read_picture(p), size) for p in find_pictures(folder, limit)]
+        targets = [
+            resize_bilinear(read_picture(p), size) for p in find_pictures(folder, limit, out)
+        ]
         methods = Methods(iterations, marks, tuple(variables.split(",")), networks, tuning_steps)
         with batch_progress(json_) as progress:
             task = progress.add_task("measuring", total=len(targets), rate="")
@@ -206,7 +208,7 @@ def edits_command(
         files = [] if out is None else [out / name for name in EDITS_FILES]
         if not force:
             refuse_existing(files)
-        paths, photos = find_pictures(folder, limit), photo or []
+        paths, photos = find_pictures(folder, limit, out), photo or []
         if len({path.name for path in photos}) < len(photos):
             raise EditError("two photos have one name; rename one, or give it once")
         size = model.bundle.manifest.image_size
