@@ -36,7 +36,7 @@ from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.directions_file import LinearDirection
 from hyperstyle_rt.imaging.pictures import read_picture, to_input
 from hyperstyle_rt.model import Model
-from mistakes import one_sentence
+from mistakes import check_place, one_sentence
 from numpy.typing import NDArray
 from picture_sets.folders import known_pictures, read_factor_table
 from picture_sets.known_latents import factors_taken, mapped_latents
@@ -227,6 +227,8 @@ def main(
     """Find directions and put them into a bundle, or into a file."""
     console = Console(stderr=True)
     with one_sentence():
+        if out is not None:
+            check_place(out)
         recipes = read_recipes(recipe)
         model = Model.load(bundle, "cpu")
         if pictures is not None:

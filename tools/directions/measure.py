@@ -25,7 +25,7 @@ from hyperstyle_rt.files import write_atomically
 from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear
 from hyperstyle_rt.model import Model
 from hyperstyle_rt.types import Array
-from mistakes import one_sentence
+from mistakes import check_place, one_sentence
 from picture_sets.folders import pictures_in
 from rich.console import Console
 
@@ -180,13 +180,14 @@ def main(
         str, typer.Option(help="Regular expression of the factors of a person's looks.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Markdown page to write.")],
-    count: Annotated[int, typer.Option(help="Held-out renders that are edited.")] = 100,
-    renders: Annotated[int, typer.Option(help="Renders that are learnt from.")] = 12_000,
-    epochs: Annotated[int, typer.Option(help="Passes over them.")] = 8,
+    count: Annotated[int, typer.Option(min=2, help="Held-out renders that are edited.")] = 100,
+    renders: Annotated[int, typer.Option(min=1, help="Renders that are learnt from.")] = 12_000,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over them.")] = 8,
 ) -> None:
     """Measure the directions of a bundle on held-out renders."""
     console = Console(stderr=True)
     with one_sentence():
+        check_place(out)
         model = Model.load(bundle, "cpu")
         recipes = read_recipes(recipe)
         if set(recipes) != set(model.directions):

@@ -23,7 +23,7 @@ from evaluation.identity import load_identity
 from hyperstyle_rt.cli.terminal import print_line
 from hyperstyle_rt.errors import EditError
 from hyperstyle_rt.files import write_atomically
-from mistakes import one_sentence
+from mistakes import check_place, one_sentence
 from npz_files import read_npz
 from numpy.typing import NDArray
 from photos.renders import RenderSet, read_set
@@ -133,6 +133,7 @@ def main(
 ) -> None:
     """Read attributes off renders whose latents are known."""
     with one_sentence():
+        check_place(out)
         renders = (part for folder in sets for part in _shards(read_set(folder, shards)))
         found = read_attributes(renders, face_api, lambda done: print_line(f"{done} pictures"))
         save_attributes(found, out)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from hyperstyle_export.readers.lpips import load_lpips
-from hyperstyle_rt.cli.outputs import refuse_existing
+from hyperstyle_rt.cli.outputs import check_writable, refuse_existing
 from hyperstyle_rt.cli.terminal import (
     batch_progress,
     print_json,
@@ -86,6 +86,8 @@ def main(
     Example: python tools/evaluate.py set/test --limit 200 --out report
     """
     with one_sentence():
+        if out is not None:
+            check_writable(out)
         paths = find_pictures(folder, limit, out)
         models = open_bundles(bundle or [None], backend, precision, threads)
         judges = open_judges(backbone, heads, identity)

@@ -17,7 +17,7 @@ from hyperstyle_rt import Model
 from hyperstyle_rt.batch.sources import find_sources
 from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear, to_picture, write_picture
 from hyperstyle_rt.types import Picture
-from mistakes import one_sentence
+from mistakes import check_picture_place, one_sentence
 
 from figures.sheets import headed_sheet
 
@@ -59,6 +59,7 @@ def main(
 ) -> None:
     """Draw the sheet; an existing one is replaced."""
     with one_sentence():
+        check_picture_place(out)
         model = Model.load(bundle, "cpu")
         rows = [sheet_row(model, read_picture(s.path)) for s in find_sources(pictures)]
         write_picture(out, headed_sheet(headings(), rows))

@@ -21,7 +21,10 @@ from hyperstyle_export.networks.latent_encoder import LatentEncoder
 from hyperstyle_export.networks.mobile_draft import Draft
 from hyperstyle_export.networks.mobilestylegan import MobileStyleGan
 from hyperstyle_export.readers.mobile_parts import read_draft_step, read_latent_encoder
+from hyperstyle_rt.cli.outputs import check_writable
+from hyperstyle_rt.files import make_directory
 from hyperstyle_rt.imaging.pictures import to_picture, write_picture
+from mistakes import check_picture_place, check_place
 from picture_sets.folders import pictures_in
 from training.config_files import read_config
 
@@ -66,6 +69,7 @@ def fit_heads(
     wheel: Path, out: Path, blocks: Sequence[int], renders: int, steps: int, seed: int
 ) -> Iterator[str]:
     """Fit heads after the numbers of blocks and write them; a line about each."""
+    check_writable(out)
     model = read_generator(wheel)
     average = average_latent(model)
     random = torch.Generator().manual_seed(seed)
@@ -74,7 +78,7 @@ def fit_heads(
         for number in range(-(-renders // HEAD_BATCH))
     )
     samples = HeadSamples.joined(list(sample_heads(model, latents, blocks, HEAD_CROP, random)))
-    out.mkdir(parents=True, exist_ok=True)
+    make_directory(out, PhotosError)
     for number in blocks:
         fit = fit_head(samples, number, average, HELD_OUT_RENDERS, steps, random)
         path = out / f"head{picture_side(number)}.safetensors"
@@ -104,6 +108,7 @@ class EncoderCommand:
         minutes: float | None,
     ) -> None:
         """Begin with ridge regression, or resume, and train."""
+        check_writable(self.out)
         run = EncoderRun() if config is None else read_config(config, EncoderRun)
         model = read_generator(self.wheel)
         small = SmallGenerator(model, read_head(self.head, model, self.blocks), self.blocks)
@@ -166,6 +171,8 @@ def evaluate_encoder(
     Writes a sheet, the photographs above, and gives a line of figures for the encoder, for what the
     iterations begin with (0), and for every iteration.
     """
+    if sheet is not None:
+        check_picture_place(sheet, "--sheet")
     model = read_generator(wheel)
     encoder, average = read_latent_encoder(encoder_file, model)
     inverter = Inverter(model, encoder, average)
@@ -201,6 +208,7 @@ class StepCommand:
 
     def run(self, config: Path | None, judges: Judges, minutes: float) -> Iterator[str]:
         """Begin with the mean curvature, or with the file that is there; a line now and then."""
+        check_place(self.out)
         run = StepRun() if config is None else read_config(config, StepRun)
         model = read_generator(self.wheel)
         encoder, average = read_latent_encoder(self.encoder, model)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from hyperstyle_export.graphs.builder import save_model
 from hyperstyle_export.networks.mobilestylegan import MobileStyleGan, PictureHead
-from hyperstyle_rt.files import write_atomically
+from hyperstyle_rt.files import make_directory, write_atomically
 from npz_files import read_npz
 from numpy.typing import NDArray
 
@@ -84,7 +84,7 @@ def render_set(
     report:
         Called with the pictures done after every shard.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_directory(folder, PhotosError)
     average, render = average_latent(model), _renderer(model, head, blocks)
     for shard in range(-(-count // SHARD)):
         path = folder / f"{shard:04d}.npz"

@@ -97,11 +97,13 @@ def sheet(
     """
     import numpy as np
     from hyperstyle_rt.imaging.pictures import write_picture
+    from mistakes import check_picture_place
 
     from portraits.assets import load
     from portraits.dataset import open_renderer
     from portraits.population import person_at
 
+    check_picture_place(out)
     if not force:
         refuse_existing([out])
     renderer = open_renderer(_recipe(seed, size, distribution), load())

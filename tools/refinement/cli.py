@@ -42,7 +42,7 @@ from directions.judge import Judge, train_judge
 from evaluation.cli import find_pictures, open_judges
 from evaluation.identity import load_identity
 from hyperstyle_rt.batch.sources import find_sources
-from hyperstyle_rt.cli.outputs import refuse_existing
+from hyperstyle_rt.cli.outputs import check_writable, refuse_existing
 from hyperstyle_rt.cli.terminal import (
     batch_progress,
     columns_table,
@@ -58,7 +58,7 @@ from hyperstyle_rt.files import make_directory, write_atomically
 from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear, write_picture
 from hyperstyle_rt.model import Model
 from hyperstyle_rt.optimising.presets import PRESETS
-from mistakes import one_sentence
+from mistakes import check_picture_place, one_sentence
 from picture_sets.folders import FACTORS_FILE
 from processes import peak_memory
 
@@ -142,6 +142,8 @@ def quality(
         model = Model.load(bundle, "cpu", threads=threads)
         networks = open_networks(checkpoint, w_encoder, threads)
         files = [] if out is None else [out / name for name in QUALITY_FILES]
+        if out is not None:
+            check_writable(out)
         if not force:
             refuse_existing(files)
         size = model.bundle.manifest.image_size
@@ -206,6 +208,8 @@ def edits_command(
         model = Model.load(bundle, "cpu", threads=threads)
         trial = Trial(iterations, steps, variable, parse_amounts(edits, model))
         files = [] if out is None else [out / name for name in EDITS_FILES]
+        if out is not None:
+            check_writable(out)
         if not force:
             refuse_existing(files)
         paths, photos = find_pictures(folder, limit, out), photo or []
@@ -288,6 +292,7 @@ def sheet_command(
         marks = parse_marks(steps)
         model = Model.load(bundle, "cpu", threads=threads)
         showcase = Showcase(Trial(iterations, edited, variable, parse_amounts(edits, model)), marks)
+        check_picture_place(out)
         if not force:
             refuse_existing([out])
         found = [read_picture(source.path) for source in find_sources(pictures)]
