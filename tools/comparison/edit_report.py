@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from evaluation.report import finite
+from hyperstyle_rt.types import Floats
 
 from .edit_curves import Compared, Curve
 
@@ -62,15 +64,15 @@ def edits_document(all_compared: Sequence[Compared], names: Sequence[str]) -> di
                     {
                         "row": curve.row.name,
                         "amounts": curve.amounts.tolist(),
-                        "change": _plain(curve.change.tolist()),
-                        "identity": _plain(curve.identity.tolist()),
-                        "identity_centred": _plain(curve.centred.tolist()),
-                        "slope": _plain([curve.slope])[0],
-                        "right_way": _plain([curve.right_way])[0],
-                        "ordered": _plain([curve.ordered])[0],
-                        "distances": _plain(curve.distances.tolist()),
-                        "kept": compared.kept[number] if compared.kept else None,
-                        "between": compared.between[number] if compared.between else None,
+                        "change": _rounded(curve.change),
+                        "identity": _rounded(curve.identity),
+                        "identity_centred": _rounded(curve.centred),
+                        "slope": _rounded(curve.slope),
+                        "right_way": _rounded(curve.right_way),
+                        "ordered": _rounded(curve.ordered),
+                        "distances": _rounded(curve.distances),
+                        "kept": _rounded(compared.kept[number]) if compared.kept else None,
+                        "between": _rounded(compared.between[number]) if compared.between else None,
                     }
                     for number, curve in enumerate(compared.curves)
                 ],
@@ -128,5 +130,5 @@ def _shown(value: float, style: str) -> str:
     return "–" if math.isnan(value) else format(value, style)
 
 
-def _plain(values: Sequence[float]) -> list[float | None]:
-    return [None if math.isnan(value) else round(value, 5) for value in values]
+def _rounded(values: Floats | float) -> Any:
+    return finite(np.round(values, 5).tolist())

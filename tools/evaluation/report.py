@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,24 +90,31 @@ def strangers_line(similarity: float) -> str:
     return f"identity similarity of different inputs: {similarity:.3f}"
 
 
+def finite(document: Any) -> Any:
+    """A document without what JSON does not know: NaN and infinity become None."""
+    if isinstance(document, Mapping):
+        return {name: finite(value) for name, value in document.items()}
+    if isinstance(document, list | tuple):
+        return [finite(value) for value in document]
+    return None if isinstance(document, float) and not math.isfinite(document) else document
+
+
 def document(all_measured: Sequence[Measured]) -> dict[str, Any]:
     """All figures as JSON: means, and every picture's own."""
-    return {
-        "methods": [
-            {
-                "method": measured.method,
-                "labels": list(measured.labels),
-                "pictures": list(measured.names),
-                "mean": means(measured),
-                "strangers": measured.strangers,
-                "values": {
-                    name: [[None if np.isnan(v) else round(v, 6) for v in row] for row in values]
-                    for name, values in measured.values.items()
-                },
-            }
-            for measured in all_measured
-        ]
-    }
+    methods = [
+        {
+            "method": measured.method,
+            "labels": list(measured.labels),
+            "pictures": list(measured.names),
+            "mean": means(measured),
+            "strangers": measured.strangers,
+            "values": {
+                name: np.round(values, 6).tolist() for name, values in measured.values.items()
+            },
+        }
+        for measured in all_measured
+    ]
+    return {"methods": finite(methods)}
 
 
 def plot(all_measured: Sequence[Measured]) -> bytes:

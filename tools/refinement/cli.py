@@ -41,6 +41,7 @@ from directions.find import read_recipes
 from directions.judge import Judge, train_judge
 from evaluation.cli import find_pictures, open_judges
 from evaluation.identity import load_identity
+from evaluation.report import finite
 from hyperstyle_rt.batch.sources import find_sources
 from hyperstyle_rt.cli.outputs import check_writable, refuse_existing
 from hyperstyle_rt.cli.terminal import (
@@ -159,12 +160,13 @@ def quality(
         means = summary(table)
         if out is not None:
             make_directory(out, HyperStyleError)
-            text = json.dumps({"pictures": len(targets), "means": means, "all": table}, indent=1)
+            found = {"pictures": len(targets), "means": means, "all": table}
+            text = json.dumps(finite(found), indent=1)
             write_atomically(files[0], text.encode(), HyperStyleError)
             write_atomically(files[1], plot(means), HyperStyleError)
             write_picture(files[2], sheet(done[:rows], list(means)))
     if json_:
-        print_json({"pictures": len(targets), "means": means})
+        print_json({"pictures": len(targets), "means": finite(means)})
         return
     names = list(next(iter(means.values())))
     shown = columns_table(f"{len(targets)} pictures", "method", *names, right=tuple(names))

@@ -158,6 +158,7 @@ def test_edits_are_reported(tiny_bundle: Path, tmp_path: Path) -> None:
     code, said = call(*judged)
     assert code == 0, said
     out = tmp_path / "out"
+    assert "NaN" not in (out / "edits.json").read_text()  # though identity was not measured
     (found,) = json.loads((out / "edits.json").read_text())["directions"]
     (method,) = found["methods"]
     assert method["amounts"] == [-2, -1, 0, 1, 2] and method["change"][2] == 0

@@ -21,13 +21,14 @@ from evaluation.errors import EvaluationError
 from evaluation.identity import BLOCKS, load_identity
 from evaluation.measure import (
     Judges,
+    Measured,
     compare,
     generator_method,
     inversion_method,
     timed_iterations,
 )
 from evaluation.metrics import average, ms_ssim, psnr, squared_error
-from evaluation.report import markdown, means, plot, sheet
+from evaluation.report import document, markdown, means, plot, sheet
 from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.imaging.pictures import read_picture, write_picture
 from hyperstyle_rt.model import Model
@@ -218,6 +219,15 @@ def test_a_bundle_is_measured(model: Model, folder: Path, face_api: Path) -> Non
     assert plot([measured]).startswith(b"\x89PNG")
     table = markdown([measured])
     assert "| encoder only |" in table and f"{average['l2'][2]:.4f}" in table
+
+
+def test_what_is_no_number_is_none_in_json() -> None:
+    """MS-SSIM of opposite contrasts, PSNR of equal pictures; a mean of nothing else, too."""
+    values = {"psnr": np.array([[math.inf]]), "ms_ssim": np.array([[math.nan]])}
+    measured = Measured("tiny", ("encoder only",), ("1.png",), values, None, ())
+    (method,) = json.loads(json.dumps(document([measured]), allow_nan=False))["methods"]
+    assert method["mean"] == {"psnr": [None], "ms_ssim": [None]}
+    assert method["values"] == {"psnr": [[None]], "ms_ssim": [[None]]}
 
 
 def test_the_generator_is_measured_on_true_latents(model: Model, folder: Path) -> None:
