@@ -172,6 +172,7 @@ def main(
             chosen,
             samples,
             store,
+            panel.digests,
             stranger_similarity(samples, panel),
             [*panel.problems, *unusable, *outcome.sentences()],
             settings,

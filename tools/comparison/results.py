@@ -107,24 +107,27 @@ def gather(
     rows: Sequence[Row],
     samples: Sequence[Sample],
     store: Store,
+    judges: Mapping[str, str],
     strangers: float | None,
     problems: list[str],
     settings: Mapping[str, Any],
 ) -> Comparison:
-    """Put together what a store has of these rows and pictures."""
-    found = [_row_result(row, samples_of(row, samples), store) for row in rows]
+    """Put together what a store has of these rows and pictures, as these judges measured it."""
+    found = [_row_result(row, samples_of(row, samples), store, judges) for row in rows]
     with_results = [set(result.digests) for result in found if result.digests]
     common = set.intersection(*with_results) if with_results else set()
     ordered = [sample.digest for sample in samples if sample.digest in common]
     return Comparison(title, found, ordered, strangers, problems, settings)
 
 
-def _row_result(row: Row, samples: Sequence[Sample], store: Store) -> RowResult:
+def _row_result(
+    row: Row, samples: Sequence[Sample], store: Store, judges: Mapping[str, str]
+) -> RowResult:
     names, digests, missing, courses = [], [], [], []
     values: dict[str, list[float]] = {}
     steps_done = peak = 0
     for sample in samples:
-        record, measured = store.inverted(sample, row), store.figures.get((sample.digest, row.name))
+        record, measured = store.inverted(sample, row), store.measured(sample, row, judges)
         if record is None or measured is None:
             missing.append(sample.name)
             continue

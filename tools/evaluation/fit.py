@@ -134,10 +134,11 @@ def read_comparison(
     method = manifest.default_method
     found: dict[str, dict[str, dict[str, list[float]]]] = {}
     for record in Log(folder / "figures.jsonl").records:
-        found.setdefault(record["row"], {})[record["picture"]] = record["figures"]
+        if "lpips" in record["figures"]:  # not of a run without its files
+            found.setdefault(record["row"], {})[record["picture"]] = record["figures"]
     first, iterated = found.get(f"{method}@0", {}), found.get(f"{method}", {})
     pictures = [picture for picture in iterated if picture in first]
-    if not pictures or "lpips" not in iterated[pictures[0]]:
+    if not pictures:
         raise EvaluationError(
             f"{folder} is no comparison with the rows {method}@0 and {method} and LPIPS; run "
             f"tools/compare.py with --methods {method}@0,{method}"

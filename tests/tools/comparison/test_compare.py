@@ -19,9 +19,11 @@ from comparison.cli import app, parse_limits, parse_numbers
 from comparison.errors import ComparisonError
 from comparison.judging import measure
 from comparison.log import Log
-from comparison.pictures import draw_renders
+from comparison.pictures import Sample, draw_renders
 from comparison.processes import Engine, RowProcess
+from comparison.results import gather
 from comparison.rows import ALL, Row, limited, parse_rows, scaled
+from comparison.store import Store
 from evaluation.measure import Judges
 from hyperstyle_rt import HyperStyleError, Inversion, Model
 from hyperstyle_rt.imaging.pictures import read_picture, write_picture
@@ -110,6 +112,23 @@ def test_a_killed_comparison_goes_on(tiny_bundle: Path, folder: Path, tmp_path: 
     code, _, said = call(*words, "--resume", "--precision", "bf16")
     assert code == 2 and "cpu has no precision 'bf16'" in said
     assert log.read_bytes() == records
+
+
+def test_what_these_judges_could_not_measure_is_missing(tmp_path: Path) -> None:
+    """A rendering that was damaged since others measured it: their figures are of other kinds."""
+    store, row = Store(tmp_path, {}, False), Row("hyperstyle", "hyperstyle")
+    samples = [Sample(f"{name}.png", name, tmp_path / f"{name}.png") for name in ("a", "b")]
+    spent = {"seconds": 1.0, "cpu": 1.0, "peak": 1, "steps_done": 0, "marks": []}
+    for sample in samples:
+        store.add_inversion(sample, row, spent)
+        store.rendering(sample, row).parent.mkdir(parents=True, exist_ok=True)
+        store.rendering(sample, row).write_bytes(b"")
+        store.add_figures(sample, row, {}, {"l2": [0.1]})
+    judges = {"lpips": "digest"}
+    store.add_figures(samples[0], row, judges, {"l2": [0.2], "lpips": [0.3]})
+    (found,) = gather("", [row], samples, store, judges, None, [], {}).rows
+    assert found.names == ["a.png"] and found.missing == ["b.png"]
+    assert found.mean(["a", "b"])["lpips"] == 0.3
 
 
 def test_where_nothing_can_be_used_nothing_is_left(

@@ -63,6 +63,8 @@ def test_figures_of_a_comparison_are_written_into_the_manifest(
         for row, part in rows.items()
         for number in range(2 if row == "restyle+photo" else 40)
     ]
+    # One that was measured without LPIPS, when more pictures were compared.
+    records += [{"picture": "more", "row": row, "figures": {"l2": [0.1] * 6}} for row in rows]
     log = tmp_path / "figures.jsonl"
     log.write_text("".join(json.dumps(record) + "\n" for record in records))
     app = typer.Typer()
