@@ -49,7 +49,8 @@ python tools/compare.py --renders 100 --methods hyperstyle@0,hyperstyle,hypersty
 
 python tools/compare.py photos --methods all --steps-scale 0.1 --steps pti=200 --out report
 
-python tools/compare.py photos --out report --resume --backbone alexnet.ckpt --heads alex.pth
+python tools/compare.py photos --bundle engines/ffhq --out report --resume
+--backbone alexnet.ckpt --heads alex.pth --identity model_ir_se50.pth
 
 python tools/compare.py photos --bundle engines/ffhq --out report --resume --edits pose,smile
 --judge pose=hopenet.onnx,input=imagenet --identity model_ir_se50.pth

@@ -17,7 +17,7 @@ import numpy as np
 from directions.face_attributes import ATTRIBUTES, FaceReader
 from directions.face_networks import AGE_GENDER_FILE, EXPRESSION_FILE
 from directions.factor_regressor import read_renders
-from directions.find import read_recipes
+from directions.find import Recipe, read_recipes
 from directions.judge import train_judge
 from hyperstyle_rt.backends.ort_library import load_onnxruntime, session_options
 from hyperstyle_rt.errors import HyperStyleError
@@ -101,7 +101,7 @@ def open_edit_judges(
     if learning is not None:
         _learn(directions, learning, found, on_epoch)
     for text in judges:
-        name, path, options = _parse(text, directions)
+        name, path, options = parse_judge(text, directions)
         try:
             if path.is_dir():
                 found.readers[name] = face_reader(path, name)
@@ -183,7 +183,8 @@ def _value(output: Array, column: int | None, path: Path) -> Floats:
     return np.asarray(chosen[:, 1] - chosen[:, 0] if pairs else chosen, np.float64)
 
 
-def _parse(text: str, directions: Sequence[str]) -> tuple[str, Path, dict[str, str]]:
+def parse_judge(text: str, directions: Sequence[str]) -> tuple[str, Path, dict[str, str]]:
+    """Read ``DIRECTION=FILE[,...]``: direction, file, options; ComparisonError if it is no such."""
     name, equals, rest = text.partition("=")
     path, *more = rest.split(",")
     options = dict(option.partition("=")[::2] for option in more)
@@ -201,14 +202,31 @@ def _parse(text: str, directions: Sequence[str]) -> tuple[str, Path, dict[str, s
     return name, Path(path), options
 
 
+def described(directions: Sequence[str], path: Path) -> dict[str, Recipe]:
+    """The recipes of a file that are of these directions.
+
+    Raises
+    ------
+    ComparisonError, EditError
+        If there is none, or the file is no recipe.
+    """
+    recipes = read_recipes(path)
+    known = {name: recipes[name] for name in directions if name in recipes}
+    if not known:
+        raise ComparisonError(
+            f"{path} describes {', '.join(recipes) or 'nothing'} and none of the --edits; give the "
+            "recipe of these directions"
+        )
+    return known
+
+
 def _learn(
     directions: Sequence[str],
     learning: Learning,
     found: EditJudges,
     on_epoch: Callable[[int, float], None],
 ) -> None:
-    recipes = read_recipes(learning.recipe)
-    known = {name: recipes[name] for name in directions if name in recipes}
+    known = described(directions, learning.recipe)
     renders = read_renders(learning.folder, learning.count)
     judge = train_judge(known, renders, [], learning.epochs, on_epoch)
     digest = (

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from directions.judge import check_count
 from hyperstyle_rt.cli.terminal import print_note, progress_bar
+from hyperstyle_rt.errors import EditError
 from hyperstyle_rt.files import write_atomically
 from hyperstyle_rt.model import Model
+from picture_sets.folders import known_pictures
 
 from .edit_curves import compare_curves
-from .edit_judges import EditJudges, Learning, open_edit_judges
+from .edit_judges import EditJudges, Learning, described, open_edit_judges, parse_judge
 from .edit_report import edits_document, edits_markdown, edits_plot
 from .edits import Plan, Reading, edit_all, parse_plan, read_reading
 from .errors import ComparisonError
@@ -57,9 +60,10 @@ def edits_asked(
     Raises
     ------
     ComparisonError
-        If judges are given without edits, or renders without their recipe.
+        If judges are given without edits, or renders without their recipe, or a judge is no
+        judge of these edits.
     EditError
-        As :func:`parse_plan`.
+        As :func:`parse_plan`, or if the renders cannot be learnt from.
     """
     folder, recipe = learning
     if directions is None:
@@ -68,8 +72,14 @@ def edits_asked(
         return None
     if (folder is None) != (recipe is None):
         raise ComparisonError("the judge of attributes needs both; give --train and --recipe")
-    learnt = None if folder is None or recipe is None else (folder, recipe, count)
-    return Asked(parse_plan(directions, steps, model), tuple(judges), learnt)
+    plan, learnt = parse_plan(directions, steps, model), None
+    for text in judges:
+        parse_judge(text, plan.directions)
+    if folder is not None and recipe is not None:
+        learnt = folder, recipe, count
+        described(plan.directions, recipe)
+        check_count(min(count, len(known_pictures(folder, EditError).paths)))
+    return Asked(plan, tuple(judges), learnt)
 
 
 def run_edits(

@@ -110,6 +110,12 @@ def attribute_values(factors: Array, changes: NDArray[np.float64], std: Array) -
     return ((factors / std) @ scaled.T).astype(np.float32)
 
 
+def check_count(renders: int) -> None:
+    """Refuse too few renders; EditError if they are."""
+    if renders < BATCH:
+        raise EditError(f"{renders} renders teach nothing; give {BATCH} at least")
+
+
 def train_judge(
     recipes: Mapping[str, Recipe],
     renders: Renders,
@@ -131,8 +137,7 @@ def train_judge(
     EditError
         If the renders lack factors of the recipes, or are fewer than a batch.
     """
-    if len(renders.pictures) < BATCH:
-        raise EditError(f"{len(renders.pictures)} renders teach nothing; give {BATCH} at least")
+    check_count(len(renders.pictures))
     std = renders.factors.std(0) + 1e-3
     changes = factor_changes(recipes, renders.names, std)
     scale = Scale(renders.names, std, changes, columns(renders.names, looks))

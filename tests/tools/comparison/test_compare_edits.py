@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import fakeweights
 import numpy as np
@@ -13,11 +14,12 @@ import pytest
 from comparison.cli import app
 from comparison.edit_curves import compare_curves
 from comparison.edit_judges import onnx_reader, open_edit_judges
+from comparison.edit_run import edits_asked
 from comparison.edits import Plan, Reading
 from comparison.errors import ComparisonError
 from comparison.rows import Row
 from directions.files import add_to_bundle
-from hyperstyle_rt import Bundle
+from hyperstyle_rt import Bundle, HyperStyleError
 from hyperstyle_rt.formats.directions_file import LinearDirection
 from hyperstyle_rt.imaging.pictures import write_picture
 from onnx import TensorProto, helper
@@ -89,6 +91,27 @@ def test_senseless_judges_are_refused(tmp_path: Path) -> None:
     judges = open_edit_judges(["smile", "yaw"], None, texts, print)
     assert not judges.readers and len(judges.problems) == 2  # named, and stop nothing
     assert "bad.onnx is no network" in judges.problems[0]
+
+
+def test_judges_are_looked_at_before_anything_is_inverted(tmp_path: Path) -> None:
+    model = SimpleNamespace(directions={"smile": None})
+    folder, recipe = tmp_path / "set", tmp_path / "recipe.json"
+    folder.mkdir()
+    np.savez(folder / "factors.npz", names=np.array(["age"]), values=np.zeros((9, 1), np.float32))
+    write_picture(folder / "000000.png", np.zeros((16, 16, 3), np.uint8))
+
+    def sentence(*judges: str, learning: tuple[Path | None, Path | None] = (None, None)) -> str:
+        with pytest.raises(HyperStyleError) as caught:
+            edits_asked(model, "smile", "-1:1:3", judges, learning, 100)
+        return str(caught.value)
+
+    assert "--judge is DIRECTION=FILE" in sentence("smile")
+    assert "which is not edited" in sentence("age=a.onnx")
+    assert "cannot read" in sentence(learning=(folder, recipe))
+    for name, said in (("age", "describes age and none of the --edits"), ("smile", "1 renders")):
+        recipe.write_text(json.dumps({name: {"factors": {"age": 1}, "unit": "a year"}}))
+        assert said in sentence(learning=(folder, recipe))
+    assert "nowhere" in sentence(learning=(tmp_path / "nowhere", recipe))
 
 
 def reading(change: float, turn: float, start: float, target: tuple[float, float]) -> Reading:
