@@ -38,9 +38,12 @@ from typing import Any  # noqa: E402
 
 import gevent  # noqa: E402
 import psutil  # noqa: E402
+from hyperstyle_rt.errors import HyperStyleError  # noqa: E402
+from hyperstyle_rt.files import write_atomically  # noqa: E402
 from locust import HttpUser, constant, task  # noqa: E402
 from locust.env import Environment  # noqa: E402
 from locust.exception import StopUser  # noqa: E402
+from mistakes import check_place  # noqa: E402
 
 PICTURE = Path(__file__).parents[2] / "examples" / "portrait_0.png"
 WAITING = 8  # places in the queue: with 16 users some are refused
@@ -62,7 +65,8 @@ class Run:
     done, failed, refused:
         Requests that were answered with 201, with anything else, and with 429.
     per_second, median_ms, p95_ms:
-        Of those that were answered with 201; the whole time of each, from its sending.
+        Of those that were answered with 201: how many, from the start of the first to the end of
+        the last one; the whole time of each, from its sending.
     megabytes:
         Resident memory of the server and its workers, at every tenth of the requests.
     killed:
@@ -112,6 +116,7 @@ class Load:
         self._requests = requests
         self._kill = kill
         self._begun = 0
+        self._last = 0.0
         self.result = Run(concurrency)
 
     def take(self) -> None:
@@ -125,6 +130,7 @@ class Load:
         result = self.result
         if status == 201:
             result.done += 1
+            self._last = time.monotonic()
         else:
             result.failed += 1
             result.problems.append(f"{status}: {text[:200]}")
@@ -166,20 +172,22 @@ class Load:
                     load.count(answer.status_code, answer.text)
                     if answer.status_code == 201:
                         answer.success()
+                    else:
+                        answer.request_meta["name"] = "failed"
                     return True
 
         environment = Environment(user_classes=[Inverting])
         runner = environment.create_local_runner()
+        began = time.monotonic()
         runner.start(self.result.concurrency, spawn_rate=self.result.concurrency)
         gevent.sleep(0.5)
         while runner.user_greenlets:
             gevent.sleep(0.1)
-        found = environment.stats.get("/v1/inversions", "POST")
-        self.result.per_second = round(
-            self.result.done / max(found.last_request_timestamp - found.start_time, 1e-9), 3
-        )
-        self.result.median_ms = found.get_response_time_percentile(0.5)
-        self.result.p95_ms = found.get_response_time_percentile(0.95)
+        if self.result.done:
+            found = environment.stats.get("/v1/inversions", "POST")
+            self.result.per_second = round(self.result.done / (self._last - began), 3)
+            self.result.median_ms = found.get_response_time_percentile(0.5)
+            self.result.p95_ms = found.get_response_time_percentile(0.95)
         runner.quit()
         return self.result
 
@@ -273,12 +281,32 @@ def table(runs: list[Run]) -> str:
     lines = [f"| {' | '.join((*columns, 'memory'))} |", "|---" * (len(columns) + 1) + "|"]
     for run in runs:
         cells: list[Any] = [run.concurrency, run.done, run.failed, run.refused]
-        cells.append(f"{run.per_second:.2f} ({run.per_second / first.per_second:.2f} x)")
-        for each in (run.median_ms, run.p95_ms):
-            cells.append(f"{each / 1e3:.2f} s ({each / first.median_ms:.2f} x)")
+        if run.done:
+            cells.append(f"{run.per_second:.2f}{_times(run.per_second, first.per_second)}")
+            for each in (run.median_ms, run.p95_ms):
+                cells.append(f"{each / 1e3:.2f} s{_times(each, first.median_ms)}")
+        else:
+            cells += ["-"] * 3
         cells.append(f"{run.growth:.3f} x" if len(run.megabytes) > 1 else "-")
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
+
+
+def _times(value: float, first: float) -> str:
+    """How many times the first run's it is; nothing where that one has done nothing."""
+    return f" ({value / first:.2f} x)" if first else ""
+
+
+def positive(text: str) -> int:
+    """Read a number from 1 up; ArgumentTypeError if it is none."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 up")
+    return int(text)
+
+
+def user_counts(text: str) -> list[int]:
+    """Read ``1,4,16``."""
+    return [positive(part) for part in text.split(",")]
 
 
 def main() -> None:
@@ -287,30 +315,38 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--bundle", default="portraits")
-    parser.add_argument("--requests", type=int, default=200)
-    parser.add_argument("--concurrency", default="1,4,16", help="numbers of users, with commas")
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1, help="of all workers together")
+    parser.add_argument("--requests", type=positive, default=200)
+    parser.add_argument(
+        "--concurrency", type=user_counts, default="1,4,16", help="numbers of users, with commas"
+    )
+    parser.add_argument("--workers", type=positive, default=1)
+    parser.add_argument("--threads", type=positive, default=1, help="of all workers together")
     parser.add_argument("--iterations", type=int, help="of every inversion; the method's own")
     parser.add_argument("--ray", action="store_true", help="the service on Ray Serve")
     parser.add_argument("--then", help="preset that follows; none for no gradient steps")
     parser.add_argument("--kill", action="store_true", help="kill a worker halfway")
     parser.add_argument("--out", type=Path, help="file for the figures, JSON")
     options = parser.parse_args()
+    if options.out is not None:
+        try:
+            check_place(options.out)
+        except HyperStyleError as error:
+            parser.error(str(error))
     logging.getLogger("locust").setLevel(logging.WARNING)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # not without ending the service
     asked = {"iterations": options.iterations, "then": options.then}
     form = {name: str(value) for name, value in asked.items() if value is not None}
-    runs = []
+    runs: list[Run] = []
     start = serving_on_ray if options.ray else serving
     with start(options.bundle, options.workers, options.threads) as (address, server):
-        for concurrency in map(int, options.concurrency.split(",")):
+        for concurrency in options.concurrency:
             load = Load(server, options.requests, concurrency, options.kill, form)
             runs.append(load.run(address))
+            if options.out is not None:
+                text = json.dumps([asdict(run) for run in runs], indent=2)
+                write_atomically(options.out, text.encode(), HyperStyleError)
             print(json.dumps(asdict(runs[-1])), flush=True)
     print(table(runs))
-    if options.out is not None:
-        options.out.write_text(json.dumps([asdict(run) for run in runs], indent=2), "utf-8")
     if any(run.failed for run in runs):
         sys.exit(1)
 
