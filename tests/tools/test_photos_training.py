@@ -327,6 +327,19 @@ def test_a_stopped_run_resumes_with_the_same_weights(
     assert not torch.equal(first.encoder.latent.weight, second.encoder.latent.weight)
 
 
+def test_a_batch_that_is_never_full_is_refused(
+    data: EncoderData, whole: SmallGenerator, tmp_path: Path
+) -> None:
+    """It was waited for without end. What a killed run has left goes."""
+    (tmp_path / "run").mkdir()
+    left = tmp_path / "run" / f".{'0' * 32}.hsrt.part"
+    left.write_bytes(b"half a checkpoint")
+    begun = trainer(replace(RUN, batch=129), data, whole, tmp_path / "run")
+    assert not left.exists()
+    with pytest.raises(PhotosError, match="128 pictures are fewer than the batch of 129"):
+        begun.train()
+
+
 def test_disturbed_pictures_are_the_same_for_the_same_seed() -> None:
     pictures = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8)
     always = Randomisation(noise=Chance(1.0))

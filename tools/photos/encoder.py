@@ -18,12 +18,15 @@ import torch
 from hyperstyle_export.networks.latent_encoder import FeaturesConfig, LatentEncoder
 from hyperstyle_export.networks.lpips import Lpips
 from hyperstyle_export.readers.torch_files import read_torch_file
-from safetensors.torch import save_file
+from hyperstyle_rt.files import make_directory, write_atomically
+from hyperstyle_rt.formats.tensors import serialize
+from hyperstyle_rt.temporaries import remove_leftovers
 from torch import Tensor
 from training.checkpoint import save_atomically
 from training.losses import Perceptual
 from training.randomisation import PHOTOGRAPHS, Randomisation, disturbed
 
+from .errors import PhotosError
 from .renders import RenderSet, read_set
 from .ridge import relative_error
 from .small import SmallGenerator
@@ -159,7 +162,8 @@ class EncoderTrainer:
         )
         self.seen, self.steps, self.seconds = 0, 0, 0.0
         self._stop = False
-        out.mkdir(parents=True, exist_ok=True)
+        make_directory(out, PhotosError)
+        remove_leftovers(out)
         self._resume()
 
     def train(self, minutes: float | None = None) -> None:
@@ -225,6 +229,11 @@ class EncoderTrainer:
             parts = [read_set(folder) for folder in self.data.train]
             w = torch.from_numpy(np.concatenate([p.w for p in parts]))
             pictures = torch.from_numpy(np.concatenate([p.pictures for p in parts]))
+            if len(w) < size:
+                raise PhotosError(
+                    f"{len(w)} pictures are fewer than the batch of {size}; render more, or give a "
+                    "smaller `batch` in --config"
+                )
             random = torch.Generator().manual_seed(self.run_config.seed * 1_000_003 + self.seen)
             order = torch.randperm(len(w), generator=random)
             logger.info("an epoch of %d pictures", len(w))
@@ -319,12 +328,10 @@ def validation(
 
 def save_encoder(encoder: LatentEncoder, average: Tensor, path: Path) -> None:
     """Write an encoder as float16 safetensors, with the average latent it is relative to."""
-    state = {f"encoder.{k}": v.half().contiguous() for k, v in encoder.state_dict().items()}
-    state["latent_avg"] = average.float().contiguous()
-    temporary = path.with_name(f".{path.name}.part")
+    state = {f"encoder.{k}": v.half().numpy() for k, v in encoder.state_dict().items()}
+    state["latent_avg"] = average.float().numpy()
     config = {k: str(v) for k, v in asdict(encoder.features.config).items()}
-    save_file(state, temporary, config)
-    temporary.replace(path)
+    write_atomically(path, serialize(state, config), PhotosError)
 
 
 def new_encoder(style_width: int) -> LatentEncoder:

@@ -23,8 +23,10 @@ from hyperstyle_export.networks.mobilestylegan import (
     model_from_state,
 )
 from hyperstyle_export.readers.mobilestylegan_ir import read_random_face
+from hyperstyle_rt.files import write_atomically
+from hyperstyle_rt.formats.tensors import serialize
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .errors import PhotosError
@@ -89,10 +91,8 @@ def average_latent(model: MobileStyleGan) -> Tensor:
 
 def save_head(head: PictureHead, blocks: int, path: Path) -> None:
     """Write a fitted head as safetensors."""
-    state = {key: value.contiguous() for key, value in head.state_dict().items()}
-    temporary = path.with_name(f".{path.name}.part")
-    save_file(state, temporary, {"blocks": str(blocks)})
-    temporary.replace(path)
+    state = {key: value.numpy() for key, value in head.state_dict().items()}
+    write_atomically(path, serialize(state, {"blocks": str(blocks)}), PhotosError)
 
 
 def read_head(path: Path, model: MobileStyleGan, blocks: int) -> PictureHead:

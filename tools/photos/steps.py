@@ -26,12 +26,14 @@ from hyperstyle_export.networks.latent_encoder import LatentEncoder
 from hyperstyle_export.networks.mobile_draft import Draft
 from hyperstyle_export.networks.mobilestylegan import MobileStyleGan
 from hyperstyle_export.readers.mobile_parts import STEP_COUNTS, STEP_LIMITS
-from safetensors.torch import save_file
+from hyperstyle_rt.files import write_atomically
+from hyperstyle_rt.formats.tensors import serialize
 from torch import Tensor, nn
 from torch.func import functional_call
 from training.randomisation import PHOTOGRAPHS, Randomisation
 
 from .encoder import randomised
+from .errors import PhotosError
 from .renders import read_set
 
 logger = logging.getLogger(__name__)
@@ -246,6 +248,5 @@ def save_step(step: DraftStep, draft: Draft, path: Path) -> None:
     config = step.config
     facts = {name: str(getattr(config, name)) for name in (*STEP_LIMITS, *STEP_COUNTS)}
     facts["blocks"] = str(draft.blocks)
-    temporary = path.with_name(f".{path.name}.part")
-    save_file({key: value.contiguous() for key, value in state.items()}, temporary, facts)
-    temporary.replace(path)
+    arrays = {key: value.numpy() for key, value in state.items()}
+    write_atomically(path, serialize(arrays, facts), PhotosError)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from hyperstyle_export.readers.torch_files import read_torch_file
+from hyperstyle_rt.files import reason
+from hyperstyle_rt.temporaries import replacing
 from torch import Tensor, nn
 
 from .errors import TrainingError
@@ -19,16 +20,21 @@ def save_atomically(path: Path, contents: Mapping[str, Any]) -> None:
     """Write a torch file beside its place, force it to the disk, then rename it into place.
 
     A kill or a power cut at any moment leaves the old file or the new one.
+
+    Raises
+    ------
+    TrainingError
+        If it cannot be written; the old file is left.
     """
-    temporary = path.parent / f".{uuid.uuid4().hex}.part"
     try:
-        with temporary.open("xb") as file:
+        with replacing(path) as temporary, temporary.open("wb") as file:
             torch.save(dict(contents), file)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise TrainingError(f"cannot write {path}: {reason(error)}") from error
+    except RuntimeError as error:  # torch's for a write that fails, in words of its own
+        raise TrainingError(f"cannot write {path}; is the disk full? ({error})") from error
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)  # the rename itself

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from hyperstyle_rt.files import reason
 from hyperstyle_rt.imaging.pictures import to_picture, write_picture
+from hyperstyle_rt.temporaries import remove_leftovers
 from hyperstyle_rt.types import Picture
 from lightning_fabric import Fabric
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
@@ -191,6 +192,8 @@ class Trainer(ABC, Generic[Network]):
             raise TrainingError(
                 f"cannot write to {self.setup.out}: {reason(error)}; give another --out directory"
             ) from error
+        if self.fabric.is_global_zero:
+            remove_leftovers(self.setup.out)
         self._resume()
         with _TensorBoard(self.setup.out, self.fabric) as board, self._signals():
             self._loop(board)
