@@ -12,6 +12,7 @@ import torch
 from hyperstyle_export.networks.lpips import Lpips
 from hyperstyle_rt.formats.methods import Method as BundleMethod
 from hyperstyle_rt.imaging.pictures import read_picture, resize_bilinear, to_picture
+from hyperstyle_rt.inversion import Inversion
 from hyperstyle_rt.model import Model
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -70,12 +71,14 @@ class Method:
 
 
 def inversion_method(model: Model, iterations: int) -> Method:
-    """What there is before the first iteration, and every iteration."""
-    size = model.bundle.manifest.image_size
-    model.invert(np.zeros((*size, 3), np.uint8), 0, align="never")  # the first run prepares kernels
-    before = " + ".join(graphs_before(model.bundle.manifest.method()))
+    """What there is before the first iteration, and every iteration; else what the method gives."""
+    manifest = model.bundle.manifest
+    name, size, method = manifest.name, manifest.image_size, manifest.method()
+    before_iterations(model, np.zeros((*size, 3), np.uint8))  # the first run prepares kernels
+    before = " + ".join(graphs_before(method))
+    if method.iterating_phase is None:
+        return Method(name, (before,), size, lambda _n, x: timed_iterations(model, x, 0))
     labels = (f"{before} only", *map(str, range(1, iterations + 1)))
-    name = model.bundle.manifest.name
     return Method(name, labels, size, lambda _n, x: timed_iterations(model, x, iterations))
 
 
@@ -84,10 +87,16 @@ def graphs_before(method: BundleMethod) -> list[str]:
     return [phase.graph for phase in method.phases[: method.iterating_phase]]
 
 
+def before_iterations(model: Model, picture: Picture) -> Inversion:
+    """What the bundle's method begins to iterate with, or gives if it does not iterate."""
+    iterates = model.bundle.manifest.method().iterating_phase is not None
+    return model.invert(picture, 0 if iterates else None, align="never", effort="fast")
+
+
 def generator_method(model: Model, latents: NDArray[np.float32]) -> Method:
     """The generator on the true latents [N,W] of the pictures."""
     manifest = model.bundle.manifest
-    base = model.invert(np.zeros((*manifest.image_size, 3), np.uint8), 0, align="never")
+    base = before_iterations(model, np.zeros((*manifest.image_size, 3), np.uint8))
 
     def results(number: int, _target: Picture) -> tuple[list[Picture], list[float]]:
         start = time.perf_counter()
@@ -145,7 +154,7 @@ def timed_iterations(
 ) -> tuple[list[Picture], list[float]]:
     """The pictures before the first iteration and of every one, and when each was there."""
     start = time.perf_counter()
-    alone = model.invert(target, 0, align="never").image
+    alone = before_iterations(model, target).image
     results, seconds = [alone], [time.perf_counter() - start]
     start = time.perf_counter()
 

@@ -29,9 +29,13 @@ from evaluation.measure import (
 )
 from evaluation.metrics import average, ms_ssim, psnr, squared_error
 from evaluation.report import document, markdown, means, plot, sheet
+from hyperstyle_export.bundles.writer import BundleFacts, write_bundle
+from hyperstyle_export.readers.encoders import EncoderSource
+from hyperstyle_export.readers.family import Sources, load_family
 from hyperstyle_rt.errors import HyperStyleError
 from hyperstyle_rt.imaging.pictures import read_picture, write_picture
 from hyperstyle_rt.model import Model
+from models import tiny_encoder
 from typer.testing import CliRunner
 
 NO_JUDGES = Judges(None, None)
@@ -219,6 +223,26 @@ def test_a_bundle_is_measured(model: Model, folder: Path, face_api: Path) -> Non
     assert plot([measured]).startswith(b"\x89PNG")
     table = markdown([measured])
     assert "| encoder only |" in table and f"{average['l2'][2]:.4f}" in table
+
+
+def test_a_method_that_does_not_iterate_has_one_row(tmp_path: Path) -> None:
+    """It was refused for iterations that nobody had asked for."""
+    file = tiny_encoder(tmp_path / "psp.pt", "GradualStyleEncoder")
+    family = load_family(Sources(encoders=(EncoderSource(file),)))
+    write_bundle(
+        family.model,
+        tmp_path,
+        BundleFacts("psp"),
+        "fp32",
+        lambda _step: None,
+        encoders=family.encoders,
+    )
+    with Model.load(tmp_path, "cpu", threads=1) as opened:
+        picture = fakeweights.image_u8(1, *opened.bundle.manifest.image_size)
+        method = inversion_method(opened, 5)
+        (found,), (seconds,) = method.results(0, picture)
+        assert len(method.labels) == 1 and seconds > 0
+        np.testing.assert_array_equal(found, opened.invert(picture, align="never").image)
 
 
 def test_what_is_no_number_is_none_in_json() -> None:
