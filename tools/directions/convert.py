@@ -52,7 +52,7 @@ FileArgument = Annotated[Path, typer.Argument(show_default=False)]
 NameOption = Annotated[str, typer.Option(help="What the direction is called.")]
 BundleOption = Annotated[str, typer.Option(help="The bundle it is for.")]
 OutOption = Annotated[
-    Path | None, typer.Option("--out", "-o", help="File to write instead of the bundle's.")
+    Path | None, typer.Option("--out", "-o", help="File to add to instead of the bundle's.")
 ]
 RowsOption = Annotated[str | None, typer.Option(help="START:STOP of the latents; default: all.")]
 ScaleOption = Annotated[float, typer.Option(help="Length of one step.")]

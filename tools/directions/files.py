@@ -7,10 +7,11 @@ from pathlib import Path
 
 from hyperstyle_export.bundles.writer import add_file
 from hyperstyle_rt.errors import EditError
-from hyperstyle_rt.files import write_atomically
+from hyperstyle_rt.files import read_regular, write_atomically
 from hyperstyle_rt.formats.bundle import Bundle
 from hyperstyle_rt.formats.directions_file import (
     DIRECTIONS_NAME,
+    MAX_FILE_SIZE,
     Direction,
     bundle_directions,
     parse_directions,
@@ -50,13 +51,20 @@ def add_to_bundle(bundle: Bundle, directions: Mapping[str, Direction]) -> None:
 
 
 def save_directions(bundle: Bundle, directions: Mapping[str, Direction], out: Path) -> None:
-    """Write a file of directions, checked against the bundle they are for.
+    """Add directions to a file of them; those of the same names are replaced.
 
     Raises
     ------
     EditError
-        If a direction does not fit, or the file cannot be written.
+        If a direction does not fit the bundle they are for, what is there is no such file, or it
+        cannot be written: then nothing is changed.
     """
-    data = serialize_directions(directions)
+    before: Mapping[str, Direction] = {}
+    if out.exists():
+        try:
+            before = parse_directions(read_regular(out, MAX_FILE_SIZE, EditError), bundle.manifest)
+        except EditError as error:
+            raise EditError(f"{out} is not added to: {error}; give another --out") from None
+    data = serialize_directions({**before, **directions})
     parse_directions(data, bundle.manifest)
     write_atomically(out, data, EditError)

@@ -221,7 +221,7 @@ def main(
     ] = None,
     count: Annotated[int, typer.Option(min=2, help="Rows or pictures used.")] = 8000,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="File to write instead of the bundle's.")
+        Path | None, typer.Option("--out", "-o", help="File to add to instead of the bundle's.")
     ] = None,
 ) -> None:
     """Find directions and put them into a bundle, or into a file."""

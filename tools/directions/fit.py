@@ -177,7 +177,7 @@ def main(
         list[Path] | None, typer.Option("--with", help="Further tables, of other renders.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="File to write instead of the bundle's.")
+        Path | None, typer.Option("--out", "-o", help="File to add to instead of the bundle's.")
     ] = None,
 ) -> None:
     """Fit directions and put them into a bundle, or into a file."""

@@ -77,7 +77,7 @@ def main(
     bundle: Annotated[Path, typer.Option(help="The bundle the directions are of and for.")],
     count: Annotated[int, typer.Option(min=1, max=64, help="How many.")] = 5,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="File to write instead of the bundle's.")
+        Path | None, typer.Option("--out", "-o", help="File to add to instead of the bundle's.")
     ] = None,
 ) -> None:
     """Find directions in closed form and put them into a bundle, or into a file."""

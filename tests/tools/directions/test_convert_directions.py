@@ -172,6 +172,13 @@ def test_a_file_of_its_own_leaves_the_bundle_alone(bundle: Path, tmp_path: Path)
     assert convert("interfacegan", bundle, tmp_path / "smile.npy", "-o", out).exit_code == 0
     assert set(parse_directions(out.read_bytes(), before)) == {"it"}
     assert Bundle.open(bundle).manifest == before
+    words = ["--name", "other", "-o", out]
+    assert run("interfacegan", bundle, tmp_path / "smile.npy", *words).exit_code == 0
+    assert set(parse_directions(out.read_bytes(), before)) == {"it", "other"}
+    out.write_bytes(b"notes of mine")
+    refused = run("interfacegan", bundle, tmp_path / "smile.npy", *words)
+    assert refused.exit_code == 2 and "give another --out" in refused.stderr
+    assert out.read_bytes() == b"notes of mine"
 
 
 def test_directions_are_added_to_those_there_are(bundle: Path, tmp_path: Path) -> None:
