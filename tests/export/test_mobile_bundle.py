@@ -272,7 +272,7 @@ def test_the_manifest_says_what_every_bundle_says(model: MobileModel, bundle: Bu
     assert phases == [("encoder", None), ("approach", None), ("restyle", 5)]
     assert {"restyle.onnx.data", "features.onnx.data"} <= set(manifest.graphs["approach"].data)
     assert "approach.onnx.data" not in manifest.files
-    assert (manifest.default_method, manifest.then) == ("restyle", "photo")
+    assert (manifest.default_method, manifest.then) == ("restyle", "refine")
 
 
 def test_the_space_is_that_of_the_generator_alone(

@@ -126,12 +126,12 @@ def test_a_mask_of_the_rendering_is_averaged_to_the_drafts_size() -> None:
 @pytest.mark.parametrize(
     ("method", "iterations", "descent", "expected"),
     [
-        (None, None, {}, ("auto", "photo")),
+        (None, None, {}, ("auto", "refine")),
         ("restyle", None, {}, ("fast", None)),
         (None, 3, {}, ("fast", None)),
         (None, None, {"effort": Effort.FAST}, ("fast", None)),
-        ("encoder", None, {"effort": Effort.BEST}, ("best", "photo")),
-        (None, None, {"then": "refine"}, (None, "refine")),
+        ("encoder", None, {"effort": Effort.BEST}, ("best", "refine")),
+        (None, None, {"then": "photo"}, (None, "photo")),
     ],
 )
 def test_a_bundle_says_which_gradient_steps_follow_where_a_user_says_nothing(
@@ -141,7 +141,7 @@ def test_a_bundle_says_which_gradient_steps_follow_where_a_user_says_nothing(
     descent: dict[str, Any],
     expected: tuple[str | None, str | None],
 ) -> None:
-    assert model.bundle.manifest.then == "photo"
+    assert model.bundle.manifest.then == "refine"
     search = SimpleNamespace(method=method, iterations=iterations, until=None)
     request: Any = SimpleNamespace(search=search, descent=Descent(**descent))
     assert follow_up(request, model, method or "restyle") == expected

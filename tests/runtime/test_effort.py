@@ -27,7 +27,7 @@ from mobile_models import SIDE
 from mobilestylegan_files import tiny_model
 from typer.testing import CliRunner
 
-STEPS = 84  # of the preset
+STEPS = 60  # of the preset
 
 
 def fit_of(iterations: float, then: float) -> Fit:
@@ -110,7 +110,7 @@ def test_graphs_in_halves_invert_without_steps(
 def test_the_plan_of_an_effort(model: Model) -> None:
     manifest = replace(model.bundle.manifest, fit=fit_of(0.3, 0.1))
     plan = plan_of(manifest, "auto")
-    assert plan is not None and plan.preset == "photo"
+    assert plan is not None and plan.preset == "refine"
     assert plan.none == Closeness(0.3, 0.3) and plan.enough == Closeness(0.1, 0.1)
     unmeasured = replace(manifest, fit=replace(fit_of(0.3, 0.1), then=None))
     whole = plan_of(unmeasured, "auto")

@@ -109,7 +109,7 @@ def test_every_cut_is_noticed(name: str, capfd: pytest.CaptureFixture[str]) -> N
     data = CUTTABLE[name]
     parse_picture(data, Path("whole"))
     for length in range(1, len(data), max(1, len(data) // 300)):
-        with pytest.raises(PictureError, match=r"cut |damaged|is not a picture|a video"):
+        with pytest.raises(PictureError, match=r"cut |damaged|is not a picture|a film"):
             imaging.decode_picture(data[:length], Path("the file"))
     assert capfd.readouterr().err == ""
 

@@ -12,6 +12,7 @@ from hyperstyle_rt.formats.manifest import Manifest
 from hyperstyle_rt.formats.manifest_entries import TunedLayer
 from hyperstyle_rt.formats.methods import Method, Phase
 from hyperstyle_rt.free_inputs import PARAMETRIC_GENERATOR
+from hyperstyle_rt.optimising.names import REFINE
 
 from ..graphs.channel_offsets import channel_offsets_adjoint_graph, channel_offsets_graph
 from ..graphs.draft_step import APPROACH, RESTYLE, build_approach, build_restyle
@@ -54,9 +55,6 @@ photograph a difference of 1e-3 leads them to another, equally close picture."""
 RESTYLE_ITERATIONS = 5
 OFFERING = ("features", RESTYLE)
 """Graphs whose tensors others read: the perceptual network's, and the matrices of a step."""
-
-DEFAULT_PRESET = "photo"
-"""A photograph is met by descent: what feed-forward methods give is a likeness."""
 
 
 def write_mobile_bundle(
@@ -203,7 +201,8 @@ def _manifest(model: MobileModel, written: GraphFiles, facts: BundleFacts) -> Ma
             TunedLayer(index, layer.name, layer.weight_shape)
             for index, layer in enumerate(generator.config.tunable)
         ],
-        then=DEFAULT_PRESET if has_objectives else None,
+        # A photograph is met by descent: what feed-forward methods give is a likeness.
+        then=REFINE if has_objectives else None,
     )
 
 
