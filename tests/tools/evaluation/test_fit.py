@@ -53,7 +53,7 @@ def test_figures_of_a_comparison_are_written_into_the_manifest(
     shutil.copytree(tiny_faces_bundle, bundle)
     random = np.random.default_rng(0)
     l2, lpips = random.uniform(0, 0.5, (2, 6, 40)).round(6)
-    rows = {"restyle@0": slice(0, 1), "restyle": slice(1, 6), "restyle+photo": slice(5, 6)}
+    rows = {"restyle@0": slice(0, 1), "restyle": slice(1, 6), "restyle+refine": slice(5, 6)}
     records = [
         {
             "picture": str(number),
@@ -61,7 +61,7 @@ def test_figures_of_a_comparison_are_written_into_the_manifest(
             "figures": {"l2": l2[part, number].tolist(), "lpips": lpips[part, number].tolist()},
         }
         for row, part in rows.items()
-        for number in range(2 if row == "restyle+photo" else 40)
+        for number in range(2 if row == "restyle+refine" else 40)
     ]
     # One that was measured without LPIPS, when more pictures were compared.
     records += [{"picture": "more", "row": row, "figures": {"l2": [0.1] * 6}} for row in rows]
