@@ -6,6 +6,7 @@ import ast
 import json
 import re
 import subprocess
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -149,3 +150,9 @@ def test_every_tool_is_in_the_index() -> None:
     for path in TOOLS.iterdir():
         if path.is_dir() and path.name != "__pycache__":
             assert re.search(rf"\b{path.name}\b", index), path.name
+
+
+def test_every_test_file_has_a_name_of_its_own() -> None:
+    """One process cannot import two of one name from folders that are no packages."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
