@@ -10,7 +10,7 @@ from .latent_statistics import MAPPING
 from .objective import FEATURES, ROLES
 from .presets import DEFAULT_PRESET, Stage, refining_stage
 from .terms import ENCODER_TERM
-from .variables import VARIABLES, WEIGHTS_ADJOINT
+from .variables import VARIABLES
 
 
 def check_needs(manifest: Manifest, preset: str, stages: Sequence[Stage]) -> None:
@@ -48,9 +48,7 @@ def _remedy(manifest: Manifest, missing: Sequence[str]) -> str:
             "build it with what that is made of (--checkpoint and --w-encoder of HyperStyle, "
             "--refine-lpips for StyleGAN3 and photographs, --refine-vgg16 for IDInvert), or "
         )
-    # Kernels that are constants have no gradients, and what one family has no other gets.
-    is_of_others = ENCODER_TERM in missing or (WEIGHTS_ADJOINT in missing and not manifest.codes)
-    if is_of_others or not manifest.tuned_layers:
+    if ENCODER_TERM in missing or not manifest.tuned_layers:  # IDInvert's; kernels are constants
         return "no bundle of its kind has it: "
     return "build it again with this version, or "
 
