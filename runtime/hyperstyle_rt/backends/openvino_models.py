@@ -18,6 +18,7 @@ from ..types import Array
 from .graph_files import MappedFiles, unaltered_files
 from .native_memory import is_out_of_memory, return_freed_memory, too_little_memory
 from .openvino_constants import separate_shared_constants
+from .openvino_factors import multiply_behind_filters
 from .openvino_gradients import end_gradients_with_products
 from .openvino_halves import pass_kernels_in_bfloat16
 from .openvino_library import (
@@ -30,10 +31,12 @@ from .openvino_library import (
 )
 from .openvino_pacing import drop_products_with_zero
 from .openvino_padding import pad_in_convolutions
+from .openvino_parts import join_transposed_convolutions
 from .openvino_permutations import spell_out_permutations
 from .openvino_planes import matrices_as_inputs, planes_as_inputs
 from .openvino_products import products_as_convolutions, split_long_products, turn_in_products
 from .openvino_ranks import raise_ranks_beside_pictures
+from .openvino_sums import sum_taps_by_products
 from .processors import useful_threads
 from .protocol import Signature, TensorSpec
 
@@ -207,6 +210,9 @@ def _altered(model: Any, precision: str) -> dict[str, Array]:
     products_as_convolutions(model)
     turn_in_products(model)
     split_long_products(model)
+    sum_taps_by_products(model)
+    join_transposed_convolutions(model)
+    multiply_behind_filters(model)
     planes = planes_as_inputs(model)
     if precision == BASE_PRECISION:
         return planes
