@@ -316,6 +316,13 @@ def test_invert_many(tiny_bundle: Path) -> None:
         assert np.array_equal(found[name].codes, model.invert(name, 1).codes)
 
 
+@pytest.mark.parametrize("path", ["one.png", Path("one.png")])
+def test_invert_many_takes_a_list(tiny_bundle: Path, path: str | Path) -> None:
+    """The letters of a name are no pictures."""
+    with pytest.raises(PictureError, match=r"give a list: \['one.png'\]"):
+        invert_many(Model.load(tiny_bundle, "cpu"), path)
+
+
 def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 

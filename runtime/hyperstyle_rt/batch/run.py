@@ -128,7 +128,14 @@ def invert_many(
     ------
     picture, inversion:
         In the order of the pictures; the error in the inversion's place where one cannot be read.
+
+    Raises
+    ------
+    PictureError
+        At once, if it is one path instead of several.
     """
+    if isinstance(pictures, str | Path):
+        raise PictureError(f"invert_many takes several pictures; give a list: [{str(pictures)!r}]")
 
     def prepare(picture: str | Path) -> Crop:
         crop, notice = one_crop(picture, model.bundle.manifest, align, face)
