@@ -148,10 +148,21 @@ def test_signals_after_the_first_are_ignored(number: signal.Signals) -> None:
 
 
 def test_signals_are_python_s_again_where_none_came() -> None:
-    before = {each: signal.getsignal(each) for each in SIGNALS}
-    with stopping_signals():
-        assert all(signal.getsignal(each) != handler for each, handler in before.items())
-    assert {each: signal.getsignal(each) for each in SIGNALS} == before
+    """Whatever the tests were started with: under nohup SIGHUP is ignored, and would stay so."""
+    found = {each: signal.getsignal(each) for each in SIGNALS}
+    usual = {
+        each: signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL
+        for each in SIGNALS
+    }
+    try:
+        for each, handler in usual.items():
+            signal.signal(each, handler)
+        with stopping_signals():
+            assert all(signal.getsignal(each) != handler for each, handler in usual.items())
+        assert {each: signal.getsignal(each) for each in SIGNALS} == usual
+    finally:
+        for each, handler in found.items():
+            signal.signal(each, handler)
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "gif"])
