@@ -47,13 +47,16 @@ def replacing(path: Path, suffix: str = ".part") -> Iterator[Path]:
     OSError, ValueError
         If the file cannot be created or renamed; ValueError for a NUL in the path.
     """
-    temporary, lock = _create(path.parent, suffix)
+    made: list[Path] = []
+    lock: int | None = None
     try:
+        temporary, lock = _create(path.parent, suffix, made)
         yield temporary
         temporary.replace(path)
     finally:
-        with contextlib.suppress(OSError, ValueError):
-            temporary.unlink()
+        for each in made:
+            with contextlib.suppress(OSError, ValueError):
+                each.unlink()
         if lock is not None:
             os.close(lock)
 
@@ -114,20 +117,30 @@ def staging_folder(parent: Path) -> Iterator[Path]:
             if _FOLDER_NAME.fullmatch(path.name):
                 with contextlib.suppress(OSError):
                     _remove_abandoned_folder(path)
-    folder, lock = _create_folder(parent)
+    made: list[Path] = []
+    lock: int | None = None
     try:
+        folder, lock = _create_folder(parent, made)
         yield folder
     finally:
         if lock is not None:
             os.close(lock)
-        with contextlib.suppress(OSError):
-            _remove_folder(folder)
+        for each in made:
+            with contextlib.suppress(OSError):
+                _remove_folder(each)
 
 
-def _create_folder(parent: Path) -> tuple[Path, int | None]:
-    """Create a folder; a descriptor that holds its lock, where there are locks."""
+def _create_folder(parent: Path, made: list[Path]) -> tuple[Path, int | None]:
+    """Create a folder; a descriptor that holds its lock, where there are locks.
+
+    Parameters
+    ----------
+    made:
+        Gets the name before there is a folder, for whom a signal may stop before it is known.
+    """
     while True:
         folder = parent / f".{uuid.uuid4().hex}.hsrt.stage"
+        made.append(folder)
         folder.mkdir(parents=True)
         file = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         if fcntl is None:
@@ -159,10 +172,17 @@ def _remove_folder(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _create(directory: Path, suffix: str) -> tuple[Path, int | None]:
-    """Create an empty file; a descriptor that holds its lock, where there are locks."""
+def _create(directory: Path, suffix: str, made: list[Path]) -> tuple[Path, int | None]:
+    """Create an empty file; a descriptor that holds its lock, where there are locks.
+
+    Parameters
+    ----------
+    made:
+        As for :func:`_create_folder`.
+    """
     while True:
         path = directory / f".{uuid.uuid4().hex}.hsrt{suffix}"
+        made.append(path)
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         if fcntl is None:
             os.close(file)  # Windows renames no open files

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from command_line import RUNTIME, succeed
 from hyperstyle_rt import Model
 from hyperstyle_rt.cli.program import stopping_signals
 from hyperstyle_rt.imaging.films import FILM_SUFFIXES
-from hyperstyle_rt.temporaries import remove_leftovers, replacing
+from hyperstyle_rt.temporaries import remove_leftovers, replacing, replacing_folder
 from hyperstyle_rt.video.names import WRITABLE_FILMS
 
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
@@ -244,3 +245,19 @@ def test_a_file_taken_for_a_leftover_before_it_is_locked_is_made_anew(
         temporary.write_text("whole")
     assert [path.name for path in Path().iterdir()] == ["x.txt"]
     assert Path("x.txt").read_text() == "whole"
+
+
+@pytest.mark.parametrize("makes", [replacing, replacing_folder], ids=lambda made: made.__name__)
+def test_a_signal_between_creation_and_lock_leaves_nothing(
+    makes: Callable[[Path], AbstractContextManager[Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def stopped(file: int, how: int) -> None:
+        assert temporaries()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fcntl, "flock", stopped)
+    with pytest.raises(KeyboardInterrupt), makes(Path("x")):
+        pass
+    assert not list(Path().iterdir())
