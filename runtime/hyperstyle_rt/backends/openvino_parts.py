@@ -53,17 +53,14 @@ def _common_kernel(parts: list[Any]) -> Any:
     slices = [part.input_value(1).get_node() for part in parts]
     if any(each.get_type_name() != "Slice" for each in slices):
         return None
-    first, *others = parts
-    same = all(
-        part.input_value(0) == first.input_value(0)
-        and part.get_attributes() == first.get_attributes()
-        for part in others
-    )
+    picture, told = parts[0].input_value(0), parts[0].get_attributes()
     kernel = slices[0].input_value(0)
     stop = 0
-    for each in slices:
+    for part, each in zip(parts, slices, strict=True):
         bounds = _channels(each)
-        if not same or each.input_value(0) != kernel or bounds is None or bounds[0] != stop:
+        if part.input_value(0) != picture or part.get_attributes() != told:
+            return None
+        if each.input_value(0) != kernel or bounds is None or bounds[0] != stop:
             return None
         stop = bounds[1]
     return kernel if stop == kernel.shape[_CHANNELS] else None
